@@ -1,0 +1,1 @@
+"""Pieces that recipes are based on: data and schedules."""

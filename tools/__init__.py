@@ -1,0 +1,1 @@
+"""Thin mains: train evaluate predict compare convert export show check new benchmark."""
