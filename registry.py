@@ -73,6 +73,8 @@ class Component:
     summary: str = ""
     origin: str = ""
     _loaded: Any = field(default=None, repr=False)
+    arguments: Any = field(default=None, repr=False, compare=False)
+    """Kept by `densedet.core.signatures`: reading a signature takes milliseconds."""
 
     def load(self) -> Callable[..., Any]:
         """The class or function itself, imported at first use.
@@ -106,6 +108,11 @@ def check_constructor(kind: str, name: str, target: Any) -> None:
     for parameter in parameters:
         if parameter.kind in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL):
             stars = "**" if parameter.kind is parameter.VAR_KEYWORD else "*"
+            if inspect.isclass(target) and "__init__" not in vars(target):  # nn.Module's own constructor takes both
+                raise InvalidComponent(
+                    f"{kind} {name!r} inherits a constructor that takes {stars}{parameter.name}: give {target.__qualname__} its own, "
+                    "'def __init__(self) -> None: super().__init__()' if it has no arguments"
+                )
             raise InvalidComponent(
                 f"{kind} {name!r} takes {stars}{parameter.name}, which hides typing mistakes: name every argument of {target.__qualname__}"
             )
@@ -152,9 +159,7 @@ class Registry:
         known = self._components.get((kind, name))
         if known is not None:
             if self._same_source(known.target, target):
-                raise DuplicateComponent(
-                    f"{kind} {name!r} is registered twice from the same code: its file was imported under two names"
-                )
+                raise DuplicateComponent(f"{kind} {name!r} is registered twice from the same code: its file was imported under two names")
             raise DuplicateComponent(f"{kind} {name!r} is already registered by {known.origin or 'another plug-in'}: choose another name")
         self._components[kind, name] = Component(kind, name, target, summary, self._origin)
 

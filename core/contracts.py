@@ -53,9 +53,7 @@ class Anchors(Protocol):
 
     num_anchors: tuple[int, ...]
 
-    def __call__(
-        self, level_sizes: Sequence[tuple[int, int]], image_size: tuple[int, int], device: torch.device | str
-    ) -> list[Tensor]: ...
+    def __call__(self, level_sizes: Sequence[tuple[int, int]], image_size: tuple[int, int], device: torch.device | str) -> list[Tensor]: ...
 
 
 @runtime_checkable

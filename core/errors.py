@@ -20,9 +20,13 @@ class UsageError(DensedetError):
 
 class PartError(DensedetError):
     """A part cannot work with what it was given. Parts raise it from their constructor or first call; the assembly adds the
-    file and line of the recipe."""
+    file and line of the recipe. ``part`` names the kind at fault where the raiser is not the part itself."""
 
     exit_code = 2
+
+    def __init__(self, message: str, *, part: str | None = None) -> None:
+        super().__init__(message)
+        self.part = part
 
 
 class PluginError(DensedetError):

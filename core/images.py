@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
+from torch import Tensor
+
 
 @dataclass(frozen=True)
 class Placement:
@@ -18,3 +21,32 @@ class Placement:
     height: int
     canvas: tuple[int, int]
     antialias: bool = True
+
+    def boxes_to_input(self, boxes: Tensor, source_size: tuple[int, int]) -> Tensor:
+        """Float xyxy (...,4) in pixels of a source image of (width, height) -> pixels of the input."""
+        scale_x, scale_y = self.width / source_size[0], self.height / source_size[1]
+        return boxes * torch.tensor([scale_x, scale_y, scale_x, scale_y], dtype=boxes.dtype)
+
+    def to_source(self, source_size: tuple[int, int]) -> tuple[float, float, float, float]:
+        """(scale x, scale y, offset x, offset y) with source = input * scale + offset, for a source image of (width, height)."""
+        return source_size[0] / self.width, source_size[1] / self.height, 0.0, 0.0
+
+
+def place(image: Tensor, canvas: tuple[int, int]) -> Tensor:
+    """(ch,h,w) -> (ch,H,W) of canvas (width, height) = (W, H): the image at the top left, zeros beyond. Itself where it fills it."""
+    width, height = canvas
+    if (image.shape[-1], image.shape[-2]) == (width, height):
+        return image
+    held = image.new_zeros(image.shape[0], height, width)
+    held[:, : image.shape[-2], : image.shape[-1]] = image
+    return held
+
+
+def blank_outside(images: Tensor, sizes: Tensor) -> Tensor:
+    """(B,ch,H,W) with zeros outside the valid (height, width) of each, sizes (B,2). Not in place; itself where all are full."""
+    height, width = images.shape[-2:]
+    if bool((sizes[:, 0] >= height).all()) and bool((sizes[:, 1] >= width).all()):
+        return images
+    rows = torch.arange(height, device=images.device) < sizes[:, 0, None]
+    columns = torch.arange(width, device=images.device) < sizes[:, 1, None]
+    return images * (rows[:, None, :, None] & columns[:, None, None, :]).to(images.dtype)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Literal
 
 import torch
@@ -20,7 +19,8 @@ def norm_layer(norm: Norm, channels: int, *, eps: float = 1e-5, momentum: float 
     if norm == "none":
         return nn.Identity()
     if norm == "group":
-        return nn.GroupNorm(math.gcd(channels, groups), channels, eps=eps)
+        most = max(count for count in range(1, groups + 1) if channels % count == 0)
+        return nn.GroupNorm(most, channels, eps=eps)
     if norm == "frozen":
         from torchvision.ops import FrozenBatchNorm2d
 

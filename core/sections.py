@@ -40,11 +40,16 @@ class DataSection(Section):
     root: str = Field(".", description="folder that relative paths of the sources start from, itself relative to the working directory")
     train: Annotated[Any, Part("source")] = Field(..., description="training images and boxes")
     val: Annotated[Any, Part("source")] = Field(None, description="images to evaluate on; null: no evaluation")
+    holdout: Annotated[float, Field(gt=0, lt=1)] | None = Field(
+        None, description="where `val` is null: this share of the training images, drawn by train.seed, is held out to evaluate on"
+    )
     size: tuple[PositiveInt, PositiveInt] = Field((128, 64), description="WIDTH, HEIGHT of the network's input in pixels")
     color: Literal["grey", "rgb"] = Field("grey", description="grey: 1 channel; rgb: 3")
     resize: Annotated[Any, Part("resize")] = Field({"name": "exact"}, description="how an image of another size gets to `size`")
     pad_to: PositiveInt = Field(1, description="batches are padded right and bottom to a multiple of this")
-    classes: list[str] | None = Field(None, description="names to train on, in label order; boxes of other classes become ignored; null: all")
+    classes: list[str] | None = Field(
+        None, description="names to train on, in label order; boxes of other classes become ignored; null: all"
+    )
     transforms: Annotated[list[Any], Part("transform")] = Field([], description="augmentation of one training sample, in order")
     batch_transforms: Annotated[list[Any], Part("batch_transform")] = Field([], description="augmentation of a training batch, in order")
     workers: NonNegativeInt = Field(0, description="loader processes; 0 loads in the main process")

@@ -1,4 +1,33 @@
 """Built-in backbones; see COMPONENTS for the list."""
 
-COMPONENTS: tuple[tuple[str, str, str, str], ...] = ()
+COMPONENTS: tuple[tuple[str, str, str, str], ...] = (
+    (
+        "backbone",
+        "convnet",
+        "densedet.plugins.backbones.convnet:ConvNet",
+        "plain residual network of 3x3 convolutions, any width and depth",
+    ),
+    ("backbone", "resnet18", "densedet.plugins.backbones.resnet:ResNet18", "ResNet-18, tapped at C2..C5"),
+    ("backbone", "resnet34", "densedet.plugins.backbones.resnet:ResNet34", "ResNet-34, tapped at C2..C5"),
+    ("backbone", "resnet50", "densedet.plugins.backbones.resnet:ResNet50", "ResNet-50, tapped at C2..C5"),
+    (
+        "backbone",
+        "mobilenet_v3_large",
+        "densedet.plugins.backbones.mobilenet:MobileNetV3Large",
+        "MobileNetV3 large, tapped by stride or as SSDlite does",
+    ),
+    (
+        "backbone",
+        "mobilenet_v3_small",
+        "densedet.plugins.backbones.mobilenet:MobileNetV3Small",
+        "MobileNetV3 small, tapped by stride or as SSDlite does",
+    ),
+    ("backbone", "vgg16_ssd", "densedet.plugins.backbones.vgg:VGG16SSD", "VGG-16 as SSD uses it, tapped at conv4_3 and fc7"),
+    (
+        "backbone",
+        "torchvision",
+        "densedet.plugins.backbones.extractor:TorchvisionBackbone",
+        "any classification network of torchvision, tapped at any of its nodes",
+    ),
+)
 """(kind, name, "module:attribute", one-line summary), registered by `densedet.plugins`."""

@@ -1,0 +1,76 @@
+"""densedet from Python, for notebooks: the names that `import densedet` offers."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from densedet.core import assembly, engine
+from densedet.core.prediction import Predictor, load
+from densedet.core.recipe import Recipe, load_recipe
+from densedet.core.run import Run, evaluate_on, make_dataset
+
+__all__ = ["Predictor", "Run", "build", "evaluate", "load", "load_recipe", "train"]
+
+
+def build(recipe: Recipe, *, num_classes: int | None = None) -> nn.Module:
+    """The recipe's detector, untrained. num_classes: without it the training source is opened to count its classes."""
+    if num_classes is None:
+        num_classes = len(assembly.class_table(recipe, assembly.build_source(recipe, "train")))
+    return assembly.build_detector(recipe, num_classes)
+
+
+def train(recipe: Recipe | str, *overrides: str) -> Run:
+    """Train a recipe (or the file or shipped recipe of that name, with overrides such as "train.budget.minutes=5")."""
+    return engine.train(recipe if isinstance(recipe, Recipe) else load_recipe(recipe, overrides))
+
+
+class Evaluation:
+    """A trained detector and the images to judge it on. predictor, recipe, source (the truth), dataset."""
+
+    def __init__(
+        self,
+        checkpoint: str | Path,
+        overrides: Sequence[str] = (),
+        *,
+        split: str = "val",
+        device: str = "auto",
+        plugins: Sequence[str] = (),
+    ) -> None:
+        self.predictor = load(checkpoint, device=device, plugins=plugins, overrides=overrides)
+        self.recipe = self.predictor.recipe
+        source = dict(zip(("train", "val"), assembly.build_sources(self.recipe)))[split]
+        if source is None:
+            raise self.recipe.error("data", f"the recipe has no {split} source to evaluate on: give data.{split}")
+        known = [name for name in self.predictor.classes if name in source.classes]
+        if not known:
+            raise self.recipe.error(
+                f"data.{split}",
+                f"none of the detector's classes ({', '.join(self.predictor.classes)}) is in this data ({', '.join(source.classes)})",
+            )
+        self.source = source
+        self.dataset = make_dataset(self.recipe, source, self.predictor.classes)
+
+    def run(self, **callbacks: Any) -> dict[str, Any]:
+        """The metrics. callbacks: `densedet.core.evaluation.evaluate_detector`'s on_batch and on_detections."""
+        return evaluate_on(
+            self.recipe,
+            self.predictor.detector,
+            self.dataset,
+            self.predictor.classes,
+            device=self.predictor.device,
+            autocast=contextlib.nullcontext,
+            **callbacks,
+        )
+
+
+def evaluate(checkpoint: str | Path, overrides: Sequence[str] = (), **options: Any) -> dict[str, Any]:
+    """Metrics of a run folder's or checkpoint's detector on its recipe's validation images.
+
+    overrides: e.g. ``data.val.annotations=other.json``; options: split, device, plugins (see `Evaluation`).
+    """
+    return Evaluation(checkpoint, overrides, **options).run()

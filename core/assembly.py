@@ -1,0 +1,196 @@
+"""From a recipe to built parts: the one file that knows the order in which parts learn of their neighbours.
+
+data -> backbone -> neck -> anchors, class loss, coder -> head -> matcher, box loss, postprocess -> detector.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import nn
+
+from densedet.core.errors import DataError, PartError
+from densedet.core.recipe import Recipe
+from densedet.core.signatures import MISSING, arguments_of, typed_arguments
+from densedet.core.subset import hold_out
+from densedet.core.wiring import RESERVED
+from densedet.registry import KINDS, RegistryError, suggest
+
+ORDER = ("backbone", "neck", "anchors", "class_loss", "coder", "head", "matcher", "box_loss", "postprocess")
+
+
+def build_component(recipe: Recipe, path: str, kind: str, spec: dict[str, Any], wired: dict[str, Any]) -> Any:
+    """One part from its mapping ``{name: ..., arguments}`` at the dotted ``path`` of the recipe.
+
+    ``wired`` values reach the constructor where it names them. Whatever goes wrong in a constructor becomes the recipe's error,
+    with the position of the part and the cause chained.
+    """
+    try:
+        component = recipe.plugins.components.get(kind, spec["name"])
+        known = arguments_of(component)
+    except RegistryError as error:
+        raise recipe.error(f"{path}.name", str(error)) from error
+    arguments = typed_arguments(component, {n: v for n, v in spec.items() if n in known and n not in RESERVED.get(kind, ()) and n != "name"})
+    for name, argument in known.items():
+        if argument.wired and name in wired:
+            arguments[name] = wired[name]
+        elif argument.slot is not None and arguments.get(name) is not None:
+            arguments[name] = _build_nested(recipe, f"{path}.{name}", argument.slot.kind, arguments[name], wired)
+    for name, argument in known.items():
+        if argument.default is MISSING and name not in arguments:
+            raise recipe.error(
+                path, f"{kind} {spec['name']!r} needs {name}, which comes from {argument.wired or 'the recipe'}, and this recipe has none: add it"
+            )
+    try:
+        return component.load()(**arguments)
+    except DataError:
+        raise
+    except PartError as error:
+        at, who = (f"model.{error.part}", "") if error.part else (path, f"{kind} {spec['name']!r}: ")
+        raise recipe.error(at, f"{who}{error}") from error
+    except Exception as error:
+        raise recipe.error(path, f"{kind} {spec['name']!r}: {sentence(error)}") from error
+
+
+def _build_nested(recipe: Recipe, path: str, kind: str, value: Any, wired: dict[str, Any]) -> Any:
+    if isinstance(value, list):
+        return [build_component(recipe, f"{path}.{i}", kind, item, wired) for i, item in enumerate(value)]
+    return build_component(recipe, path, kind, value, wired)
+
+
+def sentence(error: BaseException) -> str:
+    """An exception's text in one line; its type in front where the text alone would not tell."""
+    text = " ".join(str(error).split())
+    known = isinstance(error, (PartError, RegistryError, ValueError))
+    return text if known and text else f"{type(error).__name__}: {text}".rstrip(": ")
+
+
+class Wiring:
+    """What parts have told of themselves so far, under the names that constructors use."""
+
+    def __init__(self, recipe: Recipe, num_classes: int) -> None:
+        size = tuple(recipe.values["data"]["size"])
+        self.channels = 1 if recipe.values["data"]["color"] == "grey" else 3
+        self.values: dict[str, Any] = {"num_classes": num_classes, "size": size, "in_channels": self.channels}
+
+    def for_kind(self, kind: str) -> dict[str, Any]:
+        """Values for a constructor of this kind; "strides" and "in_strides" are the same numbers seen from either side."""
+        values = dict(self.values)
+        if kind == "backbone":
+            values.pop("in_strides", None)
+        return values
+
+    def learn(self, kind: str, part: Any) -> None:
+        """Note what a freshly built part says of itself."""
+        if kind in ("backbone", "neck"):
+            self.values.update(in_channels=tuple(part.channels), in_strides=tuple(part.strides), strides=tuple(part.strides))
+        elif kind == "anchors":
+            self.values["num_anchors"] = tuple(part.num_anchors)
+        elif kind == "class_loss":
+            background = part.background_channel != "none"
+            self.values.update(class_channels=self.values["num_classes"] + background, class_bias=float(part.initial_bias))
+        elif kind == "coder":
+            self.values["box_channels"] = part.box_channels
+
+
+def build_detector(recipe: Recipe, num_classes: int) -> nn.Module:
+    """The recipe's detector for ``num_classes`` classes, checked by a dry run at the recipe's image size.
+
+    Raises RecipeError, with the position of the part at fault, where parts do not fit together.
+    """
+    model = recipe.values["model"]
+    spec = model["detector"]
+    wiring = Wiring(recipe, num_classes)
+    taken = [k for k in arguments_of(recipe.plugins.components.get("detector", spec["name"])) if k in KINDS]
+    built: dict[str, Any] = {}
+    for kind in sorted(taken, key=lambda k: ORDER.index(k) if k in ORDER else len(ORDER)):
+        given = model.get(kind)
+        if given is None:
+            continue
+        built[kind] = _build_part(recipe, kind, given, wiring)
+    detector = build_component(recipe, "model.detector", "detector", spec, {**wiring.for_kind("detector"), **built, **_loss_weights(model)})
+    _dry_run(recipe, detector, wiring)
+    return detector
+
+
+def _build_part(recipe: Recipe, kind: str, given: Any, wiring: Wiring) -> Any:
+    if kind == "box_loss":
+        specs = given if isinstance(given, list) else [given]
+        paths = [f"model.{kind}.{i}" for i in range(len(specs))] if isinstance(given, list) else [f"model.{kind}"]
+        return [build_component(recipe, path, kind, spec, wiring.for_kind(kind)) for path, spec in zip(paths, specs)]
+    part = build_component(recipe, f"model.{kind}", kind, given, wiring.for_kind(kind))
+    try:
+        wiring.learn(kind, part)
+    except (AttributeError, TypeError) as error:
+        raise recipe.error(f"model.{kind}", f"{kind} {given['name']!r} does not keep its contract: {sentence(error)}") from error
+    return part
+
+
+def _loss_weights(model: dict[str, Any]) -> dict[str, Any]:
+    """The losses' reserved ``weight`` keys, as the detector's wired arguments."""
+    weights: dict[str, Any] = {}
+    if isinstance(model.get("class_loss"), dict):
+        weights["class_loss_weight"] = float(model["class_loss"].get("weight", 1.0))
+    boxes = model.get("box_loss")
+    if boxes is not None:
+        boxes = boxes if isinstance(boxes, list) else [boxes]
+        weights["box_loss_weights"] = tuple(float(b.get("weight", 1.0)) for b in boxes)
+    return weights
+
+
+def _dry_run(recipe: Recipe, detector: nn.Module, wiring: Wiring) -> None:
+    check = getattr(detector, "dry_run", None)
+    if check is None:
+        return
+    width, height = recipe.values["data"]["size"]
+    multiple = recipe.values["data"]["pad_to"]
+    image_size = (-(-height // multiple) * multiple, -(-width // multiple) * multiple)
+    try:
+        check(wiring.channels, image_size)
+    except PartError as error:
+        raise recipe.error(f"model.{error.part or 'detector'}", str(error)) from error
+
+
+def build_source(recipe: Recipe, split: str) -> Any:
+    """The recipe's source for ``split`` ("train" or "val"), or None where it names none."""
+    spec = recipe.values["data"].get(split)
+    if spec is None:
+        return None
+    return build_component(recipe, f"data.{split}", "source", spec, {"root": recipe.values["data"]["root"]})
+
+
+def build_sources(recipe: Recipe) -> tuple[Any, Any]:
+    """(training source, validation source or None); a share of the training images is held out where the recipe says so."""
+    train, val = build_source(recipe, "train"), build_source(recipe, "val")
+    share = recipe.values["data"]["holdout"]
+    if share is None:
+        return train, val
+    if val is not None:
+        raise recipe.error("data.holdout", "there is a data.val already: delete one of the two")
+    if len(train) < 2:
+        raise recipe.error("data.holdout", f"the training source has {len(train)} images: nothing can be held out")
+    return hold_out(train, share, recipe.values["train"]["seed"])
+
+
+def class_table(recipe: Recipe, source: Any) -> tuple[str, ...]:
+    """Class names in label order: the recipe's ``data.classes``, or all of the training source's."""
+    wanted = recipe.values["data"].get("classes")
+    if wanted is None:
+        return tuple(source.classes)
+    for position, name in enumerate(wanted):
+        if name not in source.classes:
+            raise recipe.error(
+                f"data.classes.{position}",
+                f"the training images have no class {name!r}.{suggest(name, list(source.classes))} Classes: {', '.join(source.classes)}",
+            )
+    if len(set(wanted)) != len(wanted):
+        raise recipe.error("data.classes", "a class is listed twice")
+    return tuple(wanted)
+
+
+def build_list(recipe: Recipe, path: str, kind: str, wired: dict[str, Any]) -> list[Any]:
+    """The parts of a list such as ``data.transforms``, in order."""
+    specs: Any = recipe.values
+    for key in path.split("."):
+        specs = specs[key]
+    return [build_component(recipe, f"{path}.{i}", kind, spec, wired) for i, spec in enumerate(specs or [])]

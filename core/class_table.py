@@ -1,0 +1,23 @@
+"""Between a source's labels and the recipe's class table."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from densedet.core.errors import DataError
+
+
+def label_map(available: Sequence[str], classes: Sequence[str]) -> Tensor:
+    """int64 (C_source,): the label in ``classes`` of each of the source's labels, by name; -1 where ``classes`` lacks it.
+
+    Raises DataError where no name is in both.
+    """
+    position = {name: label for label, name in enumerate(classes)}
+    labels = [position.get(name, -1) for name in available]
+    if all(label < 0 for label in labels):
+        wanted, found = ", ".join(classes[:20]), ", ".join(available[:20])
+        raise DataError(f"the source has none of the classes {wanted}; it has {found}: name some of these in data.classes")
+    return torch.tensor(labels, dtype=torch.int64)

@@ -1,0 +1,176 @@
+"""A source, decoded, resized and augmented, one sample at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+from torchvision import tv_tensors
+
+from densedet.core.class_table import label_map
+from densedet.core.contracts import Resize, Source
+from densedet.core.decode import Color, decode
+from densedet.core.errors import PartError
+from densedet.core.images import Placement
+from densedet.core.seeding import seed_of
+from densedet.core.types import Annotation
+
+Transform = Callable[[tv_tensors.Image, dict[str, Any]], tuple[tv_tensors.Image, dict[str, Any]]]
+
+
+@dataclass
+class Sample:
+    """One image and its objects in pixels of the network's input. G may be 0.
+
+    image: uint8 or float32 (ch,h,w), only the image itself. canvas: (width, height) of the tensor it is to lie in, at the top left.
+    boxes: float32 (G,4) xyxy. labels: int64 (G,), -1 for an object of no class of the table. ignore: bool (G,).
+    index: position in the source. source_size: (width, height). to_source: see `Batch`.
+    """
+
+    image: Tensor
+    canvas: tuple[int, int]
+    boxes: Tensor
+    labels: Tensor
+    ignore: Tensor
+    index: int
+    image_id: int | str
+    source_size: tuple[int, int]
+    to_source: tuple[float, float, float, float]
+
+
+def sample_of(image: Any, *, color: Color, resize: Resize, index: int = 0, truth: Annotation | None = None) -> Sample:
+    """A path, encoded bytes or a uint8 array at the network's size, with its truth moved along; without ``truth`` it has no objects and
+    its id is ``index``. Raises DataError."""
+    placements: list[Placement] = []
+
+    def placement_of(width: int, height: int) -> Placement:
+        placements.append(resize(width, height))
+        return placements[-1]
+
+    expected, name = (None, "") if truth is None else ((truth.width, truth.height), truth.file_name)
+    pixels, source_size = decode(image, color=color, placement_of=placement_of, expected=expected, name=name)
+    placement = placements[-1]
+    return Sample(
+        image=pixels,
+        canvas=placement.canvas,
+        boxes=torch.zeros(0, 4) if truth is None else placement.boxes_to_input(truth.boxes, source_size),
+        labels=torch.zeros(0, dtype=torch.int64) if truth is None else truth.labels,
+        ignore=torch.zeros(0, dtype=torch.bool) if truth is None else truth.ignore,
+        index=index,
+        image_id=index if truth is None else truth.image_id,
+        source_size=source_size,
+        to_source=placement.to_source(source_size),
+    )
+
+
+class DetectionDataset(Dataset[Sample]):
+    """``dataset[epoch, index]`` -> `Sample`, the same whatever ran before and in whichever process; ``dataset[index]`` is epoch 0.
+
+    classes: the recipe's class table; the source's labels are mapped by name, and objects of other classes get label -1 and are ignored.
+    transforms: called on (tv_tensors.Image, {"boxes": BoundingBoxes XYXY, "labels": (G,), "ignore": (G,)}) with torch's global generator
+    seeded from (seed, epoch, index) and put back afterwards. Where one changes the image's size, the image is resized once more at the end.
+    Boxes that the transforms push out of the image are dropped and counted in ``dropped``; those partly outside are clipped.
+    cache_mb: decoded and resized images are kept in memory, those that come first, until they fill this many MB.
+    plugin_files: plug-in files that a worker process loads before it unpickles the parts.
+
+    Raises DataError from reading an image, PartError for a transform that loses track of its boxes.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        *,
+        resize: Resize,
+        color: Color,
+        classes: tuple[str, ...],
+        transforms: Sequence[Transform] = (),
+        seed: int = 0,
+        cache_mb: int = 0,
+        plugin_files: Sequence[str] = (),
+    ) -> None:
+        self.source = source
+        self.resize = resize
+        self.color = color
+        self.classes = tuple(classes)
+        self.transforms = tuple(transforms)
+        self.seed = seed
+        self.cache_mb = cache_mb
+        self.plugin_files = tuple(plugin_files)
+        self.dropped = 0
+        self._labels = label_map(source.classes, self.classes)
+        self._cache: dict[int, Sample] = {}
+        self._cache_bytes = 0
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_cache": {}, "_cache_bytes": 0, "dropped": 0}
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def __getitem__(self, key: int | tuple[int, int]) -> Sample:
+        epoch, index = key if isinstance(key, tuple) else (0, key)
+        if not 0 <= index < len(self):
+            raise IndexError(f"sample {index} of {len(self)}")
+        sample = self._cache.get(index)
+        if sample is None:
+            sample = self._read(index)
+            size = sample.image.numel() * sample.image.element_size() + 1000
+            if self._cache_bytes + size <= self.cache_mb * 1_000_000:
+                self._cache[index] = sample
+                self._cache_bytes += size
+        return self._transformed(sample, epoch) if self.transforms else sample
+
+    def _read(self, index: int) -> Sample:
+        truth = self.source.annotation(index)
+        sample = sample_of(self.source.image(index), color=self.color, resize=self.resize, index=index, truth=truth)
+        labels = self._labels[truth.labels]
+        return replace(sample, labels=labels, ignore=truth.ignore | (labels < 0))
+
+    def _transformed(self, sample: Sample, epoch: int) -> Sample:
+        height, width = sample.image.shape[-2:]
+        image = tv_tensors.Image(sample.image)
+        boxes = tv_tensors.BoundingBoxes(sample.boxes, format="XYXY", canvas_size=(height, width))  # type: ignore[call-overload]
+        target: dict[str, Any] = {"boxes": boxes, "labels": sample.labels, "ignore": sample.ignore}
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed_of(self.seed, "sample", epoch, sample.index))
+            for transform in self.transforms:
+                image, target = transform(image, target)
+                if not len(target["boxes"]) == len(target["labels"]) == len(target["ignore"]):
+                    raise PartError(
+                        f"transform {type(transform).__name__} left {len(target['boxes'])} boxes, {len(target['labels'])} labels and "
+                        f"{len(target['ignore'])} ignore flags: it must keep or drop all three together"
+                    )
+        return self._finished(sample, image, target)
+
+    def _finished(self, sample: Sample, image: Tensor, target: dict[str, Any]) -> Sample:
+        """Clip and drop boxes, bring the image back to its size."""
+        image, boxes = image.as_subclass(Tensor), target["boxes"].as_subclass(Tensor)
+        if image.dtype != sample.image.dtype or image.ndim != 3 or image.shape[0] != sample.image.shape[0]:
+            raise PartError(
+                f"transforms turned a {sample.image.dtype} image {tuple(sample.image.shape)} into {image.dtype} {tuple(image.shape)}: "
+                "dtype and channels must stay, normalising is the detector's work"
+            )
+        canvas = sample.canvas
+        height, width = image.shape[-2:]
+        boxes = torch.minimum(boxes.clamp(min=0), torch.tensor([width, height, width, height], dtype=boxes.dtype))
+        keep = ((boxes[:, 2:] > boxes[:, :2]).all(1)) & boxes.isfinite().all(1)
+        self.dropped += int((~keep).sum())
+        boxes, labels, ignore = boxes[keep], target["labels"][keep], target["ignore"][keep]
+        if image.shape != sample.image.shape:
+            placement = self.resize(width, height)
+            canvas = placement.canvas
+            boxes = placement.boxes_to_input(boxes, (width, height))
+            image = _resized(image, placement)
+        return replace(sample, image=image, canvas=canvas, boxes=boxes, labels=labels, ignore=ignore)
+
+
+def _resized(image: Tensor, placement: Placement) -> Tensor:
+    """(ch,h,w) at the placement's size, dtype kept."""
+    size = (placement.height, placement.width)
+    if image.shape[-2:] == size:
+        return image
+    return torch.nn.functional.interpolate(image[None], size=size, mode="bilinear", antialias=placement.antialias, align_corners=False)[0]

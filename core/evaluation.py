@@ -1,0 +1,79 @@
+"""Judging a detector: one pass over a source, losses by the training code, detections in source pixels to the evaluator."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from densedet.core import boxes as box_ops
+from densedet.core.distributed import gather_objects
+from densedet.core.types import Batch, Detections
+
+
+def to_source(detections: Detections, batch: Batch, position: int) -> Detections:
+    """Detections of the batch's image ``position``, moved from the network's input to source pixels and clipped to the source image."""
+    scale_x, scale_y, offset_x, offset_y = batch.to_source[position].tolist()
+    boxes = detections.boxes.float()
+    boxes = boxes * boxes.new_tensor([scale_x, scale_y, scale_x, scale_y]) + boxes.new_tensor([offset_x, offset_y, offset_x, offset_y])
+    return Detections(
+        box_ops.clip(boxes, batch.source_sizes[position].to(boxes.device)), detections.scores, detections.labels, detections.anchors
+    )
+
+
+@torch.no_grad()
+def evaluate_detector(
+    detector: nn.Module,
+    batches: Iterable[Batch],
+    evaluator: Any,
+    *,
+    device: torch.device,
+    autocast: Callable[[], contextlib.AbstractContextManager[Any]] = contextlib.nullcontext,
+    with_losses: bool = True,
+    on_batch: Callable[[int], None] | None = None,
+    on_detections: Callable[[int, Detections], None] | None = None,
+) -> dict[str, Any]:
+    """The evaluator's metrics, and under "losses" the mean validation losses.
+
+    on_batch(images done) after each batch; on_detections(source index, detections in source pixels) for each image. Every process of
+    a torchrun judges its share; all get the same answer.
+    """
+    training = detector.training
+    detector.eval()
+    sums: dict[str, Tensor] = {}
+    images = 0
+    try:
+        for batch in batches:
+            batch = batch.to(device)
+            with autocast():
+                losses = detector.losses(batch) if with_losses else {}
+                found = detector.predict(batch)
+            for name, value in losses.items():
+                sums[name] = sums.get(name, torch.zeros((), device=device)) + value.float() * len(batch)
+            images += len(batch)
+            for position, detections in enumerate(found):
+                index = int(batch.indices[position])
+                moved = to_source(detections, batch, position).to("cpu")
+                evaluator.add(index, moved)
+                if on_detections is not None:
+                    on_detections(index, moved)
+            if on_batch is not None:
+                on_batch(images)
+    finally:
+        detector.train(training)
+    return _combine(evaluator, {name: float(value) for name, value in sums.items()}, images)
+
+
+def _combine(evaluator: Any, sums: dict[str, float], images: int) -> dict[str, Any]:
+    everyone: list[Any] = gather_objects((evaluator.state() if hasattr(evaluator, "state") else None, sums, images))
+    if len(everyone) > 1:
+        evaluator.merge([state for state, _, _ in everyone])
+    metrics: dict[str, Any] = dict(evaluator.result())
+    total = sum(count for _, _, count in everyone)
+    if sums and total:
+        metrics["losses"] = {name: sum(part[name] for _, part, _ in everyone) / total for name in sums}
+    metrics["images"] = total
+    return metrics

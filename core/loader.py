@@ -1,0 +1,237 @@
+"""Batches in an order that depends on (seed, epoch) alone, with or without worker processes."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch.utils.data import DataLoader
+from torch.utils.data import Dataset as TorchDataset
+
+from densedet.core.contracts import BatchTransform
+from densedet.core.dataset import DetectionDataset, Sample
+from densedet.core.errors import DataError, UsageError
+from densedet.core.images import place
+from densedet.core.seeding import generator_of
+from densedet.core.types import Batch
+
+
+def collate(samples: Sequence[Sample], *, pad_to: int = 1) -> Batch:
+    """B >= 1 samples -> a batch whose (H,W) is the largest canvas, rounded up to multiples of ``pad_to``. Images are float32 if one is."""
+    height, width = (-(-max(sample.canvas[axis] for sample in samples) // pad_to) * pad_to for axis in (1, 0))
+    images = [place(sample.image, (width, height)) for sample in samples]
+    objects = max(len(sample.boxes) for sample in samples)
+    boxes = torch.zeros(len(samples), objects, 4)
+    labels = torch.full((len(samples), objects), -1, dtype=torch.int64)
+    valid = torch.zeros(len(samples), objects, dtype=torch.bool)
+    ignore = torch.zeros(len(samples), objects, dtype=torch.bool)
+    for row, sample in enumerate(samples):
+        count = len(sample.boxes)
+        boxes[row, :count] = sample.boxes
+        labels[row, :count] = sample.labels
+        valid[row, :count] = True
+        ignore[row, :count] = sample.ignore
+    if len({image.dtype for image in images}) > 1:
+        images = [image.float() for image in images]
+    return Batch(
+        images=torch.stack(images),
+        sizes=torch.tensor([sample.image.shape[-2:] for sample in samples], dtype=torch.int64),
+        boxes=boxes,
+        labels=labels,
+        valid=valid,
+        ignore=ignore,
+        indices=torch.tensor([sample.index for sample in samples], dtype=torch.int64),
+        image_ids=[sample.image_id for sample in samples],
+        source_sizes=torch.tensor([(sample.source_size[1], sample.source_size[0]) for sample in samples], dtype=torch.int64),
+        to_source=torch.tensor([sample.to_source for sample in samples], dtype=torch.float32),
+    )
+
+
+class BatchKey(NamedTuple):
+    """What makes a batch: batch ``number`` of ``epoch`` (both from 0) as process ``rank`` sees it."""
+
+    epoch: int
+    number: int
+    rank: int
+    indices: tuple[int, ...]
+
+
+class EpochSampler:
+    """Which images are in which training batch.
+
+    batch_size: of each of ``world`` processes; process ``rank`` takes every world-th of the batch_size * world images that make a step,
+    so that the processes' batches together are what one process would see at that size. The order is a permutation drawn from
+    (seed, epoch); what does not fill a last step is left out that epoch. A set smaller than a step fills one, going round.
+    """
+
+    def __init__(self, length: int, *, batch_size: int, seed: int = 0, rank: int = 0, world: int = 1) -> None:
+        if length < 1:
+            raise DataError("the training set has no images: check its annotation file and filters")
+        if batch_size < 1:
+            raise UsageError(f"train.batch_size leaves {batch_size} images for each of {world} processes: raise it to at least {world}")
+        self.length = length
+        self.step_size = batch_size * world
+        self.seed = seed
+        self.rank = rank
+        self.world = world
+
+    @property
+    def batches_per_epoch(self) -> int:
+        """At least 1."""
+        return max(1, self.length // self.step_size)
+
+    def batches(self, epoch: int, start_batch: int = 0) -> Iterator[BatchKey]:
+        """The keys of ``epoch`` from batch ``start_batch`` on."""
+        order = torch.randperm(self.length, generator=generator_of(self.seed, "order", epoch)).tolist()
+        if self.length < self.step_size:
+            order = (order * -(-self.step_size // self.length))[: self.step_size]
+        for number in range(start_batch, self.batches_per_epoch):
+            step = order[number * self.step_size : (number + 1) * self.step_size]
+            yield BatchKey(epoch, number, self.rank, tuple(step[self.rank :: self.world]))
+
+
+class BatchDataset(TorchDataset[Batch]):
+    """``batches[key]`` -> the finished batch of a `BatchKey`: collated, then through the batch transforms, whose generator is seeded from
+    (seed, epoch, number, rank). It pickles itself with the plug-in files that its parts come from, which are loaded first on arrival."""
+
+    def __init__(self, dataset: DetectionDataset, *, pad_to: int = 1, seed: int = 0, transforms: Sequence[BatchTransform] = ()) -> None:
+        self.dataset = dataset
+        self.pad_to = pad_to
+        self.seed = seed
+        self.transforms = tuple(transforms)
+
+    def __getitem__(self, key: BatchKey) -> Batch:
+        batch = collate([self.dataset[key.epoch, index] for index in key.indices], pad_to=self.pad_to)
+        if self.transforms:
+            generator = generator_of(self.seed, "batch", key.epoch, key.number, key.rank)
+            for transform in self.transforms:
+                batch = transform(batch, generator)
+        return batch
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _arrive, (self.dataset.plugin_files, pickle.dumps(self.__dict__))
+
+
+def _arrive(plugin_files: tuple[str, ...], state: bytes) -> BatchDataset:
+    if plugin_files:
+        from densedet.core.plugin_loading import load_plugins
+
+        load_plugins(plugin_files)
+    batches = BatchDataset.__new__(BatchDataset)
+    batches.__dict__.update(pickle.loads(state))
+    return batches
+
+
+class _Keys:
+    """A sampler whose keys are set before each pass, so that worker processes live on from epoch to epoch."""
+
+    def __init__(self) -> None:
+        self.keys: Iterable[BatchKey] = ()
+
+    def __iter__(self) -> Iterator[BatchKey]:
+        return iter(self.keys)
+
+
+class BatchLoader:
+    """Runs batch keys through a `BatchDataset`, here or in ``workers`` processes that stay alive between passes; in order either way.
+
+    context: how processes start ("spawn", "fork", "forkserver"); None: Python's default for the system.
+    """
+
+    def __init__(self, batches: BatchDataset, *, workers: int = 0, context: str | None = None) -> None:
+        self.dataset = batches
+        self._keys = _Keys()
+        self._processes: DataLoader[Batch] | None = None
+        if workers:
+            self._processes = DataLoader(
+                batches,
+                batch_size=None,
+                sampler=self._keys,
+                num_workers=workers,
+                collate_fn=_as_it_is,
+                persistent_workers=True,
+                multiprocessing_context=context,
+            )
+
+    def run(self, keys: Iterable[BatchKey]) -> Iterator[Batch]:
+        """The batch of each key, in order."""
+        if self._processes is None:
+            return (self.dataset[key] for key in keys)
+        self._keys.keys = keys
+        return iter(self._processes)
+
+
+def _as_it_is(batch: Batch) -> Batch:
+    return batch
+
+
+class TrainLoader:
+    """Endless training data by (epoch, batch): see `EpochSampler` for the order and `BatchLoader` for the processes."""
+
+    def __init__(self, sampler: EpochSampler, loader: BatchLoader) -> None:
+        self.sampler = sampler
+        self.loader = loader
+
+    @property
+    def batches_per_epoch(self) -> int:
+        """At least 1."""
+        return self.sampler.batches_per_epoch
+
+    def batches(self, epoch: int, start_batch: int = 0) -> Iterator[Batch]:
+        """Batches ``start_batch`` .. batches_per_epoch - 1 of ``epoch``, the same as in a run that was never interrupted."""
+        return self.loader.run(self.sampler.batches(epoch, start_batch))
+
+
+class EvalLoader:
+    """All images once, in the source's order; process ``rank`` of ``world`` gets every world-th. The last batch may be short. Can be
+    iterated again; worker processes stay alive."""
+
+    def __init__(self, loader: BatchLoader, *, length: int, batch_size: int, rank: int = 0, world: int = 1) -> None:
+        self.loader = loader
+        self.indices = range(rank, length, world)
+        self.batch_size = batch_size
+        self.rank = rank
+
+    def __len__(self) -> int:
+        return -(-len(self.indices) // self.batch_size)
+
+    def __iter__(self) -> Iterator[Batch]:
+        size = self.batch_size
+        return self.loader.run(BatchKey(0, n, self.rank, tuple(self.indices[n * size : (n + 1) * size])) for n in range(len(self)))
+
+
+def train_loader(
+    dataset: DetectionDataset,
+    *,
+    batch_size: int,
+    seed: int = 0,
+    workers: int = 0,
+    pad_to: int = 1,
+    batch_transforms: Sequence[BatchTransform] = (),
+    rank: int = 0,
+    world: int = 1,
+    context: str | None = None,
+) -> TrainLoader:
+    """Shuffled batches for training. batch_size is each process's own. Raises DataError for an empty set."""
+    sampler = EpochSampler(len(dataset), batch_size=batch_size, seed=seed, rank=rank, world=world)
+    batches = BatchDataset(dataset, pad_to=pad_to, seed=seed, transforms=batch_transforms)
+    return TrainLoader(sampler, BatchLoader(batches, workers=workers, context=context))
+
+
+def eval_loader(
+    dataset: DetectionDataset,
+    *,
+    batch_size: int,
+    workers: int = 0,
+    pad_to: int = 1,
+    rank: int = 0,
+    world: int = 1,
+    limit: int | None = None,
+    context: str | None = None,
+) -> EvalLoader:
+    """Batches in the source's order, of its first ``limit`` images. batch_size is each process's own. An empty set gives none."""
+    loader = BatchLoader(BatchDataset(dataset, pad_to=pad_to), workers=workers, context=context)
+    length = len(dataset) if limit is None else min(len(dataset), limit)
+    return EvalLoader(loader, length=length, batch_size=batch_size, rank=rank, world=world)

@@ -1,0 +1,373 @@
+"""One training run: its parts, its progress, its folder, and what must survive a restart."""
+
+from __future__ import annotations
+
+import contextlib
+import fnmatch
+import platform
+import random
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pluggy
+import torch
+from torch import Tensor, nn
+
+from densedet.core import assembly, checkpoint, hookspecs
+from densedet.core.dataset import DetectionDataset
+from densedet.core.distributed import world
+from densedet.core.ema import ExponentialMovingAverage
+from densedet.core.errors import CheckpointError
+from densedet.core.evaluation import evaluate_detector
+from densedet.core.loader import TrainLoader, collate, eval_loader, train_loader
+from densedet.core.memory import used_mb
+from densedet.core.precision import resolve_device, resolve_precision
+from densedet.core.profile import parameter_count
+from densedet.core.recipe import Recipe
+from densedet.core.sections import TrainSection
+from densedet.core.types import Batch
+
+MEMORY_EVERY_SECONDS = 2.0
+
+
+def new_folder(root: Path, name: str) -> Path:
+    """runs/<name>/<n> with the next free n; never an existing folder."""
+    parent = root / name
+    parent.mkdir(parents=True, exist_ok=True)
+    number = max((int(p.name) for p in parent.iterdir() if p.name.isdigit()), default=0)
+    while True:
+        number += 1
+        with contextlib.suppress(FileExistsError):
+            (parent / str(number)).mkdir()
+            return parent / str(number)
+
+
+def latest_folder(root: Path, name: str) -> Path:
+    """The newest run folder of a recipe. CheckpointError where there is none."""
+    numbers = [int(p.name) for p in (root / name).glob("*") if p.name.isdigit()]
+    if not numbers:
+        raise CheckpointError(f"there is no run of {name!r} under {root} to resume")
+    return root / name / str(max(numbers))
+
+
+class Run:
+    """Everything that a run consists of; hooks get it and read (or `stop`) it.
+
+    step: optimizer steps done. epoch, batch: where in the data the next batch is. seconds: spent in the loop, evaluation and hooks
+    not counted. fraction: of the budget, 0..1. metrics: of the last evaluation. best: {"AP", "step"}.
+    """
+
+    def __init__(self, recipe: Recipe, *, resume: dict[str, Any] | None = None, folder: Path | None = None) -> None:
+        self.import_memory_mb = used_mb()
+        self.recipe = recipe
+        self.settings: TrainSection = recipe.section("train")  # type: ignore[assignment]
+        if self.settings.threads:
+            torch.set_num_threads(self.settings.threads)
+        torch.manual_seed(self.settings.seed)
+        random.seed(self.settings.seed)
+        torch.use_deterministic_algorithms(self.settings.deterministic)
+        self.device = resolve_device(self.settings.device)
+        self.rank, self.world = world()
+        self._build_data()
+        self._build_model()
+        self.step = self.epoch = self.batch = self.stale = 0
+        self.seconds = self.peak_memory_mb = self._memory_read = 0.0
+        self.metrics: dict[str, Any] = {}
+        self.best: dict[str, Any] = {"AP": None, "step": 0}
+        self.stop_reason: str | None = None
+        self.resumed = resume is not None
+        root = Path(recipe.values["run"]["folder"])
+        self.folder = folder or new_folder(root, recipe.name)
+        self.hooks = self._hook_manager()
+        if resume is not None:
+            self.restore(resume)
+
+    # -- building ------------------------------------------------------------------------------------------------------
+
+    def _build_data(self) -> None:
+        data = self.recipe.values["data"]
+        source, validation = assembly.build_sources(self.recipe)
+        self.classes = assembly.class_table(self.recipe, source)
+        ids = dict(zip(source.classes, source.category_ids))
+        self.category_ids = tuple(ids[name] for name in self.classes)
+        wired = {"size": tuple(data["size"])}
+        transforms = assembly.build_list(self.recipe, "data.transforms", "transform", {})
+        self.train_set = make_dataset(self.recipe, source, self.classes, transforms=transforms)
+        self.val_set = None if validation is None else make_dataset(self.recipe, validation, self.classes)
+        self.loader: TrainLoader = train_loader(
+            self.train_set,
+            batch_size=self.settings.batch_size // self.world,
+            seed=self.settings.seed,
+            workers=data["workers"],
+            pad_to=data["pad_to"],
+            batch_transforms=assembly.build_list(self.recipe, "data.batch_transforms", "batch_transform", wired),
+            rank=self.rank,
+            world=self.world,
+        )
+
+    def _build_model(self) -> None:
+        detector = assembly.build_detector(self.recipe, len(self.classes))
+        for name, parameter in detector.named_parameters():
+            if any(fnmatch.fnmatch(name, pattern) for pattern in self.settings.frozen):
+                parameter.requires_grad_(False)
+        detector.to(self.device)
+        if self.settings.channels_last:
+            detector.to(memory_format=torch.channels_last)
+        self.detector: nn.Module = detector
+        self.model: nn.Module = detector
+        if self.world > 1:
+            self.model = nn.parallel.DistributedDataParallel(detector)
+        self.dtype = resolve_precision(self.settings.precision, self.device, detector)
+        self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.dtype is torch.float16)
+        self.average = None if self.settings.ema_decay is None else ExponentialMovingAverage(detector, self.settings.ema_decay)
+        self.optimizer: torch.optim.Optimizer = assembly.build_component(
+            self.recipe,
+            "train.optimizer",
+            "optimizer",
+            self.recipe.values["train"]["optimizer"],
+            {"parameters": parameter_groups(detector)},
+        )
+        self.base_lrs = [group["lr"] for group in self.optimizer.param_groups]
+        self.schedule: Callable[[float, int], float] = assembly.build_component(
+            self.recipe, "train.schedule", "schedule", self.recipe.values["train"]["schedule"], {}
+        )
+
+    def _hook_manager(self) -> pluggy.PluginManager:
+        """The run's hooks; pluggy calls the last registered first, so they are registered backwards to be called in listed order."""
+        manager = pluggy.PluginManager(hookspecs.PROJECT)
+        manager.add_hookspecs(hookspecs)
+        listed = assembly.build_list(self.recipe, "run.hooks", "hook", {"run": self})
+        strangers = [
+            p for p in self.recipe.plugins if any(n.startswith(("densedet_run_", "densedet_state")) for n in dir(p))
+        ]
+        strangers.sort(key=lambda plugin: getattr(plugin, "__name__", str(plugin)))
+        for hook in reversed(listed + strangers):
+            if self.rank == 0 or getattr(hook, "all_ranks", False):
+                manager.register(hook)
+        return manager
+
+    # -- what hooks ask ------------------------------------------------------------------------------------------------
+
+    @property
+    def is_main(self) -> bool:
+        """Rank 0: the process that writes and shows."""
+        return self.rank == 0
+
+    @property
+    def eval_detector(self) -> nn.Module:
+        """The averaged weights if the recipe asks for them, else the trained ones."""
+        return self.detector if self.average is None else self.average.model
+
+    @property
+    def fraction(self) -> float:
+        """How much of the budget is used, 0..1."""
+        budget = self.settings.budget
+        if budget.steps:
+            return min(self.step / budget.steps, 1.0)
+        if budget.epochs:
+            done = self.step * self.settings.accumulate / self.loader.batches_per_epoch
+            return min(done / budget.epochs, 1.0)
+        return min(self.seconds / (60 * float(budget.minutes or 1)), 1.0)
+
+    @property
+    def finished(self) -> bool:
+        """Out of budget, or told to stop."""
+        return self.fraction >= 1 or self.stop_reason is not None
+
+    def stop(self, reason: str) -> None:
+        """End the run after this step; ``reason`` goes into summary.json."""
+        self.stop_reason = self.stop_reason or reason
+
+    def sample_batch(self, split: str = "val", count: int = 4) -> Batch:
+        """The first ``count`` images of "val" (or "train", unaugmented, where there is no validation set), always the same."""
+        dataset = self.val_set
+        if split != "val" or dataset is None:
+            dataset = make_dataset(self.recipe, self.train_set.source, self.classes)
+        samples = [dataset[(0, index)] for index in range(min(count, len(dataset)))]
+        return collate(samples, pad_to=self.recipe.values["data"]["pad_to"]).to(self.device)
+
+    def autocast(self) -> contextlib.AbstractContextManager[Any]:
+        """The precision that the network runs in."""
+        if self.dtype is None:
+            return contextlib.nullcontext()
+        return torch.autocast(self.device.type, dtype=self.dtype)
+
+    # -- progress ------------------------------------------------------------------------------------------------------
+
+    def stream(self) -> Iterator[tuple[Batch, bool]]:
+        """Batches without end from where the run stands; True with the last of an epoch."""
+        while True:
+            count = self.loader.batches_per_epoch
+            for batch in self.loader.batches(self.epoch, self.batch):
+                self.batch += 1
+                last = self.batch == count
+                if last:
+                    self.epoch, self.batch = self.epoch + 1, 0
+                yield batch, last
+
+    def note_memory(self) -> None:
+        """Sample the memory now and then (reading it takes milliseconds)."""
+        if self.seconds - self._memory_read > MEMORY_EVERY_SECONDS or self.step <= 2:
+            self._memory_read = self.seconds
+            self.peak_memory_mb = max(self.peak_memory_mb, used_mb())
+
+    def evaluate(self, limit: int | None = None) -> dict[str, Any]:
+        """Metrics of `eval_detector` on the validation set (on its first ``limit`` images)."""
+        return evaluate_on(
+            self.recipe, self.eval_detector, self.val_set, self.classes, device=self.device, autocast=self.autocast, limit=limit
+        )
+
+    # -- what survives -------------------------------------------------------------------------------------------------
+
+    def state(self, *, with_optimizer: bool = True) -> dict[str, Any]:
+        """The checkpoint's dict; its keys are `checkpoint.FIELDS`."""
+        from densedet import __version__
+
+        kept: dict[str, Any] = {}
+        for part in self.hooks.hook.densedet_state(run=self):
+            kept.update(part)
+        return {
+            "format": checkpoint.FORMAT,
+            "densedet": __version__,
+            "recipe": self.recipe.to_yaml(),
+            "recipe_name": self.recipe.name,
+            "classes": list(self.classes),
+            "category_ids": list(self.category_ids),
+            "step": self.step,
+            "epoch": self.epoch,
+            "batch": self.batch,
+            "seconds": self.seconds,
+            "detector": self.detector.state_dict(),
+            "average": None if self.average is None else self.average.model.state_dict(),
+            "optimizer": self.optimizer.state_dict() if with_optimizer else None,
+            "scaler": self.scaler.state_dict(),
+            "rng": rng_state(),
+            "best": dict(self.best),
+            "metrics": self.metrics,
+            "stale": self.stale,
+            "plugins": kept,
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Continue from a checkpoint's dict. CheckpointError where it does not fit the recipe."""
+        if state["optimizer"] is None:
+            raise CheckpointError("this checkpoint holds weights only (best.pt): resume from last.pt or the run folder")
+        if tuple(state["classes"]) != self.classes:
+            raise CheckpointError(f"the checkpoint was trained on {state['classes']}, the recipe's data has {list(self.classes)}")
+        load_weights(self.detector, state["detector"])
+        if self.average is not None and state["average"] is not None:
+            load_weights(self.average.model, state["average"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.scaler.load_state_dict(state["scaler"] or {})
+        for name in ("step", "epoch", "batch", "seconds", "metrics", "stale"):
+            setattr(self, name, state[name])
+        self.best = dict(state["best"])
+        restore_rng(state["rng"])
+        self.hooks.hook.densedet_restore(run=self, state=state["plugins"])
+
+
+def make_dataset(recipe: Recipe, source: Any, classes: tuple[str, ...], *, transforms: list[Any] | None = None) -> DetectionDataset:
+    """The recipe's way from a source's images to tensors; without ``transforms`` for evaluation."""
+    data = recipe.values["data"]
+    resize = assembly.build_component(recipe, "data.resize", "resize", data["resize"], {"size": tuple(data["size"])})
+    return DetectionDataset(
+        source,
+        resize=resize,
+        color=data["color"],
+        classes=classes,
+        transforms=tuple(transforms or ()),
+        seed=recipe.values["train"]["seed"],
+        cache_mb=data["cache_mb"],
+        plugin_files=tuple(recipe.values.get("plugins") or ()),
+    )
+
+
+def evaluate_on(
+    recipe: Recipe,
+    detector: nn.Module,
+    dataset: DetectionDataset | None,
+    classes: tuple[str, ...],
+    *,
+    device: torch.device,
+    autocast: Callable[[], contextlib.AbstractContextManager[Any]],
+    limit: int | None = None,
+    **callbacks: Any,
+) -> dict[str, Any]:
+    """A fresh evaluator of the recipe over the dataset; {} where there is none."""
+    if dataset is None:
+        return {}
+    settings = recipe.values["evaluate"]
+    evaluator = assembly.build_component(
+        recipe, "evaluate.evaluator", "evaluator", settings["evaluator"], {"source": dataset.source, "classes": classes}
+    )
+    rank, processes = world()
+    batches = eval_loader(
+        dataset,
+        batch_size=settings["batch_size"],
+        workers=recipe.values["data"]["workers"],
+        pad_to=recipe.values["data"]["pad_to"],
+        rank=rank,
+        world=processes,
+        limit=limit,
+    )
+    return evaluate_detector(detector, batches, evaluator, device=device, autocast=autocast, **callbacks)
+
+
+def parameter_groups(model: nn.Module) -> list[dict[str, Any]]:
+    """Trainable parameters in two groups: weights (decayed) and biases, norms and scalars (not)."""
+    trainable = [p for p in model.parameters() if p.requires_grad]
+    groups = [{"params": [p for p in trainable if (p.ndim > 1) == decay], "decay": decay} for decay in (True, False)]
+    return [group for group in groups if group["params"]]
+
+
+def load_weights(model: nn.Module, weights: dict[str, Tensor]) -> None:
+    """Copy a state dict in; CheckpointError names the first parameters that do not fit."""
+    own = model.state_dict()
+    lacking, extra = sorted(set(own) - set(weights)), sorted(set(weights) - set(own))
+    shapes = [
+        f"{n} {tuple(weights[n].shape)} instead of {tuple(own[n].shape)}" for n in own if n in weights and weights[n].shape != own[n].shape
+    ]
+    faults = [
+        f"{what}: {', '.join(names[:3])}{' ...' if len(names) > 3 else ''}"
+        for what, names in (("missing", lacking), ("unknown", extra), ("other shape", shapes))
+        if names
+    ]
+    if faults:
+        raise CheckpointError(f"the weights do not fit this recipe's detector ({'; '.join(faults)}): use the recipe they were trained with")
+    model.load_state_dict(weights)
+
+
+def rng_state() -> dict[str, Any]:
+    """Random states as tensors and plain values."""
+    version, internal, gauss = random.getstate()
+    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
+    return {"torch": torch.get_rng_state(), "cuda": cuda, "python": [version, list(internal), gauss]}
+
+
+def restore_rng(state: dict[str, Any]) -> None:
+    """Put `rng_state` back."""
+    torch.set_rng_state(state["torch"])
+    if state["cuda"] and torch.cuda.is_available():
+        torch.cuda.set_rng_state_all(state["cuda"])
+    version, internal, gauss = state["python"]
+    random.setstate((version, tuple(internal), gauss))
+
+
+def machine() -> dict[str, Any]:
+    """What the figures were measured on."""
+    import torchvision
+
+    return {
+        "system": platform.platform(),
+        "processor": platform.processor() or platform.machine(),
+        "cores": torch.get_num_threads(),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "torchvision": torchvision.__version__,
+        "cpu_capability": torch.backends.cpu.get_cpu_capability(),
+        "cuda": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+    }
+
+
+__all__ = ["Run", "evaluate_on", "latest_folder", "load_weights", "machine", "make_dataset", "new_folder", "parameter_count"]

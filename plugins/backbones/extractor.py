@@ -1,0 +1,183 @@
+"""Any classification network of torchvision as a backbone, by feature extraction."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+import torchvision
+from densedet.core.arguments import PositiveFloat
+from densedet.core.errors import PartError
+from densedet.plugins.backbones.images import image_statistics
+from densedet.plugins.backbones.weights import find_published, load_weights, published_statistics
+from densedet.registry import suggest
+from torch import Tensor, nn
+from torch.func import functional_call
+from torchvision.models.feature_extraction import create_feature_extractor, get_graph_node_names
+
+PROBES = (256, 512)
+"""Sides of two square images: what 256 more pixels add to a map's side tells its stride, whatever the padding."""
+
+
+class TorchvisionBackbone(nn.Module):
+    """A classification network of torchvision, traced and cut at its last tap. Networks for one fixed image size (ViT, MaxViT) are refused.
+
+    in_channels: wired; another number than 3 replaces the first convolution. model: torchvision's name, e.g. "efficientnet_b0".
+    nodes: where to tap, fine to coarse, names of `torchvision.models.feature_extraction.get_graph_node_names` or of modules
+    ("layer2", "features.4"); null: the last map at each of the strides 8, 16 and 32 that is no part of a block on its way to a coarser
+    one. weights: null, torchvision's name ("DEFAULT", "IMAGENET1K_V1"), or the path of a state dict, relative to the working directory.
+    One-channel images get the first convolution's weights summed over the colours.
+    mean, std: of the images scaled to 0..1, one value or one per channel; null: those of the named weights, else ImageNet's.
+    """
+
+    def __init__(
+        self,
+        *,
+        in_channels: int,
+        model: str,
+        nodes: tuple[str, ...] | None = None,
+        weights: str | None = None,
+        mean: tuple[float, ...] | None = None,
+        std: tuple[PositiveFloat, ...] | None = None,
+    ) -> None:
+        super().__init__()
+        known = torchvision.models.list_models(module=torchvision.models)
+        if model not in known:
+            raise PartError(f"torchvision has no classification network {model!r}.{suggest(model, known)} It has: {', '.join(known)}")
+        published = find_published(weights, model)
+        self.mean, self.std = image_statistics(in_channels, mean, std, published=published_statistics(published))
+
+        device = torch.empty(0).device
+        with torch.device("cpu"):  # some of these networks compute their widths with tensors, which the meta device cannot
+            network = torchvision.models.get_model(model, weights=None)
+            whole = tuple(network.state_dict())
+            first = _adapt_first(network, in_channels)
+        if nodes is None:
+            names = _node_names(network, model)
+            nodes = _last_of_each_stride(_measure(_extract(network, names, model), in_channels, model))
+        if not nodes or len(set(nodes)) != len(nodes):
+            raise PartError(f"nodes is {list(nodes)}: name at least one node, each once")
+        self.nodes = nodes
+        self.body = _extract(network, nodes, model)
+        values = _measure(self.body, in_channels, model)
+        self.channels, self.strides, self.channels_last = _layout(values, nodes, model)
+        self.body.to(device)
+        if weights is not None:
+            load_weights(self.body, weights, model=model, first=first, ignored=whole)
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        """Normalised images (B,in_channels,H,W) -> the tapped maps, fine to coarse; their sides follow the network's own padding."""
+        maps = self.body(images)
+        return [maps[node].permute(0, 3, 1, 2) if last else maps[node] for node, last in zip(self.nodes, self.channels_last)]
+
+
+def _node_names(network: nn.Module, model: str) -> list[str]:
+    """Nodes that exist both in training and in evaluation."""
+    try:
+        training, evaluation = get_graph_node_names(network)
+    except Exception as error:
+        raise PartError(f"torchvision's {model} cannot be traced ({error}): choose a convolutional network such as resnet18") from error
+    kept = set(training)
+    return [name for name in evaluation if name in kept]
+
+
+def _extract(network: nn.Module, nodes: Sequence[str], model: str) -> nn.Module:
+    """The network cut at ``nodes``: images -> {node: value}; layers that no node needs are gone."""
+    try:
+        return create_feature_extractor(network, {node: node for node in nodes})
+    except Exception as error:
+        names = _node_names(network, model)
+        for node in nodes:
+            if not any(name == node or name.startswith(f"{node}.") for name in names):
+                some = ", ".join(names[:: max(1, len(names) // 12)])
+                raise PartError(
+                    f"torchvision's {model} has no node {node!r}.{suggest(node, names)} Some of its {len(names)} nodes: {some}"
+                ) from error
+        raise PartError(f"torchvision's {model} cannot be cut at {list(nodes)} ({error}): choose other nodes") from error
+
+
+def _measure(body: nn.Module, in_channels: int, model: str) -> list[dict[str, Any]]:
+    """What each node gives for one image of either side of PROBES, computed on the meta device."""
+    tensors = {**dict(body.named_parameters()), **dict(body.named_buffers())}
+    empty = {name: tensor.detach().to("meta") for name, tensor in tensors.items()}
+    training = body.training
+    try:
+        body.eval()
+        return [functional_call(body, empty, torch.empty(1, in_channels, side, side, device="meta")) for side in PROBES]
+    except Exception as error:
+        reason = str(error).split("\n")[0]
+        raise PartError(
+            f"torchvision's {model} does not take images of any size ({reason}): choose a network that does, such as resnet18"
+        ) from error
+    finally:
+        body.train(training)
+
+
+def _map_layout(small: Any, large: Any) -> tuple[int, int, bool] | None:
+    """(channels, stride, channels come last) of a node from its values for the two PROBES; None where it is no map."""
+    if not isinstance(small, Tensor) or not isinstance(large, Tensor) or small.dim() != 4:
+        return None
+    growing = [axis for axis in (1, 2, 3) if small.shape[axis] != large.shape[axis]]
+    if growing not in ([2, 3], [1, 2]):
+        return None
+    stride = (PROBES[1] - PROBES[0]) / (large.shape[2] - small.shape[2])
+    channels = small.shape[1] if growing == [2, 3] else small.shape[3]
+    return (channels, int(stride), growing == [1, 2]) if stride >= 1 and stride == int(stride) else None
+
+
+def _last_of_each_stride(values: list[dict[str, Any]]) -> tuple[str, ...]:
+    """The default taps: per stride of 8, 16, 32 the last map outside every module that starts at this stride and ends coarser."""
+    strides = {}
+    for name in values[0]:
+        layout = _map_layout(values[0][name], values[1][name])
+        if layout is not None:
+            strides[name] = layout[1]
+    spans: dict[str, tuple[int, int]] = {}
+    for name, stride in strides.items():
+        parts = name.split(".")
+        for prefix in (".".join(parts[:depth]) for depth in range(1, len(parts))):
+            low, high = spans.get(prefix, (stride, stride))
+            spans[prefix] = (min(low, stride), max(high, stride))
+
+    def passing(name: str, stride: int) -> bool:
+        return any(name.startswith(f"{prefix}.") and low == stride < high for prefix, (low, high) in spans.items())
+
+    last = {stride: name for name, stride in strides.items() if not passing(name, stride)}
+    return tuple(last[stride] for stride in (8, 16, 32) if stride in last)
+
+
+def _layout(values: list[dict[str, Any]], nodes: tuple[str, ...], model: str) -> tuple[tuple[int, ...], tuple[int, ...], tuple[bool, ...]]:
+    layouts = []
+    for node in nodes:
+        layout = _map_layout(values[0][node], values[1][node])
+        if layout is None:
+            shape = tuple(values[0][node].shape) if isinstance(values[0][node], Tensor) else type(values[0][node]).__name__
+            raise PartError(f"node {node!r} of torchvision's {model} is no feature map ({shape} for a 256x256 image): tap an earlier one")
+        layouts.append(layout)
+    channels, strides, last = zip(*layouts)
+    if list(strides) != sorted(strides):
+        raise PartError(f"nodes go from fine to coarse, but {list(nodes)} have strides {list(strides)}: sort them")
+    return channels, strides, last
+
+
+def _adapt_first(network: nn.Module, in_channels: int) -> str:
+    """Give the first convolution ``in_channels`` inputs; returns the name of its weight."""
+    name, first = next((n, m) for n, m in network.named_modules() if isinstance(m, nn.Conv2d))
+    if first.in_channels != in_channels:
+        parent, _, leaf = name.rpartition(".")
+        convolution = nn.Conv2d(
+            in_channels,
+            first.out_channels,
+            first.kernel_size,  # type: ignore[arg-type]
+            first.stride,  # type: ignore[arg-type]
+            first.padding,  # type: ignore[arg-type]
+            first.dilation,  # type: ignore[arg-type]
+            bias=first.bias is not None,
+            device=first.weight.device,
+        )
+        nn.init.kaiming_normal_(convolution.weight, mode="fan_out", nonlinearity="relu")
+        if convolution.bias is not None:
+            nn.init.zeros_(convolution.bias)
+        setattr(network.get_submodule(parent), leaf, convolution)
+    return f"{name}.weight"

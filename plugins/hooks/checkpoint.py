@@ -1,0 +1,48 @@
+"""last.pt (everything, to resume) and best.pt (weights only, by AP)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from densedet.core import checkpoint
+from densedet.core.arguments import PositiveFloat, PositiveInt
+from densedet.core.hookspecs import hookimpl
+
+
+class Checkpoint:
+    """Writes last.pt at each evaluation, every ``every_minutes`` of training or ``every_steps``, and at the end; best.pt when AP improves
+    (at the end where there is no validation set)."""
+
+    def __init__(self, *, every_minutes: PositiveFloat = 5.0, every_steps: PositiveInt | None = None) -> None:
+        self.every_minutes, self.every_steps = every_minutes, every_steps
+        self._written_at = 0.0
+        self._written_step = -1
+
+    @hookimpl
+    def densedet_run_start(self, run: Any) -> None:
+        self._written_at = run.seconds
+
+    @hookimpl
+    def densedet_run_step(self, run: Any, step: dict[str, Any]) -> None:
+        due = self.every_steps is not None and run.step % self.every_steps == 0
+        if due or run.seconds - self._written_at >= 60 * self.every_minutes:
+            self._write_last(run)
+
+    @hookimpl
+    def densedet_run_evaluated(self, run: Any, metrics: dict[str, Any]) -> None:
+        if run.best["step"] == run.step:
+            checkpoint.save(run.folder / "best.pt", run.state(with_optimizer=False))
+        self._write_last(run)
+
+    @hookimpl
+    def densedet_run_end(self, run: Any, summary: dict[str, Any]) -> None:
+        if summary["status"] == "failed":
+            return
+        if self._written_step != run.step:
+            self._write_last(run)
+        if not (run.folder / "best.pt").exists():
+            checkpoint.save(run.folder / "best.pt", run.state(with_optimizer=False))
+
+    def _write_last(self, run: Any) -> None:
+        checkpoint.save(run.folder / "last.pt", run.state())
+        self._written_at, self._written_step = run.seconds, run.step

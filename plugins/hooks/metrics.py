@@ -1,0 +1,59 @@
+"""metrics.jsonl: what happened, one JSON object a line, append-only; cut back to the checkpoint's step on resume."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, TextIO
+
+from densedet.core.arguments import PositiveInt
+from densedet.core.checkpoint import write_text
+from densedet.core.hookspecs import hookimpl
+
+
+class Metrics:
+    """Writes ``{"event": "step", ...}`` and ``{"event": "evaluation", ...}`` lines. every: steps between step lines."""
+
+    def __init__(self, *, every: PositiveInt = 1) -> None:
+        self.every = every
+        self._file: TextIO | None = None
+
+    @hookimpl
+    def densedet_run_start(self, run: Any) -> None:
+        path = run.folder / "metrics.jsonl"
+        if run.resumed and path.exists():
+            cut_back(path, run.step)
+        self._file = open(path, "a", encoding="utf-8")  # noqa: SIM115 (closed in densedet_run_end)
+
+    @hookimpl
+    def densedet_run_step(self, run: Any, step: dict[str, Any]) -> None:
+        if run.step % self.every == 0 or run.finished:
+            self._write(run, "step", {**step, "losses": {k: round(v, 6) for k, v in step["losses"].items()}})
+
+    @hookimpl
+    def densedet_run_evaluated(self, run: Any, metrics: dict[str, Any]) -> None:
+        self._write(run, "evaluation", {"metrics": metrics})
+
+    @hookimpl
+    def densedet_run_end(self, run: Any, summary: dict[str, Any]) -> None:
+        if self._file is not None:
+            self._file.close()
+
+    def _write(self, run: Any, event: str, values: dict[str, Any]) -> None:
+        assert self._file is not None
+        line = {"event": event, "step": run.step, "epoch": run.epoch, "seconds": round(run.seconds, 4), **values}
+        self._file.write(json.dumps(line) + "\n")
+        if event == "evaluation" or run.step % 20 == 0:
+            self._file.flush()
+
+
+def cut_back(path: Path, step: int) -> None:
+    """Drop lines later than ``step`` and a last line that was cut off by a kill."""
+    kept = []
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+        try:
+            if json.loads(line)["step"] <= step:
+                kept.append(line)
+        except (ValueError, KeyError, TypeError):
+            continue
+    write_text(path, "".join(line + "\n" for line in kept))

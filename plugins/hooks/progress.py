@@ -1,0 +1,83 @@
+"""What the person at the terminal sees while it trains."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress as Bar, TextColumn, TimeRemainingColumn
+
+from densedet.core.arguments import PositiveFloat
+from densedet.core.hookspecs import hookimpl
+
+
+class Progress:
+    """A bar with losses, speed and time left; a plain line every ``seconds`` when the output is no terminal."""
+
+    def __init__(self, *, seconds: PositiveFloat = 10.0) -> None:
+        self.seconds = seconds
+        self._bar: Bar | None = None
+        self._task: Any = None
+        self._printed = self._images = 0.0
+        self._busy = self._waited = 0.0
+        self._console = Console(file=sys.stderr, highlight=False)
+
+    @hookimpl
+    def densedet_run_start(self, run: Any) -> None:
+        precision = str(run.dtype or "float32").removeprefix("torch.")
+        data = run.recipe.values["data"]
+        held = "none" if run.val_set is None else len(run.val_set)
+        self._say(
+            f"{run.recipe.name}: {len(run.train_set)} training images, {held} validation images, {len(run.classes)} classes, "
+            f"{data['size'][0]}x{data['size'][1]} {data['color']}, on {run.device} in {precision} -> {run.folder}"
+        )
+        if run.resumed:
+            self._say(f"resuming after step {run.step} (epoch {run.epoch})")
+        if self._console.is_terminal:
+            columns = TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:>3.0f}%"), TimeRemainingColumn()
+            self._bar = Bar(*columns, console=self._console, transient=True)
+            self._task = self._bar.add_task("training", total=1.0, completed=run.fraction)
+            self._bar.start()
+        self._printed = time.monotonic()
+
+    @hookimpl
+    def densedet_run_step(self, run: Any, step: dict[str, Any]) -> None:
+        self._images += step["images"]
+        self._busy += step["step_seconds"]
+        self._waited += step["data_seconds"]
+        if self._bar is not None:
+            self._bar.update(self._task, completed=run.fraction, description=self._line(run, step))
+        if time.monotonic() - self._printed >= self.seconds:
+            if self._bar is None:
+                self._say(f"{100 * run.fraction:5.1f}%  {self._line(run, step)}")
+            self._printed = time.monotonic()
+            self._images = self._busy = self._waited = 0.0
+
+    @hookimpl
+    def densedet_run_evaluated(self, run: Any, metrics: dict[str, Any]) -> None:
+        losses = metrics.get("losses", {})
+        total = f"  val loss {sum(losses.values()):.3f}" if losses else ""
+        self._say(
+            f"{100 * run.fraction:5.1f}%  step {run.step}: AP {metrics['AP']:.3f}  AP50 {metrics['AP50']:.3f}  AP75 {metrics['AP75']:.3f}{total}"
+            if {"AP", "AP50", "AP75"} <= set(metrics)
+            else f"{100 * run.fraction:5.1f}%  step {run.step}: " + ", ".join(f"{k} {v:.3f}" for k, v in metrics.items() if isinstance(v, float))
+        )
+
+    @hookimpl
+    def densedet_run_end(self, run: Any, summary: dict[str, Any]) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+        reason = f" ({summary['reason']})" if summary.get("reason") else ""
+        self._say(f"{summary['status']}{reason} after {run.step} steps, {summary['minutes']:.2f} minutes of training -> {run.folder}")
+
+    def _line(self, run: Any, step: dict[str, Any]) -> str:
+        losses = "  ".join(f"{name} {value:.3f}" for name, value in step["losses"].items())
+        speed = self._images / self._busy if self._busy else 0.0
+        waiting = self._waited / self._busy if self._busy else 0.0
+        bound = f"  waiting for data {waiting:.0%}" if waiting > 0.5 else ""
+        return f"epoch {run.epoch + 1}  step {run.step}  loss {step['loss']:.3f}  ({losses})  {speed:.1f} images/s{bound}"
+
+    def _say(self, text: str) -> None:
+        (self._bar.console if self._bar is not None else self._console).print(text, soft_wrap=True)

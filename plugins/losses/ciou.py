@@ -1,0 +1,40 @@
+"""Complete IoU loss."""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from densedet.core.arguments import PositiveFloat
+from densedet.plugins.losses.overlap import center_distance, overlap
+
+
+class CIoU(nn.Module):
+    """The DIoU loss + alpha * v, where v compares the aspect ratios and alpha (a constant to the gradient) weighs it by the IoU
+    (Zheng et al. 2020, equations 8 to 11).
+
+    eps: pixels^2 added to denominators, and the least width and height that an aspect ratio is taken of, so that boxes without
+    extent stay finite.
+    """
+
+    space: Literal["boxes", "deltas", "bins"] = "boxes"
+
+    def __init__(self, *, eps: PositiveFloat = 1e-7) -> None:
+        super().__init__()
+        self.eps = eps
+
+    def forward(self, prediction: Tensor, target: Tensor) -> Tensor:
+        """(P,4), (P,4) xyxy in pixels -> (P,). P may be 0."""
+        both = overlap(prediction, target, self.eps)
+        v = 4 / math.pi**2 * (self._angle(target) - self._angle(prediction)).square()
+        with torch.no_grad():
+            alpha = v / (1 - both.iou + v + self.eps)
+        return 1 - both.iou + center_distance(prediction, target, both.hull, self.eps) + alpha * v
+
+    def _angle(self, boxes: Tensor) -> Tensor:
+        """(P,4) -> (P,): arctangent of width / height."""
+        width, height = (boxes[..., 2:] - boxes[..., :2]).clamp(min=self.eps).unbind(-1)
+        return torch.atan(width / height)

@@ -1,0 +1,28 @@
+"""Distance IoU loss."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from torch import Tensor, nn
+
+from densedet.core.arguments import PositiveFloat
+from densedet.plugins.losses.overlap import center_distance, overlap
+
+
+class DIoU(nn.Module):
+    """1 - IoU + (distance of the centres / diagonal of the hull)^2, in 0..2 (Zheng et al. 2020, equation 7).
+
+    eps: pixels^2 added to denominators, so that boxes without extent stay finite.
+    """
+
+    space: Literal["boxes", "deltas", "bins"] = "boxes"
+
+    def __init__(self, *, eps: PositiveFloat = 1e-7) -> None:
+        super().__init__()
+        self.eps = eps
+
+    def forward(self, prediction: Tensor, target: Tensor) -> Tensor:
+        """(P,4), (P,4) xyxy in pixels -> (P,). P may be 0."""
+        both = overlap(prediction, target, self.eps)
+        return 1 - both.iou + center_distance(prediction, target, both.hull, self.eps)

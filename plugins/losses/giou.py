@@ -1,0 +1,29 @@
+"""Generalised IoU loss."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from torch import Tensor, nn
+
+from densedet.core.arguments import PositiveFloat
+from densedet.plugins.losses.overlap import overlap
+
+
+class GIoU(nn.Module):
+    """1 - IoU + (hull - union) / hull, in 0..2 (Rezatofighi et al. 2019, algorithm 1), where the hull is the smallest box around both.
+
+    eps: pixels^2 added to denominators, so that boxes without extent stay finite.
+    """
+
+    space: Literal["boxes", "deltas", "bins"] = "boxes"
+
+    def __init__(self, *, eps: PositiveFloat = 1e-7) -> None:
+        super().__init__()
+        self.eps = eps
+
+    def forward(self, prediction: Tensor, target: Tensor) -> Tensor:
+        """(P,4), (P,4) xyxy in pixels -> (P,). P may be 0."""
+        iou, union, hull = overlap(prediction, target, self.eps)
+        hull_area = hull.prod(-1)
+        return 1 - iou + (hull_area - union) / (hull_area + self.eps)

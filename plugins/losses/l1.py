@@ -1,0 +1,20 @@
+"""Absolute difference of the deltas."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from torch import Tensor, nn
+
+
+class L1(nn.Module):
+    """|prediction - target|, **summed** over the four numbers, as torchvision's RetinaNet (mmdetection's and Detectron2's agree)."""
+
+    space: Literal["boxes", "deltas", "bins"] = "deltas"
+
+    def __init__(self) -> None:
+        super().__init__()
+
+    def forward(self, prediction: Tensor, target: Tensor) -> Tensor:
+        """(P,4), (P,4) in the coder's deltas -> (P,). P may be 0."""
+        return (prediction - target).abs().sum(-1)

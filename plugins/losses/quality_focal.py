@@ -1,0 +1,42 @@
+"""Quality focal loss."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+from torch.nn import functional
+
+from densedet.plugins.losses.focal import Prior
+from densedet.plugins.losses.sigmoid import prior_bias, split
+
+
+class QualityFocal(nn.Module):
+    """|q - p|^beta * cross entropy of p with q, where q is the match's quality on the true class and 0 elsewhere, summed over the
+    classes (Li et al. 2020, Generalized Focal Loss, equation 3). No background channel; needs a quality.
+
+    beta: how much well-estimated anchors fade; at least 1, below which the gradient at p = q has no value. prior: probability that
+    every class starts with.
+    """
+
+    background_channel: Literal["none", "first", "last"] = "none"
+    quality: Literal["unused", "optional", "required"] = "required"
+
+    def __init__(self, *, num_classes: int, beta: Annotated[float, Field(ge=1)] = 2.0, prior: Prior = 0.01) -> None:
+        super().__init__()
+        self.num_classes = num_classes
+        self.beta = beta
+        self.initial_bias = prior_bias(prior)
+
+    def forward(self, logits: Tensor, labels: Tensor, quality: Tensor) -> Tensor:
+        """(B,N,C), (B,N): 0..C-1, C background, -1 ignore, quality (B,N) in 0..1 -> (B,N), 0 where ignored."""
+        negatives, logit = split(logits, labels, self.beta)
+        entropy = functional.binary_cross_entropy_with_logits(logit, quality, reduction="none")
+        true = (quality - logit.sigmoid()).abs().pow(self.beta) * entropy
+        return negatives + torch.where((labels >= 0) & (labels < self.num_classes), true, torch.zeros_like(true))
+
+    def scores(self, logits: Tensor) -> Tensor:
+        """(B,N,C) -> (B,N,C) in 0..1: sigmoid, an estimate of class and quality together."""
+        return logits.sigmoid()

@@ -1,0 +1,39 @@
+"""Plain softmax cross entropy."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+
+class Softmax(nn.Module):
+    """-log of the true channel's softmax on every anchor; the background is a channel of its own.
+
+    Without sampling or focus the background dominates; hard_negative and focal are the cures.
+
+    background: which channel that is; "first" as SSD and torchvision.
+    """
+
+    quality: Literal["unused", "optional", "required"] = "unused"
+    initial_bias = 0.0
+
+    def __init__(self, *, num_classes: int, background: Literal["first", "last"] = "first") -> None:
+        super().__init__()
+        self.num_classes = num_classes
+        self.background_channel: Literal["none", "first", "last"] = background
+
+    def forward(self, logits: Tensor, labels: Tensor, quality: Tensor | None = None) -> Tensor:
+        """(B,N,C+1), (B,N): 0..C-1, C background, -1 ignore -> (B,N), 0 where ignored."""
+        channel = labels
+        if self.background_channel == "first":
+            channel = torch.where(labels >= 0, (labels + 1) % (self.num_classes + 1), labels)
+        rows = functional.cross_entropy(logits.flatten(0, 1), channel.flatten(), ignore_index=-1, reduction="none")
+        return rows.view(labels.shape)
+
+    def scores(self, logits: Tensor) -> Tensor:
+        """(B,N,C+1) -> (B,N,C) in 0..1: softmax, without the background's channel."""
+        probabilities = logits.softmax(-1)
+        return probabilities[..., 1:] if self.background_channel == "first" else probabilities[..., :-1]

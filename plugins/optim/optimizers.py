@@ -1,0 +1,42 @@
+"""torch's optimizers with their arguments named; fused kernels where torch has them (they take a fifth of the time on small nets)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from densedet.core.arguments import NonNegativeFloat, PositiveFloat, Probability
+
+
+def _fused(parameters: list[dict[str, Any]]) -> bool:
+    return all(p.device.type in ("cpu", "cuda", "mps") and p.is_floating_point() for group in parameters for p in group["params"])
+
+
+def adamw(
+    *,
+    parameters: list[dict[str, Any]],
+    lr: PositiveFloat = 1e-3,
+    weight_decay: NonNegativeFloat = 0.05,
+    betas: tuple[Probability, Probability] = (0.9, 0.999),
+    eps: PositiveFloat = 1e-8,
+) -> torch.optim.Optimizer:
+    """AdamW (Loshchilov & Hutter 2019).
+
+    parameters (wired): groups {"params", "decay": whether weight decay applies (not to norms and biases)}. lr: at the top of the schedule.
+    """
+    groups = [{**group, "weight_decay": weight_decay if group["decay"] else 0.0} for group in parameters]
+    return torch.optim.AdamW(groups, lr=lr, betas=betas, eps=eps, fused=_fused(parameters))
+
+
+def sgd(
+    *,
+    parameters: list[dict[str, Any]],
+    lr: PositiveFloat = 0.01,
+    momentum: Probability = 0.9,
+    weight_decay: NonNegativeFloat = 1e-4,
+    nesterov: bool = False,
+) -> torch.optim.Optimizer:
+    """SGD with momentum, as SSD and RetinaNet were trained. parameters (wired), lr: see `adamw`."""
+    groups = [{**group, "weight_decay": weight_decay if group["decay"] else 0.0} for group in parameters]
+    return torch.optim.SGD(groups, lr=lr, momentum=momentum, nesterov=nesterov, fused=_fused(parameters))

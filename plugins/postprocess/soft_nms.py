@@ -1,0 +1,80 @@
+"""Soft-NMS: overlap lowers a score instead of removing the box."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from densedet.core.arguments import NonNegativeFloat, PositiveFloat, PositiveInt, Probability
+from densedet.core.boxes import iou
+from densedet.core.types import Detections, Fate, Level, Trace
+from densedet.plugins.postprocess.candidates import Candidates, Per, candidates
+
+
+class SoftNMS:
+    """Each picked box lowers the scores of the boxes of its class that overlap it (Bodla et al. 2017, section 3).
+
+    method: "gaussian" multiplies by exp(-IoU^2 / sigma), "linear" by 1 - IoU where IoU is at least ``iou``. sigma: of the gaussian.
+    iou: of the linear method; without effect on the gaussian. final_score: a lowered score must stay strictly above it. score,
+    top_k, per, max_detections, class_agnostic, min_size: as in nms; ``score`` is asked of the scores before they are lowered.
+    """
+
+    def __init__(
+        self,
+        *,
+        method: Literal["gaussian", "linear"] = "gaussian",
+        sigma: PositiveFloat = 0.5,
+        iou: Probability = 0.3,
+        score: Probability = 0.05,
+        final_score: Probability = 0.001,
+        top_k: PositiveInt = 1000,
+        per: Per = "level",
+        max_detections: PositiveInt = 100,
+        class_agnostic: bool = False,
+        min_size: NonNegativeFloat = 0.0,
+    ) -> None:
+        self.method, self.sigma, self.iou, self.final_score = method, sigma, iou, final_score
+        self.score, self.top_k, self.per, self.min_size = score, top_k, per, min_size
+        self.max_detections, self.class_agnostic = max_detections, class_agnostic
+
+    def __call__(
+        self, scores: Tensor, boxes: Tensor, levels: tuple[Level, ...], sizes: Tensor, trace: Trace | None = None
+    ) -> list[Detections]:
+        """(B,N,C), (B,N,4), levels, (B,2) (height, width) -> B Detections with lowered scores, best first, clipped.
+
+        trace["fate"]: see `Fate`; REMOVED_BY_NMS is a score that sank to final_score.
+        """
+        images = candidates(
+            scores, boxes, levels, sizes, score=self.score, top_k=self.top_k, per=self.per, min_size=self.min_size, trace=trace
+        )
+        return [self._suppress(found) for found in images]
+
+    def _suppress(self, found: Candidates) -> Detections:
+        # One global pick after the other is the same as class by class: only a box's own class lowers it, and scores only sink,
+        # so that the picks come best first and the loop ends after max_detections instead of after all candidates.
+        remaining = found.scores.clone()
+        picks: list[Tensor] = []
+        lowered: list[Tensor] = []
+        while len(picks) < min(self.max_detections, len(remaining)):
+            value, best = remaining.max(0)
+            if not value > self.final_score:
+                break
+            picks.append(best)
+            lowered.append(value)
+            factor = self._factor(iou(found.boxes[best], found.boxes))
+            remaining *= factor if self.class_agnostic else torch.where(found.labels == found.labels[best], factor, 1.0)
+            remaining[best] = -1
+        kept = torch.stack(picks) if picks else found.labels.new_zeros(0)
+        found.condemn(remaining <= self.final_score, Fate.REMOVED_BY_NMS)
+        found.condemn(remaining > self.final_score, Fate.CUT_BY_MAX_DETECTIONS)
+        found.condemn(kept, Fate.KEPT)
+        values = torch.stack(lowered) if lowered else found.scores.new_zeros(0)
+        return Detections(found.boxes[kept], values, found.labels[kept], found.anchors[kept])
+
+    def _factor(self, overlap: Tensor) -> Tensor:
+        """IoU with the picked box (M,) -> what to multiply the scores by (M,)."""
+        if self.method == "gaussian":
+            return torch.exp(-overlap.square() / self.sigma)
+        return torch.where(overlap >= self.iou, 1 - overlap, 1.0)

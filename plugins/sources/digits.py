@@ -1,0 +1,139 @@
+"""Scenes of real handwritten digits, made on the fly: a data set that needs no download."""
+
+from __future__ import annotations
+
+import hashlib
+from functools import cached_property
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+
+from densedet.core.arguments import NonNegativeInt, PositiveInt, Probability
+from densedet.core.errors import PartError
+from densedet.core.seeding import seed_of
+from densedet.core.types import Annotation
+from densedet.plugins.sources.digit_scenes import Stamp, background, draw, place_stamp, render_glyph
+
+FILE = Path(__file__).with_name("digits.npz")
+TRAIN_GLYPHS = 1437
+"""Of the file's 1,797 glyphs the first 1,437 are for training; the last fifth, largely other writers', only ever for validation."""
+
+VERSION = 1
+"""Part of the fingerprint: raised when the drawing changes."""
+
+
+class Digits:
+    """``count`` scenes with ``min_objects`` to ``max_objects`` handwritten digits each (scikit-learn's; see digits_LICENSE.txt).
+
+    A scene depends on (seed, split, index) alone. Training and validation use different glyphs. size: (width, height) in pixels.
+    min_side, max_side: the longer side of a digit's box. clutter: 0 plain paper .. 1 strokes, spots and grain nearly as strong as the
+    digits. color: "grey" images (H,W) or "rgb" (H,W,3). Boxes are tight around the ink, whole numbers, and overlap little; no object
+    is ignored. Where little room is left fewer digits than drawn by lot are placed, but never fewer than min_objects.
+
+    Raises PartError for sizes that cannot be.
+    """
+
+    classes = tuple("0123456789")
+    category_ids = tuple(range(10))
+
+    def __init__(
+        self,
+        *,
+        split: Literal["train", "val"] = "train",
+        count: PositiveInt = 2000,
+        size: tuple[PositiveInt, PositiveInt] = (128, 64),
+        seed: NonNegativeInt = 0,
+        min_objects: NonNegativeInt = 0,
+        max_objects: NonNegativeInt = 6,
+        min_side: PositiveInt = 14,
+        max_side: PositiveInt = 28,
+        clutter: Probability = 0.5,
+        color: Literal["grey", "rgb"] = "grey",
+    ) -> None:
+        if min_objects > max_objects:
+            raise PartError(f"source digits: min_objects {min_objects} is above max_objects {max_objects}: swap them")
+        if not 8 <= min_side <= max_side <= min(size):
+            raise PartError(
+                f"source digits: min_side {min_side} and max_side {max_side} must ascend, from 8 to the image's shorter side ({min(size)})"
+            )
+        self.split = split
+        self.count = count
+        self.size = (size[0], size[1])
+        self.seed = seed
+        self.min_objects = min_objects
+        self.max_objects = max_objects
+        self.min_side = min_side
+        self.max_side = max_side
+        self.clutter = clutter
+        self.color = color
+        self._latest: tuple[int, list[Stamp]] = (-1, [])
+
+    @cached_property
+    def _glyphs(self) -> tuple[np.ndarray, np.ndarray]:
+        """uint8 (n,8,8) of 0..16 and int64 labels (n,) of this split."""
+        part = slice(None, TRAIN_GLYPHS) if self.split == "train" else slice(TRAIN_GLYPHS, None)
+        with np.load(FILE) as file:
+            return file["images"][part], file["labels"][part].astype(np.int64)
+
+    def __getstate__(self) -> dict[str, object]:
+        return {key: value for key, value in self.__dict__.items() if key != "_glyphs"} | {"_latest": (-1, [])}
+
+    def __len__(self) -> int:
+        return self.count
+
+    def stamps(self, index: int) -> list[Stamp]:
+        """The digits of scene ``index`` in the order they are drawn."""
+        if not 0 <= index < self.count:
+            raise IndexError(f"scene {index} of {self.count}")
+        if self._latest[0] == index:  # annotation(i) and image(i) come together
+            return self._latest[1]
+        random = np.random.default_rng(seed_of(self.seed, "digits", self.split, index, "layout"))
+        images, labels = self._glyphs
+        stamps: list[Stamp] = []
+        for number in range(int(random.integers(self.min_objects, self.max_objects + 1))):
+            which = int(random.integers(len(images)))
+            side = random.uniform(self.min_side, self.max_side)
+            alpha = render_glyph(images[which], side, random)
+            stamp = place_stamp(alpha, int(labels[which]), stamps, self.size, random, always=number < self.min_objects)
+            if stamp is not None:
+                stamps.append(stamp)
+        self._latest = (index, stamps)
+        return stamps
+
+    def annotation(self, index: int) -> Annotation:
+        """The truth of scene ``index``."""
+        stamps = self.stamps(index)
+        boxes = torch.tensor([stamp.box for stamp in stamps], dtype=torch.float32).reshape(-1, 4)
+        none = torch.zeros(len(stamps), dtype=torch.bool)
+        return Annotation(
+            boxes=boxes,
+            labels=torch.tensor([stamp.label for stamp in stamps], dtype=torch.int64),
+            ignore=none,
+            crowd=none.clone(),
+            area=(boxes[:, 2:] - boxes[:, :2]).prod(1),
+            image_id=index,
+            file_name=f"digits_{self.split}_{self.seed}_{index}.png",
+            width=self.size[0],
+            height=self.size[1],
+        )
+
+    def image(self, index: int) -> np.ndarray:
+        """uint8 (H,W) or (H,W,3)."""
+        random = np.random.default_rng(seed_of(self.seed, "digits", self.split, index, "paint"))
+        paper = background(self.size, 1 if self.color == "grey" else 3, self.clutter, random)
+        for stamp in self.stamps(index):
+            draw(stamp, paper, random)
+        pixels = np.clip(paper + 0.5, 0, 255).astype(np.uint8)
+        return pixels[:, :, 0] if self.color == "grey" else pixels
+
+    def fingerprint(self) -> str:
+        """Of everything that a scene depends on."""
+        values = [VERSION, self.split, self.count, self.size, self.seed, self.min_objects, self.max_objects]
+        values += [self.min_side, self.max_side, self.clutter, self.color]
+        return hashlib.blake2b(repr(values).encode(), digest_size=16).hexdigest()
+
+    def invalid(self) -> list[str]:
+        """Nothing: the boxes come from the drawing."""
+        return []

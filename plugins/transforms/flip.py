@@ -1,0 +1,29 @@
+"""Mirroring of a batch."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+
+from densedet.core.arguments import Probability
+from densedet.core.types import Batch
+
+
+class Flip:
+    """Mirrors each image of a batch left and right with probability ``p``, within its valid size; boxes move along."""
+
+    def __init__(self, *, p: Probability = 0.5) -> None:
+        self.p = p
+
+    def __call__(self, batch: Batch, generator: torch.Generator) -> Batch:
+        chosen = torch.rand(len(batch), generator=generator) < self.p
+        images = batch.images.clone()
+        widths = batch.sizes[:, 1].tolist()
+        for row in chosen.nonzero().flatten().tolist():
+            images[row, :, :, : widths[row]] = batch.images[row, :, :, : widths[row]].flip(-1)
+        width = batch.sizes[:, 1, None].to(batch.boxes)
+        x1, y1, x2, y2 = batch.boxes.unbind(-1)
+        mirrored = torch.stack([width - x2, y1, width - x1, y2], dim=-1)
+        moves = chosen.to(batch.boxes.device)[:, None] & batch.valid
+        return replace(batch, images=images, boxes=torch.where(moves[..., None], mirrored, batch.boxes))

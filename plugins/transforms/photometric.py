@@ -1,0 +1,50 @@
+"""Random light and colour of a batch."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+
+from densedet.core.arguments import NonNegativeFloat, Probability
+from densedet.core.images import blank_outside
+from densedet.core.types import Batch
+
+LUMA = (0.299, 0.587, 0.114)
+
+
+class Photometric:
+    """Each image of a batch, grey or colour, gets a random contrast, brightness and (colour only) saturation, with probability ``p``.
+
+    pixel = (pixel - mean) * contrast + mean + brightness, with contrast drawn from 1 - c .. 1 + c (not below 0) and brightness from -b .. b
+    times 255; mean is that of the whole tensor of the image. Saturation draws colours together or apart about their luma by
+    1 - s .. 1 + s. Boxes stay; so do the zeros outside the valid size.
+    """
+
+    def __init__(
+        self,
+        *,
+        brightness: NonNegativeFloat = 0.15,
+        contrast: NonNegativeFloat = 0.3,
+        saturation: NonNegativeFloat = 0.3,
+        p: Probability = 1.0,
+    ) -> None:
+        self.brightness = brightness
+        self.contrast = contrast
+        self.saturation = saturation
+        self.p = p
+
+    def __call__(self, batch: Batch, generator: torch.Generator) -> Batch:
+        draw = torch.rand(len(batch), 4, generator=generator).to(batch.images.device)
+        signed = torch.where(draw[:, 3, None] < self.p, draw[:, :3] * 2 - 1, 0.0)[:, :, None, None, None]
+        gain = (1 + self.contrast * signed[:, 0]).clamp(min=0)
+        pixels = batch.images.to(torch.float32, copy=True)  # changed in place below
+        mean = pixels.mean((1, 2, 3), keepdim=True)
+        if pixels.shape[1] == 3 and self.saturation > 0:
+            spread = (1 + self.saturation * signed[:, 2]).clamp(min=0)
+            luma = sum(weight * pixels[:, c : c + 1] for c, weight in enumerate(LUMA))
+            pixels.mul_(spread).add_(luma * (1 - spread))
+        pixels.mul_(gain).add_(mean * (1 - gain) + 255 * self.brightness * signed[:, 1]).clamp_(0, 255)
+        if not batch.images.is_floating_point():
+            pixels = pixels.round_().to(batch.images.dtype)
+        return replace(batch, images=blank_outside(pixels, batch.sizes))

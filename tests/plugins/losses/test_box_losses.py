@@ -1,0 +1,94 @@
+"""What every box loss must do: none positive, equal boxes, gradients, boxes without extent."""
+
+import pytest
+import torch
+from torchvision.ops import complete_box_iou_loss, distance_box_iou_loss, generalized_box_iou_loss
+
+from densedet.plugins.losses.ciou import CIoU
+from densedet.plugins.losses.dfl import DFL
+from densedet.plugins.losses.diou import DIoU
+from densedet.plugins.losses.giou import GIoU
+from densedet.plugins.losses.l1 import L1
+from densedet.plugins.losses.smooth_l1 import SmoothL1
+
+OVERLAPS = [GIoU(), DIoU(), CIoU()]
+EACH = [L1(), SmoothL1(), SmoothL1(beta=0.0), *OVERLAPS, DFL()]
+every = pytest.mark.parametrize("loss", EACH, ids=lambda loss: type(loss).__name__)
+overlaps = pytest.mark.parametrize("loss", OVERLAPS, ids=lambda loss: type(loss).__name__)
+
+
+def boxes(count, dtype=torch.float32, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    corner = torch.rand(count, 2, generator=generator, dtype=dtype) * 20
+    return torch.cat([corner, corner + 2 + torch.rand(count, 2, generator=generator, dtype=dtype) * 20], 1)
+
+
+def example(loss, count=3, dtype=torch.float64):
+    target = boxes(count, dtype, seed=1)
+    if loss.space == "bins":
+        return torch.randn(count, 4 * 9, dtype=dtype, requires_grad=True), target / 6
+    return boxes(count, dtype).requires_grad_(), target
+
+
+@pytest.mark.parametrize("loss", [loss for loss in EACH if not isinstance(loss, CIoU)], ids=lambda loss: type(loss).__name__)
+def test_gradient_is_that_of_the_value(loss):
+    # Not CIoU: its alpha is a constant to the gradient by definition; test_equals_torchvision compares that gradient.
+    prediction, target = example(loss)
+    assert loss(prediction, target).shape == (3,)
+    assert torch.autograd.gradcheck(lambda x: loss(x, target), prediction)
+
+
+@every
+def test_no_positives_is_exactly_0_and_connected(loss):
+    # As the detector picks them from a batch in which every anchor is background.
+    prediction, target = example(loss)
+    none = torch.zeros(3, dtype=torch.bool)
+    total = loss(prediction[none], target[none]).sum()
+    total.backward()
+    assert total.item() == 0
+    assert not prediction.grad.any()
+
+
+@overlaps
+def test_equal_boxes_are_0(loss):
+    torch.testing.assert_close(loss(boxes(5), boxes(5)), torch.zeros(5), atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize(
+    ("loss", "reference"),
+    [(GIoU(), generalized_box_iou_loss), (DIoU(), distance_box_iou_loss), (CIoU(), complete_box_iou_loss)],
+    ids=["giou", "diou", "ciou"],
+)
+def test_equals_torchvision(loss, reference):
+    prediction, target = boxes(50).requires_grad_(), boxes(50, seed=1)
+    ours, theirs = loss(prediction, target), reference(prediction, target)
+    torch.testing.assert_close(ours, theirs)
+    torch.testing.assert_close(torch.autograd.grad(ours.sum(), prediction)[0], torch.autograd.grad(theirs.sum(), prediction)[0])
+
+
+@overlaps
+@pytest.mark.parametrize(
+    ("prediction", "target"),
+    [
+        ([3.0, 3.0, 3.0, 3.0], [0.0, 0.0, 4.0, 4.0]),
+        ([3.0, 3.0, 3.0, 3.0], [3.0, 3.0, 3.0, 3.0]),
+        ([3.0, 3.0, 3.0, 9.0], [3.0, 3.0, 3.0, 9.0]),
+        ([3.0, 3.0, 9.0, 3.0], [1.0, 3.0, 9.0, 3.0]),
+        ([0.0, 0.0, 4.0, 4.0], [2.0, 2.0, 2.0, 2.0]),
+        ([9.0, 9.0, 1.0, 1.0], [0.0, 0.0, 4.0, 4.0]),
+        ([0.0, 0.0, 1e5, 1e5], [0.0, 0.0, 1e-3, 1e-3]),
+    ],
+)
+def test_degenerate_boxes_stay_finite(loss, prediction, target):
+    prediction = torch.tensor([prediction], requires_grad=True)
+    result = loss(prediction, torch.tensor([target]))
+    result.sum().backward()
+    assert result.isfinite().all()
+    assert prediction.grad.isfinite().all()
+
+
+@overlaps
+def test_disjoint_boxes_are_pulled_together(loss):
+    prediction = torch.tensor([[10.0, 0.0, 12.0, 2.0]], requires_grad=True)
+    loss(prediction, torch.tensor([[0.0, 0.0, 2.0, 2.0]])).sum().backward()
+    assert prediction.grad[0, 0] > 0  # descent moves the near side to the left

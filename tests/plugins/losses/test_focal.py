@@ -1,0 +1,51 @@
+import math
+
+import pytest
+import torch
+from torchvision.ops import sigmoid_focal_loss
+
+from densedet.plugins.losses import sigmoid
+from densedet.plugins.losses.focal import Focal
+
+
+def test_by_hand():
+    # All logits 0: p = 0.5, log 2 = 0.693147. True class .25 * .5^2 * log 2 = 0.0433217, another class .75 * .5^2 * log 2 = 0.1299651.
+    loss = Focal(num_classes=2)
+    labels = torch.tensor([[0, 2, -1]])
+    torch.testing.assert_close(loss(torch.zeros(1, 3, 2), labels), torch.tensor([[0.0433217 + 0.1299651, 2 * 0.1299651, 0.0]]))
+
+
+@pytest.mark.parametrize(("alpha", "gamma"), [(0.25, 2.0), (0.5, 1.5), (0.0, 2.0), (None, 2.0), (0.25, 0.0)])
+def test_equals_torchvision(alpha, gamma):
+    logits = (torch.randn(2, 40, 5) * 4).requires_grad_()
+    labels = torch.randint(-1, 6, (2, 40))
+    one_hot = torch.nn.functional.one_hot(labels.clamp(min=0), 6)[..., :5].float()
+    ours = Focal(num_classes=5, alpha=alpha, gamma=gamma)(logits, labels)
+    theirs = sigmoid_focal_loss(logits, one_hot, alpha=-1 if alpha is None else alpha, gamma=gamma).sum(-1) * (labels >= 0)
+    torch.testing.assert_close(ours, theirs)
+    weights = torch.rand(2, 40)
+    for a, b in zip(torch.autograd.grad((ours * weights).sum(), logits), torch.autograd.grad((theirs * weights).sum(), logits)):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-6)
+
+
+def test_chunks_do_not_change_the_numbers(monkeypatch):
+    logits, labels = torch.randn(2, 40, 5, requires_grad=True), torch.randint(-1, 6, (2, 40))
+    loss = Focal(num_classes=5)
+    whole = loss(logits, labels)
+    (gradient,) = torch.autograd.grad(whole.sum(), logits)
+    monkeypatch.setattr(sigmoid, "CHUNK", 35)
+    parts = loss(logits, labels)
+    torch.testing.assert_close(parts, whole)
+    torch.testing.assert_close(torch.autograd.grad(parts.sum(), logits)[0], gradient)
+
+
+def test_gradient_can_be_taken_twice_from_one_graph():
+    logits, labels = torch.randn(1, 4, 3, requires_grad=True), torch.tensor([[0, 3, -1, 2]])
+    total = Focal(num_classes=3)(logits, labels).sum()
+    first = torch.autograd.grad(total, logits, retain_graph=True)[0]
+    assert torch.equal(torch.autograd.grad(total, logits)[0], first)
+
+
+def test_initial_bias_is_the_prior():
+    assert math.isclose(Focal(num_classes=2).initial_bias, -math.log(99), rel_tol=1e-12)
+    assert math.isclose(1 / (1 + math.exp(-Focal(num_classes=2, prior=0.2).initial_bias)), 0.2)

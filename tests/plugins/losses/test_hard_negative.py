@@ -1,0 +1,85 @@
+import math
+
+import pytest
+import torch
+from torch import nn
+from torchvision.models.detection.anchor_utils import DefaultBoxGenerator
+from torchvision.models.detection.ssd import SSD
+
+from densedet.plugins.losses.hard_negative import HardNegative
+
+
+def one_class(scores):
+    """(B,N) -> logits (B,N,2) with the background at 0: a negative's loss is log(1 + e^z), which grows with z."""
+    z = torch.tensor(scores)
+    return torch.stack([torch.zeros_like(z), z], -1)
+
+
+def test_three_hardest_per_positive():
+    loss = HardNegative(num_classes=1, min_negatives=0)
+    # One positive (z 0: log 2) and five negatives: those of z 5, 4, 3 count, 2 and 1 do not. The ignored z 9 is never sampled.
+    result = loss(one_class([[0.0, 1.0, 4.0, 2.0, 5.0, 3.0, 9.0]]), torch.tensor([[0, 1, 1, 1, 1, 1, -1]]))
+    at = [math.log1p(math.exp(z)) for z in (4, 5, 3)]
+    torch.testing.assert_close(result, torch.tensor([[math.log(2), 0, at[0], 0, at[1], at[2], 0]]))
+
+
+def test_images_are_ranked_apart():
+    # The second image has no positive; with a floor of 1 its hardest negative counts, however easy beside the first image's.
+    loss = HardNegative(num_classes=1, ratio=1.0, min_negatives=1)
+    result = loss(one_class([[0.0, 5.0, 6.0], [-3.0, -2.0, -4.0]]), torch.tensor([[0, 1, 1], [1, 1, 1]]))
+    assert (result > 0).tolist() == [[True, False, True], [False, True, False]]
+
+
+def test_image_without_objects_teaches_only_with_a_floor():
+    logits, labels = one_class([[1.0, 2.0, 3.0]]).requires_grad_(), torch.tensor([[1, 1, 1]])
+    nothing = HardNegative(num_classes=1, min_negatives=0)(logits, labels).sum()
+    nothing.backward()
+    assert nothing.item() == 0
+    assert not logits.grad.any()
+    # 3 * 0 = 0 negatives, lifted to 2: log(1 + e^3) + log(1 + e^2) = 3.048587 + 2.126928
+    some = HardNegative(num_classes=1, min_negatives=2)(logits, labels).sum()
+    torch.testing.assert_close(some, torch.tensor(5.175515))
+    assert HardNegative(num_classes=1)(logits, labels).sum() > 0
+
+
+def test_floor_is_no_ceiling():
+    # Two positives ask for 6 negatives, more than the floor of 1.
+    result = HardNegative(num_classes=1, min_negatives=1)(torch.randn(1, 12, 2), torch.tensor([[0, 0] + [1] * 10]))
+    assert (result > 0).sum() == 2 + 6
+
+
+def test_ties_do_not_let_more_in():
+    # Ten equal negatives, as at the start of training: exactly 3 count.
+    result = HardNegative(num_classes=1, min_negatives=0)(torch.zeros(1, 11, 2), torch.tensor([[0] + [1] * 10]))
+    assert (result > 0).sum() == 1 + 3
+
+
+def test_nothing_counts_twice_when_negatives_run_out():
+    # Three positives ask for 9 negatives, there are 2; torchvision would add positives a second time.
+    loss = HardNegative(num_classes=1, min_negatives=0)(torch.zeros(1, 5, 2), torch.tensor([[0, 0, 0, 1, 1]]))
+    torch.testing.assert_close(loss.sum(), torch.tensor(5 * math.log(2)))
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_equals_torchvision(seed):
+    torch.manual_seed(seed)
+    classes, count = 3, 60
+    reference = SSD(nn.Identity(), DefaultBoxGenerator([[2]]), (64, 64), classes + 1, head=nn.Identity())
+    corner = torch.rand(count, 2) * 40
+    anchors = torch.cat([corner, corner + 8], 1)
+    matched = torch.full((2, count), -1)
+    matched[0, :7] = torch.randint(0, 2, (7,))  # the second image has no positive, which gives it no negative either
+    truth = [
+        {"boxes": anchors[:2], "labels": torch.tensor([1, 3])},
+        {"boxes": torch.zeros(0, 4), "labels": torch.zeros(0, dtype=torch.int64)},
+    ]
+    logits = torch.randn(2, count, classes + 1, requires_grad=True)
+    outputs = {"cls_logits": logits, "bbox_regression": torch.zeros(2, count, 4)}
+    theirs = reference.compute_loss(truth, outputs, [anchors, anchors], list(matched))["classification"]
+
+    labels = torch.full((2, count), classes)
+    labels[0, :7] = truth[0]["labels"][matched[0, :7]] - 1
+    ours = HardNegative(num_classes=classes, min_negatives=0)(logits, labels).sum() / 7
+
+    torch.testing.assert_close(ours, theirs)
+    torch.testing.assert_close(torch.autograd.grad(ours, logits)[0], torch.autograd.grad(theirs, logits)[0])

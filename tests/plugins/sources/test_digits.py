@@ -1,0 +1,114 @@
+import pickle
+
+import numpy as np
+import pytest
+import torch
+
+from densedet.core.boxes import pairwise_intersection
+from densedet.core.contracts import Source
+from densedet.core.errors import PartError
+from densedet.plugins.sources.digit_scenes import INK, OVERLAP
+from densedet.plugins.sources.digits import FILE, TRAIN_GLYPHS, Digits
+
+
+def test_is_a_source():
+    source = Digits(count=3)
+    assert isinstance(source, Source)
+    assert len(source) == 3
+    assert source.classes[7] == "7"
+    assert source.category_ids[7] == 7
+    assert source.invalid() == []
+
+
+def test_a_scene_depends_on_seed_split_and_index_only():
+    first, second = Digits(count=5), Digits(count=50)
+    for index in (4, 0, 4):
+        assert np.array_equal(first.image(index), second.image(index))
+        assert torch.equal(first.annotation(index).boxes, second.annotation(index).boxes)
+    assert not np.array_equal(first.image(0), first.image(1))
+    assert not np.array_equal(first.image(0), Digits(seed=1).image(0))
+    assert not np.array_equal(first.image(0), Digits(split="val").image(0))
+    copy = pickle.loads(pickle.dumps(first))
+    assert np.array_equal(copy.image(2), first.image(2))
+
+
+def test_glyphs_are_the_1797_digits_and_the_splits_share_none():
+    with np.load(FILE) as file:
+        images, labels = file["images"], file["labels"]
+    assert images.shape == (1797, 8, 8)
+    assert images.dtype == np.uint8
+    assert images.max() == 16
+    assert np.bincount(labels).min() >= 174
+    assert np.bincount(labels[TRAIN_GLYPHS:], minlength=10).min() >= 30
+    assert np.array_equal(np.concatenate([Digits(split="train")._glyphs[1], Digits(split="val")._glyphs[1]]), labels)
+    train, val = ({glyph.tobytes() for glyph in part} for part in (images[:TRAIN_GLYPHS], images[TRAIN_GLYPHS:]))
+    assert not train & val
+
+
+def test_boxes_are_tight_inside_and_hardly_overlap():
+    source = Digits(count=40, max_objects=6)
+    counts = set()
+    for index in range(40):
+        stamps, truth = source.stamps(index), source.annotation(index)
+        counts.add(len(stamps))
+        assert truth.boxes.shape == (len(stamps), 4)
+        assert truth.labels.tolist() == [stamp.label for stamp in stamps]
+        for stamp, box in zip(stamps, truth.boxes.tolist()):
+            x1, y1, x2, y2 = box
+            assert 0 <= x1 < x2 <= 128
+            assert 0 <= y1 < y2 <= 64
+            inked = stamp.alpha > INK
+            assert inked[0].any() and inked[-1].any() and inked[:, 0].any() and inked[:, -1].any()  # noqa: PT018
+            assert 12 <= max(x2 - x1, y2 - y1) <= 31
+        area = (truth.boxes[:, 2:] - truth.boxes[:, :2]).prod(1)
+        assert torch.equal(area, truth.area)
+        shared = pairwise_intersection(truth.boxes, truth.boxes) / torch.minimum(area[:, None], area[None])
+        assert (shared.fill_diagonal_(0) <= OVERLAP + 1e-6).all()
+    assert counts == set(range(7))
+
+
+def test_digits_stand_out_from_the_paper():
+    source = Digits(count=60, min_objects=1, clutter=0.0)
+    for index in range(60):
+        image = source.image(index).astype(float)
+        stamp = source.stamps(index)[-1]  # drawn last, so nothing is over it
+        x1, y1, x2, y2 = stamp.box
+        patch = image[y1:y2, x1:x2]
+        assert abs(patch[stamp.alpha > 0.9].mean() - patch[stamp.alpha < 0.1].mean()) > 35
+
+
+def test_min_objects_is_kept_even_where_it_is_tight():
+    source = Digits(count=3, size=(32, 32), min_objects=5, max_objects=5, min_side=20, max_side=30)
+    assert [len(source.annotation(i).labels) for i in range(3)] == [5, 5, 5]
+
+
+@pytest.mark.parametrize("size", [(128, 64), (40, 200)])
+def test_size_and_color(size):
+    grey, rgb = Digits(size=size), Digits(size=size, color="rgb")
+    assert grey.image(0).shape == (size[1], size[0])
+    assert rgb.image(0).shape == (size[1], size[0], 3)
+    assert grey.image(0).dtype == rgb.image(0).dtype == np.uint8
+    assert (grey.annotation(0).width, grey.annotation(0).height) == size
+
+
+def test_no_objects_at_all():
+    truth = Digits(max_objects=0).annotation(0)
+    assert truth.boxes.shape == (0, 4)
+    assert truth.area.shape == (0,)
+
+
+def test_fingerprint_follows_the_arguments():
+    prints = {Digits().fingerprint(), Digits(seed=1).fingerprint(), Digits(split="val").fingerprint(), Digits(clutter=0.4).fingerprint()}
+    assert len(prints) == 4
+    assert Digits().fingerprint() in prints
+
+
+def test_arguments_that_cannot_be():
+    with pytest.raises(PartError, match="min_objects 3 is above max_objects 2"):
+        Digits(min_objects=3, max_objects=2)
+    with pytest.raises(PartError, match=r"image's shorter side \(20\)"):
+        Digits(size=(200, 20))
+    with pytest.raises(PartError, match="ascend"):
+        Digits(min_side=20, max_side=10)
+    with pytest.raises(IndexError):
+        Digits(count=3).image(3)

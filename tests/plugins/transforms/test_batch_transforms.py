@@ -1,0 +1,213 @@
+import pytest
+import torch
+
+from densedet.core.boxes import area
+from densedet.core.contracts import BatchTransform
+from densedet.core.errors import PartError
+from densedet.core.types import Batch
+from densedet.plugins.transforms.crop import Crop
+from densedet.plugins.transforms.flip import Flip
+from densedet.plugins.transforms.photometric import Photometric
+
+EVERY = [Flip(), Crop(), Crop(scale=(0.5, 0.9), partial="ignore"), Photometric()]
+
+
+def make(boxes, *, sizes=None, channels=1, height=32, width=64, dtype=torch.uint8):
+    """A batch of one image per list of boxes; each box is drawn white on black."""
+    count, objects = len(boxes), max(map(len, boxes))
+    sizes = sizes or [(height, width)] * count
+    images = torch.zeros(count, channels, height, width, dtype=dtype)
+    held = torch.zeros(count, objects, 4)
+    valid = torch.zeros(count, objects, dtype=torch.bool)
+    for row, own in enumerate(boxes):
+        for slot, box in enumerate(own):
+            x1, y1, x2, y2 = box
+            images[row, :, y1:y2, x1:x2] = 255
+            held[row, slot] = torch.tensor(box, dtype=torch.float32)
+            valid[row, slot] = True
+    labels = torch.where(valid, torch.arange(objects).expand(count, objects), -1)
+    none = torch.zeros_like(valid)
+    return Batch(
+        images=images,
+        sizes=torch.tensor(sizes),
+        boxes=held,
+        labels=labels,
+        valid=valid,
+        ignore=none,
+        indices=torch.arange(count),
+        image_ids=list(range(count)),
+        source_sizes=torch.tensor(sizes),
+        to_source=torch.tensor([[1.0, 1.0, 0.0, 0.0]] * count),
+    )
+
+
+def generator(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+def white_extent(image):
+    """xyxy around the pixels above half of white."""
+    rows, columns = (image[0] > 127).any(1).nonzero().flatten(), (image[0] > 127).any(0).nonzero().flatten()
+    return [int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1]
+
+
+@pytest.mark.parametrize("transform", EVERY)
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.float32])
+def test_only_the_generator_decides_and_the_input_stays(transform, channels, dtype):
+    assert isinstance(transform, BatchTransform)
+    batch = make([[(4, 4, 20, 20)], [(10, 8, 50, 30), (0, 0, 6, 6)]], channels=channels, dtype=dtype)
+    images, boxes = batch.images.clone(), batch.boxes.clone()
+    first = transform(batch, generator())
+    torch.manual_seed(1)
+    second = transform(batch, generator())
+    for name in ("images", "boxes", "labels", "valid", "ignore"):
+        assert torch.equal(getattr(first, name), getattr(second, name))
+        assert getattr(first, name).shape == getattr(batch, name).shape
+        assert getattr(first, name).dtype == getattr(batch, name).dtype
+    assert torch.equal(batch.images, images)
+    assert torch.equal(batch.boxes, boxes)
+    changed = [transform(batch, generator(seed)).images for seed in range(8)]
+    assert not all(torch.equal(image, changed[0]) for image in changed)
+
+
+@pytest.mark.parametrize("transform", EVERY)
+def test_no_objects(transform):
+    batch = transform(make([[], []]), generator())
+    assert batch.boxes.shape == (2, 0, 4)
+    assert batch.labels.shape == batch.valid.shape == (2, 0)
+
+
+@pytest.mark.parametrize("transform", EVERY)
+def test_empty_slots_and_padding_stay_empty(transform):
+    batch = make([[(4, 4, 20, 14)], [(10, 8, 30, 18), (0, 0, 6, 6)]], sizes=[(16, 40), (32, 64)])
+    for seed in range(5):
+        after = transform(batch, generator(seed))
+        assert after.images[0, :, 16:].max() == 0
+        assert after.images[0, :, :, 40:].max() == 0
+        empty = ~after.valid
+        assert after.boxes[empty].abs().sum() == 0
+        assert (after.labels[empty] == -1).all()
+        assert not after.ignore[empty].any()
+        assert not after.valid[0, 1]
+        assert torch.equal(after.sizes, batch.sizes)
+        assert (after.boxes[0, :, 2] <= 40).all()
+        assert (after.boxes[0, :, 3] <= 16).all()
+
+
+def test_flip_mirrors_within_the_valid_width():
+    batch = make([[(4, 2, 20, 12)], [(4, 2, 20, 12)]], sizes=[(32, 64), (32, 24)])
+    after = Flip(p=1.0)(batch, generator())
+    assert after.boxes[:, 0].tolist() == [[44, 2, 60, 12], [4, 2, 20, 12]]  # 64 - 20, 64 - 4; 24 - 20, 24 - 4
+    assert white_extent(after.images[0]) == [44, 2, 60, 12]
+    assert white_extent(after.images[1]) == [4, 2, 20, 12]
+    assert torch.equal(Flip(p=0.0)(batch, generator()).images, batch.images)
+
+
+def test_flip_decides_for_each_image():
+    batch = make([[(0, 0, 8, 8)]] * 64)
+    flipped = Flip(p=0.25)(batch, generator()).boxes[:, 0, 0] > 0
+    assert 6 <= int(flipped.sum()) <= 28
+
+
+@pytest.mark.parametrize("scale", [(2.0, 2.0), (0.5, 0.5), (0.6, 1.8)])
+def test_crop_moves_boxes_with_the_picture(scale):
+    batch = make([[(24, 8, 40, 24)]] * 12)
+    after = Crop(scale=scale, stretch=1.3, min_visible=0.0, fill=0)(batch, generator())
+    kept = 0
+    for row in range(12):
+        if after.valid[row, 0]:
+            kept += 1
+            difference = torch.tensor(white_extent(after.images[row])) - after.boxes[row, 0]
+            assert difference.abs().max() <= 1
+    assert kept >= 8
+
+
+def test_crop_by_hand():
+    """Twice as large: a window of 32 x 16 of the 64 x 32 pixels, at some (x, y)."""
+    batch = make([[(0, 0, 64, 32)]])
+    crop = Crop(scale=(2.0, 2.0), stretch=1.0, min_visible=0.25)
+    source, target = crop.windows(batch.sizes, generator())
+    assert source[0, :, 1].tolist() == [16, 32]
+    assert target.tolist() == [[[0, 32], [0, 64]]]
+    after = crop(batch, generator())
+    assert after.valid.all()  # of 2048 pixels 32 * 16 = 512 remain, a quarter
+    assert after.boxes[0, 0].tolist() == [0, 0, 64, 32]
+    assert not Crop(scale=(2.0, 2.0), stretch=1.0, min_visible=0.26)(batch, generator()).valid.any()
+
+
+def test_crop_drops_or_ignores_what_is_hardly_left():
+    batch = make([[(0, 0, 20, 32), (44, 0, 64, 32)]] * 40)
+    strict = {"scale": (2.0, 2.0), "stretch": 1.0, "min_visible": 0.9}
+    dropped, ignored = Crop(**strict)(batch, generator()), Crop(**strict, partial="ignore")(batch, generator())
+    assert not dropped.valid.any()  # at most half of a height of 32 is seen
+    assert not dropped.ignore.any()
+    assert ignored.valid.any()
+    assert not ignored.valid.all()
+    assert torch.equal(ignored.ignore, ignored.valid)
+    assert torch.equal(ignored.labels >= 0, ignored.valid)
+    assert (area(ignored.boxes[ignored.valid]) > 0).all()
+
+
+def test_crop_keeps_what_is_ignored_as_long_as_anything_remains():
+    batch = make([[(0, 0, 64, 32)]])
+    batch.ignore[:] = True
+    after = Crop(scale=(3.0, 3.0), min_visible=1.0)(batch, generator())
+    assert after.valid.all()
+    assert after.ignore.all()
+
+
+def test_crop_drops_slivers():
+    batch = make([[(0, 0, 64, 4)]])
+    kept = Crop(scale=(0.5, 0.5), stretch=1.0, min_side=2.0)(batch, generator())
+    assert kept.valid.all()  # 4 rows become 2
+    assert not Crop(scale=(0.5, 0.5), stretch=1.0, min_side=2.1)(batch, generator()).valid.any()
+
+
+def test_crop_fills_with_the_mean_or_a_given_grey():
+    batch = make([[(0, 0, 32, 32)]])  # half white
+    for fill, wanted in ((None, 127), (50, 50)):
+        image = Crop(scale=(0.5, 0.5), stretch=1.0, fill=fill)(batch, generator()).images[0, 0]
+        values, counts = image.unique(return_counts=True)
+        assert int(values[counts.argmax()]) == wanted  # three quarters are ground
+
+
+def test_crop_leaves_images_alone_with_p_0():
+    batch = make([[(4, 4, 20, 20)]] * 4)
+    after = Crop(p=0.0)(batch, generator())
+    assert torch.equal(after.images, batch.images)
+    assert torch.equal(after.boxes, batch.boxes)
+
+
+def test_crop_refuses_a_range_that_descends():
+    with pytest.raises(PartError, match=r"scale \[1.5, 0.5\] must ascend"):
+        Crop(scale=(1.5, 0.5))
+
+
+def test_photometric_by_hand():
+    batch = make([[]], height=2, width=2)
+    batch.images[0, 0] = torch.tensor([[100, 120], [140, 200]])  # mean 140
+    draw = torch.rand(1, 4, generator=generator())[0] * 2 - 1
+    gain, light = 1 + 0.5 * float(draw[0]), 0.1 * 255 * float(draw[1])
+    after = Photometric(brightness=0.1, contrast=0.5)(batch, generator()).images[0, 0]
+    wanted = [[(v - 140) * gain + 140 + light for v in row] for row in ((100, 120), (140, 200))]
+    assert (after.float() - torch.tensor(wanted).clamp(0, 255)).abs().max() <= 0.51
+    assert torch.equal(Photometric(p=0.0)(batch, generator()).images, batch.images)
+
+
+def test_photometric_saturation_keeps_grey_grey_and_luma_constant():
+    batch = make([[]], channels=3, height=2, width=2)
+    batch.images[0, :, 0, 0] = torch.tensor([200, 100, 60])
+    batch.images[0, :, 1, 1] = 90
+    after = Photometric(brightness=0.0, contrast=0.0, saturation=0.9)(batch, generator()).images[0].float()
+    assert after[:, 1, 1].tolist() == [90, 90, 90]
+    weights = torch.tensor([0.299, 0.587, 0.114])
+    assert abs(float(weights @ after[:, 0, 0]) - float(weights @ torch.tensor([200.0, 100, 60]))) < 1
+    assert after[:, 0, 0].tolist() != [200, 100, 60]
+
+
+def test_photometric_clamps_extremes():
+    batch = make([[(0, 0, 32, 32)]])
+    after = Photometric(brightness=5.0, contrast=3.0)(batch, generator()).images
+    assert after.dtype == torch.uint8
+    assert set(after.unique().tolist()) <= {0, 255}

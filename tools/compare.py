@@ -1,0 +1,99 @@
+"""Compare recipes or finished runs: one table, curves and pictures side by side, in one HTML file."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+
+def add_parser(subparsers: Any) -> None:
+    """densedet compare RUN|RECIPE ... [--budget minutes=5]"""
+    parser = subparsers.add_parser("compare", help="compare recipes or runs", description=__doc__)
+    parser.add_argument("what", nargs="+", metavar="RUN|RECIPE", help="run folders, recipes (trained first, one after the other), or path=value")
+    parser.add_argument("--budget", metavar="UNIT=N", help="the same budget for all recipes: minutes=5, epochs=10 or steps=500")
+    parser.add_argument("--output", metavar="FILE", help="the HTML file (default: runs/compare/N/report.html)")
+    parser.add_argument("--json", action="store_true", help="print the comparison as JSON")
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Train what is not trained yet, then write and print the comparison."""
+    overrides = [w for w in arguments.what if "=" in w and not Path(w).exists()] + budget_override(arguments.budget)
+    names = [w for w in arguments.what if w not in overrides]
+    prepare(names, overrides)
+    folders = [Path(name) if is_run(Path(name)) else train(name, overrides) for name in names]
+
+    from densedet.core.comparison import table_text
+    from densedet.core.plugin_loading import load_plugins
+    from densedet.core.records import read_run
+    from densedet.core.report import write_report
+    from densedet.core.run import new_folder
+
+    records = [read_run(folder) for folder in folders]
+    sections = [text for text in load_plugins().manager.hook.densedet_report_section(comparison=records) if text]
+    path = Path(arguments.output) if arguments.output else new_folder(Path("runs"), "compare") / "report.html"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    report = write_report(records, path, title=" / ".join(dict.fromkeys(record.name for record in records)), sections=sections)
+    if arguments.json:
+        print(report.with_suffix(".json").read_text(encoding="utf-8"))
+    else:
+        print(table_text(records))
+    print(f"report with curves and pictures: {report.resolve()}", file=sys.stderr)
+    print(f"TensorBoard: tensorboard --logdir {folders[0].parent.parent}", file=sys.stderr)
+    return 0
+
+
+def is_run(path: Path) -> bool:
+    """Whether it is a folder rather than a recipe."""
+    return path.is_dir()
+
+
+def prepare(names: list[str], overrides: list[str]) -> None:
+    """Refuse a faulty recipe before the first one has trained for an hour."""
+    from densedet.core.errors import UsageError
+
+    if not names:
+        raise UsageError("give at least one run folder or recipe, e.g. densedet compare quickstart_ssd quickstart_retinanet")
+    recipes = [name for name in names if not is_run(Path(name))]
+    if overrides and not recipes:
+        raise UsageError(f"{overrides[0]} changes nothing: all that is compared has been trained already")
+    if recipes:
+        from densedet.core.recipe import load_recipe
+
+        for name in recipes:
+            load_recipe(name, overrides)
+
+
+def budget_override(budget: str | None) -> list[str]:
+    """``minutes=5`` -> the override that replaces any recipe's budget."""
+    if budget is None:
+        return []
+    from densedet.core.errors import UsageError
+
+    unit, _, amount = budget.partition("=")
+    if unit not in ("minutes", "epochs", "steps") or not amount:
+        raise UsageError(f"--budget {budget!r}: write minutes=5, epochs=10 or steps=500")
+    return [f"train.budget.{unit}={amount}"]
+
+
+def train(recipe: str, overrides: list[str]) -> Path:
+    """Train in a process of its own, so that memory is its own and nothing carries over; the run folder."""
+    from densedet.core.errors import DensedetError
+
+    command = [sys.executable, "-m", "densedet.tools.main", "train", recipe, *overrides, "--json"]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
+    if done.returncode:
+        error = DensedetError(f"training {recipe} failed (its message stands above)")
+        error.exit_code = done.returncode
+        raise error
+    return Path(json.loads(done.stdout.strip().splitlines()[-1])["folder"])
+
+
+if __name__ == "__main__":
+    from densedet.tools.main import run_file
+
+    sys.exit(run_file(__file__))

@@ -1,0 +1,89 @@
+"""Find objects in images or folders of images: pictures and a COCO results JSON, in source pixels."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+
+def add_parser(subparsers: Any) -> None:
+    """densedet predict RUN IMAGE_OR_FOLDER ..."""
+    parser = subparsers.add_parser("predict", help="find objects in images", description=__doc__)
+    parser.add_argument("checkpoint", help="a run folder (its best.pt) or a checkpoint file")
+    parser.add_argument("images", nargs="+", help="image files, or folders of them")
+    parser.add_argument("--output", metavar="DIR", help="folder for pictures and results.json (default: runs/predict/N)")
+    parser.add_argument("--score", type=float, default=0.3, help="draw and write detections from this score on (default 0.3)")
+    parser.add_argument("--batch_size", "--batch-size", type=int, default=16, help="images at once (default 16)")
+    parser.add_argument("--no-pictures", action="store_true", help="write results.json only")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, mps")
+    parser.add_argument("--plugin", action="append", default=[], metavar="FILE", help="a plug-in file that the recipe needs")
+    parser.add_argument("--json", action="store_true", help="print the results as JSON too")
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Predict; exit code 3 where an image could not be read (the others are done all the same)."""
+    from rich.console import Console
+    from rich.progress import track
+
+    from densedet.core import checkpoint
+    from densedet.core.errors import DataError, UsageError
+    from densedet.core.prediction import coco_results, find_images, load
+    from densedet.core.run import new_folder
+
+    if not 0 <= arguments.score <= 1:
+        raise UsageError(f"--score {arguments.score} is no score: give a number from 0 to 1")
+    if arguments.batch_size < 1:
+        raise UsageError(f"--batch_size {arguments.batch_size}: give at least 1")
+    predictor = load(arguments.checkpoint, device=arguments.device, plugins=arguments.plugin)
+    files = find_images(arguments.images)
+    folder = empty_folder(Path(arguments.output)) if arguments.output else new_folder(Path("runs"), "predict")
+    rows: list[dict[str, Any]] = []
+    broken: list[str] = []
+
+    def on_broken(index: int, error: DataError) -> None:
+        broken.append(str(error))
+
+    console = Console(file=sys.stderr)
+    stream = predictor.stream(files, batch_size=arguments.batch_size, on_broken=on_broken)
+    for index, found in track(stream, "predicting", total=len(files), console=console, disable=not console.is_terminal, transient=True):
+        keep = found.scores >= arguments.score
+        found = type(found)(found.boxes[keep], found.scores[keep], found.labels[keep], found.anchors[keep])
+        rows += [{**row, "file_name": str(files[index])} for row in coco_results(found, index, predictor.category_ids)]
+        if not arguments.no_pictures:
+            draw(folder, index, files[index], found, predictor.classes)
+    checkpoint.write_text(folder / "results.json", json.dumps(rows, indent=0))
+    if arguments.json:
+        print(json.dumps(rows))
+    print(f"{len(rows)} objects in {len(files) - len(broken)} images -> {folder}", file=sys.stderr)
+    for text in broken:
+        print(f"left out: {text}", file=sys.stderr)
+    return DataError.exit_code if broken else 0
+
+
+def draw(folder: Path, index: int, file: Path, found: Any, classes: tuple[str, ...]) -> None:
+    """The image with its detections, as FOLDER/INDEX_NAME.png."""
+    from densedet.core.decode import open_image
+    from densedet.core.drawing import draw_boxes
+
+    picture = draw_boxes(open_image(file), found.boxes, found.labels, found.scores, classes)
+    picture.save(folder / f"{index:05d}_{file.stem}.png")
+
+
+def empty_folder(folder: Path) -> Path:
+    """``folder``, made if need be. UsageError where it holds something: nothing is overwritten."""
+    from densedet.core.errors import UsageError
+
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise UsageError(f"--output {folder} is there already and not empty: give another folder")
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+if __name__ == "__main__":
+    from densedet.tools.main import run_file
+
+    sys.exit(run_file(__file__))

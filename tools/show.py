@@ -1,0 +1,179 @@
+"""Look inside: components, plugins, a recipe with the origin of every value, the recipes' JSON Schema."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import textwrap
+from pathlib import Path
+from typing import Any
+
+
+def add_parser(subparsers: Any) -> None:
+    """densedet show components | plugins | recipe | schema"""
+    parser = subparsers.add_parser("show", help="look at components, plug-ins, recipes, the schema", description=__doc__)
+    topics = parser.add_subparsers(dest="topic", metavar="TOPIC", required=True)
+    parts = topics.add_parser("components", help="list and search parts; one part's arguments", description=components.__doc__)
+    parts.add_argument("kind", nargs="?", default="*", help="e.g. head, or a wildcard")
+    parts.add_argument("name", nargs="?", default="*", help="e.g. retinanet, or a wildcard such as 's*'")
+    parts.add_argument("--plugin", action="append", default=[], metavar="FILE", help="list the parts of this plug-in file too")
+    parts.add_argument("--json", action="store_true", help="print as JSON")
+    parts.set_defaults(run=components)
+    loaded = topics.add_parser("plugins", help="what is loaded, from where, and what failed", description=plugins.__doc__)
+    loaded.add_argument("--plugin", action="append", default=[], metavar="FILE", help="a plug-in file to try")
+    loaded.add_argument("--json", action="store_true", help="print as JSON")
+    loaded.set_defaults(run=plugins)
+    one = topics.add_parser("recipe", help="the resolved recipe, with the origin of each value", description=recipe.__doc__)
+    one.add_argument("recipe", nargs="?", help="a YAML file or a shipped recipe's name; without it: the shipped ones")
+    one.add_argument("overrides", nargs="*", metavar="path=value")
+    one.add_argument("--plain", action="store_true", help="the YAML alone, complete and loadable")
+    one.add_argument("--json", action="store_true", help="the values as JSON")
+    one.set_defaults(run=recipe)
+    scheme = topics.add_parser("schema", help="a JSON Schema for editors", description=schema.__doc__)
+    scheme.add_argument("--plugin", action="append", default=[], metavar="FILE", help="include the parts of this plug-in file")
+    scheme.add_argument("--output", metavar="FILE", help="write it there instead of printing it")
+    scheme.set_defaults(run=schema)
+
+
+def components(arguments: argparse.Namespace) -> int:
+    """List components by kind and name (wildcards allowed); where one is left, its arguments, docstring, origin and the recipes that use it."""
+    from densedet.core.plugin_loading import load_plugins
+    from densedet.registry import KINDS, UnknownComponent, suggest
+
+    table = load_plugins(arguments.plugin).components
+    wild = any(mark in arguments.kind + arguments.name for mark in "*?[")
+    if not wild:
+        table.get(arguments.kind, arguments.name)
+    rows = table.find(arguments.kind, arguments.name)
+    if not rows:
+        known = table.names(arguments.kind) if arguments.kind in KINDS else list(KINDS)
+        word = arguments.name if arguments.kind in KINDS else arguments.kind
+        raise UnknownComponent(f"no component matches {arguments.kind} {arguments.name}.{suggest(word, known)} There are: {', '.join(known)}")
+    if len(rows) == 1 and not arguments.name == "*":
+        return one_component(rows[0], arguments.json)
+    if arguments.json:
+        print(json.dumps([{"kind": c.kind, "name": c.name, "summary": c.summary, "origin": c.origin} for c in rows], indent=1))
+        return 0
+    width = max(len(c.name) for c in rows)
+    for kind in dict.fromkeys(c.kind for c in rows):
+        print(f"{kind}: {KINDS[kind]}")
+        for row in (c for c in rows if c.kind == kind):
+            stranger = "" if row.origin.startswith("densedet ") else f"  [{row.origin}]"
+            print(f"  {row.name:<{width}}  {row.summary}{stranger}")
+    return 0
+
+
+def one_component(component: Any, as_json: bool) -> int:
+    """All about one."""
+    from densedet.core.signatures import describe_component
+
+    facts = {**describe_component(component), "recipes": recipes_using(component.kind, component.name)}
+    if as_json:
+        print(json.dumps(facts, indent=1))
+        return 0
+    print(f"{facts['kind']} {facts['name']}: {facts['summary']}")
+    print(f"from {facts['origin']}")
+    print(f"\n{textwrap.indent(facts['doc'], '  ')}\n\narguments:" if facts["doc"] else "\narguments:")
+    for row in facts["arguments"]:
+        if row["wired"]:
+            value = f"wired from {row['wired']}: not for recipes"
+        else:
+            value = f"{row['type']}, " + ("required" if row["required"] else f"default {row['default']}")
+        print(textwrap.fill(f"{row['name']}: {value}", 118, initial_indent="  ", subsequent_indent="      "))
+        if row["doc"]:
+            print(textwrap.fill(row["doc"], 118, initial_indent="      ", subsequent_indent="      "))
+    print(f"\nused by: {', '.join(facts['recipes']) or 'no shipped recipe'}")
+    return 0
+
+
+def recipes_using(kind: str, name: str) -> list[str]:
+    """Names of shipped recipes in which a component stands anywhere."""
+    from densedet.core.recipe import RecipeError, load_recipe
+    from densedet.core.recipe_merge import shipped_recipes
+
+    places = {"source": "data", "resize": "data", "transform": "data", "batch_transform": "data", "optimizer": "train", "schedule": "train"}
+    section = places.get(kind, {"evaluator": "evaluate", "hook": "run"}.get(kind, "model"))
+    keys = {"transform": ("transforms",), "batch_transform": ("batch_transforms",), "hook": ("hooks",), "source": ("train", "val")}.get(kind, (kind,))
+    users = []
+    for shipped in shipped_recipes():
+        try:
+            values = load_recipe(shipped).values.get(section) or {}
+        except RecipeError:
+            continue
+        specs = [spec for key in keys for spec in (values.get(key) if isinstance(values.get(key), list) else [values.get(key)])]
+        if any(isinstance(spec, dict) and spec.get("name") == name for spec in specs):
+            users.append(shipped)
+    return users
+
+
+def plugins(arguments: argparse.Namespace) -> int:
+    """Which plug-ins are loaded, their versions, where they come from, which hooks they have, and why one failed."""
+    from densedet.core.plugin_loading import load_plugins
+
+    rows = list(load_plugins(arguments.plugin, strict=False))
+    if arguments.json:
+        keys = ("name", "version", "origin", "status", "reason")
+        print(json.dumps([{**{k: getattr(r, k) for k in keys}, "hooks": list(r.hooks)} for r in rows], indent=1))
+    else:
+        for row in rows:
+            print(f"{row.name} {row.version}".rstrip() + f": {row.status}, from {row.origin}")
+            if row.hooks:
+                print(f"  hooks: {', '.join(row.hooks)}")
+            if row.reason:
+                print(f"  {row.reason}")
+    return 2 if any(row.status == "failed" and row.name in arguments.plugin for row in rows) else 0
+
+
+def recipe(arguments: argparse.Namespace) -> int:
+    """The resolved recipe: every value with the file and line it was written at, or whose default it is. Without RECIPE: the shipped ones."""
+    from densedet.core.recipe import load_recipe
+
+    if arguments.recipe is None:
+        from densedet.core.recipe_merge import shipped_recipes
+
+        for name in shipped_recipes():
+            print(f"{name:<36} {' '.join((load_recipe(name).values.get('description') or '').split())}")
+        return 0
+    loaded = load_recipe(arguments.recipe, arguments.overrides)
+    if arguments.json:
+        print(json.dumps(loaded.values, indent=1))
+    elif arguments.plain:
+        print(loaded.to_yaml(), end="")
+    else:
+        for path, value in leaves(loaded.values):
+            print(f"{path} = {json.dumps(value, ensure_ascii=False)}".ljust(70) + f"  # {loaded.origin(path)}")
+    return 0
+
+
+def leaves(values: Any, path: str = "") -> Any:
+    """(dotted path, value) of every scalar, and of every list without mappings in it."""
+    if isinstance(values, dict) and values:
+        for key, value in values.items():
+            yield from leaves(value, f"{path}.{key}" if path else str(key))
+    elif isinstance(values, list) and any(isinstance(v, (dict, list)) for v in values):
+        for index, value in enumerate(values):
+            yield from leaves(value, f"{path}.{index}")
+    else:
+        yield path, values
+
+
+def schema(arguments: argparse.Namespace) -> int:
+    """A JSON Schema of recipes, installed plug-ins' parts included, so that an editor completes names and arguments and marks mistakes."""
+    from densedet.core.checkpoint import write_text
+    from densedet.core.plugin_loading import load_plugins
+    from densedet.core.recipe_schema import json_schema
+
+    text = json.dumps(json_schema(load_plugins(arguments.plugin).components), indent=1)
+    if arguments.output:
+        write_text(Path(arguments.output), text + "\n")
+        print(f"{arguments.output} written; in VS Code: \"yaml.schemas\": {{\"{arguments.output}\": \"*.yaml\"}}", file=sys.stderr)
+    else:
+        print(text)
+    return 0
+
+
+if __name__ == "__main__":
+    from densedet.tools.main import run_file
+
+    sys.exit(run_file(__file__))

@@ -1,0 +1,126 @@
+"""Train a recipe, or a COCO-format data set without one; resume a run."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+SHORT = {"ssd": "laptop_ssd", "retinanet": "laptop_retinanet"}
+"""--head of the short form -> the shipped recipe it runs."""
+
+
+def add_parser(subparsers: Any) -> None:
+    """densedet train RECIPE [path=value ...] | --db FILE --images DIR ... | --resume RUN"""
+    parser = subparsers.add_parser("train", help="train a recipe", description=__doc__)
+    parser.add_argument("recipe", nargs="?", help="a YAML file, or the name of a shipped recipe such as quickstart_ssd")
+    parser.add_argument("overrides", nargs="*", metavar="path=value", help="e.g. train.budget.epochs=20 model.matcher.positive=0.6")
+    parser.add_argument("--resume", nargs="?", const="", metavar="RUN", help="continue a run folder (without RUN: the recipe's newest)")
+    parser.add_argument("--plugin", action="append", default=[], metavar="FILE", help="a plug-in file that a resumed run needs")
+    parser.add_argument("--json", action="store_true", help="print the run's summary as JSON on standard output")
+    short = parser.add_argument_group("without a recipe")
+    short.add_argument("--db", metavar="FILE", help="annotations of the training images (COCO JSON)")
+    short.add_argument("--images", metavar="DIR", help="folder of the training images")
+    short.add_argument("--val-db", metavar="FILE", help="annotations to evaluate on (default: a tenth of the training images is held out)")
+    short.add_argument("--val-images", metavar="DIR", help="their folder (default: --images)")
+    short.add_argument("--device", help="auto, cpu, cuda, cuda:1, mps")
+    short.add_argument("--resize", nargs=2, type=int, metavar=("WIDTH", "HEIGHT"), help="network input in pixels (default 128 64)")
+    short.add_argument("--epochs", type=int, help="passes over the training images (default 10)")
+    short.add_argument("--batch_size", "--batch-size", type=int, help="images a step (default 16)")
+    short.add_argument("--classes", nargs="+", metavar="NAME", help="train on these classes only")
+    short.add_argument("--head", choices=sorted(SHORT), help="ssd or retinanet (default ssd)")
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Train and say where the results are."""
+    recipe, overrides = normalise(arguments)
+    if arguments.resume is not None:
+        finished = resume(arguments, recipe, overrides)
+    else:
+        from densedet.core import engine
+        from densedet.core.recipe import load_recipe
+
+        finished = engine.train(load_recipe(recipe, overrides))
+    if arguments.json:
+        print(json.dumps({**json.loads((finished.folder / "summary.json").read_text()), "folder": str(finished.folder)}))
+    elif finished.is_main:
+        print(f"results in {finished.folder} (look: tensorboard --logdir {finished.folder.parent.parent})")
+    return 0
+
+
+def resume(arguments: argparse.Namespace, recipe: str | None, overrides: list[str]) -> Any:
+    """Continue the run that --resume names, or the newest of the recipe."""
+    from densedet.core import engine
+    from densedet.core.recipe import load_recipe
+    from densedet.core.run import latest_folder
+
+    folder = Path(arguments.resume) if arguments.resume else None
+    if folder is None:
+        from densedet.core.errors import UsageError
+
+        if recipe is None:
+            raise UsageError("--resume needs a run folder (runs/NAME/N) or the recipe whose newest run to continue")
+        loaded = load_recipe(recipe, overrides)
+        folder, overrides = latest_folder(Path(loaded.values["run"]["folder"]), loaded.name), []
+    return engine.resume(folder, tuple(overrides), tuple(arguments.plugin))
+
+
+def normalise(arguments: argparse.Namespace) -> tuple[str | None, list[str]]:
+    """(recipe, overrides) from either form of the command line."""
+    from densedet.core.errors import UsageError
+
+    overrides = list(arguments.overrides)
+    recipe = arguments.recipe
+    if recipe is not None and "=" in recipe and not Path(recipe).exists():
+        recipe, overrides = None, [recipe, *overrides]
+    short = short_overrides(arguments)
+    if arguments.db is None:
+        for flag in ("images", "val_db", "val_images", "head"):
+            if getattr(arguments, flag) is not None:
+                raise UsageError(f"--{flag.replace('_', '-')} goes with --db: write --db FILE --images DIR, or give a recipe")
+        if recipe is None and arguments.resume is None:
+            raise UsageError("give a recipe (densedet train quickstart_ssd) or --db FILE --images DIR")
+        return recipe, short + overrides
+    if recipe is not None:
+        raise UsageError(f"give either a recipe ({recipe}) or --db, not both")
+    if arguments.images is None:
+        raise UsageError("--db needs --images DIR, the folder of its images")
+    return SHORT[arguments.head or "ssd"], database_overrides(arguments) + short + overrides
+
+
+def database_overrides(arguments: argparse.Namespace) -> list[str]:
+    """The data section for --db and --images, relative to the working directory."""
+
+    def source(database: str, images: str) -> str:
+        return json.dumps({"name": "coco", "annotations": database, "images": images})
+
+    rows = ["data.root=.", f"data.train={source(arguments.db, arguments.images)}"]
+    if arguments.val_db:
+        return [*rows, f"data.val={source(arguments.val_db, arguments.val_images or arguments.images)}", "data.holdout=null"]
+    print("no --val-db: a tenth of the images, drawn by the seed, is held out to evaluate on", file=sys.stderr)
+    return [*rows, "data.val=null", "data.holdout=0.1"]
+
+
+def short_overrides(arguments: argparse.Namespace) -> list[str]:
+    """The flags that any recipe may be given too."""
+    rows = []
+    if arguments.device:
+        rows.append(f"train.device={json.dumps(arguments.device)}")
+    if arguments.resize:
+        rows.append(f"data.size={json.dumps(arguments.resize)}")
+    if arguments.epochs is not None:
+        rows.append(f"train.budget.epochs={arguments.epochs}")
+    if arguments.batch_size is not None:
+        rows.append(f"train.batch_size={arguments.batch_size}")
+    if arguments.classes:
+        rows.append(f"data.classes={json.dumps(arguments.classes)}")
+    return rows
+
+
+if __name__ == "__main__":
+    from densedet.tools.main import run_file
+
+    sys.exit(run_file(__file__))
