@@ -79,7 +79,7 @@ def decode(
         turn, source = None, expected
     placement = placement_of(*source)
     stored = _displayed((placement.width, placement.height), turn)
-    mode = "L" if color == "grey" else "RGB"
+    mode: Literal["L", "RGB"] = "L" if color == "grey" else "RGB"
     if placement.antialias:
         picture.draft(mode, (stored[0] * DRAFT_MARGIN, stored[1] * DRAFT_MARGIN))
     picture = _to_mode(_load(picture, name), mode, name)

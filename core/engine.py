@@ -147,7 +147,7 @@ def judge(run: Run) -> None:
 
 def not_finite(run: Run, parts: dict[str, Tensor], batch: Batch) -> TrainingError:
     """Which loss broke, on which images, and what usually helps."""
-    listed = ", ".join(f"{name} {float(value):g}" for name, value in parts.items())
+    listed = ", ".join(f"{name} {float(value.detach()):g}" for name, value in parts.items())
     ids = ", ".join(str(i) for i in batch.image_ids[:16])
     rate = run.optimizer.param_groups[0]["lr"]
     return TrainingError(

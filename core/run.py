@@ -138,10 +138,9 @@ class Run:
         manager = pluggy.PluginManager(hookspecs.PROJECT)
         manager.add_hookspecs(hookspecs)
         listed = assembly.build_list(self.recipe, "run.hooks", "hook", {"run": self})
-        strangers = [
-            p for p in self.recipe.plugins if any(n.startswith(("densedet_run_", "densedet_state")) for n in dir(p))
-        ]
-        strangers.sort(key=lambda plugin: getattr(plugin, "__name__", str(plugin)))
+        # Functions of plug-in modules, after the recipe's list and in the order in which the plug-ins were loaded.
+        events = ("densedet_run_", "densedet_state", "densedet_restore")
+        strangers = [p.plugin for p in self.recipe.plugins if p.status == "loaded" and any(n.startswith(events) for n in p.hooks)]
         for hook in reversed(listed + strangers):
             if self.rank == 0 or getattr(hook, "all_ranks", False):
                 manager.register(hook)

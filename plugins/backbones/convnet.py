@@ -6,12 +6,13 @@ import itertools
 import operator
 from typing import Literal
 
+from torch import Tensor, nn
+
 from densedet.core.arguments import NonNegativeInt, PositiveFloat, PositiveInt
 from densedet.core.errors import PartError
 from densedet.core.layers import ConvNormAct, Norm
 from densedet.plugins.backbones.images import image_statistics
 from densedet.plugins.backbones.taps import check_taps
-from torch import Tensor, nn
 
 Activation = Literal["relu", "relu6", "silu"]
 

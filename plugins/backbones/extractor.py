@@ -7,14 +7,15 @@ from typing import Any
 
 import torch
 import torchvision
+from torch import Tensor, nn
+from torch.func import functional_call
+from torchvision.models.feature_extraction import create_feature_extractor, get_graph_node_names
+
 from densedet.core.arguments import PositiveFloat
 from densedet.core.errors import PartError
 from densedet.plugins.backbones.images import image_statistics
 from densedet.plugins.backbones.weights import find_published, load_weights, published_statistics
 from densedet.registry import suggest
-from torch import Tensor, nn
-from torch.func import functional_call
-from torchvision.models.feature_extraction import create_feature_extractor, get_graph_node_names
 
 PROBES = (256, 512)
 """Sides of two square images: what 256 more pixels add to a map's side tells its stride, whatever the padding."""
@@ -91,8 +92,9 @@ def _extract(network: nn.Module, nodes: Sequence[str], model: str) -> nn.Module:
         for node in nodes:
             if not any(name == node or name.startswith(f"{node}.") for name in names):
                 some = ", ".join(names[:: max(1, len(names) // 12)])
+                choices = sorted({".".join(name.split(".")[:depth]) for name in names for depth in range(1, name.count(".") + 2)})
                 raise PartError(
-                    f"torchvision's {model} has no node {node!r}.{suggest(node, names)} Some of its {len(names)} nodes: {some}"
+                    f"torchvision's {model} has no node {node!r}.{suggest(node, choices)} Some of its {len(names)} nodes: {some}"
                 ) from error
         raise PartError(f"torchvision's {model} cannot be cut at {list(nodes)} ({error}): choose other nodes") from error
 

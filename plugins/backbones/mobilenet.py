@@ -6,12 +6,13 @@ from functools import partial
 from typing import ClassVar, Literal
 
 import torchvision
+from torch import Tensor, nn
+
 from densedet.core.arguments import PositiveFloat
 from densedet.core.layers import norm_layer
 from densedet.plugins.backbones.images import image_statistics
 from densedet.plugins.backbones.taps import check_taps
 from densedet.plugins.backbones.weights import find_published, load_weights, published_statistics
-from torch import Tensor, nn
 
 
 class MobileNetV3(nn.Module):

@@ -6,13 +6,14 @@ from functools import partial
 from typing import Annotated, ClassVar, Literal
 
 import torchvision
+from pydantic import Field
+from torch import Tensor, nn
+
 from densedet.core.arguments import NonNegativeFloat, PositiveFloat
 from densedet.core.layers import norm_layer
 from densedet.plugins.backbones.images import image_statistics
 from densedet.plugins.backbones.taps import check_taps
 from densedet.plugins.backbones.weights import find_published, load_weights, published_statistics
-from pydantic import Field
-from torch import Tensor, nn
 
 
 class ResNet(nn.Module):

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Literal
 
+from torch import Tensor, nn
+
 from densedet.core.arguments import PositiveFloat
 from densedet.core.layers import norm_layer
 from densedet.plugins.backbones.images import image_statistics
 from densedet.plugins.backbones.weights import find_published, load_weights, published_statistics
-from torch import Tensor, nn
 
 GROUPS = ((64, 2), (128, 2), (256, 3), (512, 3), (512, 3))
 """(channels, convolutions) of conv1..conv5; a pooling follows each but the last (VGG's configuration D)."""

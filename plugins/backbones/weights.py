@@ -8,10 +8,11 @@ from typing import Any
 
 import torch
 import torchvision
+from torch import Tensor, nn
+
 from densedet.core.errors import PartError
 from densedet.plugins.backbones.images import IMAGENET_MEAN, IMAGENET_STD
 from densedet.registry import suggest
-from torch import Tensor, nn
 
 
 def find_published(weights: str | None, model: str) -> Any | None:

@@ -82,25 +82,33 @@ class CocoEvaluator:
             return {**nothing, "classes": {name: {"AP": -1.0, "AP50": -1.0} for name in self.classes}, "curves": {}}
         truth = self._truth()
         found = np.concatenate([self._detections[i] for i in sorted(self._detections)])
-        evaluation = hotcoco.COCOeval(truth, truth.load_res(found if len(found) else []), "bbox")
-        parameters = evaluation.params
-        parameters.max_dets = [1, 10, self.max_detections]
-        evaluation.params = parameters
-        evaluation.evaluate()
-        evaluation.accumulate()
-        assert evaluation.eval is not None
-        precision, recall = (np.asarray(evaluation.eval[key]) for key in ("precision", "recall"))
-        metrics: dict[str, Any] = _twelve(precision, recall)
-        precision = precision[:, :, :, 0, 2]
-        metrics["classes"] = {
-            name: {"AP": _mean(precision[:, :, label]), "AP50": _mean(precision[0, :, label])} for label, name in enumerate(self.classes)
-        }
-        metrics["curves"] = {
-            name: [round(float(value), 4) for value in precision[0, :, label]]
-            for label, name in enumerate(self.classes)
-            if (precision[0, :, label] >= 0).any()
-        }
-        return metrics
+        return judge(truth, found, self.classes, max_detections=self.max_detections)
+
+
+def judge(
+    truth: hotcoco.COCO, detections: np.ndarray | list[dict[str, Any]], classes: tuple[str, ...], *, max_detections: int = 100
+) -> dict[str, Any]:
+    """COCO's numbers of detections, (D,7) rows (image id, x, y, w, h, score, category id) or results-file rows; `CocoEvaluator.result`.
+
+    classes: names in the order of the truth's category ids.
+    """
+    evaluation = hotcoco.COCOeval(truth, truth.load_res(detections if len(detections) else []), "bbox")
+    parameters = evaluation.params
+    parameters.max_dets = [1, 10, max_detections]
+    evaluation.params = parameters
+    evaluation.evaluate()
+    evaluation.accumulate()
+    assert evaluation.eval is not None
+    precision, recall = (np.asarray(evaluation.eval[key]) for key in ("precision", "recall"))
+    metrics: dict[str, Any] = _twelve(precision, recall)
+    precision = precision[:, :, :, 0, 2]
+    metrics["classes"] = {name: {"AP": _mean(precision[:, :, label]), "AP50": _mean(precision[0, :, label])} for label, name in enumerate(classes)}
+    metrics["curves"] = {
+        name: [round(float(value), 4) for value in precision[0, :, label]]
+        for label, name in enumerate(classes)
+        if (precision[0, :, label] >= 0).any()
+    }
+    return metrics
 
 
 def _twelve(precision: np.ndarray, recall: np.ndarray) -> dict[str, float]:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import Literal
 
 import torch.nn.functional as F
+from torch import Tensor, nn
+
 from densedet.core.arguments import NonNegativeInt, PositiveInt
 from densedet.core.errors import PartError
 from densedet.plugins.necks.pyramid import ExtraLevels, PyramidNorm, TopDown
-from torch import Tensor, nn
 
 
 class FPN(nn.Module):

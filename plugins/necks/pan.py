@@ -5,10 +5,11 @@ from __future__ import annotations
 import itertools
 from typing import Literal
 
+from torch import Tensor, nn
+
 from densedet.core.arguments import NonNegativeInt, PositiveInt
 from densedet.core.layers import ConvNormAct
 from densedet.plugins.necks.pyramid import ExtraLevels, PyramidNorm, TopDown, resized
-from torch import Tensor, nn
 
 
 class PAN(nn.Module):

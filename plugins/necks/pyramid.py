@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Literal
 
 import torch.nn.functional as F
-from densedet.core.layers import ConvNormAct
 from torch import Tensor, nn
+
+from densedet.core.layers import ConvNormAct
 
 PyramidNorm = Literal["none", "batch", "group"]
 

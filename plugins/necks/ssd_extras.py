@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import Literal
 
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor, nn
+
 from densedet.core.arguments import NonNegativeInt, PositiveFloat, PositiveInt
 from densedet.core.errors import PartError
 from densedet.core.layers import ConvNormAct, Norm
 from densedet.plugins.necks.l2_norm import L2Norm
-from pydantic import BaseModel, ConfigDict, Field
-from torch import Tensor, nn
 
 
 class Stage(BaseModel):

@@ -203,7 +203,7 @@ def _flags(rows: list[dict[str, Any]], key: str, path: Path) -> np.ndarray:
     return np.array([bool(value) for value in values], dtype=bool)
 
 
-def _number(value: float) -> float:
+def _number(value: Any) -> float:
     try:
         return float(value)
     except OverflowError:

@@ -122,5 +122,5 @@ def draw(stamp: Stamp, paper: np.ndarray, random: np.random.Generator) -> None:
     ink = behind + contrast if up else behind - contrast
     channels = paper.shape[2]
     tint = random.uniform(-40, 40, channels) if channels > 1 else np.zeros(1)
-    colour = (ink + tint - tint.mean()).astype(np.float32)
+    colour = (ink + tint - np.mean(tint)).astype(np.float32)
     patch += stamp.alpha[:, :, None] * (colour - patch)

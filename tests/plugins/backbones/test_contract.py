@@ -4,6 +4,7 @@ import copy
 
 import pytest
 import torch
+
 from densedet import registry
 from densedet.plugins.backbones import COMPONENTS
 

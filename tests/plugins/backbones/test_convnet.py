@@ -1,8 +1,9 @@
 import pytest
 import torch
+from torch import nn
+
 from densedet.core.errors import PartError
 from densedet.plugins.backbones.convnet import ConvNet, ResidualBlock
-from torch import nn
 
 
 def test_defaults_suit_a_laptop():

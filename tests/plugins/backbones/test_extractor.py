@@ -3,6 +3,7 @@ import copy
 import pytest
 import torch
 import torchvision
+
 from densedet.core.errors import PartError
 from densedet.plugins.backbones.extractor import TorchvisionBackbone
 
@@ -78,7 +79,7 @@ def test_copies_and_modes_are_its_own():
     ("arguments", "message"),
     [
         ({"model": "resnet19"}, "no classification network 'resnet19'. Did you mean 'resnet18'"),
-        ({"model": "resnet18", "nodes": ("layer1", "layr3")}, "resnet18 has no node 'layr3'. Did you mean 'layer3"),
+        ({"model": "resnet18", "nodes": ("layer1", "layr3")}, "resnet18 has no node 'layr3'. Did you mean 'layer3'"),
         ({"model": "resnet18", "nodes": ("layer2", "layer1")}, r"have strides \[8, 4\]: sort them"),
         ({"model": "resnet18", "nodes": ("layer1", "layer1")}, "each once"),
         ({"model": "resnet18", "nodes": ()}, "at least one"),

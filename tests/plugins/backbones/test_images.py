@@ -1,4 +1,5 @@
 import pytest
+
 from densedet.core.errors import PartError
 from densedet.plugins.backbones.images import IMAGENET_MEAN, IMAGENET_STD, image_statistics
 

@@ -3,9 +3,10 @@ from functools import partial
 import pytest
 import torch
 import torchvision
-from densedet.plugins.backbones.mobilenet import MobileNetV3Large, MobileNetV3Small
 from torch import nn
 from torchvision.models.detection.ssdlite import SSDLiteFeatureExtractorMobileNet
+
+from densedet.plugins.backbones.mobilenet import MobileNetV3Large, MobileNetV3Small
 
 
 def saved(network, path):

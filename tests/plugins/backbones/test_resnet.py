@@ -1,9 +1,10 @@
 import pytest
 import torch
 import torchvision
+from torch import nn
+
 from densedet.core.errors import PartError
 from densedet.plugins.backbones.resnet import ResNet18, ResNet34, ResNet50
-from torch import nn
 
 
 def drawn(network):

@@ -1,4 +1,5 @@
 import pytest
+
 from densedet.core.errors import PartError
 from densedet.plugins.backbones.taps import check_taps
 

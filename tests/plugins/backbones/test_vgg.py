@@ -1,9 +1,10 @@
 import pytest
 import torch
-from densedet.core.errors import PartError
-from densedet.plugins.backbones.vgg import VGG16SSD
 from torchvision.models.detection.ssd import SSDFeatureExtractorVGG
 from torchvision.models.vgg import cfgs, make_layers
+
+from densedet.core.errors import PartError
+from densedet.plugins.backbones.vgg import VGG16SSD
 
 
 def test_maps_are_38_and_19_at_300():

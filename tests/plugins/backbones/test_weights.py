@@ -1,6 +1,7 @@
 import pytest
 import torch
 import torchvision
+
 from densedet.core.errors import PartError
 from densedet.plugins.backbones.resnet import ResNet18
 from densedet.plugins.backbones.vgg import VGG16SSD

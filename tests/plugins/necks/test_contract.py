@@ -4,6 +4,7 @@ import copy
 
 import pytest
 import torch
+
 from densedet import registry
 from densedet.plugins.necks import COMPONENTS
 from densedet.plugins.necks.ssd_extras import Stage

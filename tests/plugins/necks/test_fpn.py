@@ -2,10 +2,11 @@ from collections import OrderedDict
 
 import pytest
 import torch
-from densedet.core.errors import PartError
-from densedet.plugins.necks.fpn import FPN
 from torch import nn
 from torchvision.ops.feature_pyramid_network import FeaturePyramidNetwork, LastLevelMaxPool, LastLevelP6P7
+
+from densedet.core.errors import PartError
+from densedet.plugins.necks.fpn import FPN
 
 
 def centred(convolution, weight, bias):

@@ -1,4 +1,5 @@
 import torch
+
 from densedet.plugins.necks.l2_norm import L2Norm
 
 

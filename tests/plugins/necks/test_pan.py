@@ -1,7 +1,8 @@
 import torch
+from torch import nn
+
 from densedet.plugins.necks.fpn import FPN
 from densedet.plugins.necks.pan import PAN
-from torch import nn
 
 
 def centred(layers):

@@ -3,10 +3,11 @@ from functools import partial
 import pydantic
 import pytest
 import torch
-from densedet.core.errors import PartError
-from densedet.plugins.necks.ssd_extras import SSDExtras, Stage
 from torch import nn
 from torchvision.models.detection.ssdlite import _extra_block
+
+from densedet.core.errors import PartError
+from densedet.plugins.necks.ssd_extras import SSDExtras, Stage
 
 SSD300 = {
     "norm": "none",

@@ -1,0 +1,79 @@
+"""Who may import whom (DESIGN: registry <- core <- plugins; tools use registry and core), read off the syntax trees."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+MODULES = sorted(p for folder in ("core", "plugins", "tools") for p in (ROOT / folder).rglob("*.py")) + [ROOT / "registry.py"]
+
+
+def imported(path: Path) -> set[str]:
+    """densedet modules that a file names in imports, wherever in the file they stand."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}:{node.lineno}: relative import"
+            found.add(str(node.module))
+            found |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return {name for name in found if name.split(".")[0] == "densedet"}
+
+
+def allowed(path: Path, name: str) -> bool:
+    """Whether the file may import densedet's ``name``."""
+    place = path.relative_to(ROOT).parts
+    if name == "densedet" or name.startswith("densedet.__version__"):
+        return place[0] != "registry.py"
+    area = name.split(".")[1]
+    if place[0] == "registry.py":
+        return False
+    if area == "registry":
+        return True
+    if place[0] == "plugins" and area == "plugins":
+        return name.split(".")[2] == place[1]
+    return {"core": area == "core", "plugins": area == "core", "tools": area in ("core", "tools")}[place[0]]
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda p: p.relative_to(ROOT).as_posix())
+def test_imports_follow_the_layers(path: Path) -> None:
+    wrong = sorted(name for name in imported(path) if not allowed(path, name))
+    assert not wrong, f"{path.relative_to(ROOT)} may not import {wrong}"
+
+
+def test_the_rule_would_catch_a_breach() -> None:
+    assert not allowed(ROOT / "core" / "x.py", "densedet.plugins.heads.ssd")
+    assert not allowed(ROOT / "plugins" / "heads" / "x.py", "densedet.plugins.losses.focal")
+    assert not allowed(ROOT / "plugins" / "heads" / "x.py", "densedet.tools.main")
+    assert not allowed(ROOT / "tools" / "x.py", "densedet.plugins.heads.ssd")
+    assert allowed(ROOT / "plugins" / "heads" / "x.py", "densedet.plugins.heads.towers")
+
+
+def run(code: str, folder: Path = ROOT) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=folder, check=False)
+
+
+@pytest.mark.parametrize("name", ["registry", "core", "plugins"])
+def test_a_bare_import_that_would_make_a_second_registry_is_refused(name: str) -> None:
+    done = run(f"import {name}")
+    assert done.returncode == 1
+    assert f"imported as '{name}'" in done.stderr
+    assert "from densedet import" in done.stderr
+
+
+def test_listing_components_does_not_pay_for_torch() -> None:
+    code = (
+        "import sys, densedet\n"
+        "from densedet.tools.main import build_parser\n"
+        "from densedet.core.plugin_loading import load_plugins\n"
+        "build_parser(); assert len(load_plugins().components.find('head')) >= 4\n"
+        "print('torch' in sys.modules)"
+    )
+    done = run(code)
+    assert done.stdout.strip() == "False", done.stdout + done.stderr
