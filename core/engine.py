@@ -22,6 +22,7 @@ from densedet.core.pictures import write_run_pictures
 from densedet.core.recipe import Recipe, recipe_from_dict
 from densedet.core.run import Run, machine
 from densedet.core.types import Batch
+from densedet.core.yaml_marks import parse_yaml
 
 FIRST_TRY_BATCHES = 2
 
@@ -45,10 +46,7 @@ def resume(folder: Path, overrides: tuple[str, ...] = (), plugins: tuple[str, ..
 
 def recipe_of(state: dict[str, Any], plugins: tuple[str, ...] = ()) -> Recipe:
     """The recipe inside a checkpoint. Plug-in files that it names are not imported unless the user hands them over."""
-    import yaml
-
-    values = yaml.safe_load(state["recipe"])
-    values.pop("plugins", None)
+    values = parse_yaml(state["recipe"], state["recipe_name"]).plain()
     return recipe_from_dict(values, name=state["recipe_name"], plugins=plugins)
 
 

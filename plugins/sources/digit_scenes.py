@@ -14,7 +14,7 @@ PAD = 2
 INK = 0.3
 """A pixel belongs to a digit, for its box, from this share of ink on."""
 
-CONTRAST = 70
+CONTRAST = 85
 """The least difference in brightness (0..255) between a digit and what lies behind it."""
 
 OVERLAP = 0.1
@@ -117,7 +117,7 @@ def draw(stamp: Stamp, paper: np.ndarray, random: np.random.Generator) -> None:
     x1, y1, x2, y2 = stamp.box
     patch = paper[y1:y2, x1:x2]
     behind = float(patch.mean())
-    contrast = random.uniform(CONTRAST, 150)
+    contrast = random.uniform(CONTRAST, 160)
     up = behind + contrast <= 255 and (behind - contrast < 0 or random.random() < 0.5)
     ink = behind + contrast if up else behind - contrast
     channels = paper.shape[2]

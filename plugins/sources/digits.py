@@ -47,9 +47,9 @@ class Digits:
         seed: NonNegativeInt = 0,
         min_objects: NonNegativeInt = 0,
         max_objects: NonNegativeInt = 6,
-        min_side: PositiveInt = 14,
-        max_side: PositiveInt = 28,
-        clutter: Probability = 0.5,
+        min_side: PositiveInt = 16,
+        max_side: PositiveInt = 30,
+        clutter: Probability = 0.4,
         color: Literal["grey", "rgb"] = "grey",
     ) -> None:
         if min_objects > max_objects:
