@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from densedet.core.arguments import NonNegativeFloat, PositiveInt
-from densedet.core.boxes import centers
+from densedet.core.boxes import centers, intersection
 from densedet.core.errors import PartError
 from densedet.core.types import Assignment, Level
 from densedet.plugins.matchers.pairs import best_claims, in_chunks, pairwise_iou, points_inside
@@ -22,7 +22,7 @@ class TaskAligned:
 
     topk: anchors per object. alpha, beta: powers of the score and of the IoU.
     nearest: an object that contains no anchor's centre may choose among the anchors whose centre is nearest to its own; false: it ends
-    without an anchor.
+    without an anchor. Only anchors that touch the object are taken.
 
     Candidates are the anchors whose centre lies strictly inside the object. An anchor chosen by several objects goes to the one that
     its decoded box overlaps most, equal IoU: the lower slot. No anchor is ignored.
@@ -56,17 +56,16 @@ class TaskAligned:
                 "the task_aligned matcher got no predictions: hand it (scores, decoded boxes), or name another matcher, e.g. iou"
             )
         scores, decoded = predictions
-        points = centers(anchors)
-        return in_chunks(partial(self._match, points), len(anchors), boxes, labels, valid, scores, decoded)
+        return in_chunks(partial(self._match, anchors), len(anchors), boxes, labels, valid, scores, decoded)
 
-    def _match(self, points: Tensor, boxes: Tensor, labels: Tensor, valid: Tensor, scores: Tensor, decoded: Tensor) -> Assignment:
-        count = len(points)
+    def _match(self, anchors: Tensor, boxes: Tensor, labels: Tensor, valid: Tensor, scores: Tensor, decoded: Tensor) -> Assignment:
+        count, points = len(anchors), centers(anchors)
         overlaps = pairwise_iou(boxes, decoded.to(boxes.dtype))
         own_scores = scores.to(boxes.dtype).mT.gather(1, labels.clamp(min=0).unsqueeze(-1).expand(-1, -1, count))
         alignment = own_scores.pow(self.alpha).mul_(overlaps.clamp(min=FLOOR).pow_(self.beta))
         candidate = points_inside(boxes, points)
         if self.nearest:
-            self._add_nearest(candidate, boxes, valid, points)
+            self._add_nearest(candidate, boxes, valid, anchors)
         candidate &= valid.unsqueeze(-1)
         value, anchor = alignment.masked_fill(~candidate, -1.0).topk(min(self.topk, count), dim=2)
         slot = torch.arange(boxes.shape[1], device=boxes.device)[:, None].expand(anchor.shape)
@@ -76,11 +75,12 @@ class TaskAligned:
         return Assignment(index, _scaled(chosen, overlap, index, boxes.shape[1]).float())
 
     @staticmethod
-    def _add_nearest(candidate: Tensor, boxes: Tensor, valid: Tensor, points: Tensor) -> None:
-        """Mark the nearest points (all that are equally near) of valid objects without any; candidate bool (B,G,N), in place."""
+    def _add_nearest(candidate: Tensor, boxes: Tensor, valid: Tensor, anchors: Tensor) -> None:
+        """Mark the nearest anchors (all that are equally near) of valid objects without any, if they touch; candidate bool (B,G,N), in place."""
         image, slot = (valid & ~candidate.any(dim=2)).nonzero(as_tuple=True)
-        distance = (centers(boxes[image, slot]).unsqueeze(1) - points).square().sum(dim=-1)
-        candidate[image, slot] = distance == distance.amin(dim=1, keepdim=True)
+        distance = (centers(boxes[image, slot]).unsqueeze(1) - centers(anchors)).square().sum(dim=-1)
+        touching = intersection(boxes[image, slot].unsqueeze(1), anchors) > 0
+        candidate[image, slot] = (distance == distance.amin(dim=1, keepdim=True)) & touching
 
 
 def _scaled(alignment: Tensor, overlap: Tensor, index: Tensor, objects: int) -> Tensor:

@@ -1,0 +1,167 @@
+"""Draws the pictures of these pages: ``python docs/draw_pictures.py [--run RUN]``.
+
+Without --run it draws those that need no training. RUN is a finished run of examples/beside_a_recipe/my_head.yaml; its score maps become
+one_tower.png.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image, ImageDraw
+
+import densedet
+from densedet.core import assembly
+from densedet.core.drawing import captioned, class_color, draw_boxes, enlarge, font, grid, side_by_side, to_image
+from densedet.core.heatmaps import score_map_panel
+from densedet.core.loader import collate
+from densedet.core.prediction import load
+from densedet.core.run import make_dataset
+from densedet.core.types import Batch
+
+DOCS = Path(__file__).resolve().parent
+EXAMPLES = DOCS.parent / "examples" / "beside_a_recipe"
+SCENE = 16
+"""Number of the digits scene that all pictures show."""
+
+
+def main() -> None:
+    """Write docs/pictures/*.png."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--run", type=Path, help="a finished run of my_head.yaml, for one_tower.png")
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    pictures = {"flow": flow(), "anchors": anchors(), "matches": matches(), "centernet": centernet()}
+    if arguments.run:
+        pictures["one_tower"] = one_tower(arguments.run)
+    for name, picture in pictures.items():
+        path = DOCS / "pictures" / f"{name}.png"
+        path.parent.mkdir(exist_ok=True)
+        picture.quantize(128, dither=Image.Dither.NONE).save(path, optimize=True)
+        print(f"{path}: {path.stat().st_size} bytes")
+
+
+def built(name: str | Path) -> tuple[Any, Batch, tuple[str, ...]]:
+    """A recipe's untrained detector, a batch of the one scene, and the class names."""
+    recipe = densedet.load_recipe(name)
+    source = assembly.build_source(recipe, "val")
+    torch.manual_seed(0)
+    return densedet.build(recipe).eval(), collate([make_dataset(recipe, source, source.classes)[SCENE]]), source.classes
+
+
+def flow() -> Image.Image:
+    """Shapes from image to detections of quickstart_retinanet, each taken from the tensor itself."""
+    detector, batch, classes = built("quickstart_retinanet")
+    with torch.no_grad():
+        normal = detector.normalise(batch.images, batch.sizes)
+        maps = detector.backbone(normal)
+        levels = detector.neck(maps)
+        prediction = detector.head(levels)
+        inside = detector.explain(batch)
+    columns = {
+        "batch": ["images uint8", shape(batch.images), f"boxes {shape(batch.boxes)}", f"{len(classes)} classes"],
+        "backbone": ["", *(shape(m) for m in maps)],
+        "neck": ["", *(shape(m) for m in levels)],
+        "head": ["logits", *(shape(m) for m in prediction.logits)],
+        "anchors": ["xyxy", *(f"({level.count}, 4)" for level in inside.levels)],
+        "scores": ["", shape(inside.scores), "boxes", shape(inside.boxes)],
+    }
+    width, height = 150, 130
+    sheet = Image.new("RGB", ((width + 22) * len(columns) - 22, height), "white")
+    pen = ImageDraw.Draw(sheet)
+    for place, (name, lines) in enumerate(columns.items()):
+        x = place * (width + 22)
+        pen.rounded_rectangle((x, 0, x + width - 1, height - 1), radius=6, outline=class_color(place), width=3)
+        pen.text((x + width / 2, 16), name, fill="black", font=font(17), anchor="mm")
+        for row, line in enumerate(filter(None, lines)):
+            pen.text((x + width / 2, 42 + 19 * row), line, fill="black", font=font(14), anchor="mm")
+        if place:
+            pen.polygon([(x - 18, height / 2 - 7), (x - 18, height / 2 + 7), (x - 5, height / 2)], fill="grey")
+    return sheet
+
+
+def shape(tensor: torch.Tensor) -> str:
+    """(1, 24, 32, 16), with B for the batch."""
+    return "(" + ", ".join(["B", *map(str, tensor.shape[1:])]) + ")"
+
+
+def anchors() -> Image.Image:
+    """The anchors of the middle cell of each level, SSD's and RetinaNet's, on a canvas around the image."""
+    pictures = [anchors_of(f"quickstart_{name}") for name in ("ssd", "retinanet")]
+    return side_by_side(pictures, ["SSD: default boxes, 4 a cell", "RetinaNet: octaves and ratios, 9 a cell"])
+
+
+def anchors_of(name: str, margin: int = 64) -> Image.Image:
+    detector, batch, _ = built(name)
+    inside = detector.explain(batch)
+    image = to_image(batch.images[0])
+    canvas = Image.new("RGB", (image.width + 2 * margin, image.height + 2 * margin), "white")
+    canvas.paste(image, (margin, margin))
+    boxes, labels, start = [], [], 0
+    for place, level in enumerate(inside.levels):
+        cell = (level.height // 2) * level.width + level.width // 2
+        boxes.append(inside.anchors[start + cell * level.anchors :][: level.anchors])
+        labels += [place] * level.anchors
+        start += level.count
+    names = [f"stride {level.stride}" for level in inside.levels]
+    picture = draw_boxes(canvas, torch.cat(boxes) + margin, torch.tensor(labels), None, names, scale=2, names=False)
+    key = Image.new("RGB", (picture.width, 22), "white")
+    pen = ImageDraw.Draw(key)
+    for place, text in enumerate(names):
+        pen.rectangle((8 + place * 110, 5, 20 + place * 110, 17), fill=class_color(place))
+        pen.text((25 + place * 110, 11), text, fill="black", font=font(14), anchor="lm")
+    return grid([picture, key], columns=1, gap=0)
+
+
+def matches() -> Image.Image:
+    """Truth, and the anchors that the matchers of both quick starts made positive, in their objects' colours."""
+    pictures, titles = [], []
+    for name, title in (("quickstart_ssd", "SSD"), ("quickstart_retinanet", "RetinaNet")):
+        detector, batch, classes = built(name)
+        if not pictures:
+            boxes, labels = batch.boxes[0][batch.valid[0]], batch.labels[0][batch.valid[0]]
+            pictures.append(draw_boxes(batch.images[0], boxes, labels, None, classes, scale=3, style="dashed"))
+            titles.append("objects")
+        targets = detector.explain(batch).targets
+        positive = targets.positive[0]
+        of_class = targets.labels[0][positive]
+        pictures.append(draw_boxes(batch.images[0], targets.anchors[positive], of_class, None, classes, scale=3, names=False, limit=500))
+        titles.append(f"{title}: {int(positive.sum())} of {len(positive):,} anchors answer for them")
+    return side_by_side(pictures, titles)
+
+
+def centernet() -> Image.Image:
+    """CenterNet's target: one bump an object, all classes at once."""
+    detector, batch, _ = built(EXAMPLES / "centernet.yaml")
+    functions = vars(sys.modules[type(detector).__module__])
+    boxes = batch.boxes[0][batch.valid[0]] / detector.stride
+    cells, sides = ((boxes[:, :2] + boxes[:, 2:]) / 2).floor(), boxes[:, 2:] - boxes[:, :2]
+    size = tuple(side // detector.stride for side in batch.images.shape[-2:])
+    bumps = functions["gaussians"](cells[None], sides[None], size, detector.min_overlap)[0].amax(dim=0)
+    panel = score_map_panel(batch.images[0], [bumps], "any class", strides=[detector.stride], maximum=1.0, side=384)
+    return captioned(panel, ["CenterNet's heat map target at stride 4"])
+
+
+def one_tower(run: Path) -> Image.Image:
+    """What the head of my_head.py says about the scene: its score maps of one class, and what was found."""
+    predictor = load(run, plugins=[str(EXAMPLES / "my_head.py")], device="cpu")
+    _, batch, classes = built(EXAMPLES / "my_head.yaml")
+    detector: Any = predictor.detector.eval()
+    inside, found = detector.explain(batch), detector.predict(batch)[0]
+    boxes, labels = batch.boxes[0][batch.valid[0]], batch.labels[0][batch.valid[0]]
+    truth = draw_boxes(batch.images[0], boxes, labels, None, classes, scale=3, style="dashed")
+    predictions = draw_boxes(batch.images[0], found.boxes, found.labels, found.scores, classes, scale=3, min_score=0.3)
+    label = int(labels[0])
+    maps = [level[0, label] for level in inside.score_maps()]
+    strides = [level.stride for level in inside.levels]
+    panel = score_map_panel(batch.images[0], maps, classes[label], strides=strides, boxes=boxes[labels == label], label=label, side=190)
+    pair = side_by_side([truth, predictions], ["objects", "found, score from 0.30"])
+    return grid([pair, enlarge(panel, 1)], columns=1)
+
+
+if __name__ == "__main__":
+    main()

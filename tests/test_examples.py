@@ -1,0 +1,259 @@
+"""examples/beside_a_recipe: a head, a source, a hook and a whole detector kind from files beside a recipe, and the pages in docs/."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from PIL import Image
+
+import densedet
+from densedet.core import assembly, checkpoint
+from densedet.core.boxes import pairwise_iou
+from densedet.core.conformance import check_detector, check_head, check_source, wire
+from densedet.core.errors import DataError, PartError
+from densedet.core.loader import collate, train_loader
+from densedet.core.plugin_loading import load_plugins
+from densedet.core.run import make_dataset
+from densedet.tools.main import main
+
+ROOT = Path(__file__).resolve().parent.parent
+EXAMPLES = ROOT / "examples" / "beside_a_recipe"
+DOCS = ROOT / "docs"
+DIGITS = ("data.train.count=8", "data.val.count=3", "model.backbone.widths=[8, 8, 8]")
+SMALL = ("train.batch_size=4", "train.budget.steps=4", "train.evaluations=2", "data.cache_mb=10")
+
+
+def part(file: str, kind: str, name: str) -> Any:
+    """The class that an example registers."""
+    return load_plugins([EXAMPLES / file]).components.get(kind, name).load()
+
+
+def module_of(cls: Any) -> dict[str, Any]:
+    """The functions beside a class of an example's file."""
+    return vars(sys.modules[cls.__module__])
+
+
+def train(folder: Path, recipe: Path, *overrides: str) -> tuple[Path, dict[str, Any]]:
+    """Train as the command line does; the run folder and its summary."""
+    assert main(["train", str(recipe), *SMALL, *overrides, f"run.folder={json.dumps(str(folder))}"]) == 0
+    run = folder / recipe.stem / "1"
+    return run, json.loads((run / "summary.json").read_text())
+
+
+def loss_names(run: Path) -> set[str]:
+    return set(json.loads((run / "metrics.jsonl").read_text().splitlines()[0])["losses"])
+
+
+# -- a head ----------------------------------------------------------------------------------------------------------------
+
+
+def test_the_head_keeps_its_contract() -> None:
+    head = part("my_head.py", "head", "one_tower")
+    for depth in (1, 3):
+        check_head(head, depth=depth)
+    with pytest.raises(PartError, match="put neck fpn before it"):
+        head(in_channels=(8, 16), num_anchors=(9, 9), class_channels=3, box_channels=4, class_bias=0.0)
+
+
+def test_the_head_trains_from_the_file_beside_its_recipe(tmp_path: Path) -> None:
+    run, summary = train(tmp_path, EXAMPLES / "my_head.yaml", *DIGITS, "run.hooks=[metrics]")
+    assert (summary["status"], summary["steps"]) == ("done", 4)
+    assert loss_names(run) == {"class", "box"}
+    assert (run / "pictures" / "0_heatmap.png").exists()
+
+
+# -- a source --------------------------------------------------------------------------------------------------------------
+
+
+def test_the_source_keeps_its_contract() -> None:
+    for split, count in (("train", 16), ("val", 4)):
+        source = part("my_source.py", "source", "csv_boxes")
+        check_source(source, root=str(EXAMPLES / "shapes"), boxes=f"{split}.csv", classes=("circle", "square"))
+        assert len(source(root=str(EXAMPLES), boxes=f"shapes/{split}.csv", images="shapes", classes=("circle", "square"))) == count
+
+
+def test_the_source_says_where_a_line_is_wrong(tmp_path: Path) -> None:
+    source = part("my_source.py", "source", "csv_boxes")
+    Image.new("L", (20, 10)).save(tmp_path / "a.png")
+
+    def read(text: str) -> Any:
+        (tmp_path / "boxes.csv").write_text(text)
+        return source(root=str(tmp_path), boxes="boxes.csv", classes=("dot",))
+
+    good = read("a.png,1,2,5,9,dot\n\na.png,3,3,3,9,dot\na.png,5,0,20,4,dot\n")
+    assert good.annotation(0).boxes.tolist() == [[1, 2, 5, 9], [5, 0, 20, 4]]
+    assert good.annotation(0).area.tolist() == [4 * 7, 15 * 4]
+    assert [text.replace(str(tmp_path), "") for text in good.invalid()] == [f"{os.sep}boxes.csv:3: a box without area was dropped"]
+    for faulty in ("a.png,1,2,5,9,dash", "a.png,1,2,5,dot", "a.png,1,2,x,9,dot"):
+        with pytest.raises(DataError, match=r"boxes\.csv:2: .* is not file,x1,y1,x2,y2,class with a class of dot"):
+            len(read(f"a.png\n{faulty}\n"))
+    with pytest.raises(DataError, match=r"b\.png cannot be read"):
+        read("b.png\n").annotation(0)
+    with pytest.raises(DataError, match=r"none\.csv cannot be read"):
+        len(source(root=str(tmp_path), boxes="none.csv", classes=("dot",)))
+
+
+def test_the_source_trains_and_works_in_a_spawned_process(tmp_path: Path) -> None:
+    root = f"data.root={json.dumps(str(EXAMPLES / 'shapes'))}"
+    _, summary = train(tmp_path, EXAMPLES / "my_source.yaml", root, "run.hooks=[metrics]", "model.backbone.widths=[8, 8, 8]")
+    assert summary["steps"] == 4
+    assert set(summary["classes"]) == {"circle", "square"}
+
+    recipe = densedet.load_recipe(EXAMPLES / "my_source.yaml", [root])
+    source = assembly.build_source(recipe, "train")
+    dataset = make_dataset(recipe, source, source.classes)
+    here = next(iter(train_loader(dataset, batch_size=4, seed=1).batches(0)))
+    there = next(iter(train_loader(dataset, batch_size=4, seed=1, workers=1, context="spawn").batches(0)))
+    assert there.images.shape == (4, 3, 64, 96)
+    assert torch.equal(here.images, there.images)
+    assert torch.equal(here.boxes, there.boxes)
+
+
+# -- a run hook ------------------------------------------------------------------------------------------------------------
+
+
+def test_the_hook_stops_the_run_and_its_module_hears_every_step(tmp_path: Path) -> None:
+    listed = "run.hooks=[metrics, {name: stop_at, ap: 0, times: 2}, checkpoint]"
+    run, summary = train(tmp_path, EXAMPLES / "my_hook.yaml", *DIGITS, listed, "train.budget.steps=9", "train.evaluations=3")
+    assert (summary["status"], summary["reason"], summary["steps"]) == ("stopped", "AP reached 0.0 in 2 evaluations", 6)
+    lines = [line.split(",") for line in (run / "learning_rate.csv").read_text().splitlines()]
+    assert [int(step) for step, _, _ in lines] == [1, 2, 3, 4, 5, 6]
+    steps = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    assert [float(rate) for _, rate, _ in lines] == [pytest.approx(s["learning_rate"], rel=1e-5) for s in steps if s["event"] == "step"]
+    # What must survive a resume is in the checkpoint, and finds its way back.
+    kept = checkpoint.load(run / "last.pt")["plugins"]
+    assert kept == {"stop_at": 2}
+    again = part("my_hook.py", "hook", "stop_at")()
+    again.densedet_restore(run=None, state=kept)
+    assert again.reached == 2
+
+
+# -- a detector kind -------------------------------------------------------------------------------------------------------
+
+
+def test_centernet_keeps_the_contract_of_detectors() -> None:
+    centernet, table = part("centernet.py", "detector", "centernet"), load_plugins().components
+    for neck in (None, "pan"):
+        backbone = wire(table.get("backbone", "convnet").load(), {"widths": (8, 8, 8)}, in_channels=1)
+        made = neck and wire(table.get("neck", neck).load(), {}, in_channels=backbone.channels, in_strides=backbone.strides)
+        last = made or backbone
+        check_detector(centernet, backbone=backbone, neck=made, in_channels=last.channels, in_strides=last.strides, width=8)
+
+
+def test_centernets_targets() -> None:
+    functions = module_of(part("centernet.py", "detector", "centernet"))
+    # A box of 4x4 and IoU 0.5: one corner each way: (4-r)^2 / (32 - (4-r)^2) = 0.5 -> (4-r)^2 = 32/3 -> r = 0.734;
+    # inwards: (4-2r)^2 = 8 -> r = 0.586; outwards: (4+2r)^2 = 32 -> r = 0.828. The smallest holds.
+    assert float(functions["radius"](torch.tensor([4.0, 4.0]), 0.5)) == pytest.approx(0.5858, abs=1e-4)
+    # Radius below 1 -> deviation (0 + 1) / 6: the next cell gets exp(-1 / (2/36)) = exp(-18).
+    bump = functions["gaussians"](torch.tensor([[[2.0, 1.0]]]), torch.tensor([[[4.0, 4.0]]]), (3, 5), 0.5)[0, 0]
+    assert bump.shape == (3, 5)
+    assert float(bump[1, 2]) == 1
+    assert float(bump[1, 3]) == pytest.approx(float(torch.tensor(-18.0).exp()), rel=1e-4)
+    # Score 0.5: in an object's cell 0.5^2 * ln 2; at target 0.5 another (1 - 0.5)^4 of that; both 0.1733 and 0.01083.
+    loss = functions["focal"](torch.zeros(2), torch.tensor([1.0, 0.5]))
+    assert loss.tolist() == pytest.approx([0.17329, 0.01083], abs=1e-5)
+
+
+def test_centernet_learns_four_images() -> None:
+    recipe = densedet.load_recipe(EXAMPLES / "centernet.yaml", ["data.train.count=4", "data.train.min_objects=1"])
+    source = assembly.build_source(recipe, "train")
+    dataset = make_dataset(recipe, source, source.classes)
+    batch = collate([dataset[index] for index in range(4)])
+    torch.manual_seed(0)
+    detector: Any = densedet.build(recipe)
+    optimizer = torch.optim.Adam(detector.parameters(), lr=3e-3)
+    totals = []
+    for _ in range(40):
+        loss = torch.stack(list(detector.train()(batch).values())).sum()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        totals.append(float(loss.detach()))
+    assert totals[-1] < totals[0] / 10
+    for image, found in enumerate(detector.eval().predict(batch)):
+        boxes, labels = batch.boxes[image][batch.valid[image]], batch.labels[image][batch.valid[image]]
+        overlap, which = pairwise_iou(boxes, found.boxes[: len(boxes)]).max(dim=1)
+        assert bool((overlap > 0.5).all())
+        assert torch.equal(found.labels[which], labels)
+
+
+def test_an_ignored_object_neither_counts_nor_hurts_in_centernet() -> None:
+    recipe = densedet.load_recipe(EXAMPLES / "centernet.yaml", ["data.train.count=1", "data.train.min_objects=3"])
+    source = assembly.build_source(recipe, "train")
+    dataset = make_dataset(recipe, source, source.classes)
+    detector, batch = densedet.build(recipe).eval(), collate([dataset[0]])
+    functions = module_of(type(detector))
+    whole = detector.losses(batch)
+    batch.ignore[:] = True
+    nothing = detector.losses(batch)
+    assert float(nothing["size"]) == float(nothing["offset"]) == 0
+    # Nothing counts but background, and none of it within the objects' boxes.
+    cells = functions["CenterNet"]._ignored(batch.boxes / 4, batch.valid, (16, 32))
+    logits = detector.run_network(batch)[0]
+    assert float(nothing["heatmap"]) == pytest.approx(float((functions["focal"](logits, torch.zeros_like(logits)) * cells).sum()), rel=1e-5)
+    assert 0 < int((~cells).sum()) < 16 * 32
+    assert float(whole["size"]) > 0
+
+
+def test_centernet_trains_and_its_checkpoint_asks_for_its_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run, summary = train(tmp_path, EXAMPLES / "centernet.yaml", *DIGITS, "run.hooks=[metrics, checkpoint, tensorboard]")
+    assert summary["steps"] == 4
+    assert summary["flops"] > 0
+    assert loss_names(run) == {"heatmap", "size", "offset"}
+    assert not list((run / "pictures").glob("*heatmap*"))  # it has no explain
+    capsys.readouterr()
+    assert main(["evaluate", str(run)]) == 2
+    assert f"pass --plugin {EXAMPLES / 'centernet.py'}" in capsys.readouterr().err
+    assert main(["evaluate", str(run), "--plugin", str(EXAMPLES / "centernet.py"), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["images"] == 3
+
+
+# -- the pages -------------------------------------------------------------------------------------------------------------
+
+
+def blocks(page: str, language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```$", (DOCS / page).read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+
+
+def test_the_page_about_a_head_shows_the_file_and_its_recipe() -> None:
+    """Put together in order, its code blocks are the example that the tests above run."""
+    python = blocks("a_new_head.md", "python")
+    assert "\n".join(python[:3]) == (EXAMPLES / "my_head.py").read_text(encoding="utf-8")
+    assert blocks("a_new_head.md", "yaml")[0] == (EXAMPLES / "my_head.yaml").read_text(encoding="utf-8")
+
+
+def test_the_pages_commands_name_what_exists() -> None:
+    """Files in commands are there, and what is excerpted from examples stands in them."""
+    for page in DOCS.glob("*.md"):
+        for path in re.findall(r"examples/[\w./-]+\.(?:py|yaml|csv)", page.read_text(encoding="utf-8")):
+            assert (ROOT / path).exists(), f"{page.name}: {path}"
+
+
+@pytest.mark.parametrize("page", [*sorted(DOCS.glob("*.md")), *sorted((ROOT / "examples").rglob("*.md"))], ids=lambda p: p.name)
+def test_links_and_pictures_exist(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    links = [link for link in re.findall(r"\]\(([^)\s]+)\)", text) if not link.startswith(("http:", "https:"))]
+    assert links, "a page that leads nowhere"
+    for link in links:
+        file, _, anchor = link.partition("#")
+        target = (page.parent / file).resolve() if file else page
+        assert target.exists(), link
+        if anchor:
+            titles = re.findall(r"^#+ (.*)$", target.read_text(encoding="utf-8"), flags=re.MULTILINE)
+            assert anchor in [re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles], link
+    assert len(text.splitlines()) < 120
+
+
+def test_pictures_are_small_and_all_used() -> None:
+    text = "".join(page.read_text(encoding="utf-8") for page in DOCS.glob("*.md"))
+    for picture in (DOCS / "pictures").glob("*.png"):
+        assert picture.stat().st_size < 60_000
+        assert f"pictures/{picture.name}" in text, picture.name

@@ -1,0 +1,273 @@
+"""The command line as a person meets it: exit codes, sentences, files."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from densedet.tools.main import main
+
+ROOT = Path(__file__).resolve().parents[2]
+QUICK = (
+    "data.train.count=16",
+    "data.val.count=4",
+    "train.batch_size=8",
+    "train.evaluations=1",
+    "model.backbone.widths=[8, 8, 8]",
+    "train.budget.steps=2",
+    "run.hooks=[{name: metrics}, {name: checkpoint}]",
+)
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working directory of its own."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def trained(here: Path) -> Path:
+    assert main(["train", "quickstart_ssd", *QUICK]) == 0
+    return here / "runs" / "quickstart_ssd" / "1"
+
+
+def error_of(capsys: pytest.CaptureFixture[str]) -> str:
+    text = capsys.readouterr().err
+    assert "Traceback" not in text, text
+    return text
+
+
+def coco_folder(folder: Path, count: int = 12) -> Path:
+    """A COCO data set of bright squares, ids with gaps."""
+    rng = np.random.default_rng(0)
+    (folder / "images").mkdir(parents=True)
+    images, annotations = [], []
+    for index in range(count):
+        x, y, side = int(rng.integers(5, 90)), int(rng.integers(2, 30)), int(rng.integers(14, 30))
+        pixels = rng.integers(0, 60, (64, 128), dtype=np.uint8)
+        pixels[y : y + side, x : x + side] = 230
+        Image.fromarray(pixels).save(folder / "images" / f"{index}.png")
+        images.append({"id": 100 + 3 * index, "file_name": f"{index}.png", "width": 128, "height": 64})
+        category = 7 if index % 2 else 90
+        annotations.append(
+            {"id": index + 1, "image_id": 100 + 3 * index, "category_id": category, "bbox": [x, y, side, side], "area": side * side, "iscrowd": 0}
+        )
+    categories = [{"id": 90, "name": "car"}, {"id": 7, "name": "person"}]
+    (folder / "train.json").write_text(json.dumps({"images": images, "annotations": annotations, "categories": categories}))
+    return folder
+
+
+def test_train_leaves_a_run_and_says_where(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["train", "quickstart_ssd", *QUICK]) == 0
+    assert "results in runs/quickstart_ssd/1" in capsys.readouterr().out
+    assert (here / "runs" / "quickstart_ssd" / "1" / "best.pt").exists()
+    assert main(["train", "quickstart_ssd", *QUICK, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["folder"] == "runs/quickstart_ssd/2"
+
+
+def test_the_short_form(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data = coco_folder(here / "data")
+    given = ["train", "--db", str(data / "train.json"), "--images", str(data / "images"), "--resize", "64", "32", "--epochs", "1"]
+    given += ["--batch_size", "4", "--classes", "person", "car", "--device", "cpu"]
+    for head in ("ssd", "retinanet"):
+        assert main([*given, "--head", head, "model.backbone.widths=[8, 8, 8]"]) == 0
+        assert "a tenth of the images" in capsys.readouterr().err
+        recipe = json.loads(_show(["recipe", f"runs/laptop_{head}/1/recipe.yaml", "--json"], capsys))
+        assert recipe["data"]["size"] == [64, 32]
+        assert recipe["data"]["color"] == "grey"
+        assert recipe["data"]["classes"] == ["person", "car"]
+        assert recipe["train"]["batch_size"] == 4
+        assert recipe["train"]["budget"]["epochs"] == 1
+
+
+def _show(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
+    capsys.readouterr()
+    assert main(["show", *arguments]) == 0
+    return capsys.readouterr().out
+
+
+def test_the_short_form_as_a_file_with_a_validation_set(here: Path) -> None:
+    """python tools/train.py, as the project began."""
+    data = coco_folder(here / "data")
+    given = ["--db", "data/train.json", "--images", "data/images", "--val-db", "data/train.json", "--epochs", "1", "--batch_size", "6"]
+    command = [sys.executable, str(ROOT / "tools" / "train.py"), *given, "--resize", "64", "32", "model.backbone.widths=[8, 8, 8]"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    summary = json.loads((here / "runs/laptop_ssd/1/summary.json").read_text())
+    assert summary["images_seen"] == 12
+    assert set(summary["classes"]) == {"person", "car"}
+    assert data.exists()
+
+
+def test_evaluate_prints_cocos_lines_and_writes_results(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    capsys.readouterr()
+    assert main(["evaluate", str(trained), "--output", "results.json"]) == 0
+    out = capsys.readouterr().out
+    assert " Average Precision  (AP) @[ IoU=0.50:0.95 | area=   all | maxDets=100 ] = " in out
+    rows = json.loads(Path("results.json").read_text())
+    assert rows
+    assert set(rows[0]) == {"image_id", "category_id", "bbox", "score"}
+    assert main(["evaluate", str(trained), "--json"]) == 0
+    metrics = json.loads(capsys.readouterr().out)
+    assert metrics["AP"] == pytest.approx(json.loads((trained / "summary.json").read_text())["AP"], abs=1e-6)
+
+
+def test_results_have_the_files_own_category_ids(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    coco_folder(here / "data")
+    given = ["train", "--db", "data/train.json", "--images", "data/images", "--val-db", "data/train.json", "--epochs", "2", "--batch_size", "4"]
+    assert main([*given, "model.backbone.widths=[8, 8, 8]", "model.postprocess.score=0.0"]) == 0
+    assert main(["evaluate", "runs/laptop_ssd/1", "--output", "r.json"]) == 0
+    rows = json.loads(Path("r.json").read_text())
+    assert {row["category_id"] for row in rows} == {7, 90}
+    assert {row["image_id"] for row in rows} <= {100 + 3 * i for i in range(12)}
+
+
+def test_predict_on_files_and_folders(trained: Path, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = here / "photos" / "more"
+    folder.mkdir(parents=True)
+    Image.new("L", (300, 100), 90).save(folder / "a.png")
+    Image.new("RGB", (40, 80), (9, 200, 30)).save(here / "photos" / "b.jpg")
+    assert main(["predict", str(trained), "photos", "photos/b.jpg", "--score", "0", "--output", "out"]) == 0
+    rows = json.loads((here / "out" / "results.json").read_text())
+    assert len(list((here / "out").glob("*.png"))) == 3
+    for row in rows:
+        width, height = (300, 100) if row["file_name"].endswith("a.png") else (40, 80)
+        x, y, w, h = row["bbox"]
+        assert x >= 0
+        assert y >= 0
+        assert x + w <= width + 0.01
+        assert y + h <= height + 0.01
+    capsys.readouterr()
+    assert main(["predict", str(trained), "photos", "--output", "out"]) == 2
+    assert "not empty" in error_of(capsys)
+
+
+def test_predict_leaves_out_a_broken_image_and_says_so(trained: Path, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Image.new("L", (64, 64), 90).save("good.png")
+    Path("bad.jpg").write_bytes(b"\xff\xd8\xff\xe0 no more")
+    assert main(["predict", str(trained), "good.png", "bad.jpg", "--output", "out"]) == 3
+    assert "left out: " in (text := error_of(capsys))
+    assert "bad.jpg" in text
+    assert (here / "out" / "00000_good.png").exists()
+    assert main(["predict", str(trained), "nowhere.png"]) == 3
+    assert "there is no image or folder at nowhere.png" in error_of(capsys)
+
+
+def test_compare_trains_recipes_and_writes_one_page(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["compare", "quickstart_ssd", "quickstart_retinanet", *QUICK[:-2], QUICK[-1], "--budget", "steps=2", "--output", "c/report.html"]) == 0
+    table = capsys.readouterr().out
+    assert "quickstart_ssd" in table
+    assert "multiply-adds" in table
+    html = (here / "c" / "report.html").read_text()
+    assert html.count("<svg") >= 2
+    assert "data:image/" in html
+    assert not [link for link in ("http://", "https://") if f'src="{link}' in html or f'href="{link}' in html]
+    assert (here / "c" / "report.json").exists()
+    # Finished runs are compared as they are.
+    assert main(["compare", "runs/quickstart_ssd/1", "runs/quickstart_retinanet/1", "--json"]) == 0
+    assert len(json.loads(capsys.readouterr().out)["runs"]) == 2
+
+
+def test_resume_from_the_command_line(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["train", "quickstart_ssd", *QUICK]) == 0
+    assert main(["train", "--resume", "runs/quickstart_ssd/1"]) == 1
+    assert "used its whole budget" in error_of(capsys)
+    assert main(["train", "--resume", "runs/quickstart_ssd/1", "train.budget.steps=3"]) == 0
+    assert json.loads(Path("runs/quickstart_ssd/1/summary.json").read_text())["steps"] == 3
+    assert main(["train", "quickstart_ssd", "--resume"]) == 1  # the newest run of the recipe, which is done
+    assert main(["train", "quickstart_retinanet", "--resume"]) == 1
+    assert "no run of 'quickstart_retinanet'" in error_of(capsys)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "sentence"),
+    [
+        (["train"], 2, "give a recipe"),
+        (["train", "quickstart_sdd"], 2, "quickstart_ssd"),
+        (["train", "quickstart_ssd", "model.head.dept=3"], 2, "dept"),
+        (["train", "quickstart_ssd", "model.matcher.positive=2"], 2, "model.matcher.positive"),
+        (["train", "quickstart_ssd", "--db", "x.json"], 2, "either a recipe"),
+        (["train", "--db", "x.json"], 2, "needs --images"),
+        (["train", "--images", "x"], 2, "goes with --db"),
+        (["train", "--db", "nothing.json", "--images", "nowhere"], 3, "nothing.json"),
+        (["train", "quickstart_ssd", "train.device=tpu"], 2, "tpu"),
+        (["train", "--resume", "nowhere"], 1, "no checkpoint at nowhere"),
+        (["evaluate", "nowhere"], 1, "no checkpoint"),
+        (["predict", "nowhere", "x.png"], 1, "no checkpoint"),
+        (["compare"], 2, "required"),
+        (["compare", "quickstart_ssd", "--budget", "hours=1"], 2, "minutes=5"),
+        (["compare", "nowhere"], 2, "nowhere"),
+        (["show", "components", "haed"], 2, "head"),
+        (["show", "components", "head", "retinnet"], 2, "retinanet"),
+        (["show", "recipe", "nowhere"], 2, "nowhere"),
+        (["trian"], 2, "trian"),
+    ],
+)
+def test_wrong_use_gets_a_sentence_and_an_exit_code(
+    here: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], code: int, sentence: str
+) -> None:
+    try:
+        assert main(arguments) == code
+    except SystemExit as stopped:  # argparse
+        assert stopped.code == code
+    assert sentence in error_of(capsys)
+    assert not (here / "runs").exists() or not list((here / "runs").rglob("*.pt")), "a refused command left files"
+
+
+def test_show_components(capsys: pytest.CaptureFixture[str]) -> None:
+    listing = _show(["components"], capsys)
+    for word in ("retinanet", "iou", "digits", "cosine", "tensorboard"):
+        assert word in listing
+    assert "ssdlite" in _show(["components", "head", "s*"], capsys)
+    assert "fcos" not in _show(["components", "head", "s*"], capsys)
+    one = _show(["components", "matcher", "iou"], capsys)
+    for text in ("positive: ", "default 0.5", "from densedet", "used by: ", "quickstart_ssd"):
+        assert text in one
+    facts = json.loads(_show(["components", "head", "retinanet", "--json"], capsys))
+    assert next(a for a in facts["arguments"] if a["name"] == "in_channels")["wired"]
+
+
+def test_show_recipe_with_origins(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("mine.yaml").write_text("base: densedet:quickstart_ssd.yaml\nmodel:\n  matcher: {positive: 0.6}\n")
+    text = _show(["recipe", "mine.yaml", "train.batch_size=4"], capsys)
+    lines = {line.split(" = ")[0]: line for line in text.splitlines()}
+    assert "mine.yaml:3" in lines["model.matcher.positive"]
+    assert "command line" in lines["train.batch_size"]
+    assert "small_ssd.yaml" in lines["model.head.name"]
+    assert "default" in lines["model.matcher.contested"]
+    Path("plain.yaml").write_text(_show(["recipe", "mine.yaml", "--plain"], capsys))
+    assert json.loads(_show(["recipe", "plain.yaml", "--json"], capsys)) == json.loads(_show(["recipe", "mine.yaml", "--json"], capsys))
+    assert "quickstart_retinanet" in _show(["recipe"], capsys)
+
+
+def test_show_schema_and_plugins(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["show", "schema", "--output", "schema.json"]) == 0
+    assert "$defs" in json.loads(Path("schema.json").read_text())
+    assert "densedet" in _show(["plugins"], capsys)
+    Path("broken.py").write_text("raise RuntimeError('no luck')\n")
+    assert main(["show", "plugins", "--plugin", "broken.py"]) == 2
+    assert "no luck" in capsys.readouterr().out
+
+
+def test_broken_images_and_annotations_stop_with_exit_code_3(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data = coco_folder(here / "data", 4)
+    (data / "images" / "2.png").write_bytes(b"\x89PNG broken")
+    given: list[Any] = ["train", "--db", "data/train.json", "--images", "data/images", "--epochs", "1", "--batch_size", "2"]
+    assert main(given) == 3
+    assert "2.png" in error_of(capsys)
+    (data / "train.json").write_text("{not json")
+    assert main(given) == 3
+    assert "train.json" in error_of(capsys)
+
+
+def test_debug_shows_the_traceback(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["evaluate", "nowhere", "--debug"]) == 1
+    assert "Traceback" in capsys.readouterr().err
