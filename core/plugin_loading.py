@@ -75,7 +75,8 @@ class _Base:
     """What every recipe of a registry stands on."""
 
     plugins: list[Plugin]
-    file_rows: dict[str, Rows] = field(default_factory=dict)
+    file_rows: dict[int, Component] = field(default_factory=dict)
+    """By its id, every row that ever came from what a recipe named; two files may have rows of the same name."""
 
 
 _modules: dict[str, _Module] = {}
@@ -94,9 +95,8 @@ def load_plugins(
     base = _bases.get(registry)
     if base is None:
         base = _bases[registry] = _Base(_load_base(registry) if builtins else [])
-    of_files = {key: row for rows in base.file_rows.values() for key, row in rows.items()}
     before = registry.snapshot()
-    shared = {key: row for key, row in before.items() if of_files.get(key) is not row}
+    shared = {key: row for key, row in before.items() if id(row) not in base.file_rows}
     plugins, view = list(base.plugins), dict(shared)
     for named in dict.fromkeys(str(f) for f in files):
         registry.restore(view)
@@ -104,7 +104,7 @@ def load_plugins(
         registry.restore(before)
         plugins.append(plugin)
         view |= rows
-        base.file_rows[plugin.origin] = rows
+        base.file_rows |= {id(row): row for row in rows.values()}
         if plugin.error is not None and strict:
             raise PluginError(f"plug-in {plugin.name} does not load: {plugin.reason}") from plugin.error
     registry.restore({**before, **view})

@@ -7,7 +7,6 @@ one_tower.png.
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,7 @@ from PIL import Image, ImageDraw
 
 import densedet
 from densedet.core import assembly
-from densedet.core.drawing import captioned, class_color, draw_boxes, enlarge, font, grid, side_by_side, to_image
+from densedet.core.drawing import class_color, draw_boxes, enlarge, font, grid, side_by_side, to_image
 from densedet.core.heatmaps import score_map_panel
 from densedet.core.loader import collate
 from densedet.core.prediction import load
@@ -35,7 +34,7 @@ def main() -> None:
     parser.add_argument("--run", type=Path, help="a finished run of my_head.yaml, for one_tower.png")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    pictures = {"flow": flow(), "anchors": anchors(), "matches": matches(), "centernet": centernet()}
+    pictures = {"flow": flow(), "anchors": anchors(), "matches": matches()}
     if arguments.run:
         pictures["one_tower"] = one_tower(arguments.run)
     for name, picture in pictures.items():
@@ -66,11 +65,11 @@ def flow() -> Image.Image:
         "batch": ["images uint8", shape(batch.images), f"boxes {shape(batch.boxes)}", f"{len(classes)} classes"],
         "backbone": ["", *(shape(m) for m in maps)],
         "neck": ["", *(shape(m) for m in levels)],
-        "head": ["logits", *(shape(m) for m in prediction.logits)],
-        "anchors": ["xyxy", *(f"({level.count}, 4)" for level in inside.levels)],
-        "scores": ["", shape(inside.scores), "boxes", shape(inside.boxes)],
+        "head": [*(f"{shape(c)} + {b.shape[2]}" for c, b in zip(prediction.logits, prediction.box))],
+        "anchors": [*(f"({level.count}, 4)" for level in inside.levels)],
+        "decoded": ["scores", shape(inside.scores), "boxes", shape(inside.boxes)],
     }
-    width, height = 150, 130
+    width, height = 150, 128
     sheet = Image.new("RGB", ((width + 22) * len(columns) - 22, height), "white")
     pen = ImageDraw.Draw(sheet)
     for place, (name, lines) in enumerate(columns.items()):
@@ -134,18 +133,6 @@ def matches() -> Image.Image:
     return side_by_side(pictures, titles)
 
 
-def centernet() -> Image.Image:
-    """CenterNet's target: one bump an object, all classes at once."""
-    detector, batch, _ = built(EXAMPLES / "centernet.yaml")
-    functions = vars(sys.modules[type(detector).__module__])
-    boxes = batch.boxes[0][batch.valid[0]] / detector.stride
-    cells, sides = ((boxes[:, :2] + boxes[:, 2:]) / 2).floor(), boxes[:, 2:] - boxes[:, :2]
-    size = tuple(side // detector.stride for side in batch.images.shape[-2:])
-    bumps = functions["gaussians"](cells[None], sides[None], size, detector.min_overlap)[0].amax(dim=0)
-    panel = score_map_panel(batch.images[0], [bumps], "any class", strides=[detector.stride], maximum=1.0, side=384)
-    return captioned(panel, ["CenterNet's heat map target at stride 4"])
-
-
 def one_tower(run: Path) -> Image.Image:
     """What the head of my_head.py says about the scene: its score maps of one class, and what was found."""
     predictor = load(run, plugins=[str(EXAMPLES / "my_head.py")], device="cpu")
@@ -155,7 +142,7 @@ def one_tower(run: Path) -> Image.Image:
     boxes, labels = batch.boxes[0][batch.valid[0]], batch.labels[0][batch.valid[0]]
     truth = draw_boxes(batch.images[0], boxes, labels, None, classes, scale=3, style="dashed")
     predictions = draw_boxes(batch.images[0], found.boxes, found.labels, found.scores, classes, scale=3, min_score=0.3)
-    label = int(labels[0])
+    label = int(labels[(boxes[:, 2:] - boxes[:, :2]).prod(dim=1).argmax()])
     maps = [level[0, label] for level in inside.score_maps()]
     strides = [level.stride for level in inside.levels]
     panel = score_map_panel(batch.images[0], maps, classes[label], strides=strides, boxes=boxes[labels == label], label=label, side=190)

@@ -5,6 +5,9 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
+import shutil
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -14,13 +17,14 @@ import torch
 from PIL import Image
 
 import densedet
-from densedet.core import assembly, checkpoint
+from densedet.core import assembly, checkpoint, conformance, hookspecs
 from densedet.core.boxes import pairwise_iou
 from densedet.core.conformance import check_detector, check_head, check_source, wire
-from densedet.core.errors import DataError, PartError
+from densedet.core.errors import DataError, DensedetError, PartError
 from densedet.core.loader import collate, train_loader
 from densedet.core.plugin_loading import load_plugins
 from densedet.core.run import make_dataset
+from densedet.registry import KINDS
 from densedet.tools.main import main
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -60,6 +64,14 @@ def test_the_head_keeps_its_contract() -> None:
         check_head(head, depth=depth)
     with pytest.raises(PartError, match="put neck fpn before it"):
         head(in_channels=(8, 16), num_anchors=(9, 9), class_channels=3, box_channels=4, class_bias=0.0)
+
+
+def test_two_files_may_have_a_head_of_the_same_name(tmp_path: Path) -> None:
+    """A recipe sees its own, whichever was loaded in between and however often."""
+    copy = shutil.copy(EXAMPLES / "my_head.py", tmp_path)
+    for file in (EXAMPLES / "my_head.py", copy, EXAMPLES / "my_head.py", copy, EXAMPLES / "my_head.py"):
+        assert load_plugins([file]).components.get("head", "one_tower").origin == str(file)
+    assert "one_tower" not in load_plugins().components.names("head")
 
 
 def test_the_head_trains_from_the_file_beside_its_recipe(tmp_path: Path) -> None:
@@ -191,6 +203,7 @@ def test_an_ignored_object_neither_counts_nor_hurts_in_centernet() -> None:
     dataset = make_dataset(recipe, source, source.classes)
     detector, batch = densedet.build(recipe).eval(), collate([dataset[0]])
     functions = module_of(type(detector))
+    detector.requires_grad_(False)
     whole = detector.losses(batch)
     batch.ignore[:] = True
     nothing = detector.losses(batch)
@@ -225,16 +238,74 @@ def blocks(page: str, language: str) -> list[str]:
 
 def test_the_page_about_a_head_shows_the_file_and_its_recipe() -> None:
     """Put together in order, its code blocks are the example that the tests above run."""
-    python = blocks("a_new_head.md", "python")
-    assert "\n".join(python[:3]) == (EXAMPLES / "my_head.py").read_text(encoding="utf-8")
-    assert blocks("a_new_head.md", "yaml")[0] == (EXAMPLES / "my_head.yaml").read_text(encoding="utf-8")
+    first, second, third, _ = blocks("a_new_head.md", "python")
+    assert f"{first}\n\n{second}\n{third}" == (EXAMPLES / "my_head.py").read_text(encoding="utf-8")
+    assert blocks("a_new_head.md", "yaml") == [(EXAMPLES / "my_head.yaml").read_text(encoding="utf-8")]
 
 
-def test_the_pages_commands_name_what_exists() -> None:
-    """Files in commands are there, and what is excerpted from examples stands in them."""
+def test_the_test_on_the_page_about_a_head_passes(tmp_path: Path) -> None:
+    """As a reader would run it: saved beside my_head.py, in a process of its own."""
+    shutil.copy(EXAMPLES / "my_head.py", tmp_path)
+    (tmp_path / "test_my_head.py").write_text(blocks("a_new_head.md", "python")[-1], encoding="utf-8")
+    command = [sys.executable, "-m", "pytest", "-q", "test_my_head.py"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert "1 passed" in done.stdout, done.stdout + done.stderr
+
+
+def test_the_mistakes_on_the_page_about_recipes_look_as_shown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "faulty.yaml").write_text(blocks("recipes.md", "yaml")[1])
+    monkeypatch.chdir(tmp_path)
+    assert main(["train", "faulty.yaml"]) == 2
+    said = capsys.readouterr().err.removeprefix("densedet train: ")
+    assert said == blocks("recipes.md", "text")[1]
+
+
+def test_the_first_recipe_of_the_page_about_recipes_loads(tmp_path: Path) -> None:
+    shutil.copy(EXAMPLES / "my_head.py", tmp_path)
+    (tmp_path / "r.yaml").write_text(blocks("recipes.md", "yaml")[0])
+    model = densedet.load_recipe(tmp_path / "r.yaml").values["model"]
+    assert (model["head"]["depth"], model["matcher"]["positive"], model["matcher"]["negative"]) == (3, 0.6, 0.4)
+
+
+def test_every_recipe_in_a_command_of_the_pages_loads(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """`densedet train RECIPE path=value ...` and `densedet show recipe ...`; what only building refuses is another test's."""
+    monkeypatch.chdir(ROOT)
+    command = re.compile(r"(?:^|`)densedet (?:train|show recipe) ([^-`\n][^`\n]*)", flags=re.MULTILINE)
+    lines = [line for page in DOCS.glob("*.md") for line in command.findall(page.read_text(encoding="utf-8"))]
+    for line in lines:
+        assert main(["show", "recipe", "--plain", *shlex.split(line)]) == 0, f"{line}: {capsys.readouterr().err}"
+    assert len(lines) >= 10
+
+
+def test_the_pages_name_files_that_exist() -> None:
     for page in DOCS.glob("*.md"):
-        for path in re.findall(r"examples/[\w./-]+\.(?:py|yaml|csv)", page.read_text(encoding="utf-8")):
+        for path in re.findall(r"(?:examples|configs|core)/[\w./-]+\.(?:py|yaml|csv)", page.read_text(encoding="utf-8")):
             assert (ROOT / path).exists(), f"{page.name}: {path}"
+
+
+def test_the_page_about_parts_says_what_is_refused() -> None:
+    recipe = densedet.load_recipe("quickstart_retinanet", ["model.neck=identity"])
+    with pytest.raises(DensedetError) as caught:
+        densedet.build(recipe)
+    said = str(caught.value).split("head 'retinanet': ")[1]
+    assert said in " ".join((DOCS / "parts.md").read_text(encoding="utf-8").split())
+
+
+def test_the_page_about_plugins_lists_every_hook_and_check() -> None:
+    text = (DOCS / "plugins.md").read_text(encoding="utf-8")
+    hooks = {name for name in vars(hookspecs) if name.startswith("densedet_")}
+    assert hooks == set(re.findall(r"`(densedet_\w+)\(", text))
+    checks = {name.removeprefix("check_") for name in vars(conformance) if name.startswith("check_")}
+    listed = " ".join(text.split()).split("There are `check_` + ")[1].split(".")[0]
+    assert checks == set(listed.replace(" and ", ", ").split(", "))
+
+
+def test_the_page_about_parts_has_every_kind() -> None:
+    cells = re.findall(r"^\| ([a-z_, ]+) \|", (DOCS / "parts.md").read_text(encoding="utf-8"), flags=re.MULTILINE)
+    named = {kind for cell in cells for kind in cell.split(", ")}
+    assert set(KINDS) <= named
 
 
 @pytest.mark.parametrize("page", [*sorted(DOCS.glob("*.md")), *sorted((ROOT / "examples").rglob("*.md"))], ids=lambda p: p.name)

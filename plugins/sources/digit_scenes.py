@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from PIL import Image, ImageDraw
@@ -89,10 +90,15 @@ def _overlap(first: tuple[int, int, int, int], second: tuple[int, int, int, int]
     return width * height / min(areas)
 
 
-def background(size: tuple[int, int], channels: int, clutter: float, random: np.random.Generator) -> np.ndarray:
+Ink = Literal["light", "dark", "both"]
+PAPER: dict[Ink, tuple[float, float]] = {"light": (25, 115), "dark": (140, 230), "both": (35, 220)}
+"""Brightness of the paper for digits lighter than it, darker than it, or either, by lot."""
+
+
+def background(size: tuple[int, int], channels: int, ink: Ink, clutter: float, random: np.random.Generator) -> np.ndarray:
     """float32 (H,W,channels): paper of an uneven tone with strokes and spots on it, as many and as strong as ``clutter`` (0..1)."""
     width, height = size
-    level = random.uniform(35, 220)
+    level = random.uniform(*PAPER[ink])
     tint = random.uniform(-25, 25, channels) if channels > 1 else np.zeros(1)
     cells = random.normal(0, 16, (3, 5)).astype(np.float32)
     tone = np.asarray(Image.fromarray(cells).resize(size, Image.Resampling.BICUBIC))
@@ -112,15 +118,15 @@ def background(size: tuple[int, int], channels: int, clutter: float, random: np.
     return (level + tone + np.asarray(marks) + grain)[:, :, None] + tint.astype(np.float32)
 
 
-def draw(stamp: Stamp, paper: np.ndarray, random: np.random.Generator) -> None:
+def draw(stamp: Stamp, paper: np.ndarray, ink: Ink, random: np.random.Generator) -> None:
     """Put the digit on float32 (H,W,channels), in place, lighter or darker than what is there by at least `CONTRAST`."""
     x1, y1, x2, y2 = stamp.box
     patch = paper[y1:y2, x1:x2]
     behind = float(patch.mean())
-    contrast = random.uniform(CONTRAST, 160)
-    up = behind + contrast <= 255 and (behind - contrast < 0 or random.random() < 0.5)
-    ink = behind + contrast if up else behind - contrast
+    contrast = random.uniform(CONTRAST, 150)
+    lighter = ink == "light" or (ink == "both" and behind + contrast <= 255 and (behind - contrast < 0 or random.random() < 0.5))
+    tone = behind + contrast if lighter else behind - contrast
     channels = paper.shape[2]
     tint = random.uniform(-40, 40, channels) if channels > 1 else np.zeros(1)
-    colour = (ink + tint - np.mean(tint)).astype(np.float32)
+    colour = (tone + tint - np.mean(tint)).astype(np.float32)
     patch += stamp.alpha[:, :, None] * (colour - patch)

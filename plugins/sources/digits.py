@@ -14,11 +14,11 @@ from densedet.core.arguments import NonNegativeInt, PositiveInt, Probability
 from densedet.core.errors import PartError
 from densedet.core.seeding import seed_of
 from densedet.core.types import Annotation
-from densedet.plugins.sources.digit_scenes import Stamp, background, draw, place_stamp, render_glyph
+from densedet.plugins.sources.digit_scenes import Ink, Stamp, background, draw, place_stamp, render_glyph
 
 FILE = Path(__file__).with_name("digits.npz")
-TRAIN_GLYPHS = 1437
-"""Of the file's 1,797 glyphs the first 1,437 are for training; the last fifth, largely other writers', only ever for validation."""
+HOLD_OUT = 5
+"""Every fifth of the file's 1,797 glyphs is only ever for validation, the others for training."""
 
 VERSION = 1
 """Part of the fingerprint: raised when the drawing changes."""
@@ -29,7 +29,8 @@ class Digits:
 
     A scene depends on (seed, split, index) alone. Training and validation use different glyphs. size: (width, height) in pixels.
     min_side, max_side: the longer side of a digit's box. clutter: 0 plain paper .. 1 strokes, spots and grain nearly as strong as the
-    digits. color: "grey" images (H,W) or "rgb" (H,W,3). Boxes are tight around the ink, whole numbers, and overlap little; no object
+    digits. ink: digits lighter or darker than the paper, or "both", which takes longer to learn. color: "grey" images (H,W) or "rgb"
+    (H,W,3). Boxes are tight around the ink, whole numbers, and overlap little; no object
     is ignored. Where little room is left fewer digits than drawn by lot are placed, but never fewer than min_objects.
 
     Raises PartError for sizes that cannot be.
@@ -50,6 +51,7 @@ class Digits:
         min_side: PositiveInt = 16,
         max_side: PositiveInt = 30,
         clutter: Probability = 0.4,
+        ink: Ink = "light",
         color: Literal["grey", "rgb"] = "grey",
     ) -> None:
         if min_objects > max_objects:
@@ -67,15 +69,18 @@ class Digits:
         self.min_side = min_side
         self.max_side = max_side
         self.clutter = clutter
+        self.ink = ink
         self.color = color
         self._latest: tuple[int, list[Stamp]] = (-1, [])
 
     @cached_property
     def _glyphs(self) -> tuple[np.ndarray, np.ndarray]:
         """uint8 (n,8,8) of 0..16 and int64 labels (n,) of this split."""
-        part = slice(None, TRAIN_GLYPHS) if self.split == "train" else slice(TRAIN_GLYPHS, None)
         with np.load(FILE) as file:
-            return file["images"][part], file["labels"][part].astype(np.int64)
+            images, labels = file["images"], file["labels"].astype(np.int64)
+        held_out = np.arange(len(labels)) % HOLD_OUT == HOLD_OUT - 1
+        part = ~held_out if self.split == "train" else held_out
+        return images[part], labels[part]
 
     def __getstate__(self) -> dict[str, object]:
         return {key: value for key, value in self.__dict__.items() if key != "_glyphs"} | {"_latest": (-1, [])}
@@ -122,16 +127,16 @@ class Digits:
     def image(self, index: int) -> np.ndarray:
         """uint8 (H,W) or (H,W,3)."""
         random = np.random.default_rng(seed_of(self.seed, "digits", self.split, index, "paint"))
-        paper = background(self.size, 1 if self.color == "grey" else 3, self.clutter, random)
+        paper = background(self.size, 1 if self.color == "grey" else 3, self.ink, self.clutter, random)
         for stamp in self.stamps(index):
-            draw(stamp, paper, random)
+            draw(stamp, paper, self.ink, random)
         pixels = np.clip(paper + 0.5, 0, 255).astype(np.uint8)
         return pixels[:, :, 0] if self.color == "grey" else pixels
 
     def fingerprint(self) -> str:
         """Of everything that a scene depends on."""
         values = [VERSION, self.split, self.count, self.size, self.seed, self.min_objects, self.max_objects]
-        values += [self.min_side, self.max_side, self.clutter, self.color]
+        values += [self.min_side, self.max_side, self.clutter, self.ink, self.color]
         return hashlib.blake2b(repr(values).encode(), digest_size=16).hexdigest()
 
     def invalid(self) -> list[str]:

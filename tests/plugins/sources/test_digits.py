@@ -8,7 +8,7 @@ from densedet.core.boxes import pairwise_intersection
 from densedet.core.contracts import Source
 from densedet.core.errors import PartError
 from densedet.plugins.sources.digit_scenes import INK, OVERLAP
-from densedet.plugins.sources.digits import FILE, TRAIN_GLYPHS, Digits
+from densedet.plugins.sources.digits import FILE, Digits
 
 
 def test_is_a_source():
@@ -39,10 +39,13 @@ def test_glyphs_are_the_1797_digits_and_the_splits_share_none():
     assert images.dtype == np.uint8
     assert images.max() == 16
     assert np.bincount(labels).min() >= 174
-    assert np.bincount(labels[TRAIN_GLYPHS:], minlength=10).min() >= 30
-    assert np.array_equal(np.concatenate([Digits(split="train")._glyphs[1], Digits(split="val")._glyphs[1]]), labels)
-    train, val = ({glyph.tobytes() for glyph in part} for part in (images[:TRAIN_GLYPHS], images[TRAIN_GLYPHS:]))
-    assert not train & val
+    train, val = Digits(split="train")._glyphs, Digits(split="val")._glyphs
+    assert (len(train[0]), len(val[0])) == (1438, 359)  # 1797 // 5
+    assert np.bincount(val[1], minlength=10).min() >= 20
+    for glyphs in (train, val):
+        found = {image.tobytes(): label for image, label in zip(images, labels)}
+        assert all(found[glyph.tobytes()] == label for glyph, label in zip(*glyphs))
+    assert not {glyph.tobytes() for glyph in train[0]} & {glyph.tobytes() for glyph in val[0]}
 
 
 def test_boxes_are_tight_inside_and_hardly_overlap():
@@ -67,14 +70,19 @@ def test_boxes_are_tight_inside_and_hardly_overlap():
     assert counts == set(range(7))
 
 
-def test_digits_stand_out_from_the_paper():
-    source = Digits(count=60, min_objects=1, clutter=0.0)
-    for index in range(60):
+@pytest.mark.parametrize(("ink", "signs"), [("light", {1}), ("dark", {-1}), ("both", {-1, 1})])
+def test_digits_stand_out_from_the_paper(ink, signs):
+    source = Digits(count=40, min_objects=1, clutter=0.0, ink=ink)
+    found = set()
+    for index in range(40):
         image = source.image(index).astype(float)
         stamp = source.stamps(index)[-1]  # drawn last, so nothing is over it
         x1, y1, x2, y2 = stamp.box
         patch = image[y1:y2, x1:x2]
-        assert abs(patch[stamp.alpha > 0.9].mean() - patch[stamp.alpha < 0.1].mean()) > 35
+        difference = patch[stamp.alpha > 0.9].mean() - patch[stamp.alpha < 0.1].mean()
+        assert abs(difference) > 35
+        found.add(int(np.sign(difference)))
+    assert found == signs
 
 
 def test_min_objects_is_kept_even_where_it_is_tight():
