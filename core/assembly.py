@@ -30,7 +30,9 @@ def build_component(recipe: Recipe, path: str, kind: str, spec: dict[str, Any], 
         known = arguments_of(component)
     except RegistryError as error:
         raise recipe.error(f"{path}.name", str(error)) from error
-    arguments = typed_arguments(component, {n: v for n, v in spec.items() if n in known and n not in RESERVED.get(kind, ()) and n != "name"})
+    arguments = typed_arguments(
+        component, {n: v for n, v in spec.items() if n in known and n not in RESERVED.get(kind, ()) and n != "name"}
+    )
     for name, argument in known.items():
         if argument.wired and name in wired:
             arguments[name] = wired[name]
@@ -39,7 +41,8 @@ def build_component(recipe: Recipe, path: str, kind: str, spec: dict[str, Any], 
     for name, argument in known.items():
         if argument.default is MISSING and name not in arguments:
             raise recipe.error(
-                path, f"{kind} {spec['name']!r} needs {name}, which comes from {argument.wired or 'the recipe'}, and this recipe has none: add it"
+                path,
+                f"{kind} {spec['name']!r} needs {name}, which comes from {argument.wired or 'the recipe'}, and this recipe has none: add it",
             )
     try:
         return component.load()(**arguments)

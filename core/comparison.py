@@ -71,7 +71,9 @@ def table_text(runs: Sequence[RunRecord]) -> str:
     cells = [[row["label"], *(t + (" *" if best else "  ") for t, best in zip(row["texts"], row["best"]))] for row in rows]
     table = [["", *(f"{run.name}  " for run in runs)], *cells]
     widths = [max(len(line[column]) for line in table) for column in range(len(table[0]))]
-    lines = ["  ".join([line[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(line[1:], widths[1:]))]).rstrip() for line in table]
+    lines = [
+        "  ".join([line[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(line[1:], widths[1:]))]).rstrip() for line in table
+    ]
     return "\n".join([*lines, *(f"warning: {text}" for text in warnings_of(runs))])
 
 

@@ -54,7 +54,10 @@ def _check_gradients(part: nn.Module, output: Tensor, what: str) -> None:
 def _check_maps(part: Any, maps: list[Tensor], size: tuple[int, int], what: str) -> None:
     require(isinstance(maps, list), f"{what} must give a list of maps, gave {type(maps).__name__}")
     shapes = [tuple(m.shape) for m in maps]
-    require(len(maps) == len(part.channels) == len(part.strides), f"{what}: {len(maps)} maps but channels={part.channels}, strides={part.strides}")
+    require(
+        len(maps) == len(part.channels) == len(part.strides),
+        f"{what}: {len(maps)} maps but channels={part.channels}, strides={part.strides}",
+    )
     for shape, channels, stride in zip(shapes, part.channels, part.strides):
         require(shape[1] == channels, f"{what}: a map {shape} should have {channels} channels, as its `channels` says")
         for cells, side in zip(shape[2:], size):
@@ -98,12 +101,17 @@ def level_sizes(strides: tuple[int, ...] = STRIDES, size: tuple[int, int] = IMAG
 def check_anchors(factory: Factory, **arguments: Any) -> None:
     """(h*w*A,4) per level, x2 > x1, in the order y, x, anchor."""
     part = wire(factory, arguments, strides=STRIDES)
-    require(len(part.num_anchors) == len(STRIDES), f"num_anchors={part.num_anchors} should have one entry for each of {len(STRIDES)} levels")
+    require(
+        len(part.num_anchors) == len(STRIDES), f"num_anchors={part.num_anchors} should have one entry for each of {len(STRIDES)} levels"
+    )
     sizes = level_sizes()
     levels = part(sizes, IMAGE_SIZE, "cpu")
     require(len(levels) == len(sizes), f"{len(levels)} levels of anchors for {len(sizes)} maps")
     for (height, width), count, boxes in zip(sizes, part.num_anchors, levels):
-        require(boxes.shape == (height * width * count, 4), f"{height}x{width} cells with {count} anchors need {(height * width * count, 4)}, got {tuple(boxes.shape)}")
+        require(
+            boxes.shape == (height * width * count, 4),
+            f"{height}x{width} cells with {count} anchors need {(height * width * count, 4)}, got {tuple(boxes.shape)}",
+        )
         require(boxes.dtype == torch.float32, f"anchors are float32, not {boxes.dtype}")
         require(bool((boxes[:, 2:] > boxes[:, :2]).all()), "an anchor has no area (x2 <= x1 or y2 <= y1)")
         centers = box_ops.centers(boxes).view(height, width, count, 2).mean(dim=2)
@@ -136,13 +144,18 @@ def check_head(factory: Factory, **arguments: Any) -> None:
         shapes = [tuple(v.shape) for v in values]
         wanted = [(2, count, channels) for count in counts]
         require(shapes == wanted, f"{name} should be {wanted} (B, h*w*A, channels), got {shapes}")
-    branches = getattr(part, "branches", None)
+    branches: Any = getattr(part, "branches", None)
     require(isinstance(branches, dict), "a head has a dict `branches`, empty where it brings none")
-    require(set(branches) == set(prediction.extra), f"branches {sorted(branches)} and Prediction.extra {sorted(prediction.extra)} must name the same")
+    require(
+        set(branches) == set(prediction.extra),
+        f"branches {sorted(branches)} and Prediction.extra {sorted(prediction.extra)} must name the same",
+    )
     outputs = [*prediction.logits, *prediction.box, *(v for values in prediction.extra.values() for v in values)]
     _check_gradients(part, torch.stack([o.float().sum() for o in outputs]).sum(), "the head")
     near = float(torch.cat([v.detach().flatten() for v in prediction.logits]).median())
-    require(abs(near - bias) < 2.0, f"logits start around class_bias ({bias}), theirs are around {near:.2f}: initialise the class bias with it")
+    require(
+        abs(near - bias) < 2.0, f"logits start around class_bias ({bias}), theirs are around {near:.2f}: initialise the class bias with it"
+    )
     _check_order(part, anchors)
     for name, branch in branches.items():
         _check_branch(name, branch, prediction, counts)
@@ -188,7 +201,10 @@ def example_targets(counts: list[int], positives: bool = True) -> Targets:
 def _check_branch(name: str, branch: Branch, prediction: Prediction, counts: list[int]) -> None:
     require(isinstance(branch, Branch), f"branches[{name!r}] is a densedet.core.types.Branch, not {type(branch).__name__}")
     values = torch.cat(prediction.extra[name], dim=1).detach().requires_grad_()
-    require(values.ndim == 3 and values.shape[:2] == (2, sum(counts)), f"extra[{name!r}] should be (B, h*w*A, E) per level, got {tuple(values.shape)}")
+    require(
+        values.ndim == 3 and values.shape[:2] == (2, sum(counts)),
+        f"extra[{name!r}] should be (B, h*w*A, E) per level, got {tuple(values.shape)}",
+    )
     for positives in (True, False):
         targets = example_targets(counts, positives)
         loss = branch.loss(values, targets)
@@ -221,11 +237,15 @@ def check_matcher(factory: Factory, **arguments: Any) -> None:
     """Empty images, padding, far-away objects, alphabets, and the same answer for an image alone and in a batch."""
     part = wire(factory, arguments, num_classes=CLASSES, strides=STRIDES)
     anchors, levels = example_grid()
-    boxes = torch.tensor([[[8.0, 8, 40, 40], [50, 10, 90, 60], [0, 0, 96, 64]], [[30, 20, 47, 37], [1e4, 1e4, 1e4 + 9, 1e4 + 9], [0, 0, 5, 5]]])
+    boxes = torch.tensor(
+        [[[8.0, 8, 40, 40], [50, 10, 90, 60], [0, 0, 96, 64]], [[30, 20, 47, 37], [1e4, 1e4, 1e4 + 9, 1e4 + 9], [0, 0, 5, 5]]]
+    )
     labels = torch.tensor([[0, 1, 2], [1, 2, 0]])
     valid = torch.tensor([[True, True, False], [True, True, False]])
     uses = bool(getattr(part, "uses_predictions", None))
-    require(getattr(part, "uses_predictions", None) in (True, False), "a matcher says whether it wants predictions: `uses_predictions = False`")
+    require(
+        getattr(part, "uses_predictions", None) in (True, False), "a matcher says whether it wants predictions: `uses_predictions = False`"
+    )
     torch.manual_seed(0)
     predictions = (torch.rand(2, len(anchors), CLASSES), anchors + torch.rand(2, len(anchors), 4)) if uses else None
 
@@ -237,7 +257,12 @@ def check_matcher(factory: Factory, **arguments: Any) -> None:
     require(not bool((answer.index[1] == 1).any()), "an object that touches no anchor got one: force only where the IoU is above 0")
     require(bool((answer.index >= 0).any(dim=1).all()), "an ordinary object (32 px on strides 8-32) got no anchor at all")
     for image in range(2):
-        alone = match(boxes[image : image + 1], labels[image : image + 1], valid[image : image + 1], tuple(t[image : image + 1] for t in predictions) if predictions else None)
+        alone = match(
+            boxes[image : image + 1],
+            labels[image : image + 1],
+            valid[image : image + 1],
+            tuple(t[image : image + 1] for t in predictions) if predictions else None,
+        )
         require(torch.equal(alone.index[0], answer.index[image]), "an image alone and in a batch must get the same assignment")
     nothing = match(torch.zeros(2, 0, 4), torch.zeros(2, 0, dtype=torch.int64), torch.zeros(2, 0, dtype=torch.bool))
     require(bool((nothing.index == -1).all()), "without objects (G = 0) every anchor is background, -1")
@@ -247,7 +272,10 @@ def check_matcher(factory: Factory, **arguments: Any) -> None:
 
 def _check_assignment(answer: Any, valid: Tensor, count: int) -> None:
     index, quality = answer
-    require(index.dtype == torch.int64 and index.shape == (2, count), f"index is int64 (B,N)={(2, count)}, got {index.dtype} {tuple(index.shape)}")
+    require(
+        index.dtype == torch.int64 and index.shape == (2, count),
+        f"index is int64 (B,N)={(2, count)}, got {index.dtype} {tuple(index.shape)}",
+    )
     require(int(index.min()) >= -2 and int(index.max()) < valid.shape[1], "index holds slots, -1 (background) or -2 (ignore)")
     matched = index.clamp(min=0)
     require(bool(valid.gather(1, matched)[index >= 0].all()), "a slot with valid=False got an anchor")
@@ -296,16 +324,22 @@ def check_class_loss(factory: Factory, **arguments: Any) -> None:
         logits = (torch.randn(2, 12, channels) * scale).requires_grad_()
         loss = part(logits, labels, None if part.quality == "unused" else quality)
         require(loss.shape == (2, 12), f"a class loss keeps (B,N), got {tuple(loss.shape)}: sum over channels only")
-        require(bool(torch.isfinite(loss).all()) and bool((loss >= 0).all()), f"the loss is negative or not finite at logits of scale {scale:g}")
+        require(
+            bool(torch.isfinite(loss).all()) and bool((loss >= 0).all()), f"the loss is negative or not finite at logits of scale {scale:g}"
+        )
         require(bool((loss[:, -1] == 0).all()), "the loss is exactly 0 where the label is -1")
         loss.sum().backward()
-        require(logits.grad is not None and bool(torch.isfinite(logits.grad).all()), f"the gradient is not finite at logits of scale {scale:g}")
-        require(bool((logits.grad[:, -1] == 0).all()), "an ignored anchor gets no gradient")
+        require(
+            logits.grad is not None and bool(torch.isfinite(logits.grad).all()), f"the gradient is not finite at logits of scale {scale:g}"
+        )
+        require(logits.grad is not None and bool((logits.grad[:, -1] == 0).all()), "an ignored anchor gets no gradient")
         scores = part.scores(logits.detach())
         require(scores.shape == (2, 12, CLASSES), f"scores gives (B,N,C) without background, got {tuple(scores.shape)}")
         require(bool(((scores >= 0) & (scores <= 1)).all()), "scores lie in 0..1")
     negatives = part(torch.zeros(2, 12, channels), torch.full((2, 12), CLASSES), None if part.quality == "unused" else torch.zeros(2, 12))
-    require(float(negatives.sum()) > 0, "images without objects must teach too: their loss is 0 (3:1 of no positives is none; keep a floor)")
+    require(
+        float(negatives.sum()) > 0, "images without objects must teach too: their loss is 0 (3:1 of no positives is none; keep a floor)"
+    )
 
 
 def check_box_loss(factory: Factory, **arguments: Any) -> None:
@@ -330,7 +364,10 @@ def check_box_loss(factory: Factory, **arguments: Any) -> None:
         point = torch.full((1, 4), 5.0, requires_grad=True)
         loss = part(point, torch.full((1, 4), 5.0))
         loss.sum().backward()
-        require(bool(torch.isfinite(loss).all()) and bool(torch.isfinite(point.grad).all()), "boxes without area give NaN")
+        require(
+            bool(torch.isfinite(loss).all()) and point.grad is not None and bool(torch.isfinite(point.grad).all()),
+            "boxes without area give NaN",
+        )
 
 
 def check_postprocess(factory: Factory, **arguments: Any) -> None:
@@ -348,10 +385,15 @@ def check_postprocess(factory: Factory, **arguments: Any) -> None:
         limit = torch.tensor([width, height, width, height])
         require(bool(((detections.boxes >= 0) & (detections.boxes <= limit)).all()), "boxes are clipped to the image's valid size")
         require(detections.labels.dtype == torch.int64 and bool((detections.labels < CLASSES).all()), "labels are int64, 0..C-1")
-        require(len(detections.boxes) == len(detections.scores) == len(detections.labels) == len(detections.anchors), "fields of equal length")
+        require(
+            len(detections.boxes) == len(detections.scores) == len(detections.labels) == len(detections.anchors), "fields of equal length"
+        )
     require(len(part(torch.zeros_like(scores), boxes, levels, sizes)[0]) == 0, "scores of 0 give no detections")
-    fate = trace.get("fate")
-    require(isinstance(fate, list) and len(fate) == 2 and all(f.shape == (len(anchors), CLASSES) for f in fate), "trace['fate'] holds an (N,C) tensor an image")
+    fate: Any = trace.get("fate")
+    require(
+        isinstance(fate, list) and len(fate) == 2 and all(f.shape == (len(anchors), CLASSES) for f in fate),
+        "trace['fate'] holds an (N,C) tensor an image",
+    )
     kept = int((fate[0] == Fate.KEPT).sum())
     require(kept == len(found[0]), f"the trace says {kept} candidates were kept, there are {len(found[0])} detections")
 
@@ -409,7 +451,10 @@ def check_batch_transform(factory: Factory, **arguments: Any) -> None:
         state = torch.get_rng_state()
         first, second = (part(example_batch(channels, objects), torch.Generator().manual_seed(3)) for _ in range(2))
         require(torch.equal(torch.get_rng_state(), state), "random numbers come from the generator alone, the global state moved")
-        require(torch.equal(first.images, second.images) and torch.equal(first.boxes, second.boxes), "the same generator must give the same batch")
+        require(
+            torch.equal(first.images, second.images) and torch.equal(first.boxes, second.boxes),
+            "the same generator must give the same batch",
+        )
         require(first.images.dtype == torch.uint8 and first.images.shape[:2] == batch.images.shape[:2], "images stay uint8 (B,ch,H,W)")
         live = first.boxes[first.valid]
         require(bool((live[:, 2:] > live[:, :2]).all()), "a valid box has no area: drop it")
@@ -423,7 +468,10 @@ def check_resize(factory: Factory, **arguments: Any) -> None:
     for width, height in ((640, 480), (48, 64), (96, 64), (1000, 10), (1, 1)):
         placement = part(width, height)
         canvas_width, canvas_height = placement.canvas
-        require(1 <= placement.width <= canvas_width and 1 <= placement.height <= canvas_height, f"{width}x{height} is placed as {placement}, off its canvas")
+        require(
+            1 <= placement.width <= canvas_width and 1 <= placement.height <= canvas_height,
+            f"{width}x{height} is placed as {placement}, off its canvas",
+        )
 
 
 def check_schedule(factory: Factory, **arguments: Any) -> None:
@@ -431,7 +479,10 @@ def check_schedule(factory: Factory, **arguments: Any) -> None:
     part = wire(factory, arguments)
     table = [(f / 20, 50 * f) for f in range(21)]
     first = [part(*row) for row in table]
-    require(first == [part(*row) for row in reversed(table)][::-1], "a schedule is a function of progress: asked in another order it answered differently")
+    require(
+        first == [part(*row) for row in reversed(table)][::-1],
+        "a schedule is a function of progress: asked in another order it answered differently",
+    )
     require(all(0 <= value <= 1 for value in first), f"factors lie in 0..1: {first}")
 
 
@@ -441,7 +492,10 @@ def check_detector(factory: Factory, **arguments: Any) -> None:
     for objects in (2, 0):
         batch = example_batch(objects=objects)
         losses = part.train().losses(batch)
-        require(losses and all(v.ndim == 0 and bool(torch.isfinite(v)) for v in losses.values()), f"losses are finite scalars by name, got {losses}")
+        require(
+            losses and all(v.ndim == 0 and bool(torch.isfinite(v)) for v in losses.values()),
+            f"losses are finite scalars by name, got {losses}",
+        )
         _check_gradients(part, torch.stack(list(losses.values())).sum(), "the detector")
         require(set(part(batch)) == set(losses), "forward(batch) is losses(batch): DistributedDataParallel wraps forward")
         found = part.eval().predict(batch)

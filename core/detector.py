@@ -58,17 +58,21 @@ class DenseDetector(nn.Module):
         box_weight: str = "none",
     ) -> None:
         super().__init__()
-        self.backbone, self.neck, self.head = backbone, neck, head
+        # Any: a Module's attributes are Tensor | Module to a type checker, and these keep to core.contracts.
+        self.backbone: Any = backbone
+        self.neck: Any = neck
+        self.head: Any = head
         self.anchors, self.matcher, self.coder, self.postprocess = anchors, matcher, coder, postprocess
-        self.class_loss, self.box_losses = class_loss, nn.ModuleList(box_loss)
+        self.class_loss: Any = class_loss
+        self.box_losses: Any = nn.ModuleList(box_loss)
         self.num_classes = num_classes
         self.class_loss_weight, self.box_loss_weights = class_loss_weight, tuple(box_loss_weights)
         self.normaliser, self.box_weight = normaliser, box_weight
-        self.strides = tuple((neck if neck is not None else backbone).strides)
+        self.strides: tuple[int, ...] = tuple(self.backbone.strides if self.neck is None else self.neck.strides)
         self._check_parts()
         self.image_mean: Tensor
         self.image_std: Tensor
-        for name, value in (("image_mean", backbone.mean), ("image_std", backbone.std)):
+        for name, value in (("image_mean", self.backbone.mean), ("image_std", self.backbone.std)):
             self.register_buffer(name, torch.tensor(value).view(1, -1, 1, 1) * 255, persistent=False)
         self._anchor_cache: dict[Any, tuple[Tensor, tuple[Level, ...]]] = {}
 
@@ -174,7 +178,9 @@ class DenseDetector(nn.Module):
         """(B,): what each image's losses are multiplied by."""
         if self.normaliser == "positives_per_image":
             return 1 / (targets.positive.sum(dim=1).clamp(min=1) * len(targets.positive))
-        counted = targets.quality * targets.positive if self.normaliser == "quality" else targets.positive
+        counted = targets.positive
+        if self.normaliser == "quality" and targets.quality is not None:
+            counted = targets.quality * targets.positive
         total = mean_over_processes(counted.sum().float()).clamp(min=1)
         return (1 / total).expand(len(targets.positive))
 
@@ -271,7 +277,7 @@ class DenseDetector(nn.Module):
             part.train(training)
 
     @staticmethod
-    def _check_maps(kind: str, features: list[Tensor], part: nn.Module) -> None:
+    def _check_maps(kind: str, features: list[Tensor], part: Any) -> None:
         given = tuple(f.shape[1] for f in features)
         if given != tuple(part.channels) or len(part.strides) != len(features):
             raise PartError(

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from densedet.core import checkpoint, profile
-from densedet.core.distributed import mean_over_processes, synchronize, world
+from densedet.core.distributed import gather_objects, mean_over_processes, synchronize
 from densedet.core.errors import CheckpointError, DensedetError, TrainingError
 from densedet.core.pictures import write_run_pictures
 from densedet.core.recipe import Recipe, recipe_from_dict
@@ -81,10 +81,11 @@ def fit(run: Run) -> None:
         batches, ends = zip(*itertools.islice(stream, run.settings.accumulate))
         waited = time.perf_counter() - begin
         report = optimizer_step(run, batches)
-        run.seconds = _agreed(run.seconds + time.perf_counter() - begin, run.device)
+        run.seconds += time.perf_counter() - begin
         run.note_memory()
         report |= {"step_seconds": time.perf_counter() - begin, "data_seconds": waited, "images": sum(map(len, batches)) * run.world}
         run.hooks.hook.densedet_run_step(run=run, step=report)
+        _agree(run)
         if any(ends):
             run.hooks.hook.densedet_run_epoch(run=run, epoch=run.epoch)
         due = int(run.fraction * run.settings.evaluations + 1e-9)
@@ -202,13 +203,16 @@ def summarise(run: Run, status: str) -> dict[str, Any]:
     }
 
 
-def _agreed(seconds: float, device: torch.device) -> float:
-    """Rank 0's clock, so that all processes stop at the same step."""
-    if world()[1] == 1:
-        return seconds
-    value = torch.tensor([seconds], dtype=torch.float64, device=device)
-    torch.distributed.broadcast(value, 0)
-    return float(value)
+def _agree(run: Run) -> None:
+    """Rank 0's clock and anybody's wish to stop, so that all processes stop at the same step."""
+    if run.world == 1:
+        return
+    clock = torch.tensor(run.seconds, dtype=torch.float32, device=run.device)
+    torch.distributed.broadcast(clock, 0)
+    run.seconds = float(clock)
+    reasons = [reason for reason in gather_objects(run.stop_reason) if reason]
+    if reasons:
+        run.stop(str(reasons[0]))
 
 
 @contextmanager

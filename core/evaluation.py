@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from densedet.core import boxes as box_ops
 from densedet.core.distributed import gather_objects
@@ -26,7 +26,7 @@ def to_source(detections: Detections, batch: Batch, position: int) -> Detections
 
 @torch.no_grad()
 def evaluate_detector(
-    detector: nn.Module,
+    detector: Any,
     batches: Iterable[Batch],
     evaluator: Any,
     *,

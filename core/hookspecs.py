@@ -56,7 +56,7 @@ def densedet_run_end(run: Any, summary: dict[str, Any]) -> None:
 
 
 @hookspec
-def densedet_state(run: Any) -> dict[str, Any]:
+def densedet_state(run: Any) -> dict[str, Any]:  # type: ignore[empty-body]
     """What must survive a resume: ``{unique key: tensors and plain values}``."""
 
 
@@ -66,5 +66,5 @@ def densedet_restore(run: Any, state: dict[str, Any]) -> None:
 
 
 @hookspec
-def densedet_report_section(comparison: Any) -> str:
+def densedet_report_section(comparison: Any) -> str:  # type: ignore[empty-body]
     """An HTML fragment to append to a comparison's report."""

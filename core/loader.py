@@ -150,7 +150,7 @@ class BatchLoader:
                 batch_size=None,
                 sampler=self._keys,
                 num_workers=workers,
-                collate_fn=_as_it_is,
+                collate_fn=_as_it_is,  # type: ignore[arg-type]
                 persistent_workers=True,
                 multiprocessing_context=context,
             )

@@ -23,6 +23,7 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 import pluggy
+
 from densedet import registry as registry_module
 from densedet.core import hookspecs
 from densedet.core.errors import PluginError

@@ -36,7 +36,7 @@ def parameter_count(model: nn.Module) -> int:
     return sum(p.numel() for p in model.parameters())
 
 
-def forward_flops(detector: nn.Module, batch: Batch) -> int:
+def forward_flops(detector: Any, batch: Batch) -> int:
     """Floating-point operations of predicting one image: 2 per multiply-add (torchvision's "GFLOPS" count multiply-adds, half of it)."""
     counter = FlopCounterMode(display=False)
     training = detector.training
@@ -47,9 +47,7 @@ def forward_flops(detector: nn.Module, batch: Batch) -> int:
     return counter.get_total_flops() // len(batch)
 
 
-def images_per_second(
-    detector: nn.Module, batch: Batch, autocast: contextlib.AbstractContextManager[Any], *, seconds: float = 1.0
-) -> float:
+def images_per_second(detector: Any, batch: Batch, autocast: contextlib.AbstractContextManager[Any], *, seconds: float = 1.0) -> float:
     """Median speed of ``predict`` on this batch (network, decoding and NMS; no image decoding)."""
     times: list[float] = []
     training = detector.training

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+
 from densedet import registry as registry_module
 from densedet.core.plugin_loading import PluginSet, is_file, load_plugins
 from densedet.core.recipe_check import Checker

@@ -9,6 +9,8 @@ import json
 from collections.abc import Iterable
 from typing import Annotated, Any
 
+from pydantic import Field, ValidationError
+
 from densedet.core.plugin_loading import PluginSet
 from densedet.core.recipe_faults import Fault, Origin
 from densedet.core.recipe_merge import COMMAND_LINE, merge
@@ -17,7 +19,6 @@ from densedet.core.signatures import MISSING, Argument, Slot, arguments_of, fiel
 from densedet.core.wiring import RESERVED
 from densedet.core.yaml_marks import Node, from_plain
 from densedet.registry import KINDS, Component, RegistryError, UnknownComponent, suggest
-from pydantic import Field, ValidationError
 
 TOP_LEVEL = ("description", "base", "plugins", "model", *SECTIONS)
 _WEIGHT = Argument("weight", Annotated[float, Field(ge=0)], 1.0)
@@ -52,14 +53,13 @@ class Checker:
             result["model"] = self.model(given["model"])
         for name, section in SECTIONS.items():
             optional = name not in ("data", "train")
-            node = given.get(name)
-            if node is not None and node.value is None:
-                result[name] = node
-            elif (node is None or not _written(node)) and not optional:
+            written = given.get(name)
+            if written is not None and written.value is None:
+                result[name] = written
+            elif (written is None or not _written(written)) and not optional:
                 self.add(root.origin, name, f"the section {name!r} is missing: write it, or {name}: null to do without it")
             else:
-                node = node or Node.make({}, root.origin.default("default of densedet"))
-                result[name] = self.section(node, name, section)
+                result[name] = self.section(written or Node.make({}, root.origin.default("default of densedet")), name, section)
         return Node.make(result, root.origin)
 
     def section(self, node: Node, path: str, section: type[Section]) -> Node:
@@ -115,7 +115,8 @@ class Checker:
                     takes = f"it takes {', '.join(parts)}" if parts else "it takes no parts"
                     self.add(given.key, below, f"detector {row.name!r} takes no {key}: delete this section; {takes}")
             elif given.value is None:
-                if parts and parts[key].default is MISSING and not (parts[key].slot and parts[key].slot.optional):
+                slot = parts[key].slot if parts else None
+                if parts and parts[key].default is MISSING and not (slot and slot.optional):
                     self.add(given.key, below, f"detector {row.name if row else ''!r} needs a {key}, it cannot be null: {self._names(key)}")
             else:
                 result[key] = self.slot(given, below, Slot(key, many=False), lists=key == "box_loss" or _takes_list(parts, key))

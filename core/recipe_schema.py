@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
+from pydantic import Field, TypeAdapter
+from pydantic.errors import PydanticInvalidForJsonSchema
+
 from densedet.core.sections import SECTIONS, Section
 from densedet.core.signatures import MISSING, Argument, Slot, arguments_of, field_hint, part_of_field
 from densedet.core.wiring import RESERVED
 from densedet.registry import KINDS, Component, Registry, RegistryError
-from pydantic import Field, TypeAdapter
-from pydantic.errors import PydanticInvalidForJsonSchema
 
 Schema = dict[str, Any]
 

@@ -13,11 +13,12 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
+from pydantic import PydanticSchemaGenerationError, PydanticUserError, TypeAdapter
+from pydantic.fields import FieldInfo
+
 from densedet.core.arguments import Part
 from densedet.core.wiring import RESERVED, WIRED
 from densedet.registry import KINDS, Component
-from pydantic import PydanticSchemaGenerationError, PydanticUserError, TypeAdapter
-from pydantic.fields import FieldInfo
 
 MISSING: Any = inspect.Parameter.empty
 
@@ -267,7 +268,7 @@ def describe_component(component: Component) -> dict[str, Any]:
             }
         )
     for name in RESERVED.get(component.kind, ()):
-        row = {"name": name, "type": "float, at least 0", "default": "1.0", "required": False, "wired": None, "part": None}
+        row: dict[str, Any] = {"name": name, "type": "float, at least 0", "default": "1.0", "required": False, "wired": None, "part": None}
         rows.append({**row, "doc": "factor on this loss; taken by the assembly"})
     return {
         "kind": component.kind,

@@ -24,7 +24,7 @@ class Level(NamedTuple):
     stride: int
 
     @property
-    def count(self) -> int:
+    def count(self) -> int:  # type: ignore[override]
         """Anchors of this level, h*w*A."""
         return self.height * self.width * self.anchors
 
@@ -77,8 +77,9 @@ class Batch:
 
     def to(self, device: torch.device | str, *, non_blocking: bool = False) -> Batch:
         """The same batch with its tensors on ``device``."""
-        values = {f.name: getattr(self, f.name) for f in fields(self)}
-        return Batch(**{k: v.to(device, non_blocking=non_blocking) if isinstance(v, Tensor) else v for k, v in values.items()})
+        values: dict[str, Any] = {f.name: getattr(self, f.name) for f in fields(self)}
+        moved: dict[str, Any] = {k: v.to(device, non_blocking=non_blocking) if isinstance(v, Tensor) else v for k, v in values.items()}
+        return Batch(**moved)
 
 
 @dataclass
@@ -100,7 +101,7 @@ class Assignment(NamedTuple):
     quality: float32 (B,N) in 0..1, how good the match is (0 off the positives), or None.
     """
 
-    index: Tensor
+    index: Tensor  # type: ignore[assignment]
     quality: Tensor | None = None
 
 

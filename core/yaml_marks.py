@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Union
 
 import yaml
+
 from densedet.core.recipe_faults import Fault, Origin, RecipeError
 
 MAX_BYTES = 256_000

@@ -35,7 +35,9 @@ def test_setup_cfg_lists_every_package() -> None:
 
 def test_every_folder_with_code_is_a_package() -> None:
     """A forgotten __init__.py would leave the folder out of the wheel."""
-    bare = {f.parent for area in ("core", "plugins", "tools") for f in (ROOT / area).rglob("*.py") if not (f.parent / "__init__.py").exists()}
+    bare = {
+        f.parent for area in ("core", "plugins", "tools") for f in (ROOT / area).rglob("*.py") if not (f.parent / "__init__.py").exists()
+    }
     assert not bare
 
 
@@ -60,7 +62,12 @@ def test_the_wheel_holds_recipes_templates_and_data(wheel: zipfile.ZipFile) -> N
     names = set(wheel.namelist())
     tracked = {p.relative_to(ROOT).as_posix() for p in (ROOT / "configs").rglob("*.yaml")}
     assert {f"densedet/{name}" for name in tracked} <= names
-    assert {"densedet/core/templates/compare.html", "densedet/plugins/sources/digits.npz", "densedet/py.typed", "densedet/registry.py"} <= names
+    assert {
+        "densedet/core/templates/compare.html",
+        "densedet/plugins/sources/digits.npz",
+        "densedet/py.typed",
+        "densedet/registry.py",
+    } <= names
     assert any(name.endswith("digits_LICENSE.txt") for name in names)
 
 

@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 import pytest
+
 from densedet.registry import KINDS, Component, DuplicateComponent, InvalidComponent, Registry, RegistryError, UnknownComponent
 
 

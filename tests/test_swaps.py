@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+
 from densedet.core import assembly
 from densedet.core.conformance import example_batch
 from densedet.core.plugin_loading import load_plugins

@@ -13,7 +13,9 @@ from typing import Any
 def add_parser(subparsers: Any) -> None:
     """densedet compare RUN|RECIPE ... [--budget minutes=5]"""
     parser = subparsers.add_parser("compare", help="compare recipes or runs", description=__doc__)
-    parser.add_argument("what", nargs="+", metavar="RUN|RECIPE", help="run folders, recipes (trained first, one after the other), or path=value")
+    parser.add_argument(
+        "what", nargs="+", metavar="RUN|RECIPE", help="run folders, recipes (trained first, one after the other), or path=value"
+    )
     parser.add_argument("--budget", metavar="UNIT=N", help="the same budget for all recipes: minutes=5, epochs=10 or steps=500")
     parser.add_argument("--output", metavar="FILE", help="the HTML file (default: runs/compare/N/report.html)")
     parser.add_argument("--json", action="store_true", help="print the comparison as JSON")

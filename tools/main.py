@@ -18,7 +18,9 @@ def build_parser(names: Sequence[str] = COMMANDS) -> argparse.ArgumentParser:
     """The parser with the built-in commands ``names`` (each file's ``add_parser``)."""
     from densedet import __version__
 
-    parser = argparse.ArgumentParser(prog="densedet", description="Single-stage dense object detectors from interchangeable parts.", epilog=EPILOG)
+    parser = argparse.ArgumentParser(
+        prog="densedet", description="Single-stage dense object detectors from interchangeable parts.", epilog=EPILOG
+    )
     parser.add_argument("--version", action="version", version=f"densedet {__version__}")
     subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for name in names:

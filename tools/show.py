@@ -49,8 +49,10 @@ def components(arguments: argparse.Namespace) -> int:
     if not rows:
         known = table.names(arguments.kind) if arguments.kind in KINDS else list(KINDS)
         word = arguments.name if arguments.kind in KINDS else arguments.kind
-        raise UnknownComponent(f"no component matches {arguments.kind} {arguments.name}.{suggest(word, known)} There are: {', '.join(known)}")
-    if len(rows) == 1 and not arguments.name == "*":
+        raise UnknownComponent(
+            f"no component matches {arguments.kind} {arguments.name}.{suggest(word, known)} There are: {', '.join(known)}"
+        )
+    if len(rows) == 1 and arguments.name != "*":
         return one_component(rows[0], arguments.json)
     if arguments.json:
         print(json.dumps([{"kind": c.kind, "name": c.name, "summary": c.summary, "origin": c.origin} for c in rows], indent=1))
@@ -94,14 +96,17 @@ def recipes_using(kind: str, name: str) -> list[str]:
 
     places = {"source": "data", "resize": "data", "transform": "data", "batch_transform": "data", "optimizer": "train", "schedule": "train"}
     section = places.get(kind, {"evaluator": "evaluate", "hook": "run"}.get(kind, "model"))
-    keys = {"transform": ("transforms",), "batch_transform": ("batch_transforms",), "hook": ("hooks",), "source": ("train", "val")}.get(kind, (kind,))
+    keys = {"transform": ("transforms",), "batch_transform": ("batch_transforms",), "hook": ("hooks",), "source": ("train", "val")}.get(
+        kind, (kind,)
+    )
     users = []
     for shipped in shipped_recipes():
         try:
-            values = load_recipe(shipped).values.get(section) or {}
+            values: dict[str, Any] = load_recipe(shipped).values.get(section) or {}
         except RecipeError:
             continue
-        specs = [spec for key in keys for spec in (values.get(key) if isinstance(values.get(key), list) else [values.get(key)])]
+        slots = [values.get(key) for key in keys]
+        specs = [spec for slot in slots for spec in (slot if isinstance(slot, list) else [slot])]
         if any(isinstance(spec, dict) and spec.get("name") == name for spec in specs):
             users.append(shipped)
     return users
@@ -167,7 +172,7 @@ def schema(arguments: argparse.Namespace) -> int:
     text = json.dumps(json_schema(load_plugins(arguments.plugin).components), indent=1)
     if arguments.output:
         write_text(Path(arguments.output), text + "\n")
-        print(f"{arguments.output} written; in VS Code: \"yaml.schemas\": {{\"{arguments.output}\": \"*.yaml\"}}", file=sys.stderr)
+        print(f'{arguments.output} written; in VS Code: "yaml.schemas": {{"{arguments.output}": "*.yaml"}}', file=sys.stderr)
     else:
         print(text)
     return 0

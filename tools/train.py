@@ -43,7 +43,7 @@ def run(arguments: argparse.Namespace) -> int:
         from densedet.core import engine
         from densedet.core.recipe import load_recipe
 
-        finished = engine.train(load_recipe(recipe, overrides))
+        finished = engine.train(load_recipe(str(recipe), overrides))
     if arguments.json:
         print(json.dumps({**json.loads((finished.folder / "summary.json").read_text()), "folder": str(finished.folder)}))
     elif finished.is_main:

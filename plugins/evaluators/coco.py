@@ -12,6 +12,7 @@ from densedet.core.coco_numbers import TWELVE
 from densedet.core.contracts import Source
 from densedet.core.types import Detections
 
+
 class CocoEvaluator:
     """Collects detections and compares them with the source's truth.
 
@@ -77,7 +78,7 @@ class CocoEvaluator:
 
         -1 where there is nothing to judge (no image, no object of that size or class).
         """
-        nothing = {key: -1.0 for key in TWELVE}
+        nothing = dict.fromkeys(TWELVE, -1.0)
         if not self._detections:
             return {**nothing, "classes": {name: {"AP": -1.0, "AP50": -1.0} for name in self.classes}, "curves": {}}
         truth = self._truth()
@@ -102,7 +103,9 @@ def judge(
     precision, recall = (np.asarray(evaluation.eval[key]) for key in ("precision", "recall"))
     metrics: dict[str, Any] = _twelve(precision, recall)
     precision = precision[:, :, :, 0, 2]
-    metrics["classes"] = {name: {"AP": _mean(precision[:, :, label]), "AP50": _mean(precision[0, :, label])} for label, name in enumerate(classes)}
+    metrics["classes"] = {
+        name: {"AP": _mean(precision[:, :, label]), "AP50": _mean(precision[0, :, label])} for label, name in enumerate(classes)
+    }
     metrics["curves"] = {
         name: [round(float(value), 4) for value in precision[0, :, label]]
         for label, name in enumerate(classes)

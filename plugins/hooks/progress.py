@@ -7,7 +7,8 @@ import time
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress as Bar, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as Bar
 
 from densedet.core.arguments import PositiveFloat
 from densedet.core.hookspecs import hookimpl
@@ -62,7 +63,8 @@ class Progress:
         self._say(
             f"{100 * run.fraction:5.1f}%  step {run.step}: AP {metrics['AP']:.3f}  AP50 {metrics['AP50']:.3f}  AP75 {metrics['AP75']:.3f}{total}"
             if {"AP", "AP50", "AP75"} <= set(metrics)
-            else f"{100 * run.fraction:5.1f}%  step {run.step}: " + ", ".join(f"{k} {v:.3f}" for k, v in metrics.items() if isinstance(v, float))
+            else f"{100 * run.fraction:5.1f}%  step {run.step}: "
+            + ", ".join(f"{k} {v:.3f}" for k, v in metrics.items() if isinstance(v, float))
         )
 
     @hookimpl

@@ -172,7 +172,9 @@ class TensorBoard:
             for i, found in enumerate(detections)
         ]
         self._picture("images/predictions", grid(pairs, columns=1, gap=12), run.step)
-        for label in shown_classes(batch, self.heatmap_classes) if explanation is not None else ():
+        if explanation is None:
+            return
+        for label in shown_classes(batch, self.heatmap_classes):
             panels = [heatmap_picture(explanation, batch, i, label, classes) for i in range(len(batch))]
             self._picture(f"heatmaps/{classes[label]}", grid(panels, columns=1, gap=12), run.step)
 

@@ -27,7 +27,7 @@ class Candidates(NamedTuple):
     anchors: Tensor
     fate: Tensor | None
 
-    def condemn(self, which: Tensor, fate: int) -> None:
+    def condemn(self, which: Tensor | slice, fate: int) -> None:
         """Note the fate of candidates ``which`` (indices or mask), if anybody asked."""
         if self.fate is not None:
             self.fate[self.anchors[which], self.labels[which]] = fate

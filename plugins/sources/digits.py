@@ -135,7 +135,7 @@ class Digits:
 
     def fingerprint(self) -> str:
         """Of everything that a scene depends on."""
-        values = [VERSION, self.split, self.count, self.size, self.seed, self.min_objects, self.max_objects]
+        values: list[object] = [VERSION, self.split, self.count, self.size, self.seed, self.min_objects, self.max_objects]
         values += [self.min_side, self.max_side, self.clutter, self.ink, self.color]
         return hashlib.blake2b(repr(values).encode(), digest_size=16).hexdigest()
 

@@ -56,7 +56,9 @@ def test_built_in(kind: str, name: str) -> None:
 class Head(nn.Module):
     """A head that keeps the contract; the tests below break it one way each."""
 
-    def __init__(self, *, in_channels: tuple[int, ...], num_anchors: tuple[int, ...], class_channels: int, box_channels: int, class_bias: float) -> None:
+    def __init__(
+        self, *, in_channels: tuple[int, ...], num_anchors: tuple[int, ...], class_channels: int, box_channels: int, class_bias: float
+    ) -> None:
         super().__init__()
         self.channels = class_channels, box_channels
         self.logits = nn.Conv2d(in_channels[0], num_anchors[0] * class_channels, 3, padding=1)
@@ -67,7 +69,8 @@ class Head(nn.Module):
 
     def forward(self, features: list[Tensor]) -> Prediction:
         return Prediction(
-            [flatten_cells(self.logits(f), self.channels[0]) for f in features], [flatten_cells(self.box(f), self.channels[1]) for f in features]
+            [flatten_cells(self.logits(f), self.channels[0]) for f in features],
+            [flatten_cells(self.box(f), self.channels[1]) for f in features],
         )
 
 
@@ -110,7 +113,11 @@ def named(head: type) -> Any:
 
     def build(*, in_channels: Any, num_anchors: Any, class_channels: int, box_channels: int, class_bias: float) -> Any:
         return head(
-            in_channels=in_channels, num_anchors=num_anchors, class_channels=class_channels, box_channels=box_channels, class_bias=class_bias
+            in_channels=in_channels,
+            num_anchors=num_anchors,
+            class_channels=class_channels,
+            box_channels=box_channels,
+            class_bias=class_bias,
         )
 
     return build
@@ -149,7 +156,9 @@ class ForcesAnything(MatchesPadding):
         return Assignment(index)
 
 
-@pytest.mark.parametrize(("matcher", "sentence"), [(MatchesPadding, "valid=False got an anchor"), (ForcesAnything, "touches no anchor got one")])
+@pytest.mark.parametrize(
+    ("matcher", "sentence"), [(MatchesPadding, "valid=False got an anchor"), (ForcesAnything, "touches no anchor got one")]
+)
 def test_a_broken_matcher_is_caught(matcher: type, sentence: str) -> None:
     with pytest.raises(ConformanceError, match=sentence):
         conformance.check_matcher(matcher)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from PIL import Image
+
 from densedet.core.drawing import (
     PALETTE,
     PAPER,
@@ -20,7 +22,6 @@ from densedet.core.drawing import (
     to_image,
 )
 from densedet.core.heatmaps import MAGMA, color_bar, colorize, overlay_heatmap, score_map_panel
-from PIL import Image
 
 NAMES = ("cat", "dog")
 

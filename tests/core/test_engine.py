@@ -210,7 +210,7 @@ def test_loading_runs_no_code_and_names_damage(tmp_path: Path) -> None:
     bad = tmp_path / "bad.pt"
     for content in (b"", b"not a checkpoint", good[: len(good) // 2], good[:100] + b"\0" * 50 + good[150:]):
         bad.write_bytes(content)
-        with pytest.raises(CheckpointError, match="bad.pt"):
+        with pytest.raises(CheckpointError, match=r"bad\.pt"):
             load(bad)
     marker = tmp_path / "ran"
 
@@ -242,9 +242,13 @@ def test_a_write_that_dies_leaves_the_old_file(tmp_path: Path) -> None:
     path = tmp_path / "x.json"
     checkpoint.write_text(path, "old")
 
-    with pytest.raises(ZeroDivisionError), checkpoint.atomic_file(path) as file:
-        file.write(b"half of the n")
-        raise ZeroDivisionError
+    def die() -> None:
+        with checkpoint.atomic_file(path) as file:
+            file.write(b"half of the n")
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        die()
     assert path.read_text() == "old"
     assert [p.name for p in tmp_path.iterdir()] == ["x.json"], "a temporary file was left"
 
@@ -296,9 +300,7 @@ def test_bf16_trains(tmp_path: Path) -> None:
 
 
 def test_the_held_out_share_is_seeded_and_disjoint(tmp_path: Path) -> None:
-    first, second, other = (
-        Run(recipe(tmp_path, "data.val=null", "data.holdout=0.25", f"train.seed={seed}")) for seed in (0, 0, 1)
-    )
+    first, second, other = (Run(recipe(tmp_path, "data.val=null", "data.holdout=0.25", f"train.seed={seed}")) for seed in (0, 0, 1))
     assert first.val_set is not None
     held, kept = set(first.val_set.source.indices), set(first.train_set.source.indices)
     assert len(held) == 6  # a quarter of 24

@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from densedet.core.errors import PluginError
 from densedet.core.plugin_loading import PluginSet, load_plugins
 from densedet.registry import Registry, UnknownComponent, components

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+
 from densedet.core.plugin_loading import load_plugins
 from densedet.core.recipe import Recipe, RecipeError, load_recipe, recipe_from_dict
 from densedet.core.yaml_marks import parse_yaml

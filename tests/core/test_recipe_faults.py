@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+
 from densedet.core.recipe import RecipeError, load_recipe
 
 GOOD = """\

@@ -9,6 +9,7 @@ from typing import Any
 import jsonschema
 import pytest
 import yaml
+
 from densedet.core.plugin_loading import load_plugins
 from densedet.core.recipe import recipe_from_dict
 from densedet.core.recipe_merge import CONFIGS

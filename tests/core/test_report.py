@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import torch
 import yaml
+
 from densedet.core.charts import Series, bar_chart, line_chart, nice_ticks, thin, tick_text
 from densedet.core.comparison import recipe_differences, summary_words, table_rows, warnings_of, write_number
 from densedet.core.errors import UsageError

@@ -45,6 +45,13 @@ def error_of(capsys: pytest.CaptureFixture[str]) -> str:
     return text
 
 
+def exit_code(arguments: list[str]) -> Any:
+    try:
+        return main(arguments)
+    except SystemExit as stopped:  # argparse's own way out
+        return stopped.code
+
+
 def coco_folder(folder: Path, count: int = 12) -> Path:
     """A COCO data set of bright squares, ids with gaps."""
     rng = np.random.default_rng(0)
@@ -58,7 +65,14 @@ def coco_folder(folder: Path, count: int = 12) -> Path:
         images.append({"id": 100 + 3 * index, "file_name": f"{index}.png", "width": 128, "height": 64})
         category = 7 if index % 2 else 90
         annotations.append(
-            {"id": index + 1, "image_id": 100 + 3 * index, "category_id": category, "bbox": [x, y, side, side], "area": side * side, "iscrowd": 0}
+            {
+                "id": index + 1,
+                "image_id": 100 + 3 * index,
+                "category_id": category,
+                "bbox": [x, y, side, side],
+                "area": side * side,
+                "iscrowd": 0,
+            }
         )
     categories = [{"id": 90, "name": "car"}, {"id": 7, "name": "person"}]
     (folder / "train.json").write_text(json.dumps({"images": images, "annotations": annotations, "categories": categories}))
@@ -122,7 +136,19 @@ def test_evaluate_prints_cocos_lines_and_writes_results(trained: Path, capsys: p
 
 def test_results_have_the_files_own_category_ids(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     coco_folder(here / "data")
-    given = ["train", "--db", "data/train.json", "--images", "data/images", "--val-db", "data/train.json", "--epochs", "2", "--batch_size", "4"]
+    given = [
+        "train",
+        "--db",
+        "data/train.json",
+        "--images",
+        "data/images",
+        "--val-db",
+        "data/train.json",
+        "--epochs",
+        "2",
+        "--batch_size",
+        "4",
+    ]
     assert main([*given, "model.backbone.widths=[8, 8, 8]", "model.postprocess.score=0.0"]) == 0
     assert main(["evaluate", "runs/laptop_ssd/1", "--output", "r.json"]) == 0
     rows = json.loads(Path("r.json").read_text())
@@ -162,7 +188,22 @@ def test_predict_leaves_out_a_broken_image_and_says_so(trained: Path, here: Path
 
 
 def test_compare_trains_recipes_and_writes_one_page(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["compare", "quickstart_ssd", "quickstart_retinanet", *QUICK[:-2], QUICK[-1], "--budget", "steps=2", "--output", "c/report.html"]) == 0
+    assert (
+        main(
+            [
+                "compare",
+                "quickstart_ssd",
+                "quickstart_retinanet",
+                *QUICK[:-2],
+                QUICK[-1],
+                "--budget",
+                "steps=2",
+                "--output",
+                "c/report.html",
+            ]
+        )
+        == 0
+    )
     table = capsys.readouterr().out
     assert "quickstart_ssd" in table
     assert "multiply-adds" in table
@@ -214,10 +255,7 @@ def test_resume_from_the_command_line(here: Path, capsys: pytest.CaptureFixture[
 def test_wrong_use_gets_a_sentence_and_an_exit_code(
     here: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], code: int, sentence: str
 ) -> None:
-    try:
-        assert main(arguments) == code
-    except SystemExit as stopped:  # argparse
-        assert stopped.code == code
+    assert exit_code(arguments) == code
     assert sentence in error_of(capsys)
     assert not (here / "runs").exists() or not list((here / "runs").rglob("*.pt")), "a refused command left files"
 

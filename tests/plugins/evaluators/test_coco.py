@@ -47,7 +47,14 @@ def pycoco(images: list[Any], found: list[np.ndarray], classes: int) -> tuple[li
         for label, x, y, w, h, crowd in rows:
             box = [x, y, w, h]
             annotations.append(
-                {"id": len(annotations) + 1, "image_id": image + 1, "category_id": int(label) + 1, "bbox": box, "area": w * h, "iscrowd": int(crowd)}
+                {
+                    "id": len(annotations) + 1,
+                    "image_id": image + 1,
+                    "category_id": int(label) + 1,
+                    "bbox": box,
+                    "area": w * h,
+                    "iscrowd": int(crowd),
+                }
             )
     truth.dataset = {
         "images": [{"id": i + 1} for i in range(len(images))],
@@ -78,7 +85,9 @@ def random_case(seed: int) -> tuple[list[list[tuple[float, ...]]], list[np.ndarr
             for _ in range(int(rng.integers(0, 4))):
                 shift = rng.normal(0, side / 8, 4)
                 score = float(rng.choice([0.1, 0.5, 0.5, 0.9]))
-                detections.append([image + 1, x + shift[0], y + shift[1], side + shift[2], side + shift[3], score, int(rng.integers(0, classes)) + 1])
+                detections.append(
+                    [image + 1, x + shift[0], y + shift[1], side + shift[2], side + shift[3], score, int(rng.integers(0, classes)) + 1]
+                )
         images.append(rows)
         found.append(np.array(detections).reshape(-1, 7))
     return images, found, classes
@@ -86,7 +95,9 @@ def random_case(seed: int) -> tuple[list[list[tuple[float, ...]]], list[np.ndarr
 
 def detections_of(rows: np.ndarray) -> Detections:
     boxes = torch.from_numpy(np.concatenate([rows[:, 1:3], rows[:, 1:3] + rows[:, 3:5]], axis=1))
-    return Detections(boxes, torch.from_numpy(rows[:, 5]), torch.from_numpy(rows[:, 6]).long() - 1, torch.zeros(len(rows), dtype=torch.int64))
+    return Detections(
+        boxes, torch.from_numpy(rows[:, 5]), torch.from_numpy(rows[:, 6]).long() - 1, torch.zeros(len(rows), dtype=torch.int64)
+    )
 
 
 @pytest.mark.parametrize("seed", range(20))

@@ -11,11 +11,12 @@ from types import SimpleNamespace
 import pluggy
 import pytest
 import torch
+from PIL import Image
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
 from densedet.core import hookspecs
 from densedet.core.types import Batch, Detections, Explanation, Level, Targets
 from densedet.plugins.hooks.tensorboard import TensorBoard, flat_values
-from PIL import Image
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 CLASSES = ("cat", "dog", "bird")
 
