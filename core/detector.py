@@ -68,7 +68,8 @@ class DenseDetector(nn.Module):
         self.num_classes = num_classes
         self.class_loss_weight, self.box_loss_weights = class_loss_weight, tuple(box_loss_weights)
         self.normaliser, self.box_weight = normaliser, box_weight
-        self.strides: tuple[int, ...] = tuple(self.backbone.strides if self.neck is None else self.neck.strides)
+        last: Any = backbone if neck is None else neck
+        self.strides: tuple[int, ...] = tuple(last.strides)
         self._check_parts()
         self.image_mean: Tensor
         self.image_std: Tensor

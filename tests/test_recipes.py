@@ -11,7 +11,7 @@ import torch
 import yaml
 
 from densedet.core import assembly, profile
-from densedet.core.conformance import example_batch
+from densedet.core.examples import example_batch
 from densedet.core.plugin_loading import load_plugins
 from densedet.core.recipe import Recipe, load_recipe
 from densedet.core.recipe_merge import CONFIGS, shipped_recipes

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from densedet.core import assembly
-from densedet.core.conformance import example_batch
+from densedet.core.examples import example_batch
 from densedet.core.plugin_loading import load_plugins
 from densedet.core.recipe import RecipeError, recipe_from_dict
 

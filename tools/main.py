@@ -10,7 +10,7 @@ import traceback
 from collections.abc import Sequence
 from pathlib import Path
 
-COMMANDS = ("train", "evaluate", "predict", "compare", "show")
+COMMANDS = ("train", "evaluate", "predict", "compare", "show", "new")
 EPILOG = "Exit codes: 0 done, 1 failed, 2 wrong use or a faulty recipe, 3 bad data. 'densedet COMMAND --help' tells more."
 
 

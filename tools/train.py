@@ -19,6 +19,7 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("overrides", nargs="*", metavar="path=value", help="e.g. train.budget.epochs=20 model.matcher.positive=0.6")
     parser.add_argument("--resume", nargs="?", const="", metavar="RUN", help="continue a run folder (without RUN: the recipe's newest)")
     parser.add_argument("--plugin", action="append", default=[], metavar="FILE", help="a plug-in file that a resumed run needs")
+    parser.add_argument("--plan", action="store_true", help="predict memory, disk and minutes from two probe batches, and stop")
     parser.add_argument("--json", action="store_true", help="print the run's summary as JSON on standard output")
     short = parser.add_argument_group("without a recipe")
     short.add_argument("--db", metavar="FILE", help="annotations of the training images (COCO JSON)")
@@ -37,6 +38,8 @@ def add_parser(subparsers: Any) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Train and say where the results are."""
     recipe, overrides = normalise(arguments)
+    if arguments.plan:
+        return plan(str(recipe), overrides, arguments.json)
     if arguments.resume is not None:
         finished = resume(arguments, recipe, overrides)
     else:
@@ -48,6 +51,16 @@ def run(arguments: argparse.Namespace) -> int:
         print(json.dumps({**json.loads((finished.folder / "summary.json").read_text()), "folder": str(finished.folder)}))
     elif finished.is_main:
         print(f"results in {finished.folder} (look: tensorboard --logdir {finished.folder.parent.parent})")
+    return 0
+
+
+def plan(recipe: str, overrides: list[str], as_json: bool) -> int:
+    """What the run would take."""
+    from densedet.core import plan as planning
+    from densedet.core.recipe import load_recipe
+
+    numbers = planning.plan(load_recipe(recipe, overrides))
+    print(json.dumps(numbers) if as_json else "\n".join(planning.lines(numbers)))
     return 0
 
 

@@ -4,8 +4,9 @@ import pytest
 import torch
 from densedet_lite_head import LiteHead, quality_target
 
-from densedet.core.conformance import check_head, example_targets
+from densedet.core.conformance import check_head
 from densedet.core.errors import PartError
+from densedet.core.examples import example_targets
 
 
 @pytest.mark.parametrize(("depth", "kernel"), [(0, 3), (2, 3), (1, 5)])

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from densedet.core import assembly, boxes
-from densedet.core.conformance import example_batch
 from densedet.core.detector import DenseDetector
 from densedet.core.errors import PartError
+from densedet.core.examples import example_batch
 from densedet.core.recipe import recipe_from_dict
 from densedet.core.targets import ignore_covered, make_targets
 from densedet.core.types import Assignment, Batch, Detections, Level, Prediction

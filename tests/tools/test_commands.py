@@ -306,6 +306,18 @@ def test_broken_images_and_annotations_stop_with_exit_code_3(here: Path, capsys:
     assert "train.json" in error_of(capsys)
 
 
+def test_a_plan_leaves_nothing_behind(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["train", "quickstart_ssd", *QUICK, "train.budget.epochs=3", "--plan", "--json"]) == 0
+    numbers = json.loads(capsys.readouterr().out)
+    assert numbers["steps"] == 6  # 16 images / 8 a step, 3 times
+    assert numbers["epochs"] == 3
+    assert numbers["peak_memory_mb"] > numbers["import_memory_mb"] > 0
+    assert numbers["disk_mb"] > 0
+    assert not (here / "runs").exists()
+    assert main(["train", "quickstart_ssd", *QUICK, "train.budget.minutes=2", "--plan"]) == 0
+    assert "2.0 minutes" in capsys.readouterr().out
+
+
 def test_debug_shows_the_traceback(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["evaluate", "nowhere", "--debug"]) == 1
     assert "Traceback" in capsys.readouterr().err

@@ -1,0 +1,39 @@
+"""Optimizers: decay where it belongs, and a step by hand."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from densedet.core.run import parameter_groups
+from densedet.plugins.optim.optimizers import adamw, sgd
+
+
+def test_norms_and_biases_are_not_decayed() -> None:
+    model = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2))
+    model[0].bias.requires_grad_(False)
+    groups = parameter_groups(model)
+    assert [group["decay"] for group in groups] == [True, False]
+    assert [p.shape for p in groups[0]["params"]] == [(2, 1, 3, 3)]
+    assert len(groups[1]["params"]) == 2, "the frozen bias is in no group"
+    for make in (adamw, sgd):
+        built = make(parameters=parameter_groups(model), lr=0.1, weight_decay=0.3)
+        assert [group["weight_decay"] for group in built.param_groups] == [0.3, 0.0]
+
+
+def test_a_step_of_sgd() -> None:
+    weight = nn.Parameter(torch.tensor([[2.0]]))
+    built = sgd(parameters=[{"params": [weight], "decay": True}], lr=0.1, momentum=0.0, weight_decay=0.5)
+    weight.grad = torch.tensor([[3.0]])
+    built.step()
+    assert weight.item() == pytest.approx(2 - 0.1 * (3 + 0.5 * 2))  # 1.6
+
+
+def test_a_step_of_adamw() -> None:
+    weight = nn.Parameter(torch.tensor([[2.0]]))
+    built = adamw(parameters=[{"params": [weight], "decay": True}], lr=0.1, weight_decay=0.5)
+    weight.grad = torch.tensor([[3.0]])
+    built.step()
+    # The first step of Adam has size lr; decay is decoupled: 2 * (1 - 0.1 * 0.5) - 0.1 = 1.8
+    assert weight.item() == pytest.approx(1.8, abs=1e-5)
