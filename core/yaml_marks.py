@@ -175,7 +175,7 @@ class _Composer:
         return node
 
     def syntax(self, error: yaml.MarkedYAMLError) -> RecipeError:
-        mark = error.problem_mark or error.context_mark
+        mark: Any = error.problem_mark or error.context_mark
         problem = str(error.problem or error.context or "cannot be read")
         line = self.text.split("\n")[mark.line] if mark.line < self.text.count("\n") + 1 else ""
         if "'\\t'" in problem or "\t" in line[: mark.column + 1]:
