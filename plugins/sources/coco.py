@@ -14,7 +14,7 @@ from densedet.plugins.sources.coco_json import CocoFile, read_coco, table_of
 
 
 class Coco:
-    """Images and boxes of COCO JSON files (object detection, https://cocodataset.org/#format-data).
+    """Images and boxes of COCO JSON files (the "object detection" form of COCO's data format).
 
     annotations: a file, or several that are joined (train and val, say): their category tables must be equal and no image id may occur
     twice. images: the folder that ``file_name`` is relative to. Both relative to root, which is wired from data.root.
