@@ -23,7 +23,6 @@ from densedet.core.evaluation import evaluate_detector
 from densedet.core.loader import TrainLoader, collate, eval_loader, train_loader
 from densedet.core.memory import used_mb
 from densedet.core.precision import resolve_device, resolve_precision
-from densedet.core.profile import parameter_count
 from densedet.core.recipe import Recipe
 from densedet.core.sections import TrainSection
 from densedet.core.types import Batch
@@ -369,4 +368,4 @@ def machine() -> dict[str, Any]:
     }
 
 
-__all__ = ["Run", "evaluate_on", "latest_folder", "load_weights", "machine", "make_dataset", "new_folder", "parameter_count"]
+__all__ = ["Run", "evaluate_on", "latest_folder", "load_weights", "machine", "make_dataset", "new_folder"]
