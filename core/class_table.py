@@ -21,3 +21,8 @@ def label_map(available: Sequence[str], classes: Sequence[str]) -> Tensor:
         wanted, found = ", ".join(classes[:20]), ", ".join(available[:20])
         raise DataError(f"the source has none of the classes {wanted}; it has {found}: name some of these in data.classes")
     return torch.tensor(labels, dtype=torch.int64)
+
+
+def relabel(labels: Tensor, table: Tensor) -> Tensor:
+    """A source's labels (G,) through a `label_map`; -1 stays -1."""
+    return table[labels.clamp(min=0)].masked_fill(labels < 0, -1)

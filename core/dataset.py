@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from torchvision import tv_tensors
 
-from densedet.core.class_table import label_map
+from densedet.core.class_table import label_map, relabel
 from densedet.core.contracts import Resize, Source
 from densedet.core.decode import Color, decode
 from densedet.core.errors import PartError
@@ -127,7 +127,7 @@ class DetectionDataset(Dataset[Sample]):
     def _read(self, index: int) -> Sample:
         truth = self.source.annotation(index)
         sample = sample_of(self.source.image(index), color=self.color, resize=self.resize, index=index, truth=truth)
-        labels = self._labels[truth.labels]
+        labels = relabel(truth.labels, self._labels)
         return replace(sample, labels=labels, ignore=truth.ignore | (labels < 0))
 
     def _transformed(self, sample: Sample, epoch: int) -> Sample:

@@ -6,6 +6,8 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import pluggy
@@ -68,3 +70,12 @@ def densedet_restore(run: Any, state: dict[str, Any]) -> None:
 @hookspec
 def densedet_report_section(comparison: Any) -> str:  # type: ignore[empty-body]
     """An HTML fragment to append to a comparison's report."""
+
+
+def manager_of(hooks: Sequence[Any]) -> pluggy.PluginManager:
+    """A manager that calls ``hooks`` in this order: pluggy calls the last registered first, so they are registered backwards."""
+    manager = pluggy.PluginManager(PROJECT)
+    manager.add_hookspecs(sys.modules[__name__])
+    for hook in reversed(hooks):
+        manager.register(hook)
+    return manager

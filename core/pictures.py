@@ -17,6 +17,7 @@ from PIL import Image
 from torch import Tensor
 
 from densedet.core import boxes as box_functions
+from densedet.core.checkpoint import write_text
 from densedet.core.drawing import draw_boxes
 from densedet.core.heatmaps import score_map_panel
 from densedet.core.types import Batch, Detections, Explanation
@@ -133,5 +134,5 @@ def write_run_pictures(
             picture.save(folder / row[kind], optimize=True)
         rows.append(row)
     path = folder / "pictures.json"
-    path.write_text(json.dumps({"min_score": min_score, "classes": list(classes), "images": rows}, indent=1), encoding="utf-8")
+    write_text(path, json.dumps({"min_score": min_score, "classes": list(classes), "images": rows}, indent=1))
     return path

@@ -111,16 +111,7 @@ def load_plugins(
     registry.restore({**before, **view})
     components = Registry()
     components.restore(view)
-    return PluginSet(plugins, components, _manager(p for p in plugins if p.status == "loaded"))
-
-
-def _manager(plugins: Iterator[Plugin]) -> pluggy.PluginManager:
-    """pluggy calls the last registered first, we promise listed order: registered in reverse."""
-    manager = pluggy.PluginManager(hookspecs.PROJECT)
-    manager.add_hookspecs(hookspecs)
-    for plugin in reversed(list(plugins)):
-        manager.register(plugin.plugin, plugin.origin)
-    return manager
+    return PluginSet(plugins, components, hookspecs.manager_of([p.plugin for p in plugins if p.status == "loaded"]))
 
 
 def _load_base(registry: Registry) -> list[Plugin]:
@@ -169,9 +160,7 @@ def _register(plugin: Plugin, load: Callable[[], tuple[Any, Rows]], registry: Re
             for (kind, name), row in rows.items():
                 registry.add(kind, name, row.target, row.summary)
             plugin.hooks = _check_hooks(plugin.plugin)
-            manager = pluggy.PluginManager(hookspecs.PROJECT)
-            manager.add_hookspecs(hookspecs)
-            manager.register(plugin.plugin)
+            manager = hookspecs.manager_of([plugin.plugin])
             manager.check_pending()
             manager.hook.densedet_register(registry=registry)
     except (Exception, SystemExit) as error:

@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from densedet.core.errors import UsageError
+from densedet.core.recipe_faults import RecipeError
+from densedet.core.yaml_marks import parse_yaml
 
 
 @dataclass
@@ -114,8 +114,8 @@ def _mapping(path: Path) -> dict[str, Any]:
 
 def _recipe(path: Path) -> dict[str, Any]:
     try:
-        value = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, yaml.YAMLError):
+        value = parse_yaml(path.read_text(encoding="utf-8"), str(path)).plain()
+    except (OSError, ValueError, RecipeError):
         return {}
     return value if isinstance(value, dict) else {}
 

@@ -15,6 +15,7 @@ from typing import Any
 from PIL import Image
 
 from densedet.core.charts import Series, bar_chart, line_chart, line_color
+from densedet.core.checkpoint import write_text
 from densedet.core.comparison import class_names, compare
 from densedet.core.pictures import write_run_pictures
 from densedet.core.records import RunRecord, number, read_run
@@ -52,10 +53,10 @@ def write_report(
         min_score=next((number(run.pictures.get("min_score")) for run in runs if run.pictures), None),
         sections=list(sections),
     )
-    path.write_text(html, encoding="utf-8")
+    write_text(path, html)
     numbers = {"title": title, **comparison, "evaluations": [{"name": r.name, "points": r.evaluations} for r in runs]}
     numbers["summaries"] = [{"name": r.name, "folder": str(r.folder), **r.summary} for r in runs]
-    path.with_suffix(".json").write_text(json.dumps(_finite(numbers), indent=1, default=str, allow_nan=False), encoding="utf-8")
+    write_text(path.with_suffix(".json"), json.dumps(_finite(numbers), indent=1, default=str, allow_nan=False))
     return path
 
 

@@ -133,17 +133,12 @@ class Run:
         )
 
     def _hook_manager(self) -> pluggy.PluginManager:
-        """The run's hooks; pluggy calls the last registered first, so they are registered backwards to be called in listed order."""
-        manager = pluggy.PluginManager(hookspecs.PROJECT)
-        manager.add_hookspecs(hookspecs)
+        """The run's hooks, in listed order; off rank 0 only those that ask for all ranks."""
         listed = assembly.build_list(self.recipe, "run.hooks", "hook", {"run": self})
         # Functions of plug-in modules, after the recipe's list and in the order in which the plug-ins were loaded.
         events = ("densedet_run_", "densedet_state", "densedet_restore")
         strangers = [p.plugin for p in self.recipe.plugins if p.status == "loaded" and any(n.startswith(events) for n in p.hooks)]
-        for hook in reversed(listed + strangers):
-            if self.rank == 0 or getattr(hook, "all_ranks", False):
-                manager.register(hook)
-        return manager
+        return hookspecs.manager_of([h for h in listed + strangers if self.rank == 0 or getattr(h, "all_ranks", False)])
 
     # -- what hooks ask ------------------------------------------------------------------------------------------------
 

@@ -8,6 +8,7 @@ import hotcoco
 import numpy as np
 
 from densedet.core.arguments import PositiveInt
+from densedet.core.class_table import label_map, relabel
 from densedet.core.coco_numbers import TWELVE
 from densedet.core.contracts import Source
 from densedet.core.types import Detections
@@ -23,8 +24,7 @@ class CocoEvaluator:
 
     def __init__(self, *, source: Source, classes: tuple[str, ...], max_detections: PositiveInt = 100) -> None:
         self.source, self.classes, self.max_detections = source, tuple(classes), max_detections
-        names = {name: label for label, name in enumerate(self.classes)}
-        self._label_of = np.array([names.get(name, -1) for name in source.classes], dtype=np.int64)
+        self._labels = label_map(source.classes, self.classes)
         self._detections: dict[int, np.ndarray] = {}
 
     def add(self, index: int, detections: Detections) -> None:
@@ -51,8 +51,7 @@ class CocoEvaluator:
         for index in sorted(self._detections):
             annotation = self.source.annotation(index)
             images.append({"id": index + 1, "width": annotation.width, "height": annotation.height})
-            mapped = self._label_of[np.maximum(annotation.labels.numpy(), 0)]
-            mapped[annotation.labels.numpy() < 0] = -1
+            mapped = relabel(annotation.labels, self._labels).numpy()
             keep = mapped >= 0
             corner = annotation.boxes.numpy().astype(np.float64)[keep]
             owner.append(np.full(len(corner), index + 1))
