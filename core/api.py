@@ -12,7 +12,7 @@ from torch import nn
 from densedet.core import assembly, engine
 from densedet.core.prediction import Predictor, load
 from densedet.core.recipe import Recipe, load_recipe
-from densedet.core.run import Run, evaluate_on, make_dataset
+from densedet.core.run import Run, evaluate_on, make_dataset, make_eval_loader
 
 __all__ = ["Predictor", "Run", "build", "evaluate", "load", "load_recipe", "train"]
 
@@ -62,6 +62,7 @@ class Evaluation:
             self.predictor.detector,
             self.dataset,
             self.predictor.classes,
+            make_eval_loader(self.recipe, self.dataset),
             device=self.predictor.device,
             autocast=contextlib.nullcontext,
             **callbacks,

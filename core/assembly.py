@@ -5,11 +5,14 @@ data -> backbone -> neck -> anchors, class loss, coder -> head -> matcher, box l
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from torch import nn
 
+from densedet.core.annotation_sql import WhereError
 from densedet.core.errors import DataError, PartError
+from densedet.core.filters import filtered
 from densedet.core.recipe import Recipe
 from densedet.core.signatures import MISSING, arguments_of, typed_arguments
 from densedet.core.subset import hold_out
@@ -145,13 +148,14 @@ def _dry_run(recipe: Recipe, detector: nn.Module, wiring: Wiring) -> None:
     check = getattr(detector, "dry_run", None)
     if check is None:
         return
-    width, height = recipe.values["data"]["size"]
-    multiple = recipe.values["data"]["pad_to"]
-    image_size = (-(-height // multiple) * multiple, -(-width // multiple) * multiple)
-    try:
-        check(wiring.channels, image_size)
-    except PartError as error:
-        raise recipe.error(f"model.{error.part or 'detector'}", str(error)) from error
+    data = recipe.values["data"]
+    multiple = data["pad_to"]
+    for width, height in [data["size"], *(data["sizes"] or [])]:
+        image_size = (-(-height // multiple) * multiple, -(-width // multiple) * multiple)
+        try:
+            check(wiring.channels, image_size)
+        except PartError as error:
+            raise recipe.error(f"model.{error.part or 'detector'}", str(error)) from error
 
 
 def build_source(recipe: Recipe, split: str) -> Any:
@@ -162,9 +166,28 @@ def build_source(recipe: Recipe, split: str) -> Any:
     return build_component(recipe, f"data.{split}", "source", spec, {"root": recipe.values["data"]["root"]})
 
 
+def _filtered(recipe: Recipe, split: str) -> Any:
+    """The source of ``split``, or its images and boxes that the recipe's filter leaves."""
+    source = build_source(recipe, split)
+    key = "filter" if split == "train" else "val_filter"
+    if source is None:
+        return None
+    rules = getattr(recipe.section("data"), key)
+    try:
+        return filtered(source, rules, classes=recipe.values["data"].get("classes"), resize=build_resize(recipe))
+    except WhereError as error:
+        raise recipe.error(f"data.{key}.where", str(error)) from error
+
+
+def build_resize(recipe: Recipe, size: Sequence[int] | None = None) -> Any:
+    """The recipe's resize to ``size`` (width, height), or to data.size."""
+    data = recipe.values["data"]
+    return build_component(recipe, "data.resize", "resize", data["resize"], {"size": tuple(size or data["size"])})
+
+
 def build_sources(recipe: Recipe) -> tuple[Any, Any]:
-    """(training source, validation source or None); a share of the training images is held out where the recipe says so."""
-    train, val = build_source(recipe, "train"), build_source(recipe, "val")
+    """(training source, validation source or None), filtered; a share of the training images is held out where the recipe says so."""
+    train, val = (_filtered(recipe, split) for split in ("train", "val"))
     share = recipe.values["data"]["holdout"]
     if share is None:
         return train, val

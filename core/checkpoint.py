@@ -6,18 +6,15 @@ Everything in it can be read with ``weights_only=True``: no code runs on loading
 
 from __future__ import annotations
 
-import os
 import pickle
-import tempfile
 import zipfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import torch
 
 from densedet.core.errors import CheckpointError
+from densedet.core.files import atomic_file
 
 FORMAT = 1
 FIELDS = {
@@ -43,32 +40,10 @@ FIELDS = {
 }
 
 
-@contextmanager
-def atomic_file(path: Path) -> Iterator[BinaryIO]:
-    """A file to write, so that ``path`` holds either its old or its new content, whenever the machine dies."""
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
-
-
 def save(path: Path, state: dict[str, Any]) -> None:
     """Write a checkpoint atomically."""
     with atomic_file(path) as file:
         torch.save(state, file)
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write UTF-8 text atomically."""
-    with atomic_file(path) as file:
-        file.write(text.encode())
 
 
 def load(path: Path) -> dict[str, Any]:

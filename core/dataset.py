@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -14,9 +14,11 @@ from torchvision import tv_tensors
 from densedet.core.class_table import label_map, relabel
 from densedet.core.contracts import Resize, Source
 from densedet.core.decode import Color, decode
-from densedet.core.errors import PartError
+from densedet.core.errors import DataError, PartError
+from densedet.core.image_cache import GENERATED, ImageCache, identity_of
 from densedet.core.images import Placement
 from densedet.core.seeding import seed_of
+from densedet.core.subset import base_of
 from densedet.core.types import Annotation
 
 Transform = Callable[[tv_tensors.Image, dict[str, Any]], tuple[tv_tensors.Image, dict[str, Any]]]
@@ -28,7 +30,7 @@ class Sample:
 
     image: uint8 or float32 (ch,h,w), only the image itself. canvas: (width, height) of the tensor it is to lie in, at the top left.
     boxes: float32 (G,4) xyxy. labels: int64 (G,), -1 for an object of no class of the table. ignore: bool (G,).
-    index: position in the source. source_size: (width, height). to_source: see `Batch`.
+    index: position in the source. source_size: (width, height). to_source: see `Batch`. dropped: objects that transforms lost.
     """
 
     image: Tensor
@@ -40,6 +42,14 @@ class Sample:
     image_id: int | str
     source_size: tuple[int, int]
     to_source: tuple[float, float, float, float]
+    dropped: int = 0
+
+
+Broken = tuple[tuple[int, str], ...]
+"""(position in the source, sentence) of images that could not be read."""
+
+REPLACEMENTS = 20
+"""Broken images in a row after which the rest is not believed to be sound."""
 
 
 def sample_of(image: Any, *, color: Color, resize: Resize, index: int = 0, truth: Annotation | None = None) -> Sample:
@@ -53,7 +63,11 @@ def sample_of(image: Any, *, color: Color, resize: Resize, index: int = 0, truth
 
     expected, name = (None, "") if truth is None else ((truth.width, truth.height), truth.file_name)
     pixels, source_size = decode(image, color=color, placement_of=placement_of, expected=expected, name=name)
-    placement = placements[-1]
+    return sample_from(pixels, placements[-1], source_size, index, truth)
+
+
+def sample_from(pixels: Tensor, placement: Placement, source_size: tuple[int, int], index: int, truth: Annotation | None) -> Sample:
+    """A sample of pixels that lie as ``placement`` says."""
     return Sample(
         image=pixels,
         canvas=placement.canvas,
@@ -73,8 +87,8 @@ class DetectionDataset(Dataset[Sample]):
     classes: the recipe's class table; the source's labels are mapped by name, and objects of other classes get label -1 and are ignored.
     transforms: called on (tv_tensors.Image, {"boxes": BoundingBoxes XYXY, "labels": (G,), "ignore": (G,)}) with torch's global generator
     seeded from (seed, epoch, index) and put back afterwards. Where one changes the image's size, the image is resized once more at the end.
-    Boxes that the transforms push out of the image are dropped and counted in ``dropped``; those partly outside are clipped.
-    cache_mb: decoded and resized images are kept in memory, those that come first, until they fill this many MB.
+    Boxes that the transforms push out of the image are dropped and counted in the sample's ``dropped``; those partly outside are clipped.
+    cache: of the decoded and resized images. broken: what `samples` does with an image that cannot be read.
     plugin_files: plug-in files that a worker process loads before it unpickles the parts.
 
     Raises DataError from reading an image, PartError for a transform that loses track of its boxes.
@@ -89,7 +103,8 @@ class DetectionDataset(Dataset[Sample]):
         classes: tuple[str, ...],
         transforms: Sequence[Transform] = (),
         seed: int = 0,
-        cache_mb: int = 0,
+        cache: ImageCache | None = None,
+        broken: Literal["stop", "skip"] = "stop",
         plugin_files: Sequence[str] = (),
     ) -> None:
         self.source = source
@@ -98,15 +113,11 @@ class DetectionDataset(Dataset[Sample]):
         self.classes = tuple(classes)
         self.transforms = tuple(transforms)
         self.seed = seed
-        self.cache_mb = cache_mb
+        self.cache = cache
+        self.broken = broken
         self.plugin_files = tuple(plugin_files)
-        self.dropped = 0
         self._labels = label_map(source.classes, self.classes)
-        self._cache: dict[int, Sample] = {}
-        self._cache_bytes = 0
-
-    def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_cache": {}, "_cache_bytes": 0, "dropped": 0}
+        self._cached_as = None if cache is None else base_of(source)[1]
 
     def __len__(self) -> int:
         return len(self.source)
@@ -115,20 +126,48 @@ class DetectionDataset(Dataset[Sample]):
         epoch, index = key if isinstance(key, tuple) else (0, key)
         if not 0 <= index < len(self):
             raise IndexError(f"sample {index} of {len(self)}")
-        sample = self._cache.get(index)
-        if sample is None:
-            sample = self._read(index)
-            size = sample.image.numel() * sample.image.element_size() + 1000
-            if self._cache_bytes + size <= self.cache_mb * 1_000_000:
-                self._cache[index] = sample
-                self._cache_bytes += size
+        truth = self.source.annotation(index)
+        sample = self._read(index, truth)
+        labels = relabel(truth.labels, self._labels)
+        sample = replace(sample, labels=labels, ignore=truth.ignore | (labels < 0))
         return self._transformed(sample, epoch) if self.transforms else sample
 
-    def _read(self, index: int) -> Sample:
-        truth = self.source.annotation(index)
-        sample = sample_of(self.source.image(index), color=self.color, resize=self.resize, index=index, truth=truth)
-        labels = relabel(truth.labels, self._labels)
-        return replace(sample, labels=labels, ignore=truth.ignore | (labels < 0))
+    def samples(self, epoch: int, indices: Sequence[int], *, replacing: bool) -> tuple[list[Sample], Broken]:
+        """(the samples at ``indices``, what could not be read). Where ``broken`` is "skip", an image that cannot be read is left out or,
+        with ``replacing``, another one, drawn from (seed, epoch, index), takes its place. Raises DataError."""
+        samples: list[Sample] = []
+        faults: list[tuple[int, str]] = []
+        for index in indices:
+            for attempt in range(REPLACEMENTS):
+                position = seed_of(self.seed, "replacement", epoch, index, attempt) % len(self) if attempt else index
+                try:
+                    samples.append(self[epoch, position])
+                    break
+                except DataError as error:
+                    if self.broken == "stop":
+                        raise
+                    faults.append((position, str(error)))
+                if not replacing:
+                    break
+            else:
+                raise DataError(f"{REPLACEMENTS} images drawn one after the other cannot be read, the last: {faults[-1][1]}")
+        return samples, tuple(faults)
+
+    def _read(self, index: int, truth: Annotation) -> Sample:
+        """The decoded and resized image, from the cache where it is there, with the source's own labels."""
+        if self.cache is None or self._cached_as is None:
+            return sample_of(self.source.image(index), color=self.color, resize=self.resize, index=index, truth=truth)
+        position = int(self._cached_as[index])
+        stored = self.cache.identity(position)
+        if stored == GENERATED and (pixels := self.cache.get(position)) is not None:
+            return sample_from(pixels, self.resize(truth.width, truth.height), (truth.width, truth.height), index, truth)
+        image = self.source.image(index)
+        identity = identity_of(image)
+        if stored == identity and (pixels := self.cache.get(position)) is not None:
+            return sample_from(pixels, self.resize(truth.width, truth.height), (truth.width, truth.height), index, truth)
+        sample = sample_of(image, color=self.color, resize=self.resize, index=index, truth=truth)
+        self.cache.put(position, identity, sample.image)
+        return sample
 
     def _transformed(self, sample: Sample, epoch: int) -> Sample:
         height, width = sample.image.shape[-2:]
@@ -158,14 +197,14 @@ class DetectionDataset(Dataset[Sample]):
         height, width = image.shape[-2:]
         boxes = torch.minimum(boxes.clamp(min=0), torch.tensor([width, height, width, height], dtype=boxes.dtype))
         keep = ((boxes[:, 2:] > boxes[:, :2]).all(1)) & boxes.isfinite().all(1)
-        self.dropped += int((~keep).sum())
+        dropped = len(sample.boxes) - int(keep.sum())
         boxes, labels, ignore = boxes[keep], target["labels"][keep], target["ignore"][keep]
         if image.shape != sample.image.shape:
             placement = self.resize(width, height)
             canvas = placement.canvas
             boxes = placement.boxes_to_input(boxes, (width, height))
             image = _resized(image, placement)
-        return replace(sample, image=image, canvas=canvas, boxes=boxes, labels=labels, ignore=ignore)
+        return replace(sample, image=image, canvas=canvas, boxes=boxes, labels=labels, ignore=ignore, dropped=dropped)
 
 
 def _resized(image: Tensor, placement: Placement) -> Tensor:

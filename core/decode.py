@@ -36,7 +36,10 @@ Image.preinit()
 FORMATS = tuple(f for f in ("JPEG", "MPO", "PNG", "WEBP", "BMP", "DIB", "GIF", "TIFF", "PPM", "JPEG2000", "TGA") if f in Image.OPEN)
 """Photographs and drawings only: Pillow's other readers (some of which start programs) have no business with a training set."""
 
-DRAFT_MARGIN = 2
+VERSION = 2
+"""Raised when decoding gives other pixels than before: part of the key of cached images."""
+
+DRAFT_MARGIN = 1
 """A reduced JPEG keeps at least this many times the wanted width and height, so that the antialiased resize still decides the result."""
 
 ORIENTATION = 0x0112

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from densedet.core import checkpoint, profile
+from densedet.core import checkpoint, files, profile
 from densedet.core.distributed import gather_objects, mean_over_processes, synchronize
 from densedet.core.errors import CheckpointError, DensedetError, TrainingError
 from densedet.core.pictures import write_run_pictures
@@ -54,7 +54,7 @@ def _conduct(run: Run) -> Run:
     """Start, fit, finish; whatever happens, the hooks hear the end."""
     status = "failed"
     if run.is_main:
-        checkpoint.write_text(run.folder / "recipe.yaml", run.recipe.to_yaml())
+        files.write_text(run.folder / "recipe.yaml", run.recipe.to_yaml())
     try:
         run.hooks.hook.densedet_run_start(run=run)
         with _interruptible(run):
@@ -66,7 +66,7 @@ def _conduct(run: Run) -> Run:
     finally:
         summary = summarise(run, status)
         if run.is_main:
-            checkpoint.write_text(run.folder / "summary.json", json.dumps(summary, indent=1))
+            files.write_text(run.folder / "summary.json", json.dumps(summary, indent=1))
         run.hooks.hook.densedet_run_end(run=run, summary=summary)
     return run
 
@@ -195,7 +195,8 @@ def summarise(run: Run, status: str) -> dict[str, Any]:
         "steps": run.step,
         "epochs": run.epoch,
         "images_seen": images,
-        "dropped_boxes": run.train_set.dropped,
+        "dropped_boxes": run.dropped,
+        "broken_images": [*(run.broken[i] for i in sorted(run.broken)), *run.metrics.get("broken_images", ())],
         "seed": run.settings.seed,
         "precision": str(run.dtype or torch.float32).removeprefix("torch."),
         "device": str(run.device),

@@ -36,7 +36,8 @@ def evaluate_detector(
     on_batch: Callable[[int], None] | None = None,
     on_detections: Callable[[int, Detections], None] | None = None,
 ) -> dict[str, Any]:
-    """The evaluator's metrics, and under "losses" the mean validation losses.
+    """The evaluator's metrics; under "losses" the mean validation losses; under "broken_images" a sentence for each image that could not
+    be read and was left out (where the recipe allows that).
 
     on_batch(images done) after each batch; on_detections(source index, detections in source pixels) for each image. Every process of
     a torchrun judges its share; all get the same answer.
@@ -44,9 +45,13 @@ def evaluate_detector(
     training = detector.training
     detector.eval()
     sums: dict[str, Tensor] = {}
+    broken: dict[int, str] = {}
     images = 0
     try:
         for batch in batches:
+            broken.update(batch.broken)
+            if not len(batch):
+                continue
             batch = batch.to(device)
             with autocast():
                 losses = detector.losses(batch) if with_losses else {}
@@ -64,16 +69,19 @@ def evaluate_detector(
                 on_batch(images)
     finally:
         detector.train(training)
-    return _combine(evaluator, {name: float(value) for name, value in sums.items()}, images)
+    return _combine(evaluator, {name: float(value) for name, value in sums.items()}, images, broken)
 
 
-def _combine(evaluator: Any, sums: dict[str, float], images: int) -> dict[str, Any]:
-    everyone: list[Any] = gather_objects((evaluator.state() if hasattr(evaluator, "state") else None, sums, images))
+def _combine(evaluator: Any, sums: dict[str, float], images: int, broken: dict[int, str]) -> dict[str, Any]:
+    everyone: list[Any] = gather_objects((evaluator.state() if hasattr(evaluator, "state") else None, sums, images, broken))
     if len(everyone) > 1:
-        evaluator.merge([state for state, _, _ in everyone])
+        evaluator.merge([part[0] for part in everyone])
     metrics: dict[str, Any] = dict(evaluator.result())
-    total = sum(count for _, _, count in everyone)
+    total = sum(part[2] for part in everyone)
     if sums and total:
-        metrics["losses"] = {name: sum(part[name] for _, part, _ in everyone) / total for name in sums}
+        metrics["losses"] = {name: sum(part[1].get(name, 0.0) for part in everyone) / total for name in sums}
     metrics["images"] = total
+    faults = {index: text for part in everyone for index, text in part[3].items()}
+    if faults:
+        metrics["broken_images"] = [faults[index] for index in sorted(faults)]
     return metrics

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import torch
@@ -11,18 +12,19 @@ from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 
 from densedet.core.contracts import BatchTransform
-from densedet.core.dataset import DetectionDataset, Sample
+from densedet.core.dataset import Broken, DetectionDataset, Sample
 from densedet.core.errors import DataError, UsageError
-from densedet.core.images import place
-from densedet.core.seeding import generator_of
+from densedet.core.images import blank_outside, place
+from densedet.core.seeding import generator_of, seed_of
 from densedet.core.types import Batch
 
 
-def collate(samples: Sequence[Sample], *, pad_to: int = 1) -> Batch:
-    """B >= 1 samples -> a batch whose (H,W) is the largest canvas, rounded up to multiples of ``pad_to``. Images are float32 if one is."""
-    height, width = (-(-max(sample.canvas[axis] for sample in samples) // pad_to) * pad_to for axis in (1, 0))
+def collate(samples: Sequence[Sample], *, pad_to: int = 1, broken: Broken = ()) -> Batch:
+    """B samples -> a batch whose (H,W) is the largest canvas, rounded up to multiples of ``pad_to``. Images are float32 if one is. B is 0
+    only where every image of a batch was ``broken``."""
+    height, width = (-(-max((sample.canvas[axis] for sample in samples), default=1) // pad_to) * pad_to for axis in (1, 0))
     images = [place(sample.image, (width, height)) for sample in samples]
-    objects = max(len(sample.boxes) for sample in samples)
+    objects = max((len(sample.boxes) for sample in samples), default=0)
     boxes = torch.zeros(len(samples), objects, 4)
     labels = torch.full((len(samples), objects), -1, dtype=torch.int64)
     valid = torch.zeros(len(samples), objects, dtype=torch.bool)
@@ -36,17 +38,33 @@ def collate(samples: Sequence[Sample], *, pad_to: int = 1) -> Batch:
     if len({image.dtype for image in images}) > 1:
         images = [image.float() for image in images]
     return Batch(
-        images=torch.stack(images),
-        sizes=torch.tensor([sample.image.shape[-2:] for sample in samples], dtype=torch.int64),
+        images=torch.stack(images) if images else torch.zeros(0, 1, height, width, dtype=torch.uint8),
+        sizes=torch.tensor([sample.image.shape[-2:] for sample in samples], dtype=torch.int64).reshape(-1, 2),
         boxes=boxes,
         labels=labels,
         valid=valid,
         ignore=ignore,
         indices=torch.tensor([sample.index for sample in samples], dtype=torch.int64),
         image_ids=[sample.image_id for sample in samples],
-        source_sizes=torch.tensor([(sample.source_size[1], sample.source_size[0]) for sample in samples], dtype=torch.int64),
-        to_source=torch.tensor([sample.to_source for sample in samples], dtype=torch.float32),
+        source_sizes=torch.tensor([sample.source_size[::-1] for sample in samples], dtype=torch.int64).reshape(-1, 2),
+        to_source=torch.tensor([sample.to_source for sample in samples], dtype=torch.float32).reshape(-1, 4),
+        broken=broken,
+        dropped=sum(sample.dropped for sample in samples),
     )
+
+
+def resized(batch: Batch, size: tuple[int, int]) -> Batch:
+    """The batch at ``size`` (width, height) of the tensor; boxes and the way back to the source move along."""
+    height, width = batch.images.shape[-2:]
+    if (width, height) == tuple(size):
+        return batch
+    images = torch.nn.functional.interpolate(batch.images, size=(size[1], size[0]), mode="bilinear", antialias=True, align_corners=False)
+    scale = torch.tensor([size[0] / width, size[1] / height])
+    valid = (batch.sizes * scale.flip(0)).round().long().clamp(min=1)
+    boxes = batch.boxes * scale.repeat(2)
+    boxes = torch.minimum(boxes, valid.flip(1).repeat(1, 2)[:, None].to(boxes))
+    to_source = torch.cat([batch.to_source[:, :2] / scale, batch.to_source[:, 2:]], dim=1)
+    return replace(batch, images=blank_outside(images, valid), sizes=valid, boxes=boxes, to_source=to_source)
 
 
 class BatchKey(NamedTuple):
@@ -94,20 +112,38 @@ class EpochSampler:
 
 class BatchDataset(TorchDataset[Batch]):
     """``batches[key]`` -> the finished batch of a `BatchKey`: collated, then through the batch transforms, whose generator is seeded from
-    (seed, epoch, number, rank). It pickles itself with the plug-in files that its parts come from, which are loaded first on arrival."""
+    (seed, epoch, number, rank), then at one of ``sizes`` (width, height), drawn from (seed, epoch, number), so that all processes of a step
+    have the same. It pickles itself with the plug-in files that its parts come from, which are loaded first on arrival.
 
-    def __init__(self, dataset: DetectionDataset, *, pad_to: int = 1, seed: int = 0, transforms: Sequence[BatchTransform] = ()) -> None:
+    training: broken images that are skipped are replaced, so that a batch keeps its length. sizes: none leaves batches as they are.
+    """
+
+    def __init__(
+        self,
+        dataset: DetectionDataset,
+        *,
+        pad_to: int = 1,
+        seed: int = 0,
+        transforms: Sequence[BatchTransform] = (),
+        sizes: Sequence[tuple[int, int]] = (),
+        training: bool = False,
+    ) -> None:
         self.dataset = dataset
         self.pad_to = pad_to
         self.seed = seed
         self.transforms = tuple(transforms)
+        self.sizes = tuple(sizes)
+        self.training = training
 
     def __getitem__(self, key: BatchKey) -> Batch:
-        batch = collate([self.dataset[key.epoch, index] for index in key.indices], pad_to=self.pad_to)
+        samples, broken = self.dataset.samples(key.epoch, key.indices, replacing=self.training)
+        batch = collate(samples, pad_to=self.pad_to, broken=broken)
         if self.transforms:
             generator = generator_of(self.seed, "batch", key.epoch, key.number, key.rank)
             for transform in self.transforms:
                 batch = transform(batch, generator)
+        if self.sizes:
+            batch = resized(batch, self.sizes[seed_of(self.seed, "size", key.epoch, key.number) % len(self.sizes)])
         return batch
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -210,13 +246,14 @@ def train_loader(
     workers: int = 0,
     pad_to: int = 1,
     batch_transforms: Sequence[BatchTransform] = (),
+    sizes: Sequence[tuple[int, int]] = (),
     rank: int = 0,
     world: int = 1,
     context: str | None = None,
 ) -> TrainLoader:
-    """Shuffled batches for training. batch_size is each process's own. Raises DataError for an empty set."""
+    """Shuffled batches for training; sizes as in `BatchDataset`. batch_size is each process's own. Raises DataError for an empty set."""
     sampler = EpochSampler(len(dataset), batch_size=batch_size, seed=seed, rank=rank, world=world)
-    batches = BatchDataset(dataset, pad_to=pad_to, seed=seed, transforms=batch_transforms)
+    batches = BatchDataset(dataset, pad_to=pad_to, seed=seed, transforms=batch_transforms, sizes=sizes, training=True)
     return TrainLoader(sampler, BatchLoader(batches, workers=workers, context=context))
 
 

@@ -31,8 +31,7 @@ class Predictor:
     ) -> None:
         self.recipe, self.classes, self.category_ids = recipe, tuple(classes), tuple(category_ids)
         self.detector, self.device = detector.to(device).eval(), device
-        data = recipe.values["data"]
-        self._resize = assembly.build_component(recipe, "data.resize", "resize", data["resize"], {"size": tuple(data["size"])})
+        self._resize = assembly.build_resize(recipe)
 
     def predict(self, images: Sequence[Any], *, batch_size: int = 16) -> list[Detections]:
         """One `Detections` an image, boxes in source pixels. images: paths, encoded bytes, or uint8 arrays (H,W) or (H,W,3)."""

@@ -72,17 +72,19 @@ class Checker:
         for name, info in section.model_fields.items():
             below = f"{path}.{name}"
             slot, given = part_of_field(info), node.value.get(name)
+            nested = isinstance(info.annotation, type) and issubclass(info.annotation, Section)
             argument = Argument(name, field_hint(info), MISSING if info.is_required() else info.default)
             if given is None:
                 if info.is_required():
                     self.add(node.key, path, f"{name!r} is missing: {info.description}")
                     continue
-                given = from_plain(argument.default_value(), node.origin.default(f"default of {path}"))
-            given = self._onto_default(given, below, argument)
+                plain = {} if nested else argument.default_value()  # a section within a section fills in its own defaults
+                given = from_plain(plain, node.origin.default(f"default of {path}"))
+            given = given if nested else self._onto_default(given, below, argument)
             if slot:
                 result[name] = self.slot(given, below, slot)
-            elif isinstance(info.annotation, type) and issubclass(info.annotation, Section):
-                result[name] = self.section(given, below, info.annotation)
+            elif nested:
+                result[name] = self.section(given, below, info.annotation)  # type: ignore[arg-type]
             else:
                 result[name] = self.value(given, below, argument, f"{path!r}")
         resolved = Node.make(result, node.origin, node.key)
@@ -91,7 +93,11 @@ class Checker:
                 section.model_validate_json(json.dumps(resolved.plain()), strict=True)
             except ValidationError as error:
                 for fault in error.errors():
-                    self.add(node.origin, path, _sentence(fault["msg"]))
+                    at, where = resolved, path
+                    for step in fault["loc"]:
+                        child = at.child(step)
+                        at, where = (at, where) if child is None else (child, f"{where}.{step}")
+                    self.add(at.origin, where, _sentence(fault["msg"]))
         return resolved
 
     def model(self, node: Node) -> Node:

@@ -6,7 +6,7 @@ import contextlib
 import fnmatch
 import platform
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,8 @@ from densedet.core.distributed import world
 from densedet.core.ema import ExponentialMovingAverage
 from densedet.core.errors import CheckpointError
 from densedet.core.evaluation import evaluate_detector
-from densedet.core.loader import TrainLoader, collate, eval_loader, train_loader
+from densedet.core.image_cache import fitting_cache
+from densedet.core.loader import EvalLoader, TrainLoader, collate, eval_loader, train_loader
 from densedet.core.memory import used_mb
 from densedet.core.precision import resolve_device, resolve_precision
 from densedet.core.recipe import Recipe
@@ -54,7 +55,9 @@ class Run:
     """Everything that a run consists of; hooks get it and read (or `stop`) it.
 
     step: optimizer steps done. epoch, batch: where in the data the next batch is. seconds: spent in the loop, evaluation and hooks
-    not counted. fraction: of the budget, 0..1. metrics: of the last evaluation. best: {"AP", "step"}.
+    not counted. fraction: of the budget, 0..1. metrics: of the last evaluation. best: {"AP", "step"}. notes: what the user should know
+    at the start. broken: {position in the training source: sentence} of images that could not be read; dropped: objects that
+    augmentation lost.
     """
 
     def __init__(self, recipe: Recipe, *, resume: dict[str, Any] | None = None, folder: Path | None = None) -> None:
@@ -90,17 +93,22 @@ class Run:
         self.classes = assembly.class_table(self.recipe, source)
         ids = dict(zip(source.classes, source.category_ids))
         self.category_ids = tuple(ids[name] for name in self.classes)
-        wired = {"size": tuple(data["size"])}
+        work = tuple(data["working_size"] or max(data["sizes"] or [data["size"]], key=lambda size: size[0] * size[1]))
         transforms = assembly.build_list(self.recipe, "data.transforms", "transform", {})
-        self.train_set = make_dataset(self.recipe, source, self.classes, transforms=transforms)
-        self.val_set = None if validation is None else make_dataset(self.recipe, validation, self.classes)
+        self.notes: list[str] = []
+        self.broken: dict[int, str] = {}
+        self.dropped = 0
+        self.train_set = make_dataset(self.recipe, source, self.classes, transforms=transforms, size=work, notes=self.notes)
+        self.val_set = None if validation is None else make_dataset(self.recipe, validation, self.classes, notes=self.notes)
+        self._eval_loader: EvalLoader | None = None
         self.loader: TrainLoader = train_loader(
             self.train_set,
             batch_size=self.settings.batch_size // self.world,
             seed=self.settings.seed,
             workers=data["workers"],
             pad_to=data["pad_to"],
-            batch_transforms=assembly.build_list(self.recipe, "data.batch_transforms", "batch_transform", wired),
+            batch_transforms=assembly.build_list(self.recipe, "data.batch_transforms", "batch_transform", {"size": work}),
+            sizes=[tuple(size) for size in data["sizes"] or ([data["size"]] if data["working_size"] else [])],
             rank=self.rank,
             world=self.world,
         )
@@ -177,8 +185,8 @@ class Run:
         dataset = self.val_set
         if split != "val" or dataset is None:
             dataset = make_dataset(self.recipe, self.train_set.source, self.classes)
-        samples = [dataset[(0, index)] for index in range(min(count, len(dataset)))]
-        return collate(samples, pad_to=self.recipe.values["data"]["pad_to"]).to(self.device)
+        samples, broken = dataset.samples(0, range(min(count, len(dataset))), replacing=False)
+        return collate(samples, pad_to=self.recipe.values["data"]["pad_to"], broken=broken).to(self.device)
 
     def autocast(self) -> contextlib.AbstractContextManager[Any]:
         """The precision that the network runs in."""
@@ -194,6 +202,8 @@ class Run:
             count = self.loader.batches_per_epoch
             for batch in self.loader.batches(self.epoch, self.batch):
                 self.batch += 1
+                self.dropped += batch.dropped
+                self.broken.update(batch.broken)
                 last = self.batch == count
                 if last:
                     self.epoch, self.batch = self.epoch + 1, 0
@@ -207,9 +217,12 @@ class Run:
 
     def evaluate(self, limit: int | None = None) -> dict[str, Any]:
         """Metrics of `eval_detector` on the validation set (on its first ``limit`` images)."""
-        return evaluate_on(
-            self.recipe, self.eval_detector, self.val_set, self.classes, device=self.device, autocast=self.autocast, limit=limit
-        )
+        if self.val_set is None:
+            return {}
+        if limit is None and self._eval_loader is None:
+            self._eval_loader = make_eval_loader(self.recipe, self.val_set)
+        batches = self._eval_loader if limit is None else make_eval_loader(self.recipe, self.val_set, limit)
+        return evaluate_on(self.recipe, self.eval_detector, self.val_set, self.classes, batches, device=self.device, autocast=self.autocast)
 
     # -- what survives -------------------------------------------------------------------------------------------------
 
@@ -260,49 +273,63 @@ class Run:
         self.hooks.hook.densedet_restore(run=self, state=state["plugins"])
 
 
-def make_dataset(recipe: Recipe, source: Any, classes: tuple[str, ...], *, transforms: list[Any] | None = None) -> DetectionDataset:
-    """The recipe's way from a source's images to tensors; without ``transforms`` for evaluation."""
+def make_dataset(
+    recipe: Recipe,
+    source: Any,
+    classes: tuple[str, ...],
+    *,
+    transforms: Sequence[Any] = (),
+    size: Sequence[int] | None = None,
+    notes: list[str] | None = None,
+) -> DetectionDataset:
+    """The recipe's way from a source's images to tensors, at ``size`` (width, height; None: data.size); without ``transforms`` for
+    evaluation. What the user should know (the cache) is added to ``notes``."""
     data = recipe.values["data"]
-    resize = assembly.build_component(recipe, "data.resize", "resize", data["resize"], {"size": tuple(data["size"])})
+    resize = assembly.build_resize(recipe, size)
+    cache, note = fitting_cache(source, resize=resize, color=data["color"], limit_gb=data["cache_gb"], folder=data["cache_folder"])
+    if notes is not None and note:
+        notes.append(note)
     return DetectionDataset(
         source,
         resize=resize,
         color=data["color"],
         classes=classes,
-        transforms=tuple(transforms or ()),
+        transforms=tuple(transforms),
         seed=recipe.values["train"]["seed"],
-        cache_mb=data["cache_mb"],
+        cache=cache,
+        broken=data["broken_images"],
         plugin_files=tuple(recipe.values.get("plugins") or ()),
+    )
+
+
+def make_eval_loader(recipe: Recipe, dataset: DetectionDataset, limit: int | None = None) -> EvalLoader:
+    """This process's share of ``dataset`` (of its first ``limit`` images) in batches."""
+    rank, processes = world()
+    return eval_loader(
+        dataset,
+        batch_size=recipe.values["evaluate"]["batch_size"],
+        workers=recipe.values["data"]["workers"],
+        pad_to=recipe.values["data"]["pad_to"],
+        rank=rank,
+        world=processes,
+        limit=limit,
     )
 
 
 def evaluate_on(
     recipe: Recipe,
     detector: nn.Module,
-    dataset: DetectionDataset | None,
+    dataset: DetectionDataset,
     classes: tuple[str, ...],
+    batches: Iterable[Batch],
     *,
     device: torch.device,
     autocast: Callable[[], contextlib.AbstractContextManager[Any]],
-    limit: int | None = None,
     **callbacks: Any,
 ) -> dict[str, Any]:
-    """A fresh evaluator of the recipe over the dataset; {} where there is none."""
-    if dataset is None:
-        return {}
-    settings = recipe.values["evaluate"]
+    """A fresh evaluator of the recipe over ``batches`` of the dataset."""
     evaluator = assembly.build_component(
-        recipe, "evaluate.evaluator", "evaluator", settings["evaluator"], {"source": dataset.source, "classes": classes}
-    )
-    rank, processes = world()
-    batches = eval_loader(
-        dataset,
-        batch_size=settings["batch_size"],
-        workers=recipe.values["data"]["workers"],
-        pad_to=recipe.values["data"]["pad_to"],
-        rank=rank,
-        world=processes,
-        limit=limit,
+        recipe, "evaluate.evaluator", "evaluator", recipe.values["evaluate"]["evaluator"], {"source": dataset.source, "classes": classes}
     )
     return evaluate_detector(detector, batches, evaluator, device=device, autocast=autocast, **callbacks)
 
@@ -363,4 +390,4 @@ def machine() -> dict[str, Any]:
     }
 
 
-__all__ = ["Run", "evaluate_on", "latest_folder", "load_weights", "machine", "make_dataset", "new_folder"]
+__all__ = ["Run", "evaluate_on", "latest_folder", "load_weights", "machine", "make_dataset", "make_eval_loader", "new_folder"]

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from densedet.core.arguments import NonNegativeInt, Part, PositiveFloat, PositiveInt
+from densedet.core.annotation_sql import check_where_syntax
+from densedet.core.arguments import NonNegativeFloat, NonNegativeInt, Part, PositiveFloat, PositiveInt
 
 
 class Section(BaseModel):
@@ -34,6 +35,31 @@ class Budget(Section):
         return self
 
 
+class FilterSection(Section):
+    """Which images and boxes count; in this order."""
+
+    where: str | None = Field(
+        None, description="SQL on images and boxes, e.g. \"width > 500 and class in ('person', 'car')\"; images with no such row are left out"
+    )
+    crowd: Literal["ignore", "drop", "count"] = Field("ignore", description="crowd boxes: ignored, taken out, or counted as one object")
+    min_side: NonNegativeFloat = Field(0.0, description="smallest shorter side of a box in source pixels")
+    min_input_side: NonNegativeFloat = Field(0.0, description="smallest shorter side of a box in pixels of the network's input")
+    rest: Literal["ignore", "drop"] = Field(
+        "ignore", description="boxes of other classes, below the sizes or not meant by `where`: ignored (no anchor learns that they are background) or taken out"
+    )
+    empty: Literal["keep", "drop"] = Field("keep", description="images without a box that counts")
+    fraction: Annotated[float, Field(gt=0, le=1)] | None = Field(None, description="share of the images that is drawn")
+    limit: PositiveInt | None = Field(None, description="number of images that is drawn at most")
+    seed: NonNegativeInt = Field(0, description="of the drawing")
+
+    @field_validator("where")
+    @classmethod
+    def _is_sql(cls, text: str | None) -> str | None:
+        if text is not None:
+            check_where_syntax(text)
+        return text
+
+
 class DataSection(Section):
     """Where images come from and how they reach the network."""
 
@@ -53,7 +79,17 @@ class DataSection(Section):
     transforms: Annotated[list[Any], Part("transform")] = Field([], description="augmentation of one training sample, in order")
     batch_transforms: Annotated[list[Any], Part("batch_transform")] = Field([], description="augmentation of a training batch, in order")
     workers: NonNegativeInt = Field(0, description="loader processes; 0 loads in the main process")
-    cache_mb: NonNegativeInt = Field(1024, description="memory for decoded images, in MB per process; 0: decode every time")
+    filter: FilterSection = Field(FilterSection(), description="which training images and boxes count (before `holdout`)")
+    val_filter: FilterSection = Field(FilterSection(), description="the same for `val`; it changes what AP means")
+    broken_images: Literal["stop", "skip"] = Field("stop", description="an image that cannot be read ends the run, or is left out and named at the end")
+    working_size: tuple[PositiveInt, PositiveInt] | None = Field(
+        None, description="WIDTH, HEIGHT at which training images are cached and augmented before they go to `size`; null: `size`"
+    )
+    sizes: list[tuple[PositiveInt, PositiveInt]] | None = Field(
+        None, description="multi-scale training: WIDTH, HEIGHT of the network's input, one drawn for each batch; evaluation is at `size`"
+    )
+    cache_gb: NonNegativeFloat = Field(4.0, description="decoded images are kept on disk, at most this much a source; 0: decode every time")
+    cache_folder: str | None = Field(None, description="where; null: $DENSEDET_CACHE, else the user's cache folder")
 
 
 class TrainSection(Section):

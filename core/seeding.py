@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import hashlib
 
-import torch
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import torch
 
 
 def seed_of(*parts: int | str) -> int:
@@ -15,4 +18,6 @@ def seed_of(*parts: int | str) -> int:
 
 def generator_of(*parts: int | str) -> torch.Generator:
     """A CPU generator seeded by `seed_of`."""
+    import torch  # seeds alone are wanted where torch is not
+
     return torch.Generator().manual_seed(seed_of(*parts))

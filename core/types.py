@@ -34,8 +34,9 @@ class Annotation:
     """The truth of one image, in source pixels. G may be 0.
 
     boxes: float32 (G,4) xyxy. labels: int64 (G,), 0..C-1. ignore: bool (G,), objects that neither count nor hurt. crowd: bool (G,),
-    COCO's iscrowd (always ignored too). area: float32 (G,), in pixels, by which COCO sorts sizes. image_id: as the source's file
-    has it. file_name: as the file has it. width, height: of the source image after EXIF orientation.
+    COCO's iscrowd (always ignored too). area: float (G,), in pixels, by which COCO sorts sizes. image_id: as the source's file
+    has it. file_name: as the file has it. width, height: of the source image after EXIF orientation. xywh: float64 (G,4) x, y, width,
+    height exactly as the file has them, where the source knows: AP is computed on these.
     """
 
     boxes: Tensor
@@ -47,6 +48,7 @@ class Annotation:
     file_name: str
     width: int
     height: int
+    xywh: Tensor | None = None
 
 
 @dataclass
@@ -58,7 +60,8 @@ class Batch:
     ignored for its class or the slot is empty. valid: bool (B,G), slot holds an object (ignored ones included). ignore: bool (B,G).
     indices: int64 (B,), position in the source. image_ids: B ids as the source has them. source_sizes: int64 (B,2) (height, width).
     to_source: float32 (B,4), (scale x, scale y, offset x, offset y): source = input * scale + offset; only exact where no
-    augmentation moved the image.
+    augmentation moved the image. broken: (position in the source, sentence) of images that could not be read and were left out.
+    dropped: objects that augmentation lost.
     """
 
     images: Tensor
@@ -71,6 +74,8 @@ class Batch:
     image_ids: list[int | str]
     source_sizes: Tensor
     to_source: Tensor
+    broken: tuple[tuple[int, str], ...] = ()
+    dropped: int = 0
 
     def __len__(self) -> int:
         return len(self.images)

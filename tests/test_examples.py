@@ -31,7 +31,7 @@ ROOT = Path(__file__).resolve().parent.parent
 EXAMPLES = ROOT / "examples" / "beside_a_recipe"
 DOCS = ROOT / "docs"
 DIGITS = ("data.train.count=8", "data.val.count=3", "model.backbone.widths=[8, 8, 8]")
-SMALL = ("train.batch_size=4", "train.budget.steps=4", "train.evaluations=2", "data.cache_mb=10")
+SMALL = ("train.batch_size=4", "train.budget.steps=4", "train.evaluations=2")
 
 
 def part(file: str, kind: str, name: str) -> Any:

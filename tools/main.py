@@ -10,7 +10,7 @@ import traceback
 from collections.abc import Sequence
 from pathlib import Path
 
-COMMANDS = ("train", "evaluate", "predict", "compare", "show", "new")
+COMMANDS = ("train", "evaluate", "predict", "compare", "convert", "show", "check", "new", "benchmark")
 EPILOG = "Exit codes: 0 done, 1 failed, 2 wrong use or a faulty recipe, 3 bad data. 'densedet COMMAND --help' tells more."
 
 
@@ -63,7 +63,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except MemoryError as error:
-        return fail(arguments.command, error, 1, debug, "out of memory: use a smaller train.batch_size, data.size or data.cache_mb")
+        return fail(arguments.command, error, 1, debug, "out of memory: use a smaller train.batch_size or data.size")
     except OSError as error:
         return fail(arguments.command, error, 1, debug)
 

@@ -165,7 +165,7 @@ def leaves(values: Any, path: str = "") -> Any:
 
 def schema(arguments: argparse.Namespace) -> int:
     """A JSON Schema of recipes, installed plug-ins' parts included, so that an editor completes names and arguments and marks mistakes."""
-    from densedet.core.checkpoint import write_text
+    from densedet.core.files import write_text
     from densedet.core.plugin_loading import load_plugins
     from densedet.core.recipe_schema import json_schema
 

@@ -11,7 +11,7 @@ from densedet.core.arguments import PositiveInt
 from densedet.core.class_table import label_map, relabel
 from densedet.core.coco_numbers import TWELVE
 from densedet.core.contracts import Source
-from densedet.core.types import Detections
+from densedet.core.types import Annotation, Detections
 
 
 class CocoEvaluator:
@@ -53,10 +53,9 @@ class CocoEvaluator:
             images.append({"id": index + 1, "width": annotation.width, "height": annotation.height})
             mapped = relabel(annotation.labels, self._labels).numpy()
             keep = mapped >= 0
-            corner = annotation.boxes.numpy().astype(np.float64)[keep]
-            owner.append(np.full(len(corner), index + 1))
+            owner.append(np.full(int(keep.sum()), index + 1))
             labels.append(mapped[keep] + 1)
-            boxes.append(np.concatenate([corner[:, :2], corner[:, 2:] - corner[:, :2]], axis=1))
+            boxes.append(_xywh(annotation)[keep])
             areas.append(annotation.area.numpy().astype(np.float64)[keep])
             crowd.append((annotation.crowd | annotation.ignore).numpy()[keep])
         categories = [{"id": label + 1, "name": name} for label, name in enumerate(self.classes)]
@@ -83,6 +82,14 @@ class CocoEvaluator:
         truth = self._truth()
         found = np.concatenate([self._detections[i] for i in sorted(self._detections)])
         return judge(truth, found, self.classes, max_detections=self.max_detections)
+
+
+def _xywh(annotation: Annotation) -> np.ndarray:
+    """float64 (G,4): as the file has them, else from the corners."""
+    if annotation.xywh is not None:
+        return annotation.xywh.numpy()
+    corner = annotation.boxes.numpy().astype(np.float64)
+    return np.concatenate([corner[:, :2], corner[:, 2:] - corner[:, :2]], axis=1)
 
 
 def judge(

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from densedet.core.arguments import PositiveInt
-from densedet.core.checkpoint import write_text
+from densedet.core.files import write_text
 from densedet.core.hookspecs import hookimpl
 
 

@@ -14,6 +14,10 @@ from densedet.core.arguments import PositiveFloat
 from densedet.core.hookspecs import hookimpl
 
 
+NAMED = 10
+"""Broken images named at the end; the others stand in summary.json."""
+
+
 class Progress:
     """A bar with losses, speed and time left; a plain line every ``seconds`` when the output is no terminal."""
 
@@ -34,6 +38,8 @@ class Progress:
             f"{run.recipe.name}: {len(run.train_set)} training images, {held} validation images, {len(run.classes)} classes, "
             f"{data['size'][0]}x{data['size'][1]} {data['color']}, on {run.device} in {precision} -> {run.folder}"
         )
+        for note in run.notes:
+            self._say(note)
         if run.resumed:
             self._say(f"resuming after step {run.step} (epoch {run.epoch})")
         if self._console.is_terminal:
@@ -73,6 +79,11 @@ class Progress:
             self._bar.stop()
         reason = f" ({summary['reason']})" if summary.get("reason") else ""
         self._say(f"{summary['status']}{reason} after {run.step} steps, {summary['minutes']:.2f} minutes of training -> {run.folder}")
+        broken = summary.get("broken_images") or []
+        if broken:
+            self._say(f"{len(broken)} images could not be read and were left out (all in summary.json):")
+        for sentence in broken[:NAMED]:
+            self._say(f"  {sentence}")
 
     def _line(self, run: Any, step: dict[str, Any]) -> str:
         losses = "  ".join(f"{name} {value:.3f}" for name, value in step["losses"].items())

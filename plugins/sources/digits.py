@@ -5,16 +5,17 @@ from __future__ import annotations
 import hashlib
 from functools import cached_property
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
-import torch
 
 from densedet.core.arguments import NonNegativeInt, PositiveInt, Probability
 from densedet.core.errors import PartError
 from densedet.core.seeding import seed_of
-from densedet.core.types import Annotation
 from densedet.plugins.sources.digit_scenes import Ink, Stamp, background, draw, place_stamp, render_glyph
+
+if TYPE_CHECKING:
+    from densedet.core.types import Annotation
 
 FILE = Path(__file__).with_name("digits.npz")
 HOLD_OUT = 5
@@ -109,6 +110,10 @@ class Digits:
 
     def annotation(self, index: int) -> Annotation:
         """The truth of scene ``index``."""
+        import torch
+
+        from densedet.core.types import Annotation
+
         stamps = self.stamps(index)
         boxes = torch.tensor([stamp.box for stamp in stamps], dtype=torch.float32).reshape(-1, 4)
         none = torch.zeros(len(stamps), dtype=torch.bool)

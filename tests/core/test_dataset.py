@@ -7,6 +7,7 @@ from torchvision.transforms import v2
 
 from densedet.core.dataset import DetectionDataset, sample_of
 from densedet.core.errors import DataError, PartError
+from densedet.core.image_cache import ImageCache
 from densedet.core.types import Annotation
 from densedet.plugins.resizes.exact import Exact
 from densedet.plugins.resizes.letterbox import Letterbox
@@ -48,6 +49,12 @@ def dataset(**arguments):
     return DetectionDataset(Memory(), **arguments)
 
 
+def cache(folder):
+    made = ImageCache(Memory(), resize=Exact(size=(40, 20)), color="grey", folder=str(folder))
+    made.prepare()
+    return made
+
+
 def same(first, second):
     return all(torch.equal(getattr(first, n), getattr(second, n)) for n in ("image", "boxes", "labels", "ignore"))
 
@@ -85,22 +92,9 @@ def test_letterbox_keeps_the_canvas_apart():
     assert sample.boxes[1].tolist() == [10, 2, 20, 10]
 
 
-def test_cache_is_bounded_and_changes_nothing():
-    data, plain = dataset(cache_mb=1), dataset()
-    for _ in range(2):
-        assert all(same(data[i], plain[i]) for i in range(3))
-    assert data.source.reads == 3
-    assert plain.source.reads == 6
-    large = dataset(cache_mb=1, resize=Exact(size=(1000, 600)))  # 0.6 MB each: one fits
-    for _ in range(2):
-        for index in range(3):
-            large[index]
-    assert large.source.reads == 1 + 2 * 2
-
-
-def test_transforms_depend_on_seed_epoch_and_index_only():
+def test_transforms_depend_on_seed_epoch_and_index_only(tmp_path):
     transforms = (v2.RandomHorizontalFlip(), v2.ColorJitter(brightness=0.5), v2.RandomAffine(10, translate=(0.2, 0.2)))
-    data = dataset(transforms=transforms, seed=1, cache_mb=1)
+    data = dataset(transforms=transforms, seed=1, cache=cache(tmp_path))
     first = {(epoch, index): data[epoch, index] for epoch in range(3) for index in range(3)}
     torch.manual_seed(99)
     other = dataset(transforms=transforms, seed=1)
@@ -120,11 +114,11 @@ def test_transforms_leave_the_global_generator_alone():
     assert torch.equal(torch.rand(2), expected)
 
 
-def test_transforms_do_not_change_the_cache():
-    data = dataset(transforms=(v2.RandomHorizontalFlip(1.0),), cache_mb=1)
-    before = data[0].boxes.clone()
-    assert torch.equal(data[0].boxes, before)
-    assert before[0].tolist() == [28, 2, 36, 10]  # 40 - 12, 40 - 4
+def test_transforms_do_not_change_the_cache(tmp_path):
+    data = dataset(transforms=(v2.RandomHorizontalFlip(1.0),), cache=cache(tmp_path))
+    before = data[0]
+    assert same(data[0], before)
+    assert before.boxes[0].tolist() == [28, 2, 36, 10]  # 40 - 12, 40 - 4
 
 
 class Shift:
@@ -142,7 +136,7 @@ def test_boxes_that_leave_are_dropped_and_counted():
     assert sample.boxes.tolist() == [[0, 4, 1, 8], [0, 10, 25, 20]]
     assert sample.labels.tolist() == [1, 0]
     assert sample.ignore.tolist() == [False, True]
-    assert data.dropped == 1
+    assert sample.dropped == 1
 
 
 def test_a_changed_size_is_brought_back():
@@ -174,11 +168,45 @@ def test_a_faulty_transform_is_named(broken):
         dataset(transforms=(broken,))[0]
 
 
-def test_pickles_without_its_cache():
-    data = dataset(cache_mb=1, transforms=(v2.RandomHorizontalFlip(),))
+def test_pickles_without_its_cache(tmp_path):
+    data = dataset(cache=cache(tmp_path), transforms=(v2.RandomHorizontalFlip(),))
     data[0]
     assert len(pickle.dumps(data)) < 5000
     assert same(pickle.loads(pickle.dumps(data))[4, 0], data[4, 0])
+
+
+class Holes(Memory):
+    """Image 1 cannot be read."""
+
+    def image(self, index):
+        return b"no picture" if index == 1 else super().image(index)
+
+
+def test_a_broken_image_stops_or_is_skipped_by_policy():
+    stops = DetectionDataset(Holes(), resize=Exact(size=(40, 20)), color="grey", classes=("cat", "dog", "cow"))
+    with pytest.raises(DataError, match="1.png is in no known format"):
+        stops.samples(0, (0, 1, 2), replacing=True)
+    skips = DetectionDataset(Holes(), resize=Exact(size=(40, 20)), color="grey", classes=("cat", "dog", "cow"), broken="skip")
+    samples, broken = skips.samples(0, (0, 1, 2), replacing=False)
+    assert [sample.index for sample in samples] == [0, 2]
+    assert [index for index, _ in broken] == [1]
+    assert "1.png is in no known format" in broken[0][1]
+    for epoch in range(10):
+        samples, broken = skips.samples(epoch, (0, 1, 2), replacing=True)
+        assert [sample.index for sample in samples][::2] == [0, 2]
+        assert samples[1].index in (0, 2)
+        assert same(samples[1], skips.samples(epoch, (1,), replacing=True)[0][0])
+
+
+def test_nothing_but_broken_images():
+    class Broken(Memory):
+        def image(self, index):
+            return b""
+
+    data = DetectionDataset(Broken(), resize=Exact(size=(40, 20)), color="grey", classes=("cat",), broken="skip")
+    assert data.samples(0, (0, 1), replacing=False)[0] == []
+    with pytest.raises(DataError, match="20 images drawn one after the other cannot be read"):
+        data.samples(0, (0,), replacing=True)
 
 
 def test_an_image_of_another_size_than_its_annotation():

@@ -77,7 +77,7 @@ def test_reduced_jpeg_looks_like_a_full_decode(color, mode, target):
     reference = torch.from_numpy(np.array(full)).reshape(target[1], target[0], -1).permute(2, 0, 1)
     assert size == (640, 480)
     assert pixels.shape == reference.shape
-    assert (pixels.float() - reference.float()).abs().mean() < 1
+    assert (pixels.float() - reference.float()).abs().mean() < 2
 
 
 @pytest.mark.parametrize(

@@ -238,21 +238,6 @@ def test_weights_that_do_not_fit_are_named(tmp_path: Path) -> None:
         Run(recipe(tmp_path)).restore(state)
 
 
-def test_a_write_that_dies_leaves_the_old_file(tmp_path: Path) -> None:
-    path = tmp_path / "x.json"
-    checkpoint.write_text(path, "old")
-
-    def die() -> None:
-        with checkpoint.atomic_file(path) as file:
-            file.write(b"half of the n")
-            raise ZeroDivisionError
-
-    with pytest.raises(ZeroDivisionError):
-        die()
-    assert path.read_text() == "old"
-    assert [p.name for p in tmp_path.iterdir()] == ["x.json"], "a temporary file was left"
-
-
 def test_metrics_are_cut_back_to_the_checkpoint(tmp_path: Path) -> None:
     path = tmp_path / "metrics.jsonl"
     path.write_text('{"step": 1}\n{"step": 2}\n{"step": 3}\n{"st')

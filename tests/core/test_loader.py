@@ -6,6 +6,7 @@ import torch
 from torchvision.transforms import v2
 
 from densedet.core.dataset import DetectionDataset, Sample
+from densedet.core.image_cache import ImageCache
 from densedet.core.errors import DataError, UsageError
 from densedet.core.loader import EpochSampler, collate, eval_loader, train_loader
 from densedet.core.plugin_loading import load_plugins
@@ -167,6 +168,8 @@ def test_workers_give_the_same_batches(context, tmp_path):
     file = tmp_path / "my_source.py"
     file.write_text(PLUGIN)
     source = load_plugins([file]).components.get("source", "stripes").load()(count=9)
+    cache = ImageCache(source, resize=Exact(size=(64, 32)), color="grey", folder=str(tmp_path))
+    cache.prepare()
     data = DetectionDataset(
         source,
         resize=Exact(size=(64, 32)),
@@ -174,7 +177,7 @@ def test_workers_give_the_same_batches(context, tmp_path):
         classes=("stripe",),
         transforms=(v2.RandomHorizontalFlip(), v2.ColorJitter(brightness=0.5)),
         seed=5,
-        cache_mb=1,
+        cache=cache,
         plugin_files=(str(file),),
     )
     arguments = {"batch_size": 2, "seed": 5, "batch_transforms": (Flip(), Crop())}

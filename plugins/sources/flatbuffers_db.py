@@ -1,0 +1,84 @@
+"""densedet's annotation database: a FlatBuffers file that opens in milliseconds whatever its size."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, ClassVar
+
+from densedet.core.annotation_table import AnnotationTable
+from densedet.core.table_builder import Faults
+from densedet.core.table_source import TableSource, existing_file, existing_folder
+from densedet.plugins.sources.flatbuffers_file import IDENTIFIER, Opened, write_database
+
+
+class FlatBuffers(TableSource):
+    """A ``.db`` file written by `densedet convert` (schema: annotations.fbs beside this module) and a folder of images.
+
+    annotations: the file. images: the folder that its file names are relative to. Both relative to root, which is wired from data.root.
+
+    The file is mapped into memory, not read: worker processes share its pages, and a source that is pickled opens it anew. Structure is
+    checked when it opens (milliseconds), all values at the first use of a box (a tenth of a second for COCO's 860,001).
+
+    Raises DataError: file or folder missing, not such a database, damaged, of another version, or a value that cannot be.
+    """
+
+    suffixes: ClassVar[tuple[str, ...]] = (".db",)
+
+    def __init__(self, *, annotations: str, images: str, root: str = ".") -> None:
+        base = Path(root).expanduser()
+        self.file = existing_file("source flatbuffers", "annotations", base, annotations)
+        super().__init__(existing_folder("source flatbuffers", "images", base, images))
+        self._opened: Opened | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return super().__getstate__() | {"_opened": None, "_table": None}
+
+    def _open(self) -> Opened:
+        if self._opened is None:
+            self._opened = Opened(self.file)
+        return self._opened
+
+    def _read(self) -> AnnotationTable:
+        opened = self._open()
+        opened.check()
+        return opened.table
+
+    def _digest(self) -> str:
+        return self._open().fingerprint
+
+    def __len__(self) -> int:
+        return len(self._open().table)
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names; index = label."""
+        return self._open().table.classes
+
+    @property
+    def category_ids(self) -> tuple[int, ...]:
+        """The original file's id of each label."""
+        return self._open().table.category_ids
+
+    @classmethod
+    def recognise(cls, path: Path, split: str | None = None) -> dict[str, Any] | None:
+        """By its mark, whatever it is called."""
+        if not path.is_file():
+            return None
+        with open(path, "rb") as file:
+            if file.read(8)[4:] != IDENTIFIER:
+                return None
+        return {"annotations": str(path), "images": str(path.parent)}
+
+    @classmethod
+    def write(
+        cls,
+        table: AnnotationTable,
+        path: Path,
+        *,
+        split: str = "train",
+        faults: Faults | None = None,
+        on_progress: Callable[[int, int], None] | None = None,
+    ) -> None:
+        """To a temporary name, then renamed. Nothing of a table is lost. Raises DataError where it exceeds 2 GB."""
+        write_database(table, path, on_progress=on_progress)

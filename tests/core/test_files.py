@@ -1,0 +1,28 @@
+from pathlib import Path
+
+import pytest
+
+from densedet.core import files
+
+
+def test_a_write_that_dies_leaves_the_old_file(tmp_path: Path) -> None:
+    path = tmp_path / "x.json"
+    files.write_text(path, "old")
+
+    def die() -> None:
+        with files.atomic_file(path) as file:
+            file.write(b"half of the n")
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        die()
+    assert path.read_text() == "old"
+    assert [p.name for p in tmp_path.iterdir()] == ["x.json"], "a temporary file was left"
+
+
+def test_folders_are_made_and_a_path_can_be_written_by_others(tmp_path: Path) -> None:
+    with files.atomic_path(tmp_path / "a" / "b.bin") as temporary:
+        temporary.write_bytes(b"new")
+        assert not (tmp_path / "a" / "b.bin").exists()
+    assert (tmp_path / "a" / "b.bin").read_bytes() == b"new"
+    assert len(list((tmp_path / "a").iterdir())) == 1

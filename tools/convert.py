@@ -1,0 +1,123 @@
+"""Convert annotations between COCO JSON, Pascal VOC, YOLO, Roboflow's exports, FlatBuffers (.db) and SQLite (.sqlite)."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+SHOWN = 20
+"""Sentences about the input that are printed; --report FILE has all."""
+
+
+def add_parser(subparsers: Any) -> None:
+    """densedet convert A B"""
+    parser = subparsers.add_parser("convert", help="annotations from one format to another", description=__doc__)
+    parser.add_argument("source", help="a file or folder; its format is recognised")
+    parser.add_argument("target", help="what to write: x.db, x.sqlite, x.json, or a folder with --to voc or --to yolo")
+    parser.add_argument("--from", dest="source_format", metavar="NAME", help="the source's format, where it is not recognised")
+    parser.add_argument("--to", dest="target_format", metavar="NAME", help="the target's format, where its name does not tell")
+    parser.add_argument("--split", metavar="NAME", help="which part of a data set with several (train, val, test)")
+    parser.add_argument("--images", metavar="DIR", help="the source's folder of images, where it is not found")
+    parser.add_argument("--where", metavar="SQL", help="only these images and boxes, e.g. \"width > 500 and class in ('person', 'car')\"")
+    parser.add_argument("--copy-images", action="store_true", help="copy the images to where the target's format expects them")
+    parser.add_argument("--link-images", action="store_true", help="link them there instead (hard links where possible)")
+    parser.add_argument("--overwrite", action="store_true", help="replace an existing target file")
+    parser.add_argument("--report", metavar="FILE", help="write every sentence about what was wrong in the input there")
+    parser.add_argument("--plugin", action="append", default=[], metavar="FILE", help="a plug-in file with a format of its own")
+    parser.add_argument("--json", action="store_true", help="print the outcome as JSON")
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Convert and say what was wrong."""
+    from densedet.core.conversion import convert, open_source, recognise, writer_of
+    from densedet.core.errors import UsageError
+    from densedet.core.plugin_loading import load_plugins
+
+    components = load_plugins(arguments.plugin).components
+    path = Path(arguments.target)
+    target = writer_of(path, components, arguments.target_format)
+    if path.exists() and not (path.is_file() and arguments.overwrite) and not (path.is_dir() and not any(path.iterdir())):
+        raise UsageError(f"{path} is there already: give another name" + (" or --overwrite" if path.is_file() else ""))
+    if arguments.copy_images and arguments.link_images:
+        raise UsageError("give --copy-images or --link-images, not both")
+    spec = recognise(Path(arguments.source), components, split=arguments.split, name=arguments.source_format)
+    source = open_source(spec, components, images=arguments.images)
+    sentences = open(arguments.report, "w", encoding="utf-8") if arguments.report else None
+    try:
+        with progress(source) as bar:
+            report = convert(
+                source,
+                target,
+                path,
+                split=arguments.split or "train",
+                where=arguments.where,
+                on_fault=None if sentences is None else lambda text: print(text, file=sentences),
+            )
+            if arguments.copy_images or arguments.link_images:
+                bring_images(source, target, path, arguments.split or "train", link=arguments.link_images, bar=bar)
+    finally:
+        if sentences is not None:
+            sentences.close()
+    for sentence in report.sentences[:SHOWN]:
+        print(sentence, file=sys.stderr)
+    total = sum(report.faults.values())
+    if total > SHOWN:
+        print(f"... and {total - SHOWN} more" + ("" if arguments.report else " (--report FILE writes all)"), file=sys.stderr)
+    if arguments.json:
+        numbers = {**vars(report), "source": spec["name"], "target": str(path), "faults": dict(report.faults)}
+        print(json.dumps({key: value for key, value in numbers.items() if key != "sentences"}))
+        return 0
+    wrong = f"; {report.dropped} left out, {report.clipped} clipped" if total else "; nothing was wrong"
+    print(f"{path}: {report.images:,} images, {report.boxes:,} boxes of {report.classes} classes from {spec['name']}{wrong}")
+    return 0
+
+
+def progress(source: Any) -> Any:
+    """A bar on standard error that follows the source."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    bar = Progress(console=Console(file=sys.stderr), transient=True)
+    task = bar.add_task("reading", total=None)
+    source.on_progress = lambda done, total: bar.update(task, completed=done, total=total)
+    return bar
+
+
+def bring_images(source: Any, target: Any, path: Path, split: str, *, link: bool, bar: Any) -> None:
+    """Copy or link the images to where the target's format has them. Raises UsageError where it has no such place."""
+    from densedet.core.errors import DataError, UsageError
+
+    place = getattr(target, "image_folder", None)
+    if place is None:
+        raise UsageError(f"{path.name} does not hold images: it is used with --images DIR or a recipe's 'images'")
+    for index in bar.track(range(len(source)), description="images"):
+        name = source.table.name(index)
+        origin, destination = Path(source.image(index)), path / place.format(split=split) / name
+        destination.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            if link:
+                _link(origin, destination)
+            else:
+                shutil.copyfile(origin, destination)
+        except OSError as error:
+            raise DataError(f"image {origin} cannot be brought to {destination}: {error.strerror or error}") from error
+
+
+def _link(origin: Path, destination: Path) -> None:
+    if not origin.is_file():
+        raise FileNotFoundError(2, "it does not exist")
+    try:
+        destination.hardlink_to(origin)
+    except OSError:  # another disk, or a file system without hard links
+        destination.symlink_to(origin.resolve())
+
+
+if __name__ == "__main__":
+    from densedet.tools.main import run_file
+
+    sys.exit(run_file(__file__))
