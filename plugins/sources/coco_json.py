@@ -1,234 +1,182 @@
-"""Reading a COCO JSON file: every fault is a sentence with the file and the entry."""
+"""Reading and writing COCO JSON: entries go one at a time into a table, every fault is a sentence with the file and the entry."""
 
 from __future__ import annotations
 
-import hashlib
 import json
+import math
 from collections.abc import Callable
-from dataclasses import dataclass
-from pathlib import Path, PurePosixPath, PureWindowsPath
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from densedet.core.annotation_table import MAX_SENTENCES, AnnotationTable, check_boxes, pack_names
+from densedet.core.annotation_table import CROWD, IGNORE, AnnotationTable
 from densedet.core.errors import DataError
+from densedet.core.files import atomic_file
+from densedet.core.table_builder import NO_ID, Faults, TableBuilder
+from densedet.plugins.sources.json_stream import CHUNK, ObjectStream
 
-MAX_SIDE = 1 << 24
-"""Larger image sides are not believed: pixel positions beyond are no longer exact in float32."""
-
-
-@dataclass
-class CocoFile:
-    """A file's lists, as parsed. categories: {id: name}. digest: of the file's bytes."""
-
-    path: Path
-    images: list[dict[str, Any]]
-    annotations: list[dict[str, Any]]
-    categories: dict[int, str]
-    digest: str
+LISTS = ("images", "annotations", "categories")
+BATCH = 10_000
+"""Entries written at a time."""
 
 
-def read_coco(path: Path) -> CocoFile:
-    """Parse one file and check its outline. Raises DataError."""
-    try:
-        content = path.read_bytes()
-        value = json.loads(content)
-    except OSError as error:
-        raise DataError(f"annotation file {path} cannot be read: {error.strerror or error}") from error
-    except json.JSONDecodeError as error:
-        raise DataError(f"annotation file {path}, line {error.lineno}, column {error.colno}: not JSON: {error.msg}") from error
-    except (ValueError, RecursionError) as error:
-        raise DataError(f"annotation file {path} is not JSON: {error}") from error
-    if not isinstance(value, dict):
-        kind = "a list, like a results file" if isinstance(value, list) else type(value).__name__
-        raise DataError(f"annotation file {path} holds {kind}: COCO's is an object with images, annotations and categories")
-    for key in ("images", "annotations", "categories"):
-        if key not in value:
+def read_coco(
+    path: Path,
+    builder: TableBuilder,
+    *,
+    known_categories: dict[int, str] | None = None,
+    chunk: int = CHUNK,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> tuple[dict[int, str], str]:
+    """Add a file's entries to ``builder``; -> (its categories, a digest of its bytes).
+
+    known_categories: those of files read before, which this one's must equal. Raises DataError.
+    """
+    builder.origin = f"annotation file {path}"
+    faults = builder.faults
+    categories: dict[int, str] = {}
+    found = set()
+    with ObjectStream(path, chunk=chunk, on_progress=on_progress) as stream:
+        for key in stream.keys():
+            if key not in LISTS:
+                continue
+            found.add(key)
+            add = {"images": _add_image, "annotations": _add_annotation, "categories": _add_category}[key]
+            into = categories if key == "categories" else builder
+            for number, entry in enumerate(stream.entries()):
+                if not isinstance(entry, dict):
+                    raise DataError(f"annotation file {path}: {key!r} must be a list of objects, entry {number} is {_shown(entry)}")
+                add(entry, number, into, f"annotation file {path}", faults)  # type: ignore[operator]
+    for key in LISTS:
+        if key not in found:
             raise DataError(f"annotation file {path} has no {key!r}: COCO's files have images, annotations and categories")
-        rows = value[key]
-        if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
-            raise DataError(f"annotation file {path}: {key!r} must be a list of objects")
-    digest = hashlib.blake2b(content, digest_size=16).hexdigest()
-    return CocoFile(path, value["images"], value["annotations"], _categories(value["categories"], path), digest)
-
-
-def _categories(rows: list[dict[str, Any]], path: Path) -> dict[int, str]:
-    ids = _column(rows, "id", _is_int, "a whole number", "categories", path)
-    names = _column(rows, "name", _is_text, "a text", "categories", path)
-    if not rows:
+    if not categories:
         raise DataError(f"annotation file {path}: 'categories' is empty: there is nothing to detect")
-    table: dict[int, str] = {}
-    known: dict[str, int] = {}
-    for identity, name in zip(ids, names):
-        if identity in table:
-            raise DataError(f"annotation file {path}: category id {identity} occurs twice ({table[identity]!r} and {name!r})")
-        if name in known:
-            raise DataError(f"annotation file {path}: categories {known[name]} and {identity} are both called {name!r}: rename one of them")
-        table[identity], known[name] = name, identity
-    return table
+    if known_categories is None:
+        for category_id, name in categories.items():
+            builder.add_class(category_id, name)
+    return categories, stream.digest.hexdigest()
 
 
-def table_of(files: list[CocoFile], category_ids: np.ndarray) -> AnnotationTable:
-    """The images of all files in order, and their boxes with labels = positions in category_ids (ascending). Raises DataError."""
-    position: dict[int | str, int] = {}
-    owner: dict[int | str, Path] = {}
-    names: list[str] = []
-    sides: list[np.ndarray] = []
-    for file in files:
-        ids = _column(file.images, "id", _is_id, "a whole number or a text", "images", file.path)
-        for identity in ids:
-            if identity in position:
-                both = f"{owner[identity]} and {file.path}" if owner[identity] != file.path else f"annotation file {file.path}"
-                raise DataError(f"{both}: image id {identity!r} occurs twice; image ids must be unique, also over joined files")
-            position[identity] = len(position)
-            owner[identity] = file.path
-        for identity, name in zip(ids, _column(file.images, "file_name", _is_text, "a text", "images", file.path)):
-            _check_name(name, identity, file.path)
-            names.append(name)
-        widths = _column(file.images, "width", _is_side, "a whole number of pixels above 0", "images", file.path)
-        heights = _column(file.images, "height", _is_side, "a whole number of pixels above 0", "images", file.path)
-        sides.append(np.array([widths, heights], dtype=np.int64).T.reshape(-1, 2))
-    sizes = np.concatenate(sides)
-    columns = [_boxes_of(file, position, sizes, category_ids) for file in files]
-    image, boxes, labels, ignore, crowd, areas = (np.concatenate(parts) for parts in zip(*(c.arrays for c in columns)))
-    order = np.argsort(image, kind="stable")
-    offsets = np.searchsorted(image[order], np.arange(len(sizes) + 1))
-    packed, name_offsets = pack_names(names)
-    fits = all(isinstance(i, int) and abs(i) < 1 << 63 for i in position)
-    return AnnotationTable(
-        image_ids=np.array(list(position), dtype=np.int64) if fits else list(position),
-        names=packed,
-        name_offsets=name_offsets,
-        sizes=sizes.astype(np.int32),
-        offsets=offsets,
-        boxes=boxes[order].astype(np.float32),
-        labels=labels[order].astype(np.int16 if len(category_ids) < 1 << 15 else np.int64),
-        ignore=ignore[order],
-        crowd=crowd[order],
-        areas=areas[order].astype(np.float32),
-        sentences=_bounded([sentence for c in columns for sentence in c.sentences], sum(c.faults for c in columns)),
-        dropped=sum(c.dropped for c in columns),
-        clipped=sum(c.clipped for c in columns),
-    )
+def _add_category(entry: dict[str, Any], number: int, categories: dict[int, str], origin: str, faults: Faults) -> None:
+    category_id, name = entry.get("id"), entry.get("name")
+    if not _is_int(category_id):
+        raise DataError(_wrong(origin, "categories", entry, number, "id", "a whole number"))
+    if not isinstance(name, str):
+        raise DataError(_wrong(origin, "categories", entry, number, "name", "a text"))
+    if category_id in categories:
+        raise DataError(f"{origin}: category id {category_id} occurs twice ({categories[category_id]!r} and {name!r})")
+    for other, known in categories.items():
+        if known == name:
+            raise DataError(f"{origin}: categories {other} and {category_id} are both called {name!r}: rename one of them")
+    categories[category_id] = name
 
 
-@dataclass
-class _Boxes:
-    arrays: tuple[np.ndarray, ...]
-    sentences: list[str]
-    faults: int
-    dropped: int
-    clipped: int
+def _add_image(entry: dict[str, Any], number: int, builder: TableBuilder, origin: str, faults: Faults) -> None:
+    image_id, name, width, height = entry.get("id"), entry.get("file_name"), entry.get("width"), entry.get("height")
+    if type(image_id) not in (int, str):
+        faults.entry("image", _wrong(origin, "images", entry, number, "id", "a whole number or a text"))
+    elif type(name) is not str:
+        faults.entry("image", _wrong(origin, "images", entry, number, "file_name", "a text"))
+    elif not _is_side(width):
+        faults.entry("image", _wrong(origin, "images", entry, number, "width", "a whole number of pixels above 0"))
+    elif not _is_side(height):
+        faults.entry("image", _wrong(origin, "images", entry, number, "height", "a whole number of pixels above 0"))
+    else:
+        builder.add_image(image_id, name, width, height)
 
 
-def _boxes_of(file: CocoFile, position: dict[int | str, int], sizes: np.ndarray, category_ids: np.ndarray) -> _Boxes:
-    rows, path = file.annotations, file.path
-    own = {row["id"] for row in file.images}
-    image_ids = _column(rows, "image_id", lambda v: _is_id(v) and v in own, "the id of an image of this file", "annotations", path)
-    categories = _column(
-        rows, "category_id", lambda v: _is_int(v) and v in file.categories, "the id of one of its categories", "annotations", path
-    )
-    xywh = _xywh(rows, path)
-    image = np.array([position[i] for i in image_ids], dtype=np.int64)
-    checked = check_boxes(xywh, sizes[image])
-    areas = [row.get("area") for row in rows]
-    size = np.prod(checked.boxes[:, 2:] - checked.boxes[:, :2], axis=1, where=checked.keep[:, None])
-    given = np.array([_number(a) if _is_number(a) else np.nan for a in areas], dtype=np.float64)
-    crowd = _flags(rows, "iscrowd", path)
-    ignore = _flags(rows, "ignore", path) | crowd
-    columns = (
-        image,
-        checked.boxes,
-        np.searchsorted(category_ids, np.array(categories, dtype=np.int64)),
-        ignore,
-        crowd,
-        np.where(np.isfinite(given) & (given >= 0), given, size),
-    )
-    sentences = [
-        f"{path}: annotation {rows[row].get('id', f'number {row}')} of image {rows[row]['image_id']}: "
-        f"box [{', '.join(f'{v:g}' for v in xywh[row])}] (x, y, width, height) {rule}"
-        for row, rule in checked.faults[:MAX_SENTENCES]
-    ]
-    dropped = int((~checked.keep).sum())
-    return _Boxes(tuple(c[checked.keep] for c in columns), sentences, len(checked.faults), dropped, int(checked.clipped.sum()))
+def _add_annotation(entry: dict[str, Any], number: int, builder: TableBuilder, origin: str, faults: Faults) -> None:
+    image_id, category_id, box = entry.get("image_id"), entry.get("category_id"), entry.get("bbox")
+    crowd, ignore, area, own = entry.get("iscrowd"), entry.get("ignore"), entry.get("area"), entry.get("id")
+    if type(image_id) not in (int, str):
+        faults.entry("image id", _wrong(origin, "annotations", entry, number, "image_id", "the id of an image of this file"))
+    elif not _is_int(category_id):
+        faults.entry("category", _wrong(origin, "annotations", entry, number, "category_id", "the id of one of its categories"))
+    elif type(box) is not list or len(box) != 4 or any(type(v) not in (float, int) for v in box):
+        faults.entry("box", _wrong(origin, "annotations", entry, number, "bbox", "four numbers x, y, width, height"))
+    elif crowd not in (None, 0, 1) or ignore not in (None, 0, 1):
+        faults.entry("flag", _wrong(origin, "annotations", entry, number, "ignore" if crowd in (None, 0, 1) else "iscrowd", "0 or 1"))
+    else:
+        size = _float(area) if type(area) in (float, int) else math.nan
+        own = own if _is_int(own) else NO_ID
+        builder.add_box(image_id, category_id, [_float(v) for v in box], area=size, crowd=bool(crowd), ignore=bool(ignore), id=own)
 
 
-def _bounded(sentences: list[str], total: int) -> list[str]:
-    if total > MAX_SENTENCES:
-        return [*sentences[:MAX_SENTENCES], f"... and {total - MAX_SENTENCES} more boxes"]
-    return sentences
-
-
-def _column(rows: list[dict[str, Any]], key: str, valid: Callable[[Any], bool], wanted: str, place: str, path: Path) -> list[Any]:
-    """row[key] of all rows. Raises DataError at the first that is missing or not valid."""
-    values = [row.get(key) for row in rows]
-    for index, value in enumerate(values):
-        if not valid(value):
-            identity = rows[index].get("id", f"number {index}")
-            given = (
-                "is missing" if key not in rows[index] else f"is {str(value)[:60]!r}" if isinstance(value, str) else f"is {str(value)[:60]}"
-            )
-            raise DataError(f"annotation file {path}: {place} entry {str(identity)[:60]}: {key!r} {given}, not {wanted}")
-    return values
-
-
-def _check_name(name: str, identity: int | str, path: Path) -> None:
-    """Refuse a file name that would lead out of the image folder on any system."""
-    windows = PureWindowsPath(name)
-    if not name or "\0" in name or PurePosixPath(name).is_absolute() or windows.drive or windows.root or ".." in windows.parts:
-        raise DataError(
-            f"annotation file {path}: image {identity}: file_name {name[:80]!r} leaves the image folder: names must lie below it"
-        )
-
-
-def _xywh(rows: list[dict[str, Any]], path: Path) -> np.ndarray:
-    """float64 (M,4): every row's bbox. Raises DataError."""
-    try:
-        array = np.array([row["bbox"] for row in rows])
-        if array.dtype.kind in "fi" and array.shape == (len(rows), 4):
-            return array.astype(np.float64)
-    except (KeyError, ValueError, OverflowError):
-        pass  # the slow way names the row at fault
-    boxes = _column(rows, "bbox", _is_box, "four numbers x, y, width, height", "annotations", path)
-    return np.array([[_number(v) for v in box] for box in boxes], dtype=np.float64).reshape(-1, 4)
-
-
-def _flags(rows: list[dict[str, Any]], key: str, path: Path) -> np.ndarray:
-    """bool (M,): every row's 0 or 1 (False and True too; missing and null are 0). Raises DataError."""
-    values = [row.get(key) for row in rows]
-    for row, value in zip(rows, values):
-        if value is not None and value not in (0, 1):
-            raise DataError(f"annotation file {path}: annotations entry {row.get('id', '?')}: {key!r} is {str(value)[:60]}, not 0 or 1")
-    return np.array([bool(value) for value in values], dtype=bool)
-
-
-def _number(value: Any) -> float:
+def _float(value: float) -> float:
+    """Whole numbers beyond float's range are infinite."""
     try:
         return float(value)
     except OverflowError:
-        return float("inf")
+        return math.inf
 
 
-def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
+def _wrong(origin: str, place: str, entry: dict[str, Any], number: int, key: str, wanted: str) -> str:
+    identity = entry.get("id", f"number {number}")
+    given = "is missing" if key not in entry else f"is {_shown(entry[key])}"
+    return f"{origin}: {place} entry {str(identity)[:60]}: {key!r} {given}, not {wanted}"
+
+
+def _shown(value: Any) -> str:
+    try:
+        return repr(value)[:60] if isinstance(value, str) else str(value)[:60]
+    except (ValueError, RecursionError):  # numbers of thousands of digits do not print
+        return "a value too large to print"
 
 
 def _is_int(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and abs(value) < 1 << 63
-
-
-def _is_id(value: Any) -> bool:
-    return isinstance(value, (int, str)) and not isinstance(value, bool)
-
-
-def _is_text(value: Any) -> bool:
-    return isinstance(value, str)
+    return type(value) is int and -(1 << 63) < value < 1 << 63
 
 
 def _is_side(value: Any) -> bool:
-    return _is_int(value) and 0 < value < MAX_SIDE
+    return type(value) is int and 0 < value < 1 << 24
 
 
-def _is_box(value: Any) -> bool:
-    return isinstance(value, list) and len(value) == 4 and all(_is_number(v) for v in value)
+def write_coco(table: AnnotationTable, path: Path, *, faults: Faults | None = None) -> None:
+    """A COCO file, written in pieces to a temporary name and renamed. Floats are written so that they come back bit for bit."""
+    ids = table.ids
+    if len(np.unique(ids)) != len(ids):
+        ids = np.arange(1, len(ids) + 1)
+        if faults is not None:
+            faults.note("annotation id", f"{path}: annotation ids that occur twice (joined files?) were numbered anew from 1")
+    with atomic_file(path) as file:
+
+        def put(text: str) -> None:
+            file.write(text.encode("utf-8", "surrogatepass"))
+
+        put('{"info": {"description": "written by densedet"},\n"images": [')
+        for start in range(0, len(table), BATCH):
+            rows = [
+                {"id": table.image_id(i), "file_name": table.name(i), "width": w, "height": h}
+                for i, (w, h) in enumerate(table.sizes[start : start + BATCH].tolist(), start)
+            ]
+            put(("" if not start else ",") + ",".join("\n" + json.dumps(row) for row in rows))
+        put('],\n"annotations": [')
+        owners = table.owners()
+        for start in range(0, len(ids), BATCH):
+            part = slice(start, start + BATCH)
+            columns = ids[part], owners[part], table.labels[part], table.xywh[part], table.areas[part], table.flags[part]
+            lines = [_annotation(table, *values) for values in zip(*(column.tolist() for column in columns))]
+            put(("" if not start else ",") + ",".join("\n" + line for line in lines))
+        categories = [{"id": i, "name": n} for i, n in zip(table.category_ids, table.classes)]
+        put('],\n"categories": ' + json.dumps(categories) + "}\n")
+
+
+def _annotation(table: AnnotationTable, own: int, image: int, label: int, xywh: list[float], area: float, flags: int) -> str:
+    row = {
+        "id": own,
+        "image_id": table.image_id(image),
+        "category_id": table.category_ids[label],
+        "bbox": [_plain(v) for v in xywh],
+        "area": _plain(area),
+        "iscrowd": int(flags & CROWD != 0),
+    }
+    if flags & IGNORE:
+        row["ignore"] = 1
+    return json.dumps(row)
+
+
+def _plain(value: float) -> float | int:
+    """12 instead of 12.0; minus zero stays a float."""
+    return int(value) if value.is_integer() and abs(value) < 1 << 53 and (value or math.copysign(1, value) > 0) else value
