@@ -1,0 +1,80 @@
+"""Opening a picture without decoding it: formats, EXIF orientation, the size as it is displayed. No torch here."""
+
+from __future__ import annotations
+
+import io
+import os
+import warnings
+from pathlib import Path
+from typing import Any
+
+from PIL import Image, Jpeg2KImagePlugin, MpoImagePlugin, TgaImagePlugin, TiffImagePlugin, WebPImagePlugin
+
+from densedet.core.errors import DataError
+
+READERS = (Jpeg2KImagePlugin, MpoImagePlugin, TgaImagePlugin, TiffImagePlugin, WebPImagePlugin)
+"""Importing a reader registers it; the others of FORMATS are Pillow's preinit."""
+
+Image.preinit()
+FORMATS = tuple(f for f in ("JPEG", "MPO", "PNG", "WEBP", "BMP", "DIB", "GIF", "TIFF", "PPM", "JPEG2000", "TGA") if f in Image.OPEN)
+"""Photographs and drawings only: Pillow's other readers (some of which start programs) have no business with a training set."""
+
+ORIENTATION = 0x0112
+TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+
+def displayed(size: tuple[int, int], turn: Image.Transpose | None) -> tuple[int, int]:
+    """(width, height) after the turn; also before it, since each is its own inverse on sizes."""
+    swaps = turn in (Image.Transpose.TRANSPOSE, Image.Transpose.ROTATE_270, Image.Transpose.TRANSVERSE, Image.Transpose.ROTATE_90)
+    return (size[1], size[0]) if swaps else size
+
+
+def open_picture(image: Any, name: str) -> tuple[Image.Image, Image.Transpose | None]:
+    """The picture, not yet decoded, and the turn that shows it upright. image: a path or encoded bytes. name: for messages. Raises DataError."""
+    if isinstance(image, (str, os.PathLike)):
+        try:
+            image = Path(image).read_bytes()
+        except FileNotFoundError as error:
+            raise DataError(f"image {name} does not exist: correct its file name or the folder of images") from error
+        except (OSError, ValueError) as error:
+            raise DataError(f"image {name} cannot be read: {getattr(error, 'strerror', None) or error}") from error
+    elif not isinstance(image, (bytes, bytearray, memoryview)):
+        raise DataError(f"{name}: a source gives a path, encoded bytes or a uint8 array, not {type(image).__name__}")
+    if len(image) == 0:
+        raise DataError(f"image {name} is an empty file: replace it or take it out of the annotations")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            picture = Image.open(io.BytesIO(image), formats=FORMATS)
+    except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
+        raise DataError(
+            f"image {name} has more than the {Image.MAX_IMAGE_PIXELS} pixels that PIL.Image.MAX_IMAGE_PIXELS allows: scale it down"
+        ) from error
+    except Image.UnidentifiedImageError as error:
+        raise DataError(f"image {name} is in no known format: convert it to JPEG or PNG ({', '.join(FORMATS)} can be read)") from error
+    except Exception as error:  # a damaged header makes Pillow's readers raise nearly anything
+        raise DataError(f"image {name} cannot be opened: {type(error).__name__}: {error}") from error
+    return picture, TURNS.get(orientation(picture))
+
+
+def orientation(picture: Image.Image) -> int:
+    """EXIF orientation, 1 where there is none that can be understood."""
+    try:
+        value = picture.getexif().get(ORIENTATION, 1)
+    except Exception:  # damaged EXIF says nothing about the pixels: they are shown as they are
+        return 1
+    return value if isinstance(value, int) else 1
+
+
+def image_size(path: Path) -> tuple[int, int]:
+    """(width, height) of an image file as it is displayed, from its header. Raises DataError."""
+    picture, turn = open_picture(path, str(path))
+    return displayed(picture.size, turn)
