@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 
 from densedet.core.errors import DataError
+from densedet.core.image_header import SUFFIXES
 
 
 @contextmanager
@@ -32,7 +33,7 @@ def new_folder(path: Path) -> Iterator[Path]:
 
 
 class FileNames:
-    """The names of all files below ``folder``, "/" between folders, listed once."""
+    """The names of all files below ``folder``, "/" between folders, listed once. Links to folders are not followed."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -42,18 +43,19 @@ class FileNames:
         """All of them."""
         found = []
         for place, _, files in os.walk(self.folder):
-            below = Path(place).relative_to(self.folder).as_posix()
+            below = os.path.relpath(place, self.folder).replace(os.sep, "/")
             found += files if below == "." else [f"{below}/{name}" for name in files]
         return frozenset(found)
 
     @cached_property
+    def images(self) -> list[str]:
+        """Those with the suffix of an image, sorted."""
+        return sorted(name for name in self.names if os.path.splitext(name)[1].lower() in SUFFIXES)
+
+    @cached_property
     def _stems(self) -> dict[str, str]:
-        return {os.path.splitext(name)[0]: name for name in sorted(self.names) if not name.endswith((".xml", ".txt", ".json"))}
+        return {os.path.splitext(name)[0]: name for name in reversed(self.images)}
 
-    def first(self, candidates: Sequence[str]) -> str | None:
-        """The first candidate that is there."""
-        return next((name for name in candidates if name in self.names), None)
-
-    def of_stem(self, stem: str) -> str | None:
-        """A file called ``stem`` and some suffix, annotation files apart."""
+    def image_of(self, stem: str) -> str | None:
+        """The image called ``stem`` and some suffix; the first in order where there are several."""
         return self._stems.get(stem)
