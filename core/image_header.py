@@ -20,8 +20,11 @@ Image.preinit()
 FORMATS = tuple(f for f in ("JPEG", "MPO", "PNG", "WEBP", "BMP", "DIB", "GIF", "TIFF", "PPM", "JPEG2000", "TGA") if f in Image.OPEN)
 """Photographs and drawings only: Pillow's other readers (some of which start programs) have no business with a training set."""
 
-SUFFIXES = frozenset(suffix for suffix, name in Image.EXTENSION.items() if name in FORMATS)
+SUFFIXES = frozenset(suffix for suffix, name in Image.EXTENSION.items() if name in FORMATS) | {".mpo"}
 """By which a file in a folder of images is taken for an image, in lower case: .jpg, .png, ..."""
+
+MAX_PIECES = 100_000
+"""Chunks of a PNG file that are looked at; a large one has thousands."""
 
 ORIENTATION = 0x0112
 TURNS = {
@@ -120,7 +123,10 @@ def _late_texts(file: BinaryIO) -> bool:
     """Whether a PNG file has EXIF or texts, which can hold it, after its first pixels. The file's position is as before."""
     here, found, pixels = file.tell(), False, False
     file.seek(8)
-    while len(head := file.read(8)) == 8 and not found:
+    for _ in range(MAX_PIECES):
+        head = file.read(8)
+        if len(head) < 8 or found:
+            break
         kind = head[4:]
         pixels = pixels or kind == b"IDAT"
         found = pixels and kind in (b"eXIf", b"tEXt", b"zTXt", b"iTXt")

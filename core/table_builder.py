@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 from array import array
+from bisect import bisect_right
 from collections import Counter
 from collections.abc import Callable
+from operator import itemgetter
 
 import numpy as np
 
@@ -76,6 +78,7 @@ class TableBuilder:
         self._xywh, self._areas = array("d"), array("d")
         self._flags = array("B")
         self._origins: list[tuple[int, str]] = []
+        self._named: list[int | str] = []
 
     def add_class(self, category_id: int, name: str) -> None:
         """A class; ids and names must be unique, or it is a DataError."""
@@ -144,6 +147,7 @@ class TableBuilder:
         labels, known = _ranks(_column(self._labels, np.int64), np.array(category_ids, dtype=np.int64))
         xywh = _column(self._xywh, np.float64).reshape(-1, 4)
         usable = (owners >= 0) & known
+        self._named = list(self._codes)
         for row in np.flatnonzero(~usable).tolist():
             self._orphan(row, category_ids)
         faults = np.zeros(len(xywh), dtype=np.uint8)
@@ -182,9 +186,9 @@ class TableBuilder:
         return table[codes] if len(codes) else codes
 
     def _place(self, row: int) -> str:
-        origin = next((name for start, name in reversed(self._origins) if start <= row), self.origin)
-        number = f"annotation {self._ids[row]}" if self._ids[row] != NO_ID else f"annotation number {row + 1}"
-        image_id = list(self._codes)[self._owners[row]]
+        start, origin = self._origins[bisect_right(self._origins, row, key=itemgetter(0)) - 1]
+        number = f"annotation {self._ids[row]}" if self._ids[row] != NO_ID else f"annotation number {row - start + 1}"
+        image_id = self._named[self._owners[row]]
         position = self._images.get(image_id)
         name = "" if position is None or self._names[position] == image_id else f" ({self._names[position]})"
         return f"{origin}: {number} of image {image_id}{name}"

@@ -22,7 +22,7 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("--plan", action="store_true", help="predict memory, disk and minutes from two probe batches, and stop")
     parser.add_argument("--json", action="store_true", help="print the run's summary as JSON on standard output")
     short = parser.add_argument_group("without a recipe")
-    short.add_argument("--db", metavar="FILE", help="annotations of the training images (COCO JSON)")
+    short.add_argument("--db", metavar="FILE", help="annotations of the training images: .db, .sqlite, COCO JSON, a VOC or YOLO folder")
     short.add_argument("--images", metavar="DIR", help="folder of the training images")
     short.add_argument("--val-db", metavar="FILE", help="annotations to evaluate on (default: a tenth of the training images is held out)")
     short.add_argument("--val-images", metavar="DIR", help="their folder (default: --images)")
@@ -31,6 +31,14 @@ def add_parser(subparsers: Any) -> None:
     short.add_argument("--epochs", type=int, help="passes over the training images (default 10)")
     short.add_argument("--batch_size", "--batch-size", type=int, help="images a step (default 16)")
     short.add_argument("--classes", nargs="+", metavar="NAME", help="train on these classes only")
+    short.add_argument("--where", metavar="SQL", help="train on these images and boxes only, e.g. \"width > 500 and class in ('person', 'car')\"")
+    short.add_argument("--crowd", choices=("ignore", "drop", "count"), help="crowd boxes (default ignore)")
+    short.add_argument("--min-side", type=float, metavar="PIXELS", help="ignore boxes whose shorter side is below this in the source image")
+    short.add_argument("--min-input-side", type=float, metavar="PIXELS", help="the same in the network's input")
+    short.add_argument("--drop-empty", action="store_true", help="leave out images without a box that counts")
+    short.add_argument("--limit", type=int, metavar="N", help="train on N images, drawn by a seed")
+    short.add_argument("--fraction", type=float, metavar="SHARE", help="train on this share of the images, drawn by a seed")
+    short.add_argument("--skip-broken", action="store_true", help="leave out images that cannot be read, and name them at the end")
     short.add_argument("--head", choices=sorted(SHORT), help="ssd or retinanet (default ssd)")
     parser.set_defaults(run=run)
 
@@ -106,9 +114,14 @@ def normalise(arguments: argparse.Namespace) -> tuple[str | None, list[str]]:
 
 def database_overrides(arguments: argparse.Namespace) -> list[str]:
     """The data section for --db and --images, relative to the working directory."""
+    from densedet.core.conversion import recognise
+    from densedet.core.plugin_loading import load_plugins
+
+    components = load_plugins(arguments.plugin).components
 
     def source(database: str, images: str) -> str:
-        return json.dumps({"name": "coco", "annotations": database, "images": images})
+        found = recognise(Path(database), components)
+        return json.dumps(found | ({"images": images} if "images" in found else {}))
 
     rows = ["data.root=.", f"data.train={source(arguments.db, arguments.images)}"]
     if arguments.val_db:
@@ -130,6 +143,13 @@ def short_overrides(arguments: argparse.Namespace) -> list[str]:
         rows.append(f"train.batch_size={arguments.batch_size}")
     if arguments.classes:
         rows.append(f"data.classes={json.dumps(arguments.classes)}")
+    for key in ("where", "crowd", "min_side", "min_input_side", "limit", "fraction"):
+        if getattr(arguments, key) is not None:
+            rows.append(f"data.filter.{key}={json.dumps(getattr(arguments, key))}")
+    if arguments.drop_empty:
+        rows.append("data.filter.empty=drop")
+    if arguments.skip_broken:
+        rows.append("data.broken_images=skip")
     return rows
 
 

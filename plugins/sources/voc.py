@@ -80,7 +80,8 @@ class Voc(TableSource):
         for sentence in file.faults:
             self.faults.entry("object", sentence)
         stem = path.relative_to(self.annotations).with_suffix("").as_posix()
-        name = names.first([file.filename, f"{Path(stem).parent.as_posix()}/{file.filename}"]) or names.of_stem(stem) or file.filename or stem
+        candidates = [file.filename, f"{Path(stem).parent.as_posix()}/{file.filename}"]
+        name = next((name for name in candidates if name in names.names), None) or names.image_of(stem) or file.filename or stem
         width, height = file.width, file.height
         if not (width and height):
             try:

@@ -1,0 +1,297 @@
+"""Measure what BENCHMARKS.md states: annotation databases at COCO's size, decoding and the cache, augmentation."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+REPEATS = 7
+
+
+def add_parser(subparsers: Any) -> None:
+    """densedet benchmark annotations | images"""
+    parser = subparsers.add_parser("benchmark", help="measure the figures of BENCHMARKS.md on this machine", description=__doc__)
+    topics = parser.add_subparsers(dest="topic", metavar="TOPIC", required=True)
+    boxes = topics.add_parser("annotations", help="databases of COCO train2017's size", description=annotations.__doc__)
+    boxes.add_argument("--scale", type=float, default=1.0, help="share of 118,287 images and 860,001 boxes (default 1)")
+    boxes.add_argument("--json-too", action="store_true", help="also a 560 MB JSON file: converted, and read by pycocotools where it is installed")
+    boxes.set_defaults(run=annotations)
+    pictures = topics.add_parser("images", help="decoding, the cache, augmentation", description=images.__doc__)
+    pictures.add_argument("folder", help="a folder of JPEGs of about 640x480")
+    pictures.add_argument("--size", nargs=2, type=int, metavar=("WIDTH", "HEIGHT"), default=(128, 64))
+    pictures.set_defaults(run=images)
+    for one in (boxes, pictures):
+        one.add_argument("--json", action="store_true", help="print as JSON")
+
+
+def annotations(arguments: argparse.Namespace) -> int:
+    """Write, open, check, filter and read a made database, each figure the median of seven, memory in a process of its own."""
+    from densedet.tools.benchmark_files import BOXES, IMAGES, coco_like, coco_like_table
+
+    count = int(IMAGES * arguments.scale), int(BOXES * arguments.scale)
+    rows: dict[str, Any] = {"images": count[0], "boxes": count[1]}
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        if arguments.json_too:
+            table = coco_like(folder / "x.json", *count)
+            rows["json MB"] = round((folder / "x.json").stat().st_size / 1e6)
+            for label, script in READERS.items():
+                rows[label] = in_process(script, str(folder))
+        else:
+            table = coco_like_table(*count)
+        from densedet.plugins.sources.flatbuffers_db import FlatBuffers
+        from densedet.plugins.sources.sqlite import Sqlite
+
+        for suffix, kind in (("db", FlatBuffers), ("sqlite", Sqlite)):
+            begin = time.perf_counter()
+            kind.write(table, folder / f"x.{suffix}")
+            rows[f".{suffix}: write s"] = round(time.perf_counter() - begin, 2)
+            rows[f".{suffix}: MB"] = round((folder / f"x.{suffix}").stat().st_size / 1e6, 1)
+            rows |= {f".{suffix}: {key}": value for key, value in in_process(DATABASE, str(folder), suffix).items()}
+    return tell(rows, arguments.json)
+
+
+DATABASE = """
+import json, resource, sys, time
+from pathlib import Path
+from statistics import median
+import numpy as np
+from densedet.core.annotation_sql import where_masks
+from densedet.core.memory import used_mb
+folder, suffix = sys.argv[1:]
+from densedet.plugins.sources.flatbuffers_db import FlatBuffers
+from densedet.plugins.sources.sqlite import Sqlite
+kind = {"db": FlatBuffers, "sqlite": Sqlite}[suffix]
+import torch
+from densedet.core.filters import filtered
+from densedet.core.sections import FilterSection
+from densedet.plugins.resizes.exact import Exact
+before = used_mb()
+def timed(act, repeats=7):
+    seconds = []
+    for _ in range(repeats):
+        begin = time.perf_counter(); act(); seconds.append(time.perf_counter() - begin)
+    return median(seconds)
+def source(): return kind(annotations=f"x.{suffix}", images=".", root=folder)
+def opened():
+    one = source(); one._open(); return one
+result = {"open ms": round(1e3 * timed(opened), 2)}
+def whole():
+    one = opened(); begin = time.perf_counter(); len(one.table); return time.perf_counter() - begin
+result["check all values at first use ms"] = round(1e3 * median(whole() for _ in range(3)), 1)
+one = source(); len(one.table); images = len(one)
+names = ("person", "car")
+rules = FilterSection(empty="drop", rest="drop")
+result["filter to two classes ms"] = round(1e3 * timed(lambda: filtered(one, rules, classes=names, resize=Exact(size=(128, 64)))), 1)
+result["where class in two ms"] = round(1e3 * timed(lambda: where_masks(one, "class in ('person', 'car')"), 3), 1)
+order = np.random.default_rng(0).integers(0, images, 20000).tolist()
+for label, act in (("an image's boxes us", one.table.objects), ("an image's annotation (tensors) us", one.annotation)):
+    seconds = []
+    for part in range(5):
+        begin = time.perf_counter()
+        for index in order[part * 4000 : part * 4000 + 4000]: act(index)
+        seconds.append((time.perf_counter() - begin) / 4000)
+    result[label] = round(1e6 * median(seconds), 1)
+del one
+kept = source(); kept.table.xywh.sum() + kept.table.areas.sum() + kept.table.ids.sum()
+result["memory added MB"] = round(used_mb() - before, 1)
+print(json.dumps(result))
+"""
+
+CONVERT = """
+import json, resource, sys, time
+from pathlib import Path
+begin = time.perf_counter()
+from densedet.core.conversion import convert, open_source, recognise, writer_of
+from densedet.core.plugin_loading import load_plugins
+components = load_plugins([]).components
+folder = Path(sys.argv[1])
+source = open_source(recognise(folder / "x.json", components), components)
+convert(source, writer_of(folder / "y.db", components), folder / "y.db")
+peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
+print(json.dumps({"seconds": round(time.perf_counter() - begin, 1), "peak MB": round(peak), "torch loaded": "torch" in sys.modules}))
+"""
+
+LOAD = """
+import json, resource, sys, time
+begin = time.perf_counter()
+json.load(open(sys.argv[1] + "/x.json"))
+print(json.dumps({"seconds": round(time.perf_counter() - begin, 1), "peak MB": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3)}))
+"""
+
+PYCOCOTOOLS = """
+import contextlib, io, json, resource, sys, time
+begin = time.perf_counter()
+from pycocotools.coco import COCO
+with contextlib.redirect_stdout(io.StringIO()):
+    coco = COCO(sys.argv[1] + "/x.json")
+seconds = time.perf_counter() - begin
+begin = time.perf_counter()
+images = set(coco.getImgIds(catIds=[1])) | set(coco.getImgIds(catIds=[3]))
+filtering = time.perf_counter() - begin
+begin = time.perf_counter()
+order = sorted(coco.imgs)[::10]
+for image in order: coco.loadAnns(coco.getAnnIds(imgIds=[image]))
+access = (time.perf_counter() - begin) / len(order)
+print(json.dumps({"open seconds": round(seconds, 1), "filter to two classes ms": round(1e3 * filtering, 1), "an image's boxes us": round(1e6 * access, 1),
+    "peak MB": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3)}))
+"""
+
+READERS = {"densedet convert x.json y.db": CONVERT, "json.load": LOAD, "pycocotools": PYCOCOTOOLS}
+
+
+def in_process(script: str, *arguments: str) -> dict[str, Any]:
+    """What a script prints, run alone in a fresh process."""
+    done = subprocess.run([sys.executable, "-c", script, *arguments], capture_output=True, text=True)
+    if done.returncode:
+        return {"failed": done.stderr.strip().splitlines()[-1] if done.stderr.strip() else done.returncode}
+    return json.loads(done.stdout.strip().splitlines()[-1])  # type: ignore[no-any-return]
+
+
+def images(arguments: argparse.Namespace) -> int:
+    """Milliseconds an image on one core, medians of seven alternating rounds: decoding to grey at --size, cached reading, augmentation."""
+    import torch
+
+    torch.set_num_threads(1)
+    paths = sorted(p for p in Path(arguments.folder).iterdir() if p.suffix.lower() in (".jpg", ".jpeg"))[:100]
+    if not paths:
+        from densedet.core.errors import DataError
+
+        raise DataError(f"there are no JPEGs in {arguments.folder}")
+    rows = decoding(paths, tuple(arguments.size)) | augmentation(tuple(arguments.size))
+    return tell(rows, arguments.json)
+
+
+def alternating(acts: dict[str, Callable[[], Any]], count: int) -> dict[str, float]:
+    """{name: median milliseconds per item} of acts that each handle ``count`` items, run in turns."""
+    seconds: dict[str, list[float]] = {name: [] for name in acts}
+    for act in acts.values():
+        act()
+    for _ in range(REPEATS):
+        for name, act in acts.items():
+            begin = time.perf_counter()
+            act()
+            seconds[name].append((time.perf_counter() - begin) / count)
+    return {name: round(1e3 * median(values), 3) for name, values in seconds.items()}
+
+
+def decoding(paths: list[Path], size: tuple[int, int]) -> dict[str, Any]:
+    """A plain full decode, ours, and ours from the cache; and by how many grey levels ours differs from the plain one."""
+    import numpy as np
+    import torch
+    from PIL import Image
+
+    from densedet.core.dataset import DetectionDataset, sample_of
+    from densedet.core.image_cache import fitting_cache
+    from densedet.core.image_header import image_size
+    from densedet.core.table_builder import TableBuilder
+    from densedet.plugins.resizes.exact import Exact
+    from densedet.plugins.sources.flatbuffers_db import FlatBuffers
+
+    def plain(path: Path) -> Any:
+        with Image.open(path) as picture:
+            grey = picture.convert("RGB").resize(size, Image.Resampling.BILINEAR).convert("L")
+        return torch.from_numpy(np.array(grey))[None]
+
+    resize = Exact(size=size)
+    with tempfile.TemporaryDirectory() as name:
+        builder = TableBuilder("benchmark")
+        builder.add_class(1, "thing")
+        for index, path in enumerate(paths):
+            builder.add_image(index, path.name, *image_size(path))
+            builder.add_box(index, 1, (0, 0, 50, 50))
+        FlatBuffers.write(builder.finish(), Path(name) / "x.db")
+        source = FlatBuffers(annotations=str(Path(name) / "x.db"), images=str(paths[0].parent.resolve()))
+        cache, _ = fitting_cache(source, resize=resize, color="grey", limit_gb=1, folder=str(Path(name) / "cache"))
+        cached = DetectionDataset(source, resize=resize, color="grey", classes=("thing",), cache=cache)
+        ours = [sample_of(path, color="grey", resize=resize).image for path in paths]
+        difference = float(np.mean([(o.float() - plain(p).float()).abs().mean().item() for o, p in zip(ours, paths)]))
+        acts = {
+            "plain full decode ms": lambda: [plain(path) for path in paths],
+            "decode ms": lambda: [sample_of(path, color="grey", resize=resize) for path in paths],
+            "cached ms": lambda: [cached[index] for index in range(len(paths))],
+        }
+        rows: dict[str, Any] = {"images": len(paths), **alternating(acts, len(paths))}
+    rows["decode: times as fast"] = round(rows["plain full decode ms"] / rows["decode ms"], 2)
+    rows["cached: times as fast"] = round(rows["plain full decode ms"] / rows["cached ms"], 1)
+    rows["grey levels of difference"] = round(difference, 2)
+    return rows
+
+
+def augmentation(size: tuple[int, int], count: int = 16) -> dict[str, Any]:
+    """SSD's transforms sample by sample against the batched ones."""
+    import torch
+
+    from densedet.core.dataset import DetectionDataset
+    from densedet.core.loader import BatchDataset, BatchKey
+    from densedet.core.plugin_loading import load_plugins
+    from densedet.plugins.resizes.exact import Exact
+    from densedet.plugins.sources.digits import Digits
+
+    components = load_plugins([]).components
+
+    def part(kind: str, name: str, **given: Any) -> Any:
+        return components.get(kind, name).load()(**given)
+
+    rows: dict[str, Any] = {}
+    for color in ("grey", "rgb"):
+        source = Held(Digits(count=count, size=size, color=color))  # type: ignore[arg-type]
+        names = ("RandomPhotometricDistort", "RandomZoomOut", "RandomIoUCrop", "SanitizeBoundingBoxes", "RandomHorizontalFlip")
+        single = [part("transform", name) for name in names]
+        batched = [part("batch_transform", name) for name in ("flip", "crop", "photometric")]
+        shared: dict[str, Any] = {"resize": Exact(size=size), "color": color, "classes": source.classes}
+        sets = {
+            "none": BatchDataset(DetectionDataset(source, **shared)),  # type: ignore[arg-type]
+            "per sample": BatchDataset(DetectionDataset(source, transforms=single, **shared)),  # type: ignore[arg-type]
+            "batched": BatchDataset(DetectionDataset(source, **shared), transforms=batched),  # type: ignore[arg-type]
+        }
+        step = iter(range(1_000_000))
+        acts = {name: (lambda data=data: data[BatchKey(next(step), 0, 0, tuple(range(count)))]) for name, data in sets.items()}
+        with torch.no_grad():
+            times = alternating(acts, count)
+        for name in ("per sample", "batched"):
+            rows[f"{color}: {name} augmentation ms"] = round(times[name] - times["none"], 3)
+        rows[f"{color}: batched / per sample"] = round(rows[f"{color}: batched augmentation ms"] / rows[f"{color}: per sample augmentation ms"], 3)
+    return rows
+
+
+class Held:
+    """A source whose images are drawn beforehand, so that only augmentation is measured."""
+
+    def __init__(self, source: Any) -> None:
+        self.classes, self.category_ids = source.classes, source.category_ids
+        self._rows = [(source.annotation(i), source.image(i)) for i in range(len(source))]
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def annotation(self, index: int) -> Any:
+        return self._rows[index][0]
+
+    def image(self, index: int) -> Any:
+        return self._rows[index][1]
+
+
+def tell(rows: dict[str, Any], as_json: bool) -> int:
+    """Print the figures."""
+    if as_json:
+        print(json.dumps(rows, indent=1))
+        return 0
+    for key, value in rows.items():
+        text = ", ".join(f"{k} {v}" for k, v in value.items()) if isinstance(value, dict) else value
+        print(f"{key:<44} {text}")
+    return 0
+
+
+if __name__ == "__main__":
+    from densedet.tools.main import run_file
+
+    sys.exit(run_file(__file__))
