@@ -183,6 +183,9 @@ def name_fault(name: str) -> str | None:
     return None
 
 
+TINY = 1e-30
+"""Wider than this is wider than 0 in float32 too."""
+
 FINITE, FLAT, OUTSIDE, CLIPPED = range(1, 5)
 """What `box_faults` finds: not finite; no width or height above 0; nothing of it lies in the image (in float32); partly outside."""
 
@@ -211,7 +214,8 @@ def _all_sound(columns: np.ndarray, sizes: np.ndarray) -> bool:
     """A quick look that is passed by most files: everything well inside its image, and wide enough to stay so in float32."""
     x, y, w, h = columns
     right, bottom = x + w, y + h
-    sound = (x >= 0) & (y >= 0) & (right <= sizes[:, 0]) & (bottom <= sizes[:, 1]) & (w > right * 2.0**-22) & (h > bottom * 2.0**-22)
+    sound = (x >= 0) & (y >= 0) & (right <= sizes[:, 0]) & (bottom <= sizes[:, 1])
+    sound &= (w > np.maximum(right * 2.0**-22, TINY)) & (h > np.maximum(bottom * 2.0**-22, TINY))
     return bool(sound.all())
 
 
