@@ -210,7 +210,7 @@ def matching_rows(connection: sqlite3.Connection, expression: str) -> tuple[np.n
 def _rows_of(connection: sqlite3.Connection, statement: str, expression: str) -> np.ndarray:
     try:
         return np.fromiter(_select(connection, statement, expression), dtype=[("image", np.int64), ("box", np.int64)])
-    except sqlite3.Error as error:
+    except (sqlite3.Error, TypeError, OverflowError) as error:
         raise _where_error(error, expression) from error
 
 
@@ -242,8 +242,10 @@ def _select(connection: sqlite3.Connection, statement: str, expression: str) -> 
         raise _where_error(error, expression) from error
 
 
-def _where_error(error: BaseException, expression: str) -> WhereError:
+def _where_error(error: BaseException, expression: str) -> DensedetError:
     text = str(error)
+    if isinstance(error, (TypeError, OverflowError)) or "malformed" in text or "not a database" in text:
+        return DataError(f"the annotation database is damaged: {text}; convert it anew")
     if match := re.search(r"no such column: (.+)", text):
         name = match[1].split(".")[-1].strip("\"'`[]")
         known = [c for columns in COLUMNS.values() for c in columns]

@@ -117,6 +117,7 @@ class DetectionDataset(Dataset[Sample]):
         self.broken = broken
         self.plugin_files = tuple(plugin_files)
         self._labels = label_map(source.classes, self.classes)
+        self._same_labels = self._labels.tolist() == list(range(len(self._labels)))
         self._cached_as = None if cache is None else base_of(source)[1]
 
     def __len__(self) -> int:
@@ -128,8 +129,9 @@ class DetectionDataset(Dataset[Sample]):
             raise IndexError(f"sample {index} of {len(self)}")
         truth = self.source.annotation(index)
         sample = self._read(index, truth)
-        labels = relabel(truth.labels, self._labels)
-        sample = replace(sample, labels=labels, ignore=truth.ignore | (labels < 0))
+        if not self._same_labels:
+            labels = relabel(truth.labels, self._labels)
+            sample = replace(sample, labels=labels, ignore=truth.ignore | (labels < 0))
         return self._transformed(sample, epoch) if self.transforms else sample
 
     def samples(self, epoch: int, indices: Sequence[int], *, replacing: bool) -> tuple[list[Sample], Broken]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -78,7 +79,7 @@ class TableSource:
 
     def image(self, index: int) -> str:
         """The path of image ``index``."""
-        return str(self.images_folder / self.table.name(index))
+        return os.path.join(self.images_folder, self.table.name(index))
 
     def fingerprint(self) -> str:
         """Changes with the annotations and the folder of the images; not with the images' pixels."""

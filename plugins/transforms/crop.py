@@ -105,4 +105,5 @@ class Crop:
             valid = remains & (batch.ignore | enough)
             ignore = batch.ignore & valid
         labels = torch.where(valid, batch.labels, -1)
-        return replace(batch, boxes=torch.where(valid[..., None], boxes, 0.0), labels=labels, valid=valid, ignore=ignore)
+        dropped = batch.dropped + int((batch.valid & ~batch.ignore & ~valid).sum())
+        return replace(batch, boxes=torch.where(valid[..., None], boxes, 0.0), labels=labels, valid=valid, ignore=ignore, dropped=dropped)

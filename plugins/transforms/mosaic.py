@@ -1,0 +1,95 @@
+"""Four images of a batch in one (Bochkovskiy et al. 2020, YOLOv4, section 3.3)."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from densedet.core.arguments import NonNegativeFloat, Probability
+from densedet.core.errors import PartError
+from densedet.core.types import Batch
+
+
+class Mosaic:
+    """Each image of a batch is, with probability ``p``, replaced by four: itself and three others drawn from the batch, each shrunk whole into a
+    quarter around a random centre.
+
+    center: (from, to), where the centre lies along width and height, as a share of each. min_side: objects whose shorter side becomes
+    smaller than this, in pixels, are dropped (ignored ones never). Quarters are whole pixels, so that boxes move exactly; resampling is
+    bilinear with antialiasing. The result fills the tensor (``sizes`` becomes its height and width). In a batch of fewer than four
+    images some stand twice.
+
+    Raises PartError where center does not ascend within 0..1.
+    """
+
+    def __init__(
+        self, *, p: Probability = 0.5, center: tuple[Probability, Probability] = (0.3, 0.7), min_side: NonNegativeFloat = 1.0
+    ) -> None:
+        if not 0 < center[0] <= center[1] < 1:
+            raise PartError(f"batch_transform mosaic: center {list(center)} must ascend within 0..1: write e.g. [0.3, 0.7]")
+        self.p = p
+        self.center = (center[0], center[1])
+        self.min_side = min_side
+
+    def __call__(self, batch: Batch, generator: torch.Generator) -> Batch:
+        count = len(batch)
+        height, width = batch.images.shape[-2:]
+        draw = torch.rand(count, 3, generator=generator)
+        others = torch.randint(0, count, (count, 3), generator=generator)
+        chosen = (draw[:, 0] < self.p).nonzero().flatten().tolist()
+        if not chosen or min(height, width) < 2:
+            return batch
+        images, sizes = batch.images.clone(), batch.sizes.clone()
+        rows: list[tuple[Tensor, ...]] = [self._objects(batch, row) for row in range(count)]
+        dropped = batch.dropped
+        span = self.center[1] - self.center[0]
+        for row in chosen:
+            y = min(max(round(float(self.center[0] + span * draw[row, 1]) * height), 1), height - 1)
+            x = min(max(round(float(self.center[0] + span * draw[row, 2]) * width), 1), width - 1)
+            quarters = ((0, 0, y, x), (0, x, y, width - x), (y, 0, height - y, x), (y, x, height - y, width - x))
+            parts = []
+            for source, (top, left, down, across) in zip([row, *others[row].tolist()], quarters):
+                valid_height, valid_width = batch.sizes[source].tolist()
+                window = batch.images[source, :, :valid_height, :valid_width]
+                images[row, :, top : top + down, left : left + across] = _shrunk(window, down, across)
+                scale = batch.boxes.new_tensor([across / valid_width, down / valid_height])
+                parts.append(self._moved(self._objects(batch, source), scale, batch.boxes.new_tensor([left, top])))
+            sizes[row] = torch.tensor([height, width])
+            rows[row] = tuple(torch.cat(column) for column in zip(*(part for part, _ in parts)))
+            dropped += sum(lost for _, lost in parts)
+        return replace(batch, images=images, sizes=sizes, dropped=dropped, **_padded(rows))
+
+    def _objects(self, batch: Batch, row: int) -> tuple[Tensor, ...]:
+        valid = batch.valid[row]
+        return batch.boxes[row, valid], batch.labels[row, valid], batch.ignore[row, valid]
+
+    def _moved(self, objects: tuple[Tensor, ...], scale: Tensor, shift: Tensor) -> tuple[tuple[Tensor, ...], int]:
+        """(the objects in their quarter, how many were lost)."""
+        boxes, labels, ignore = objects
+        boxes = boxes * scale.repeat(2) + shift.repeat(2)
+        sides = (boxes[:, 2:] - boxes[:, :2]).amin(1) if len(boxes) else boxes.new_zeros(0)
+        keep = (sides > 0) & (ignore | (sides >= self.min_side))
+        return (boxes[keep], labels[keep], ignore[keep]), int((~keep).sum())
+
+
+def _shrunk(window: Tensor, height: int, width: int) -> Tensor:
+    """(ch,h,w) at another size, dtype kept."""
+    through = window.float() if window.dtype == torch.uint8 and window.device.type != "cpu" else window
+    drawn = torch.nn.functional.interpolate(through[None].contiguous(), (height, width), mode="bilinear", antialias=True)[0]
+    return drawn if drawn.dtype == window.dtype else drawn.round().clamp(0, 255).to(window.dtype)
+
+
+def _padded(rows: list[tuple[Tensor, ...]]) -> dict[str, Tensor]:
+    """The batch's boxes, labels, valid and ignore from each image's objects."""
+    count, most = len(rows), max(len(boxes) for boxes, _, _ in rows)
+    like = rows[0][0]
+    boxes = like.new_zeros(count, most, 4)
+    labels = torch.full((count, most), -1, dtype=torch.int64, device=like.device)
+    valid = torch.zeros(count, most, dtype=torch.bool, device=like.device)
+    ignore = torch.zeros_like(valid)
+    for row, (own, own_labels, own_ignore) in enumerate(rows):
+        boxes[row, : len(own)], labels[row, : len(own)] = own, own_labels
+        valid[row, : len(own)], ignore[row, : len(own)] = True, own_ignore
+    return {"boxes": boxes, "labels": labels, "valid": valid, "ignore": ignore}
