@@ -54,8 +54,36 @@ ALONE = "images LEFT JOIN (SELECT * FROM boxes LIMIT 0) AS boxes LEFT JOIN (SELE
 
 UNBOXED = "NOT EXISTS (SELECT 1 FROM boxes AS other WHERE other.image_row = images.image)"
 FUNCTIONS = frozenset(
-    "abs avg coalesce count glob ifnull iif instr length like likelihood likely lower ltrim max min nullif replace round rtrim substr substring "
-    "sum total trim typeof unlikely upper".split()
+    [
+        "abs",
+        "avg",
+        "coalesce",
+        "count",
+        "glob",
+        "ifnull",
+        "iif",
+        "instr",
+        "length",
+        "like",
+        "likelihood",
+        "likely",
+        "lower",
+        "ltrim",
+        "max",
+        "min",
+        "nullif",
+        "replace",
+        "round",
+        "rtrim",
+        "substr",
+        "substring",
+        "sum",
+        "total",
+        "trim",
+        "typeof",
+        "unlikely",
+        "upper",
+    ]
 )
 STEPS = 10_000
 """Virtual machine steps between two looks at the budget."""
@@ -85,7 +113,9 @@ def connect(path: Path) -> sqlite3.Connection:
         raise DataError(f"annotation database {path} is no SQLite file: densedet convert makes one")
     wal = path.with_name(path.name + "-wal")
     if wal.is_file() and wal.stat().st_size:
-        raise DataError(f"{wal} holds changes that are not in {path.name} yet: close the program that has it open, or run sqlite3 {path.name} 'PRAGMA wal_checkpoint'")
+        raise DataError(
+            f"{wal} holds changes that are not in {path.name} yet: close the program that has it open, or run sqlite3 {path.name} 'PRAGMA wal_checkpoint'"
+        )
     uri = "file:" + quote(path.resolve().as_posix()) + "?mode=ro&immutable=1"
     connection = sqlite3.connect(uri, uri=True, check_same_thread=False, isolation_level=None)
     try:
@@ -121,7 +151,9 @@ def _check_structure(connection: sqlite3.Connection, path: Path) -> None:
     if identity != APPLICATION_ID:
         raise DataError(f"annotation database {path} is a SQLite file of another program: densedet convert makes one")
     if version != VERSION:
-        raise DataError(f"annotation database {path} is of version {version}, this densedet reads version {VERSION}: convert it anew or update densedet")
+        raise DataError(
+            f"annotation database {path} is of version {version}, this densedet reads version {VERSION}: convert it anew or update densedet"
+        )
     found = dict(connection.execute("SELECT name, sql FROM sqlite_master WHERE type = 'table' LIMIT 1000"))
     for table, columns in COLUMNS.items():
         sql = str(found.get(table) or "")
@@ -249,7 +281,9 @@ def _where_error(error: BaseException, expression: str) -> DensedetError:
     if match := re.search(r"no such column: (.+)", text):
         name = match[1].split(".")[-1].strip("\"'`[]")
         known = [c for columns in COLUMNS.values() for c in columns]
-        return WhereError(f"where {expression!r}: the database has no column {match[1]!r}.{suggest(name, known)} Columns: {', '.join(dict.fromkeys(known))}")
+        return WhereError(
+            f"where {expression!r}: the database has no column {match[1]!r}.{suggest(name, known)} Columns: {', '.join(dict.fromkeys(known))}"
+        )
     if "interrupted" in text:
         text = "it takes longer than any honest one"
     elif "prohibited" in text or "not authorized" in text:

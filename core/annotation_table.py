@@ -121,9 +121,7 @@ class AnnotationTable:
 def equal_tables(one: AnnotationTable, other: AnnotationTable) -> list[str]:
     """Names of the columns in which two tables differ; none where they hold the same."""
     left_out = ("sentences", "dropped", "clipped")
-    return [
-        f.name for f in fields(AnnotationTable) if f.name not in left_out and not _same(getattr(one, f.name), getattr(other, f.name))
-    ]
+    return [f.name for f in fields(AnnotationTable) if f.name not in left_out and not _same(getattr(one, f.name), getattr(other, f.name))]
 
 
 def _same(one: object, other: object) -> bool:

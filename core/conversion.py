@@ -39,7 +39,9 @@ def recognise(path: Path, components: Registry, *, split: str | None = None, nam
             tried.append(source)
     what = "a folder" if path.is_dir() else "a file"
     split_text = f", split {split}" if split else ""
-    raise DataError(f"{path} is {what} that none of {', '.join(tried)} recognises{split_text}: name its parts in a recipe's data section instead")
+    raise DataError(
+        f"{path} is {what} that none of {', '.join(tried)} recognises{split_text}: name its parts in a recipe's data section instead"
+    )
 
 
 def open_source(spec: dict[str, Any], components: Registry, *, images: str | None = None) -> TableSource:

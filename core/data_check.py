@@ -100,7 +100,9 @@ def duplicate_boxes(table: AnnotationTable) -> list[str]:
     for first, second in zip(order[:-1][same][:NAMED].tolist(), order[1:][same][:NAMED].tolist()):
         image = int(rows[first, 0])
         name = table.classes[int(table.labels[first])]
-        sentences.append(f"image {table.image_id(image)} ({table.name(image)}): annotations {table.ids[first]} and {table.ids[second]} are the same {name}")
+        sentences.append(
+            f"image {table.image_id(image)} ({table.name(image)}): annotations {table.ids[first]} and {table.ids[second]} are the same {name}"
+        )
     extra = int(same.sum()) - len(sentences)
     return sentences + ([f"... and {extra} more"] if extra > 0 else [])
 

@@ -21,7 +21,9 @@ def filtered(source: Source, rules: FilterSection, *, classes: Sequence[str] | N
     In order: where, classes (names, None: all), crowd, min_side, min_input_side (after ``resize``), empty, fraction, limit. Raises
     DataError where no image is left, `WhereError` for a wrong where.
     """
-    if rules == FilterSection() or (rules.rest == "ignore" and rules.model_dump(exclude={"rest"}) == FilterSection().model_dump(exclude={"rest"})):
+    if rules == FilterSection() or (
+        rules.rest == "ignore" and rules.model_dump(exclude={"rest"}) == FilterSection().model_dump(exclude={"rest"})
+    ):
         return source
     table = table_of(source)
     images = np.ones(len(table), dtype=bool)

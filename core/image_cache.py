@@ -65,7 +65,12 @@ class ImageCache:
         key.update(self._shapes.tobytes())
         self.root = cache_root(folder)
         self.folder = self.root / key.hexdigest()
-        self._about = {"location": getattr(base, "location", None), "fingerprint": base.fingerprint(), "bytes": self.bytes, "images": len(base)}
+        self._about = {
+            "location": getattr(base, "location", None),
+            "fingerprint": base.fingerprint(),
+            "bytes": self.bytes,
+            "images": len(base),
+        }
         self._opened: _Files | None = None
         self._process = 0
 
@@ -87,7 +92,9 @@ class ImageCache:
     def announcement(self) -> str:
         """What it takes, in words."""
         there = self.folder.is_dir()
-        return f"cache: {self.bytes / 1e6:,.0f} MB for {len(self._shapes):,} decoded images in {self.folder}" + (" (from before)" if there else "")
+        return f"cache: {self.bytes / 1e6:,.0f} MB for {len(self._shapes):,} decoded images in {self.folder}" + (
+            " (from before)" if there else ""
+        )
 
     def prepare(self) -> None:
         """Look that the disk suffices, make the files, delete those of an older state. Raises DataError."""
@@ -192,7 +199,10 @@ def fitting_cache(source: Source, *, resize: Resize, color: str, limit_gb: float
         return None, ""
     cache = ImageCache(source, resize=resize, color=color, folder=folder)
     if cache.bytes > limit_gb * 1e9:
-        return None, f"no cache: {cache.bytes / 1e9:,.1f} GB of decoded images are more than data.cache_gb ({limit_gb:g}); images are decoded every time"
+        return (
+            None,
+            f"no cache: {cache.bytes / 1e9:,.1f} GB of decoded images are more than data.cache_gb ({limit_gb:g}); images are decoded every time",
+        )
     note = cache.announcement()
     cache.prepare()
     return cache, note

@@ -17,8 +17,8 @@ from PIL import Image
 from torch import Tensor
 
 from densedet.core import boxes as box_functions
-from densedet.core.files import write_text
 from densedet.core.drawing import draw_boxes
+from densedet.core.files import write_text
 from densedet.core.heatmaps import score_map_panel
 from densedet.core.types import Batch, Detections, Explanation
 

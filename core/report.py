@@ -15,8 +15,8 @@ from typing import Any
 from PIL import Image
 
 from densedet.core.charts import Series, bar_chart, line_chart, line_color
-from densedet.core.files import write_text
 from densedet.core.comparison import class_names, compare
+from densedet.core.files import write_text
 from densedet.core.pictures import write_run_pictures
 from densedet.core.records import RunRecord, number, read_run
 

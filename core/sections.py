@@ -39,13 +39,15 @@ class FilterSection(Section):
     """Which images and boxes count; in this order."""
 
     where: str | None = Field(
-        None, description="SQL on images and boxes, e.g. \"width > 500 and class in ('person', 'car')\"; images with no such row are left out"
+        None,
+        description="SQL on images and boxes, e.g. \"width > 500 and class in ('person', 'car')\"; images with no such row are left out",
     )
     crowd: Literal["ignore", "drop", "count"] = Field("ignore", description="crowd boxes: ignored, taken out, or counted as one object")
     min_side: NonNegativeFloat = Field(0.0, description="smallest shorter side of a box in source pixels")
     min_input_side: NonNegativeFloat = Field(0.0, description="smallest shorter side of a box in pixels of the network's input")
     rest: Literal["ignore", "drop"] = Field(
-        "ignore", description="boxes of other classes, below the sizes or not meant by `where`: ignored (no anchor learns that they are background) or taken out"
+        "ignore",
+        description="boxes of other classes, below the sizes or not meant by `where`: ignored (no anchor learns that they are background) or taken out",
     )
     empty: Literal["keep", "drop"] = Field("keep", description="images without a box that counts")
     fraction: Annotated[float, Field(gt=0, le=1)] | None = Field(None, description="share of the images that is drawn")
@@ -81,7 +83,9 @@ class DataSection(Section):
     workers: NonNegativeInt = Field(0, description="loader processes; 0 loads in the main process")
     filter: FilterSection = Field(FilterSection(), description="which training images and boxes count (before `holdout`)")
     val_filter: FilterSection = Field(FilterSection(), description="the same for `val`; it changes what AP means")
-    broken_images: Literal["stop", "skip"] = Field("stop", description="an image that cannot be read ends the run, or is left out and named at the end")
+    broken_images: Literal["stop", "skip"] = Field(
+        "stop", description="an image that cannot be read ends the run, or is left out and named at the end"
+    )
     working_size: tuple[PositiveInt, PositiveInt] | None = Field(
         None, description="WIDTH, HEIGHT at which training images are cached and augmented before they go to `size`; null: `size`"
     )

@@ -95,7 +95,9 @@ class TableBuilder:
         """An image: its size in pixels as displayed. False (or DataError where strict) if it cannot be used."""
         fault = name_fault(name)
         if image_id in self._images:
-            self.faults.entry("image", f"{self.origin}: image id {image_id!r} occurs twice; image ids must be unique, also over joined files")
+            self.faults.entry(
+                "image", f"{self.origin}: image id {image_id!r} occurs twice; image ids must be unique, also over joined files"
+            )
         elif fault is not None:
             self.faults.entry("image", f"{self.origin}: image {image_id}: file_name {name[:80]!r} {fault}")
         elif not (0 < width < MAX_SIDE and 0 < height < MAX_SIDE):
@@ -202,7 +204,9 @@ class TableBuilder:
     def _fault(self, row: int, fault: int, size: list[int]) -> None:
         x, y, w, h = self._xywh[4 * row : 4 * row + 4]
         rule = RULES[fault].format(*size) + ("" if fault == CLIPPED else " and was dropped")
-        self.faults.note("clipped" if fault == CLIPPED else "box", f"{self._place(row)}: box [{x:g}, {y:g}, {w:g}, {h:g}] (x, y, width, height) {rule}")
+        self.faults.note(
+            "clipped" if fault == CLIPPED else "box", f"{self._place(row)}: box [{x:g}, {y:g}, {w:g}, {h:g}] (x, y, width, height) {rule}"
+        )
 
 
 def _column(values: array, dtype: type) -> np.ndarray:

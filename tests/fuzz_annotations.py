@@ -36,7 +36,27 @@ MEGABYTES = 300
 
 NUMBERS = (0, 1, 2, 3, 4, 5, 7, 8, 255, 256, 1 << 15, (1 << 16) - 1, 1 << 16, (1 << 31) - 1, 1 << 31, (1 << 32) - 4, (1 << 32) - 1)
 FLOATS = (float("nan"), float("inf"), -float("inf"), -0.0, 5e-324, 1e308, -1e308, 1e-40, -1.0)
-TEXTS = (b"../", b"..\\", b"/", b"C:", b"\0", b"\xff", b"\xed\xa0\x80", b"[", b"{", b'"', b"\\", b"<", b"&", b"<!DOCTYPE x", b"1e999", b"-", b"NaN", b"9" * 400, b"\n")
+TEXTS = (
+    b"../",
+    b"..\\",
+    b"/",
+    b"C:",
+    b"\0",
+    b"\xff",
+    b"\xed\xa0\x80",
+    b"[",
+    b"{",
+    b'"',
+    b"\\",
+    b"<",
+    b"&",
+    b"<!DOCTYPE x",
+    b"1e999",
+    b"-",
+    b"NaN",
+    b"9" * 400,
+    b"\n",
+)
 
 
 def table() -> AnnotationTable:
@@ -104,7 +124,9 @@ def read_db(path: Path) -> None:
 
 def read_sqlite(path: Path) -> None:
     source = Sqlite(annotations=str(path), images=str(path.parent))
-    alone = [source.objects_of(index) if hasattr(source, "objects_of") else source.annotation(index) for index in range(min(len(source), 50))]
+    alone = [
+        source.objects_of(index) if hasattr(source, "objects_of") else source.annotation(index) for index in range(min(len(source), 50))
+    ]
     sound(source.table)
     assert len(alone) == min(len(source.table), 50)
     source.where_masks("class = 'car' or width > 3")

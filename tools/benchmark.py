@@ -22,7 +22,9 @@ def add_parser(subparsers: Any) -> None:
     topics = parser.add_subparsers(dest="topic", metavar="TOPIC", required=True)
     boxes = topics.add_parser("annotations", help="databases of COCO train2017's size", description=annotations.__doc__)
     boxes.add_argument("--scale", type=float, default=1.0, help="share of 118,287 images and 860,001 boxes (default 1)")
-    boxes.add_argument("--json-too", action="store_true", help="also a 560 MB JSON file: converted, and read by pycocotools where it is installed")
+    boxes.add_argument(
+        "--json-too", action="store_true", help="also a 560 MB JSON file: converted, and read by pycocotools where it is installed"
+    )
     boxes.set_defaults(run=annotations)
     pictures = topics.add_parser("images", help="decoding, the cache, augmentation", description=images.__doc__)
     pictures.add_argument("folder", help="a folder of JPEGs of about 640x480")
@@ -254,12 +256,14 @@ def augmentation(size: tuple[int, int], count: int = 16) -> dict[str, Any]:
             "batched": BatchDataset(DetectionDataset(source, **shared), transforms=batched),  # type: ignore[arg-type]
         }
         step = iter(range(1_000_000))
-        acts = {name: (lambda data=data: data[BatchKey(next(step), 0, 0, tuple(range(count)))]) for name, data in sets.items()}
+        acts = {name: (lambda data=data, step=step: data[BatchKey(next(step), 0, 0, tuple(range(count)))]) for name, data in sets.items()}
         with torch.no_grad():
             times = alternating(acts, count)
         for name in ("per sample", "batched"):
             rows[f"{color}: {name} augmentation ms"] = round(times[name] - times["none"], 3)
-        rows[f"{color}: batched / per sample"] = round(rows[f"{color}: batched augmentation ms"] / rows[f"{color}: per sample augmentation ms"], 3)
+        rows[f"{color}: batched / per sample"] = round(
+            rows[f"{color}: batched augmentation ms"] / rows[f"{color}: per sample augmentation ms"], 3
+        )
     return rows
 
 

@@ -13,13 +13,98 @@ from densedet.core.files import atomic_file
 IMAGES, BOXES = 118_287, 860_001
 """Of COCO's train2017."""
 
-NAMES = (
-    "person,bicycle,car,motorcycle,airplane,bus,train,truck,boat,traffic light,fire hydrant,,stop sign,parking meter,bench,bird,cat,dog,horse,sheep,"
-    "cow,elephant,bear,zebra,giraffe,,backpack,umbrella,,,handbag,tie,suitcase,frisbee,skis,snowboard,sports ball,kite,baseball bat,baseball glove,"
-    "skateboard,surfboard,tennis racket,bottle,,wine glass,cup,fork,knife,spoon,bowl,banana,apple,sandwich,orange,broccoli,carrot,hot dog,pizza,donut,"
-    "cake,chair,couch,potted plant,bed,,dining table,,,toilet,,tv,laptop,mouse,remote,keyboard,cell phone,microwave,oven,toaster,sink,refrigerator,,"
-    "book,clock,vase,scissors,teddy bear,hair drier,toothbrush"
-).split(",")
+NAMES = [
+    "person",
+    "bicycle",
+    "car",
+    "motorcycle",
+    "airplane",
+    "bus",
+    "train",
+    "truck",
+    "boat",
+    "traffic light",
+    "fire hydrant",
+    "",
+    "stop sign",
+    "parking meter",
+    "bench",
+    "bird",
+    "cat",
+    "dog",
+    "horse",
+    "sheep",
+    "cow",
+    "elephant",
+    "bear",
+    "zebra",
+    "giraffe",
+    "",
+    "backpack",
+    "umbrella",
+    "",
+    "",
+    "handbag",
+    "tie",
+    "suitcase",
+    "frisbee",
+    "skis",
+    "snowboard",
+    "sports ball",
+    "kite",
+    "baseball bat",
+    "baseball glove",
+    "skateboard",
+    "surfboard",
+    "tennis racket",
+    "bottle",
+    "",
+    "wine glass",
+    "cup",
+    "fork",
+    "knife",
+    "spoon",
+    "bowl",
+    "banana",
+    "apple",
+    "sandwich",
+    "orange",
+    "broccoli",
+    "carrot",
+    "hot dog",
+    "pizza",
+    "donut",
+    "cake",
+    "chair",
+    "couch",
+    "potted plant",
+    "bed",
+    "",
+    "dining table",
+    "",
+    "",
+    "toilet",
+    "",
+    "tv",
+    "laptop",
+    "mouse",
+    "remote",
+    "keyboard",
+    "cell phone",
+    "microwave",
+    "oven",
+    "toaster",
+    "sink",
+    "refrigerator",
+    "",
+    "book",
+    "clock",
+    "vase",
+    "scissors",
+    "teddy bear",
+    "hair drier",
+    "toothbrush",
+]
 """COCO's categories by id - 1; empty where an id is not used."""
 
 
@@ -64,7 +149,17 @@ def coco_like(path: Path, images: int = IMAGES, boxes: int = BOXES, *, seed: int
     with atomic_file(path) as file:
         file.write(b'{"info": {"description": "made for densedet\'s benchmark"}, "licenses": [], "images": [')
         rows = (
-            json.dumps({"license": 1, "file_name": table.name(i), "coco_url": "", "height": h, "width": w, "date_captured": "", "id": int(table.image_ids[i])})  # type: ignore[arg-type]
+            json.dumps(
+                {
+                    "license": 1,
+                    "file_name": table.name(i),
+                    "coco_url": "",
+                    "height": h,
+                    "width": w,
+                    "date_captured": "",
+                    "id": int(table.image_ids[i]),
+                }
+            )  # type: ignore[arg-type]
             for i, (w, h) in enumerate(table.sizes.tolist())
         )
         file.write(", ".join(rows).encode())

@@ -21,7 +21,9 @@ def add_parser(subparsers: Any) -> None:
     one.add_argument("overrides", nargs="*", metavar="path=value", help="for a recipe, e.g. data.root=DIR")
     one.add_argument("--images", metavar="DIR", help="for an annotation file: its folder of images")
     one.add_argument("--split", metavar="NAME", help="for a data set with several parts")
-    one.add_argument("--resize", nargs=2, type=int, metavar=("WIDTH", "HEIGHT"), default=(128, 64), help="for an annotation file (default 128 64)")
+    one.add_argument(
+        "--resize", nargs=2, type=int, metavar=("WIDTH", "HEIGHT"), default=(128, 64), help="for an annotation file (default 128 64)"
+    )
     one.add_argument("--no-images", action="store_true", help="look at the annotations only")
     one.add_argument("--plugin", action="append", default=[], metavar="FILE", help="a plug-in file with a source of its own")
     one.add_argument("--json", action="store_true", help="print everything as JSON")
@@ -41,7 +43,11 @@ def data(arguments: argparse.Namespace) -> int:
         for split, source in splits.items():
             task = bar.add_task(f"{split} images", total=len(source))
             facts[split] = check_source(
-                source, resize=resize, color=color, decode_images=not arguments.no_images, on_image=lambda n, t=task: bar.update(t, completed=n)
+                source,
+                resize=resize,
+                color=color,
+                decode_images=not arguments.no_images,
+                on_image=lambda n, t=task: bar.update(t, completed=n),
             )
     shared = shared_images(*facts.values()) if len(facts) == 2 else 0
     wrong = sum(problems(row) for row in facts.values())
@@ -70,10 +76,14 @@ def sources(arguments: argparse.Namespace) -> tuple[dict[str, Any], Any, Any]:
 
     path = Path(arguments.what)
     components = load_plugins(arguments.plugin).components
-    if arguments.what in shipped_recipes() or path.suffix in (".yaml", ".yml") and path.name != "data.yaml":
+    if arguments.what in shipped_recipes() or (path.suffix in (".yaml", ".yml") and path.name != "data.yaml"):
         recipe = load_recipe(arguments.what, arguments.overrides)
         found = {split: assembly.build_source(recipe, split) for split in ("train", "val")}
-        splits, resize, color = {k: v for k, v in found.items() if v is not None}, assembly.build_resize(recipe), recipe.values["data"]["color"]
+        splits, resize, color = (
+            {k: v for k, v in found.items() if v is not None},
+            assembly.build_resize(recipe),
+            recipe.values["data"]["color"],
+        )
     else:
         spec = recognise(path, components, split=arguments.split)
         name = arguments.split or "data"
@@ -90,7 +100,20 @@ def show(console: Any, split: str, facts: dict[str, Any], *, decoded: bool) -> N
     from rich.table import Table
 
     console.print(f"{split}: {facts['images']:,} images ({facts['empty_images']:,} without a box), {facts['boxes']:,} boxes")
-    table = Table("label", "category id", "class", "boxes", "share", "images", "ignored", "crowd", "side in the input: 10 %", "median", "90 %", box=None)
+    table = Table(
+        "label",
+        "category id",
+        "class",
+        "boxes",
+        "share",
+        "images",
+        "ignored",
+        "crowd",
+        "side in the input: 10 %",
+        "median",
+        "90 %",
+        box=None,
+    )
     for column in table.columns[3:]:
         column.justify = "right"
     for row in facts["classes"]:

@@ -27,9 +27,9 @@ def run(arguments: argparse.Namespace) -> int:
     from rich.console import Console
     from rich.progress import Progress
 
-    from densedet.core import files
     from densedet.core.api import Evaluation
     from densedet.core.coco_numbers import report_lines
+    from densedet.core.files import write_text
     from densedet.core.prediction import coco_results
 
     rows: list[dict[str, Any]] = []
@@ -42,7 +42,7 @@ def run(arguments: argparse.Namespace) -> int:
         task = bar.add_task("evaluating", total=len(judged.source))
         metrics = judged.run(on_batch=lambda done: bar.update(task, completed=done), on_detections=keep if arguments.output else None)
     if arguments.output:
-        files.write_text(Path(arguments.output), json.dumps(rows))
+        write_text(Path(arguments.output), json.dumps(rows))
         print(f"{len(rows)} detections in {arguments.output}", file=sys.stderr)
     if arguments.json:
         print(json.dumps(metrics))

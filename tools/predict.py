@@ -29,8 +29,8 @@ def run(arguments: argparse.Namespace) -> int:
     from rich.console import Console
     from rich.progress import track
 
-    from densedet.core import files
     from densedet.core.errors import DataError, UsageError
+    from densedet.core.files import write_text
     from densedet.core.prediction import coco_results, find_images, load
     from densedet.core.run import new_folder
 
@@ -55,7 +55,7 @@ def run(arguments: argparse.Namespace) -> int:
         rows += [{**row, "file_name": str(files[index])} for row in coco_results(found, index, predictor.category_ids)]
         if not arguments.no_pictures:
             draw(folder, index, files[index], found, predictor.classes)
-    files.write_text(folder / "results.json", json.dumps(rows, indent=0))
+    write_text(folder / "results.json", json.dumps(rows, indent=0))
     if arguments.json:
         print(json.dumps(rows))
     print(f"{len(rows)} objects in {len(files) - len(broken)} images -> {folder}", file=sys.stderr)

@@ -31,7 +31,9 @@ def add_parser(subparsers: Any) -> None:
     short.add_argument("--epochs", type=int, help="passes over the training images (default 10)")
     short.add_argument("--batch_size", "--batch-size", type=int, help="images a step (default 16)")
     short.add_argument("--classes", nargs="+", metavar="NAME", help="train on these classes only")
-    short.add_argument("--where", metavar="SQL", help="train on these images and boxes only, e.g. \"width > 500 and class in ('person', 'car')\"")
+    short.add_argument(
+        "--where", metavar="SQL", help="train on these images and boxes only, e.g. \"width > 500 and class in ('person', 'car')\""
+    )
     short.add_argument("--crowd", choices=("ignore", "drop", "count"), help="crowd boxes (default ignore)")
     short.add_argument("--min-side", type=float, metavar="PIXELS", help="ignore boxes whose shorter side is below this in the source image")
     short.add_argument("--min-input-side", type=float, metavar="PIXELS", help="the same in the network's input")

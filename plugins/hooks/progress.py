@@ -13,7 +13,6 @@ from rich.progress import Progress as Bar
 from densedet.core.arguments import PositiveFloat
 from densedet.core.hookspecs import hookimpl
 
-
 NAMED = 10
 """Broken images named at the end; the others stand in summary.json."""
 

@@ -112,6 +112,6 @@ def _images_of(file: Path) -> Path:
     split = file.stem.partition("_")[2]
     for base in (file.parent, file.parent.parent):
         for name in (split, f"images/{split}", "images"):
-            if split and (base / name).is_dir() or name == "images" and (base / name).is_dir():
+            if (split and (base / name).is_dir()) or (name == "images" and (base / name).is_dir()):
                 return base / name
     return file.parent

@@ -38,7 +38,7 @@ def read_coco(
     categories: dict[int, str] = {}
     found = set()
     with ObjectStream(path, chunk=chunk, on_progress=on_progress) as stream:
-        for key in stream.keys():
+        for key in stream.members():
             if key not in LISTS:
                 continue
             found.add(key)

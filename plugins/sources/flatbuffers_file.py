@@ -15,7 +15,7 @@ from typing import NamedTuple, NoReturn
 
 import numpy as np
 
-from densedet.core.annotation_table import CHUNK, MAX_SIDE, AnnotationTable, RULES, box_faults, name_fault
+from densedet.core.annotation_table import CHUNK, MAX_SIDE, RULES, AnnotationTable, box_faults, name_fault
 from densedet.core.errors import DataError
 from densedet.core.files import atomic_file
 
@@ -68,7 +68,9 @@ class Opened:
         self._map = self._mapped()
         self._size = len(self._map)
         if self._size < 12 or self._map[4:8] != IDENTIFIER:
-            self._refuse(f"it does not carry the mark {IDENTIFIER.decode()}: it is no annotation database of densedet's (densedet convert makes one)")
+            self._refuse(
+                f"it does not carry the mark {IDENTIFIER.decode()}: it is no annotation database of densedet's (densedet convert makes one)"
+            )
         self._fields = self._vtable()
         version = self._version()
         if version != VERSION:
@@ -227,7 +229,9 @@ class Opened:
             image = int(np.searchsorted(table.offsets, row, side="right")) - 1
             rule = RULES[int(faults[row])].format(*table.sizes[image].tolist())
             box = ", ".join(f"{v:g}" for v in table.xywh[row])
-            self._refuse(f"box [{box}] (x, y, width, height), annotation {table.ids[row]} of image {table.image_id(image)}, {rule}: convert it anew")
+            self._refuse(
+                f"box [{box}] (x, y, width, height), annotation {table.ids[row]} of image {table.image_id(image)}, {rule}: convert it anew"
+            )
         table.clipped = len(wrong)
 
     def _check_names(self) -> None:

@@ -23,7 +23,7 @@ _DECODER = json.JSONDecoder()
 
 
 class ObjectStream:
-    """The object in ``path``: iterate over `keys`, and for each take `entries` (a list, entry by entry) or `value`, or neither.
+    """The object in ``path``: iterate over `members`, and for each take `entries` (a list, entry by entry) or `value`, or neither.
 
     digest: BLAKE2b of the bytes read so far, of the whole file at the end. on_progress(bytes done, bytes in all).
     Raises DataError with file, line and column where it is not JSON.
@@ -39,7 +39,7 @@ class ObjectStream:
         self._lines, self._column = 1, 1  # of the first character of _text
         self._ended = False
         try:
-            self._file = open(path, "rb")
+            self._file = open(path, "rb")  # noqa: SIM115 closed by __exit__
             self._bytes, self._done = path.stat().st_size, 0
         except OSError as error:
             raise DataError(f"annotation file {path} cannot be read: {error.strerror or error}") from error
@@ -133,14 +133,16 @@ class ObjectStream:
 
     # -- the object ----------------------------------------------------------------------------------------------------
 
-    def keys(self) -> Iterator[str]:
+    def members(self) -> Iterator[str]:
         """Every key once, in the file's order; the value is skipped if it is not taken."""
         first = self._peek()
         if first != "{":
             kind = {"[": "a list, like a results file", "": "nothing", '"': "a text"}.get(first)
             if kind is None and first not in "-0123456789tfnNI":
                 self.wrong(f"not JSON: {first!r} where {{ must stand")
-            raise DataError(f"annotation file {self.path} holds {kind or 'a plain value'}: COCO's is an object with images, annotations and categories")
+            raise DataError(
+                f"annotation file {self.path} holds {kind or 'a plain value'}: COCO's is an object with images, annotations and categories"
+            )
         self._at += 1
         seen: set[str] = set()
         if self._peek() == "}":

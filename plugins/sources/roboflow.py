@@ -47,7 +47,9 @@ class Roboflow(TableSource):
         if not path.is_dir() or split not in WORDS:
             return None
         place = next((path / word for word in WORDS[split] if (path / word).is_dir()), None)
-        if place is None or not ((place / "_annotations.coco.json").is_file() or (place / "labels").is_dir() or next(place.glob("*.xml"), None)):
+        if place is None or not (
+            (place / "_annotations.coco.json").is_file() or (place / "labels").is_dir() or next(place.glob("*.xml"), None)
+        ):
             return None
         return {"folder": str(path), "split": split}
 
@@ -63,7 +65,9 @@ def _source_of(base: Path, place: Path, split: str) -> TableSource:
         return Yolo(data="data.yaml", split="val" if split == "valid" else split, root=str(base))  # type: ignore[arg-type]
     if next(place.glob("*.xml"), None) is not None:
         return Voc(annotations=".", images=".", corners="zero_based", root=str(place))
-    raise DataError(f"source roboflow: {place} holds neither _annotations.coco.json, labels/ beside data.yaml, nor XML files: name its format as the source")
+    raise DataError(
+        f"source roboflow: {place} holds neither _annotations.coco.json, labels/ beside data.yaml, nor XML files: name its format as the source"
+    )
 
 
 def without_placeholder(table: AnnotationTable) -> AnnotationTable:

@@ -90,7 +90,9 @@ class Sqlite(TableSource):
             rows = self._query(f"SELECT label, category_id, class FROM classes ORDER BY label LIMIT {MAX_CLASSES + 1}")
             for label, category_id, name in rows:
                 if not (_whole(category_id) and isinstance(name, str) and name):
-                    raise self._refuse(f"class {label} has category_id {category_id!r} and class {name!r}: a whole number and a text are wanted")
+                    raise self._refuse(
+                        f"class {label} has category_id {category_id!r} and class {name!r}: a whole number and a text are wanted"
+                    )
             names, ids = tuple(row[2] for row in rows), tuple(row[1] for row in rows)
             if len(rows) > MAX_CLASSES or len(set(names)) != len(names) or len(set(ids)) != len(ids):
                 raise self._refuse("class names and category ids must be unique, and at most 65,536")
@@ -192,13 +194,17 @@ class Sqlite(TableSource):
         orphan = np.append(image_rows, -1)[owners] != keys["image_row"]
         if orphan.any():
             row = keys[np.flatnonzero(orphan)[0]]
-            raise self._refuse(f"table boxes: annotation {row['annotation_id']} is of image_row {row['image_row']}, which table images does not have")
+            raise self._refuse(
+                f"table boxes: annotation {row['annotation_id']} is of image_row {row['image_row']}, which table images does not have"
+            )
         faults = box_faults(xywh, sizes, owners)
         annotation_ids = keys["annotation_id"]
         for row in np.flatnonzero(faults).tolist():
             rule = RULES[int(faults[row])].format(*sizes[owners[row]].tolist()) + ("" if faults[row] == CLIPPED else " and was dropped")
             box = ", ".join(f"{v:g}" for v in xywh[row])
-            sentence = f"{self.file}: annotation {annotation_ids[row]} of image {ids[owners[row]]}: box [{box}] (x, y, width, height) {rule}"
+            sentence = (
+                f"{self.file}: annotation {annotation_ids[row]} of image {ids[owners[row]]}: box [{box}] (x, y, width, height) {rule}"
+            )
             self.faults.note("clipped" if faults[row] == CLIPPED else "box", sentence)
         keep = (faults == 0) | (faults == CLIPPED)
         self._order, self._kept = keys["box"], keep

@@ -28,6 +28,12 @@ def opened(file):
     return Sqlite(annotations=str(file), images=str(file.parent))
 
 
+def read_all(source):
+    for index in range(len(source)):
+        source.annotation(index)
+        source.image(index)
+
+
 def change(file, script):
     with sqlite3.connect(file) as connection:
         connection.executescript(script)
@@ -35,7 +41,9 @@ def change(file, script):
     return opened(file)
 
 
-@pytest.mark.parametrize("where", ["width > 500 and class in ('person','car')", "widht > 3", "x > 1 -- why", "(1)", "w between 1 and 2", "night = 1"])
+@pytest.mark.parametrize(
+    "where", ["width > 500 and class in ('person','car')", "widht > 3", "x > 1 -- why", "(1)", "w between 1 and 2", "night = 1"]
+)
 def test_expressions(where):
     check_where_syntax(where)
 
@@ -78,8 +86,11 @@ def test_a_query_without_end_is_stopped(file, monkeypatch):
 
 
 def test_columns_and_rows_of_ones_own(file):
-    source = change(file, "ALTER TABLE images ADD COLUMN night; UPDATE images SET night = 1 WHERE image = 2; DELETE FROM images WHERE image = 1;"
-                          "DELETE FROM boxes WHERE image_row = 1")
+    source = change(
+        file,
+        "ALTER TABLE images ADD COLUMN night; UPDATE images SET night = 1 WHERE image = 2; DELETE FROM images WHERE image = 1;"
+        "DELETE FROM boxes WHERE image_row = 1",
+    )
     assert len(source) == 2
     assert [source.annotation(i).image_id for i in range(2)] == [0, 2]
     images, boxes = source.where_masks("night")
@@ -121,9 +132,7 @@ def test_each_image_alone_is_as_in_the_table(file):
 def test_what_a_database_may_not_hold(file, script, sentence):
     source = change(file, script)
     with pytest.raises(DataError, match=sentence):
-        for index in range(len(source)):
-            source.annotation(index)
-            source.image(index)
+        read_all(source)
 
 
 @pytest.mark.parametrize(
@@ -150,7 +159,11 @@ def test_boxes_that_cannot_be_are_dropped(file):
 
 
 def test_other_files(tmp_path, file):
-    for content, sentence in ((b"", "is no SQLite file"), (b"hello", "is no SQLite file"), (file.read_bytes()[:3000], "damaged|malformed|cannot be used")):
+    for content, sentence in (
+        (b"", "is no SQLite file"),
+        (b"hello", "is no SQLite file"),
+        (file.read_bytes()[:3000], "damaged|malformed|cannot be used"),
+    ):
         (tmp_path / "y.sqlite").write_bytes(content)
         with pytest.raises(DataError, match=sentence):
             len(opened(tmp_path / "y.sqlite"))
@@ -168,7 +181,13 @@ def test_changes_that_are_not_in_the_file_yet(file):
 def test_nothing_can_be_written(file):
     connection = opened(file)._open()
     before = file.read_bytes()
-    for statement in ("DELETE FROM boxes", "CREATE TABLE a(b)", "ATTACH ':memory:' AS m", "PRAGMA writable_schema = ON", "INSERT INTO classes VALUES (9, 9, 'x')"):
+    for statement in (
+        "DELETE FROM boxes",
+        "CREATE TABLE a(b)",
+        "ATTACH ':memory:' AS m",
+        "PRAGMA writable_schema = ON",
+        "INSERT INTO classes VALUES (9, 9, 'x')",
+    ):
         with pytest.raises(sqlite3.DatabaseError):
             connection.execute(statement)
     assert file.read_bytes() == before

@@ -6,8 +6,8 @@ import torch
 from torchvision.transforms import v2
 
 from densedet.core.dataset import DetectionDataset, Sample
-from densedet.core.image_cache import ImageCache
 from densedet.core.errors import DataError, UsageError
+from densedet.core.image_cache import ImageCache
 from densedet.core.loader import EpochSampler, collate, eval_loader, train_loader
 from densedet.core.plugin_loading import load_plugins
 from densedet.plugins.resizes.exact import Exact

@@ -188,7 +188,13 @@ def test_not_cocos_form(make, text, match):
     [
         ("annotations", 0, "image_id", 1000, r"0\.json: annotation 1 of image 1000: 'image_id' is not the id of an image of this file"),
         ("annotations", 0, "image_id", None, "'image_id' is missing"),
-        ("annotations", 2, "category_id", 4, r"annotation 3 of image 7 \(deep/a.jpg\): 'category_id' is 4, not the id of one of its categories"),
+        (
+            "annotations",
+            2,
+            "category_id",
+            4,
+            r"annotation 3 of image 7 \(deep/a.jpg\): 'category_id' is 4, not the id of one of its categories",
+        ),
         ("annotations", 2, "category_id", [4], "'category_id' is"),
         ("annotations", 1, "bbox", None, "annotations entry 2: 'bbox' is missing, not four numbers x, y, width, height"),
         ("annotations", 1, "bbox", [1, 2, 3], "'bbox' is"),

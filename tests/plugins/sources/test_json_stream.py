@@ -16,7 +16,7 @@ VALUE = {
 
 def walk(path, chunk):
     with ObjectStream(path, chunk=chunk) as stream:
-        return {key: list(stream.entries()) if isinstance(VALUE[key], list) else None for key in stream.keys()}
+        return {key: list(stream.entries()) if isinstance(VALUE[key], list) else None for key in stream.members()}
 
 
 @pytest.mark.parametrize("form", [{}, {"indent": 2}, {"separators": (",", ":")}, {"ensure_ascii": False, "indent": 0}])
@@ -33,7 +33,7 @@ def test_values_may_be_taken_or_left(tmp_path):
     path = tmp_path / "a.json"
     path.write_text(json.dumps(VALUE))
     with ObjectStream(path, chunk=3) as stream:
-        assert list(stream.keys()) == list(VALUE)
+        assert list(stream.members()) == list(VALUE)
 
 
 def test_a_digest_of_the_whole_file(tmp_path):
@@ -43,7 +43,7 @@ def test_a_digest_of_the_whole_file(tmp_path):
     path.write_text(json.dumps(VALUE))
     for chunk in (5, 1000):
         with ObjectStream(path, chunk=chunk) as stream:
-            list(stream.keys())
+            list(stream.members())
         assert stream.digest.hexdigest() == hashlib.blake2b(path.read_bytes(), digest_size=16).hexdigest()
 
 
@@ -52,7 +52,7 @@ def test_progress(tmp_path):
     path.write_text(json.dumps(VALUE))
     seen = []
     with ObjectStream(path, chunk=50, on_progress=lambda done, total: seen.append((done, total))) as stream:
-        list(stream.keys())
+        list(stream.members())
     size = path.stat().st_size
     assert seen[-1] == (size, size)
     assert [done for done, _ in seen] == sorted(done for done, _ in seen)
@@ -79,4 +79,4 @@ def test_faults_have_their_place(tmp_path, text, sentence):
     path.write_text(text)
     for chunk in (1, 2, 3, 7, 1 << 20) if len(text) < 1000 else (1000, 1 << 20):
         with pytest.raises(DataError, match=sentence), ObjectStream(path, chunk=chunk) as stream:
-            list(stream.keys())
+            list(stream.members())
