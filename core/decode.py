@@ -69,10 +69,10 @@ def decode(
     mode: Literal["L", "RGB"] = "L" if color == "grey" else "RGB"
     drafted = picture.draft(mode, (stored[0] * DRAFT_MARGIN, stored[1] * DRAFT_MARGIN)) if placement.antialias else None
     picture = _to_mode(_load(picture, name), mode, name)
-    # 427 rows at a quarter are 106.75, held in 107: the box says where the picture ends within them
-    box = (0.0, 0.0, *map(float, picture.size)) if drafted is None else drafted[1]
-    if placement.antialias and (picture.size != stored or box[2:] != stored):
-        picture = picture.resize(stored, Image.Resampling.BILINEAR, box)
+    # 427 rows at a quarter are 106.75, held in 107: that is where the picture ends
+    width, height = picture.size if drafted is None else drafted[1][2:]
+    if placement.antialias and (picture.size != stored or (width, height) != stored):
+        picture = picture.resize(stored, Image.Resampling.BILINEAR, (0, 0, width, height))
     if turn is not None:
         picture = picture.transpose(turn)
     pixels = torch.from_numpy(np.array(picture))
@@ -120,7 +120,6 @@ def _to_mode(picture: Image.Image, mode: Literal["L", "RGB"], name: str) -> Imag
     elif picture.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in picture.info:
         picture = picture.convert("RGBA")
         picture = Image.alpha_composite(Image.new("RGBA", picture.size, (0, 0, 0, 255)), picture).convert("RGB")
-    try:
-        return picture.convert(mode)
-    except ValueError as error:  # LAB and the like
-        raise DataError(f"image {name} has colours that Pillow cannot convert ({error}): convert it to RGB") from error
+    elif picture.mode not in ("L", "RGB", "1"):
+        picture = picture.convert("RGB")  # LAB has no way to grey but through this
+    return picture.convert(mode)

@@ -21,9 +21,7 @@ def filtered(source: Source, rules: FilterSection, *, classes: Sequence[str] | N
     In order: where, classes (names, None: all), crowd, min_side, min_input_side (after ``resize``), empty, fraction, limit. Raises
     DataError where no image is left, `WhereError` for a wrong where.
     """
-    if rules == FilterSection() or (
-        rules.rest == "ignore" and rules.model_dump(exclude={"rest"}) == FilterSection().model_dump(exclude={"rest"})
-    ):
+    if not describe(rules):
         return source
     table = table_of(source)
     images = np.ones(len(table), dtype=bool)
@@ -86,6 +84,7 @@ def _drawn(indices: np.ndarray, rules: FilterSection) -> np.ndarray:
 
 
 def describe(rules: FilterSection) -> str:
-    """What differs from no filter, in words."""
-    plain = FilterSection()
-    return ", ".join(f"{name}: {value}" for name, value in rules if value != getattr(plain, name))
+    """What differs from no filter, in words; nothing for ``rest`` alone, which says what to do with what a filter finds."""
+    plain = {name: info.default for name, info in FilterSection.model_fields.items()}
+    changed = {name: value for name, value in rules if value != plain[name]}
+    return ", ".join(f"{name}: {value}" for name, value in changed.items()) if set(changed) - {"rest", "seed"} or changed.get("rest") == "drop" else ""

@@ -219,9 +219,10 @@ class Run:
         """Metrics of `eval_detector` on the validation set (on its first ``limit`` images)."""
         if self.val_set is None:
             return {}
-        if limit is None and self._eval_loader is None:
-            self._eval_loader = make_eval_loader(self.recipe, self.val_set)
-        batches = self._eval_loader if limit is None else make_eval_loader(self.recipe, self.val_set, limit)
+        if limit is not None:
+            batches = make_eval_loader(self.recipe, self.val_set, limit)
+        else:
+            batches = self._eval_loader = self._eval_loader or make_eval_loader(self.recipe, self.val_set)
         return evaluate_on(self.recipe, self.eval_detector, self.val_set, self.classes, batches, device=self.device, autocast=self.autocast)
 
     # -- what survives -------------------------------------------------------------------------------------------------

@@ -81,8 +81,8 @@ class DataSection(Section):
     transforms: Annotated[list[Any], Part("transform")] = Field([], description="augmentation of one training sample, in order")
     batch_transforms: Annotated[list[Any], Part("batch_transform")] = Field([], description="augmentation of a training batch, in order")
     workers: NonNegativeInt = Field(0, description="loader processes; 0 loads in the main process")
-    filter: FilterSection = Field(FilterSection(), description="which training images and boxes count (before `holdout`)")
-    val_filter: FilterSection = Field(FilterSection(), description="the same for `val`; it changes what AP means")
+    filter: FilterSection = Field(FilterSection.model_validate({}), description="which training images and boxes count (before `holdout`)")
+    val_filter: FilterSection = Field(FilterSection.model_validate({}), description="the same for `val`; it changes what AP means")
     broken_images: Literal["stop", "skip"] = Field(
         "stop", description="an image that cannot be read ends the run, or is left out and named at the end"
     )

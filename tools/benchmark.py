@@ -8,7 +8,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -20,12 +21,12 @@ def add_parser(subparsers: Any) -> None:
     """densedet benchmark annotations | images"""
     parser = subparsers.add_parser("benchmark", help="measure the figures of BENCHMARKS.md on this machine", description=__doc__)
     topics = parser.add_subparsers(dest="topic", metavar="TOPIC", required=True)
-    boxes = topics.add_parser("annotations", help="databases of COCO train2017's size", description=annotations.__doc__)
+    boxes = topics.add_parser("annotations", help="databases of COCO train2017's size", description=databases.__doc__)
     boxes.add_argument("--scale", type=float, default=1.0, help="share of 118,287 images and 860,001 boxes (default 1)")
     boxes.add_argument(
         "--json-too", action="store_true", help="also a 560 MB JSON file: converted, and read by pycocotools where it is installed"
     )
-    boxes.set_defaults(run=annotations)
+    boxes.set_defaults(run=databases)
     pictures = topics.add_parser("images", help="decoding, the cache, augmentation", description=images.__doc__)
     pictures.add_argument("folder", help="a folder of JPEGs of about 640x480")
     pictures.add_argument("--size", nargs=2, type=int, metavar=("WIDTH", "HEIGHT"), default=(128, 64))
@@ -34,7 +35,7 @@ def add_parser(subparsers: Any) -> None:
         one.add_argument("--json", action="store_true", help="print as JSON")
 
 
-def annotations(arguments: argparse.Namespace) -> int:
+def databases(arguments: argparse.Namespace) -> int:
     """Write, open, check, filter and read a made database, each figure the median of seven, memory in a process of its own."""
     from densedet.tools.benchmark_files import BOXES, IMAGES, coco_like, coco_like_table
 
@@ -211,7 +212,7 @@ def decoding(paths: list[Path], size: tuple[int, int]) -> dict[str, Any]:
             builder.add_image(index, path.name, *image_size(path))
             builder.add_box(index, 1, (0, 0, 50, 50))
         FlatBuffers.write(builder.finish(), Path(name) / "x.db")
-        source = FlatBuffers(annotations=str(Path(name) / "x.db"), images=str(paths[0].parent.resolve()))
+        source: Any = FlatBuffers(annotations=str(Path(name) / "x.db"), images=str(paths[0].parent.resolve()))
         cache, _ = fitting_cache(source, resize=resize, color="grey", limit_gb=1, folder=str(Path(name) / "cache"))
         cached = DetectionDataset(source, resize=resize, color="grey", classes=("thing",), cache=cache)
         ours = [sample_of(path, color="grey", resize=resize).image for path in paths]
@@ -233,7 +234,7 @@ def augmentation(size: tuple[int, int], count: int = 16) -> dict[str, Any]:
     import torch
 
     from densedet.core.dataset import DetectionDataset
-    from densedet.core.loader import BatchDataset, BatchKey
+    from densedet.core.loader import BatchDataset
     from densedet.core.plugin_loading import load_plugins
     from densedet.plugins.resizes.exact import Exact
     from densedet.plugins.sources.digits import Digits
@@ -256,7 +257,7 @@ def augmentation(size: tuple[int, int], count: int = 16) -> dict[str, Any]:
             "batched": BatchDataset(DetectionDataset(source, **shared), transforms=batched),  # type: ignore[arg-type]
         }
         step = iter(range(1_000_000))
-        acts = {name: (lambda data=data, step=step: data[BatchKey(next(step), 0, 0, tuple(range(count)))]) for name, data in sets.items()}
+        acts: dict[str, Callable[[], Any]] = {name: partial(_batch, data, step, count) for name, data in sets.items()}
         with torch.no_grad():
             times = alternating(acts, count)
         for name in ("per sample", "batched"):
@@ -265,6 +266,12 @@ def augmentation(size: tuple[int, int], count: int = 16) -> dict[str, Any]:
             rows[f"{color}: batched augmentation ms"] / rows[f"{color}: per sample augmentation ms"], 3
         )
     return rows
+
+
+def _batch(data: Any, step: Iterator[int], count: int) -> Any:
+    from densedet.core.loader import BatchKey
+
+    return data[BatchKey(next(step), 0, 0, tuple(range(count)))]
 
 
 class Held:

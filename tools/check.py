@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +48,7 @@ def data(arguments: argparse.Namespace) -> int:
                 resize=resize,
                 color=color,
                 decode_images=not arguments.no_images,
-                on_image=lambda n, t=task: bar.update(t, completed=n),
+                on_image=partial(_advance, bar, task),
             )
     shared = shared_images(*facts.values()) if len(facts) == 2 else 0
     wrong = sum(problems(row) for row in facts.values())
@@ -63,6 +64,10 @@ def data(arguments: argparse.Namespace) -> int:
         console.print(f"{shared} images of val are, byte for byte, training images too: AP on them says nothing")
     console.print(f"{wrong} boxes or images cannot be used" if wrong else "no box and no image is broken")
     return 3 if wrong else 0
+
+
+def _advance(bar: Any, task: Any, done: int) -> None:
+    bar.update(task, completed=done)
 
 
 def sources(arguments: argparse.Namespace) -> tuple[dict[str, Any], Any, Any]:
