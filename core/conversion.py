@@ -21,7 +21,7 @@ from densedet.registry import Registry
 def formats(components: Registry) -> Iterator[tuple[str, type[TableSource]]]:
     """(name, class) of the sources that know a format (`TableSource`), loaded one by one."""
     for component in components.find("source", "*"):
-        kind = component.load()
+        kind: Any = component.load()
         if hasattr(kind, "recognise"):
             yield component.name, kind
 

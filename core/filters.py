@@ -87,4 +87,8 @@ def describe(rules: FilterSection) -> str:
     """What differs from no filter, in words; nothing for ``rest`` alone, which says what to do with what a filter finds."""
     plain = {name: info.default for name, info in FilterSection.model_fields.items()}
     changed = {name: value for name, value in rules if value != plain[name]}
-    return ", ".join(f"{name}: {value}" for name, value in changed.items()) if set(changed) - {"rest", "seed"} or changed.get("rest") == "drop" else ""
+    return (
+        ", ".join(f"{name}: {value}" for name, value in changed.items())
+        if set(changed) - {"rest", "seed"} or changed.get("rest") == "drop"
+        else ""
+    )

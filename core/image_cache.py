@@ -143,7 +143,7 @@ class ImageCache:
         start, end = int(self._offsets[index]), int(self._offsets[index + 1])
         pixels = np.frombuffer(files.pixels, dtype=self.dtype, count=(end - start) // np.dtype(self.dtype).itemsize, offset=start)
         if not files.verified[index]:
-            if zlib.crc32(pixels) != ENTRY.unpack_from(files.entries, index * ENTRY.size)[1]:
+            if zlib.crc32(pixels.data) != ENTRY.unpack_from(files.entries, index * ENTRY.size)[1]:
                 return None
             files.verified[index] = True
         return torch.from_numpy(pixels.reshape(self._shapes[index]).copy())
@@ -155,7 +155,7 @@ class ImageCache:
             return
         files = self._files()
         files.write("pixels.bin", pixels.tobytes(), int(self._offsets[index]))
-        files.write("entries.bin", ENTRY.pack(identity, zlib.crc32(pixels), 0), index * ENTRY.size)
+        files.write("entries.bin", ENTRY.pack(identity, zlib.crc32(pixels.data), 0), index * ENTRY.size)
         files.verified[index] = False
 
 

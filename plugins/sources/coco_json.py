@@ -60,7 +60,8 @@ def read_coco(
 
 
 def _add_category(entry: dict[str, Any], number: int, categories: dict[int, str], origin: str, faults: Faults) -> None:
-    category_id, name = entry.get("id"), entry.get("name")
+    category_id: Any = entry.get("id")
+    name = entry.get("name")
     if not _is_int(category_id):
         raise DataError(_wrong(origin, "categories", entry, number, "id", "a whole number"))
     if not isinstance(name, str):
@@ -74,7 +75,8 @@ def _add_category(entry: dict[str, Any], number: int, categories: dict[int, str]
 
 
 def _add_image(entry: dict[str, Any], number: int, builder: TableBuilder, origin: str, faults: Faults) -> None:
-    image_id, name, width, height = entry.get("id"), entry.get("file_name"), entry.get("width"), entry.get("height")
+    get: Callable[[str], Any] = entry.get
+    image_id, name, width, height = get("id"), get("file_name"), get("width"), get("height")
     if type(image_id) not in (int, str):
         faults.entry("image", _wrong(origin, "images", entry, number, "id", "a whole number or a text"))
     elif type(name) is not str:
@@ -88,8 +90,9 @@ def _add_image(entry: dict[str, Any], number: int, builder: TableBuilder, origin
 
 
 def _add_annotation(entry: dict[str, Any], number: int, builder: TableBuilder, origin: str, faults: Faults) -> None:
-    image_id, category_id, box = entry.get("image_id"), entry.get("category_id"), entry.get("bbox")
-    crowd, ignore, area, own = entry.get("iscrowd"), entry.get("ignore"), entry.get("area"), entry.get("id")
+    get: Callable[[str], Any] = entry.get
+    image_id, category_id, box = get("image_id"), get("category_id"), get("bbox")
+    crowd, ignore, area, own = get("iscrowd"), get("ignore"), get("area"), get("id")
     if type(image_id) not in (int, str):
         faults.entry("image id", _wrong(origin, "annotations", entry, number, "image_id", "the id of an image of this file"))
     elif not _is_int(category_id):

@@ -11,7 +11,7 @@ import mmap
 import struct
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
 
@@ -319,7 +319,7 @@ class _Texts:
 
 def _vectors(table: AnnotationTable) -> dict[str, _Numbers | _Texts]:
     texts = None if isinstance(table.image_ids, np.ndarray) else table.image_ids
-    values = {
+    values: dict[str, Any] = {
         "category_ids": np.array(table.category_ids, dtype=np.int64),
         "image_ids": np.zeros(0, np.int64) if texts is not None else table.image_ids,
         "names": table.names,

@@ -174,7 +174,7 @@ class ObjectStream:
         if self._peek() == "]":
             self._at += 1
             return
-        decode = _DECODER.scan_once
+        decode: Callable[[str, int], tuple[Any, int]] = _DECODER.scan_once  # type: ignore[attr-defined]
         while True:
             # The quick way, an entry that lies whole in the text; everything else goes through value().
             text = self._text

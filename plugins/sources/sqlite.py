@@ -164,7 +164,7 @@ class Sqlite(TableSource):
 
     def _objects(self, rows: np.ndarray) -> tuple[np.ndarray, ...]:
         """(xywh, labels, flags, areas) of rows of `NUMBERS`."""
-        table = rows.view(np.float64).reshape(-1, len(NUMBERS))
+        table = rows.view(np.float64).reshape(-1, ROW.count(",") + 1)
         known = self._labels_of_file()
         position = np.minimum(np.searchsorted(known, table[:, 5]), max(len(known) - 1, 0))
         if len(rows) and (not len(known) or (known[position] != table[:, 5]).any()):

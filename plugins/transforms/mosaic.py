@@ -59,7 +59,7 @@ class Mosaic:
             sizes[row] = torch.tensor([height, width])
             rows[row] = tuple(torch.cat(column) for column in zip(*(part for part, _ in parts)))
             dropped += sum(lost for _, lost in parts)
-        return replace(batch, images=images, sizes=sizes, dropped=dropped, **_padded(rows))
+        return replace(batch, images=images, sizes=sizes, dropped=dropped, **_padded(rows))  # type: ignore[arg-type]
 
     def _objects(self, batch: Batch, row: int) -> tuple[Tensor, ...]:
         valid = batch.valid[row]
