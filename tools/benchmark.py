@@ -50,10 +50,9 @@ def databases(arguments: argparse.Namespace) -> int:
                 rows[label] = in_process(script, str(folder))
         else:
             table = coco_like_table(*count)
-        from densedet.plugins.sources.flatbuffers_db import FlatBuffers
-        from densedet.plugins.sources.sqlite import Sqlite
 
-        for suffix, kind in (("db", FlatBuffers), ("sqlite", Sqlite)):
+        for suffix, name_of_source in (("db", "flatbuffers"), ("sqlite", "sqlite")):
+            kind = part("source", name_of_source)
             begin = time.perf_counter()
             kind.write(table, folder / f"x.{suffix}")
             rows[f".{suffix}: write s"] = round(time.perf_counter() - begin, 2)
@@ -195,23 +194,21 @@ def decoding(paths: list[Path], size: tuple[int, int]) -> dict[str, Any]:
     from densedet.core.image_cache import fitting_cache
     from densedet.core.image_header import image_size
     from densedet.core.table_builder import TableBuilder
-    from densedet.plugins.resizes.exact import Exact
-    from densedet.plugins.sources.flatbuffers_db import FlatBuffers
 
     def plain(path: Path) -> Any:
         with Image.open(path) as picture:
             grey = picture.convert("RGB").resize(size, Image.Resampling.BILINEAR).convert("L")
         return torch.from_numpy(np.array(grey))[None]
 
-    resize = Exact(size=size)
+    resize, database = part("resize", "exact")(size=size), part("source", "flatbuffers")
     with tempfile.TemporaryDirectory() as name:
         builder = TableBuilder("benchmark")
         builder.add_class(1, "thing")
         for index, path in enumerate(paths):
             builder.add_image(index, path.name, *image_size(path))
             builder.add_box(index, 1, (0, 0, 50, 50))
-        FlatBuffers.write(builder.finish(), Path(name) / "x.db")
-        source: Any = FlatBuffers(annotations=str(Path(name) / "x.db"), images=str(paths[0].parent.resolve()))
+        database.write(builder.finish(), Path(name) / "x.db")
+        source: Any = database(annotations=str(Path(name) / "x.db"), images=str(paths[0].parent.resolve()))
         cache, _ = fitting_cache(source, resize=resize, color="grey", limit_gb=1, folder=str(Path(name) / "cache"))
         cached = DetectionDataset(source, resize=resize, color="grey", classes=("thing",), cache=cache)
         ours = [sample_of(path, color="grey", resize=resize).image for path in paths]
@@ -234,22 +231,14 @@ def augmentation(size: tuple[int, int], count: int = 16) -> dict[str, Any]:
 
     from densedet.core.dataset import DetectionDataset
     from densedet.core.loader import BatchDataset
-    from densedet.core.plugin_loading import load_plugins
-    from densedet.plugins.resizes.exact import Exact
-    from densedet.plugins.sources.digits import Digits
-
-    components = load_plugins([]).components
-
-    def part(kind: str, name: str, **given: Any) -> Any:
-        return components.get(kind, name).load()(**given)
 
     rows: dict[str, Any] = {}
     for color in ("grey", "rgb"):
-        source = Held(Digits(count=count, size=size, color=color))  # type: ignore[arg-type]
+        source = Held(part("source", "digits")(count=count, size=size, color=color))
         names = ("RandomPhotometricDistort", "RandomZoomOut", "RandomIoUCrop", "SanitizeBoundingBoxes", "RandomHorizontalFlip")
-        single = [part("transform", name) for name in names]
-        batched = [part("batch_transform", name) for name in ("flip", "crop", "photometric")]
-        shared: dict[str, Any] = {"resize": Exact(size=size), "color": color, "classes": source.classes}
+        single = [part("transform", name)() for name in names]
+        batched = [part("batch_transform", name)() for name in ("flip", "crop", "photometric")]
+        shared: dict[str, Any] = {"resize": part("resize", "exact")(size=size), "color": color, "classes": source.classes}
         sets = {
             "none": BatchDataset(DetectionDataset(source, **shared)),  # type: ignore[arg-type]
             "per sample": BatchDataset(DetectionDataset(source, transforms=single, **shared)),  # type: ignore[arg-type]
@@ -288,6 +277,13 @@ class Held:
 
     def image(self, index: int) -> Any:
         return self._rows[index][1]
+
+
+def part(kind: str, name: str) -> Any:
+    """A built-in component, through the registry like everybody."""
+    from densedet.core.plugin_loading import load_plugins
+
+    return load_plugins([]).components.get(kind, name).load()
 
 
 def tell(rows: dict[str, Any], as_json: bool) -> int:
