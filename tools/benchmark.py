@@ -77,6 +77,7 @@ from densedet.core.filters import filtered
 from densedet.core.sections import FilterSection
 from densedet.plugins.resizes.exact import Exact
 before = used_mb()
+def source(): return kind(annotations=f"x.{suffix}", images=".", root=folder)
 kept = source(); kept.table.xywh.sum() + kept.table.areas.sum() + kept.table.ids.sum()
 memory = round(used_mb() - before, 1)
 def timed(act, repeats=7):
@@ -84,7 +85,6 @@ def timed(act, repeats=7):
     for _ in range(repeats):
         begin = time.perf_counter(); act(); seconds.append(time.perf_counter() - begin)
     return median(seconds)
-def source(): return kind(annotations=f"x.{suffix}", images=".", root=folder)
 def opened():
     one = source(); one._open(); return one
 result = {"memory added, every column read MB": memory, "open ms": round(1e3 * timed(opened), 2)}
