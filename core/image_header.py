@@ -57,6 +57,7 @@ def open_picture(image: Any, name: str) -> tuple[Image.Image, Image.Transpose | 
     if len(image) == 0:
         raise DataError(f"image {name} is an empty file: replace it or take it out of the annotations")
     picture = _opened(io.BytesIO(image), name)
+    _turned_by_pillow(picture, name)
     return picture, TURNS.get(orientation(picture))
 
 
@@ -79,6 +80,7 @@ def image_size(path: Path) -> tuple[int, int]:
             # Pillow would decode a PNG file without EXIF to see whether some follows the pixels.
             turn = TURNS.get(_early_orientation(picture))
         else:
+            _turned_by_pillow(picture, str(path))
             turn = TURNS.get(orientation(picture))
         return displayed(picture.size, turn)
 
@@ -108,6 +110,15 @@ def _opened(file: BinaryIO, name: str) -> Image.Image:
         raise DataError(f"image {name} is in no known format: convert it to JPEG or PNG ({', '.join(FORMATS)} can be read)") from error
     except Exception as error:  # a damaged header makes Pillow's readers raise nearly anything
         raise DataError(f"image {name} cannot be opened: {type(error).__name__}: {error}") from error
+
+
+def _turned_by_pillow(picture: Image.Image, name: str) -> None:
+    """Decode a TIFF file that has an orientation: Pillow turns it while it does, and forgets the orientation."""
+    if isinstance(picture, TiffImagePlugin.TiffImageFile) and orientation(picture) in TURNS:
+        try:
+            picture.load()
+        except Exception as error:
+            raise DataError(f"image {name} is damaged or cut short: replace it or take it out of the annotations ({error})") from error
 
 
 def _early_orientation(picture: Image.Image) -> int:

@@ -89,7 +89,7 @@ class Sqlite(TableSource):
         if self._classes is None:
             rows = self._query(f"SELECT label, category_id, class FROM classes ORDER BY label LIMIT {MAX_CLASSES + 1}")
             for label, category_id, name in rows:
-                if not (_whole(category_id) and isinstance(name, str) and name):
+                if not (_whole(label) and _whole(category_id) and isinstance(name, str) and name):
                     raise self._refuse(
                         f"class {label} has category_id {category_id!r} and class {name!r}: a whole number and a text are wanted"
                     )
@@ -115,7 +115,10 @@ class Sqlite(TableSource):
     def _image_rows(self) -> np.ndarray:
         """int64 (I,): row ids of the images, ascending."""
         if self._rows is None:
-            self._rows = np.array([row[0] for row in self._query("SELECT image FROM images ORDER BY image")], dtype=np.int64)
+            rows = [row[0] for row in self._query("SELECT image FROM images ORDER BY image")]
+            if not all(map(_whole, rows)):
+                raise self._refuse("table images: a row's number is none: the file is damaged")
+            self._rows = np.array(rows, dtype=np.int64)
         return self._rows
 
     def __len__(self) -> int:
@@ -181,6 +184,8 @@ class Sqlite(TableSource):
     def _read(self) -> AnnotationTable:
         images = self._query("SELECT image, image_id, file_name, width, height FROM images ORDER BY image")
         for row in images:
+            if not _whole(row[0]):
+                raise self._refuse("table images: a row's number is none: the file is damaged")
             self._check_image(*row)
         ids = [row[1] for row in images]
         if len(set(ids)) != len(ids):

@@ -2,35 +2,44 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
-from collections.abc import Callable, Iterable
-from pathlib import Path
+from collections.abc import Callable
+from pathlib import Path, PurePosixPath
 from typing import Any, ClassVar
 
-from densedet.core.annotation_table import CROWD, IGNORE, AnnotationTable
+from densedet.core.annotation_table import CROWD, IGNORE, AnnotationTable, name_fault
 from densedet.core.errors import DataError
-from densedet.core.files import write_text
 from densedet.core.folders import FileNames, new_folder
-from densedet.core.image_header import image_size
-from densedet.core.table_builder import NO_ID, Faults, TableBuilder
+from densedet.core.table_builder import Faults
 from densedet.core.table_source import TableSource, existing_folder
-from densedet.plugins.sources.voc_xml import Corners, VocFile, VocObject, read_voc_file, voc_text
+from densedet.plugins.sources.label_files import NewFiles, plain_int, read_small
+from densedet.plugins.sources.voc_reading import VocReading
+from densedet.plugins.sources.voc_xml import Corners, VocObject, voc_text
+
+FOLDERS = ("Annotations", "annotations", "annots")
+"""By which a folder of XML files is recognised."""
+
+MAX_LIST = 1 << 28
+"""Bytes of a split's list."""
 
 
 class Voc(TableSource):
     """Pascal VOC (Everingham et al. 2010, development kit): ``Annotations/NAME.xml``, ``JPEGImages/NAME.jpg``, ``ImageSets/Main/SPLIT.txt``.
 
     annotations: the folder of XML files, sub-folders included. images: the folder of images. split: the file under ImageSets/Main beside
-    ``annotations`` that names the images, one a line (of the per-class lists' second column nothing is read); null: all XML files, sorted.
-    classes: names in label order; null: those of categories.json beside ``annotations`` (written by `densedet convert`, with COCO's
-    ids), else all that occur, sorted, with ids from 1. corners: "one_based" pixels with both ends belonging to the object, as in the
-    development kit (x = xmin - 1, w = xmax - xmin + 1), or "zero_based" edges (x = xmin, w = xmax - xmin), as most tools write.
-    All relative to root, which is wired from data.root.
+    ``annotations`` that names the images, one a line; of a list for one class ("NAME 1", "NAME -1", "NAME 0") those with 1, and with 0,
+    where all objects of the class are difficult. null: all XML files, sorted. classes: names in label order; null: those of
+    categories.json beside ``annotations`` (written by `densedet convert`, with COCO's ids), else all that occur in the whole folder, so
+    that all splits agree, sorted, with ids from 1. All relative to root, which is wired from data.root.
 
-    ``difficult`` objects are ignored. An image's size comes from <size>, from the image where that is missing. <filename> names the image if
-    there is one of that name, else the XML file's own name does.
+    corners: "one_based" pixels, both ends belonging to the object, as in the development kit ("the top-left pixel in the image has
+    coordinates (1,1)"): x = xmin - 1, w = xmax - xmin + 1; or "zero_based" edges: x = xmin, w = xmax - xmin, as many tools write. A box
+    with xmin = xmax and ymin = ymax, mostly a slip of the mouse, is one pixel in the first, which `invalid` tells, and nothing in the
+    second, where it is dropped. ``difficult`` objects are ignored.
+
+    The size of an image is <size>'s, or its own where that is missing. An image is the one called like its XML file, as in the
+    development kit; the one of <filename> where there is none. Image ids are the names' numbers, where all are numbers, else 1..I.
 
     Raises DataError: a folder, split or file is missing or is not VOC's; where strict, an object without a name or a box.
     """
@@ -52,106 +61,80 @@ class Voc(TableSource):
         self.annotations = existing_folder("source voc", "annotations", base, annotations, "annotation folder")
         super().__init__(existing_folder("source voc", "images", base, images))
         self.split, self.given_classes, self.corners = split, classes, corners
-        self.files = (self.annotations, *([_split_file(self.annotations, split)] if split else []))
-        self._digests = hashlib.blake2b(digest_size=16)
+        self.files = (self.annotations, *([_split_file(self.annotations, split)] if split is not None else []))
+        self._found_digest = ""
 
     def _read(self) -> AnnotationTable:
-        paths = self._paths()
-        parsed = []
-        for number, path in enumerate(paths, start=1):
-            self._digests.update(path.read_bytes() if path.is_file() else b"")
-            parsed.append(read_voc_file(path, self.corners))
-            if self.on_progress is not None and number % 100 == 0:
-                self.on_progress(number, len(paths))
-        builder = TableBuilder(f"annotations {self.annotations}", self.faults)
-        labels = self._classes(parsed)
-        for name, category_id in labels.items():
-            builder.add_class(category_id, name)
-        names = FileNames(self.images_folder)
-        own_ids = all(file.image_id is not None for file in parsed)
-        for number, (path, file) in enumerate(zip(paths, parsed), start=1):
-            self._add(builder, path, file, number if not own_ids or file.image_id is None else file.image_id, labels, names)
-        return builder.finish()
+        listing = FileNames(self.annotations)
+        found = {name[:-4]: name for name in sorted(listing.names) if name.lower().endswith(".xml")}
+        stems = list(found) if self.split is None else _stems_of(_split_file(self.annotations, self.split), found, self.faults)
+        known = self._known_classes()
+        if not stems and (known is None or not found):
+            where = f"{self.files[-1]} names no images" if found else f"there are no XML files in {self.annotations}"
+            raise DataError(f"{where}: correct 'split' or 'annotations'")
+        others = [] if known is not None or self.split is None else sorted(set(found) - set(stems))
+        reading = VocReading(self.annotations, self.images_folder, self.corners, known, self.faults)
+        files = len(stems) + len(others)
+        for number, stem in enumerate([*stems, *others]):
+            if number < len(stems):
+                reading.add(stem, found[stem])
+            else:
+                reading.look_for_classes(found[stem])
+            if self.on_progress is not None:
+                self.on_progress(number + 1, files)
+        table = reading.finish()
+        self._found_digest = reading.digest.hexdigest()
+        return table
 
-    def _add(
-        self, builder: TableBuilder, path: Path, file: VocFile, image_id: int | str, labels: dict[str, int], names: FileNames
-    ) -> None:
-        builder.origin = str(path)
-        for sentence in file.faults:
-            self.faults.entry("object", sentence)
-        stem = path.relative_to(self.annotations).with_suffix("").as_posix()
-        candidates = [file.filename, f"{Path(stem).parent.as_posix()}/{file.filename}"]
-        name = next((name for name in candidates if name in names.names), None) or names.image_of(stem) or file.filename or stem
-        width, height = file.width, file.height
-        if not (width and height):
-            try:
-                width, height = image_size(self.images_folder / name)
-            except DataError as error:
-                self.faults.entry("image", f"{path} does not say its image's size, and {error}")
-                return
-        if not builder.add_image(image_id, name, width, height):
-            return
-        for o in file.objects:
-            if o.name not in labels:
-                self.faults.entry("category", f"{path}: there is no class {o.name[:40]!r} among {', '.join(list(labels)[:20])}")
-                continue
-            area = float("nan") if o.area is None else float(o.area)
-            builder.add_box(image_id, labels[o.name], o.box, area=area, crowd=o.crowd, ignore=o.ignore, id=NO_ID if o.id is None else o.id)
-
-    def _paths(self) -> list[Path]:
-        if self.split is None:
-            found = sorted(self.annotations.rglob("*.xml"))
-            if not found:
-                raise DataError(f"there are no XML files in {self.annotations}: correct 'annotations'")
-            return found
-        lines = _split_file(self.annotations, self.split).read_text(encoding="utf-8", errors="replace").splitlines()
-        # "NAME", or "NAME 1" in the lists of one class; a name may hold blanks.
-        names = [line.rsplit(maxsplit=1)[0] if line.split()[-1:] in (["1"], ["-1"], ["0"]) and len(line.split()) > 1 else line.strip() for line in lines]
-        paths = [self.annotations / f"{name}.xml" for name in names if name]
-        for path in paths:
-            if ".." in path.parts or not path.is_file():
-                raise DataError(f"split {self.split} names {path.relative_to(self.annotations).as_posix()[:80]!r}, which {self.annotations} does not have")
-        return paths
-
-    def _classes(self, parsed: Iterable[VocFile]) -> dict[str, int]:
-        """{name: category id}."""
+    def _known_classes(self) -> dict[int, str] | None:
+        """{category id: name} in label order."""
         if self.given_classes is not None:
-            return {name: number for number, name in enumerate(self.given_classes, start=1)}
-        table = self.annotations.parent / "categories.json"
-        if table.is_file():
-            self._digests.update(table.read_bytes())
-            try:
-                return {str(row["name"]): int(row["id"]) for row in json.loads(table.read_text(encoding="utf-8"))}
-            except (ValueError, KeyError, TypeError, RecursionError) as error:
-                raise DataError(f"{table} is not a list of {{'id', 'name'}}: delete it or convert anew") from error
-        names = sorted({o.name for file in parsed for o in file.objects})
-        if not names:
-            raise DataError(f"the files in {self.annotations} have no objects: name the classes in the source's 'classes'")
-        return {name: number for number, name in enumerate(names, start=1)}
+            return dict(enumerate(self.given_classes, start=1))
+        file = self.annotations.parent / "categories.json"
+        try:
+            rows = json.loads(read_small(file))
+            if not rows or not all(plain_int(row["id"]) and isinstance(row["name"], str) for row in rows):
+                raise ValueError
+        except FileNotFoundError:
+            return None
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
+            raise DataError(
+                f"{file} is not a list of {{'id', 'name'}}: correct it, or delete it to take the classes from the XML files"
+            ) from error
+        if len({row["id"] for row in rows}) < len(rows):
+            raise DataError(f"{file} has an id twice: number its classes anew")
+        return {row["id"]: row["name"] for row in rows}
 
     def _digest(self) -> str:
         len(self.table)  # the digest is made while reading
-        return self._digests.hexdigest() + str((self.split, self.given_classes, self.corners))
-
-    def __getstate__(self) -> dict[str, Any]:
-        len(self.table)
-        return super().__getstate__() | {"_digests": _Finished(self._digests.hexdigest())}
+        return f"{self._found_digest} {self.split} {self.given_classes} {self.corners}"
 
     @classmethod
     def recognise(cls, path: Path, split: str | None = None) -> dict[str, Any] | None:
-        """VOC's own layout; a folder of XML files, images beside them (zero-based corners, as Roboflow writes them)."""
-        if not path.is_dir():
+        """A folder with Annotations and JPEGImages, that Annotations, or a folder of XML files with their images beside them."""
+        base = path / split if split is not None and (path / split).is_dir() else path
+        for name in FOLDERS:
+            if (base / name).is_dir() and _holds_voc(base / name):
+                return cls._in_layout(base / name, None if base is not path else split, base is not path)
+        if not base.is_dir() or not _holds_voc(base, below=False):
             return None
-        if (path / "Annotations").is_dir():
-            images = path / "JPEGImages"
-            found = {"annotations": str(path / "Annotations"), "images": str(images if images.is_dir() else path / "Annotations")}
-            splits = sorted(file.stem for file in (path / "ImageSets" / "Main").glob("*.txt"))
-            split = split or (splits[0] if len(splits) == 1 else None)
-            return {**found, "split": split} if split else found
-        here = path / split if split and (path / split).is_dir() else path
-        if next(here.glob("*.xml"), None) is None:
+        if path.name in FOLDERS:
+            return cls._in_layout(path, split, False)
+        if split is not None and base is path and any((path / name).is_dir() for name in ("train", "val", "valid", "test")):
             return None
-        return {"annotations": str(here), "images": str(here), "corners": "zero_based"}
+        return {"annotations": str(base), "images": str(base)}
+
+    @classmethod
+    def _in_layout(cls, annotations: Path, split: str | None, of_split: bool) -> dict[str, Any] | None:
+        """of_split: the folder holds one split only."""
+        base = annotations.parent
+        known = sorted(file.stem for file in (base / "ImageSets" / "Main").glob("*.txt"))
+        if split is not None and split not in known:
+            return None
+        if split is None and len(known) == 1 and not of_split:
+            split = known[0]  # it gives the order, too
+        images = next((base / name for name in ("JPEGImages", "images", "Images") if (base / name).is_dir()), base)
+        return {"annotations": str(annotations), "images": str(images), "split": split}
 
     @classmethod
     def write(
@@ -163,46 +146,81 @@ class Voc(TableSource):
         faults: Faults | None = None,
         on_progress: Callable[[int, int], None] | None = None,
     ) -> None:
-        """A folder in VOC's layout without the images, made under a temporary name and renamed. Nothing of a table is lost."""
+        """A folder in VOC's layout without the images, made under a temporary name and renamed. Nothing of a table is lost: what VOC's
+        elements cannot hold stands in elements <coco> beside them. Raises DataError."""
+        if name_fault(split) is not None or "/" in split or "\\" in split:
+            raise DataError(f"a split cannot be called {split!r}: give it the name of a file, such as train")
         with new_folder(path) as folder:
-            used: set[str] = set()
-            stems = []
+            files, stems = NewFiles(folder / "Annotations"), []
             for index in range(len(table)):
                 name = table.name(index)
                 stem = os.path.splitext(name)[0]
-                stem = name if stem in used else stem
-                used.add(stem)
-                stems.append(stem)
-                _, xywh, labels, flags, areas = table.objects(index)
-                ids = table.ids[int(table.offsets[index]) : int(table.offsets[index + 1])]
-                objects = [
-                    VocObject(table.classes[label], box, bool(flag & IGNORE), bool(flag & CROWD), own, area)
-                    for label, box, flag, own, area in zip(*(c.tolist() for c in (labels, xywh, flags, ids, areas)))
-                ]
-                width, height = table.sizes[index].tolist()
-                file = folder / "Annotations" / f"{stem}.xml"
-                file.parent.mkdir(parents=True, exist_ok=True)
-                file.write_text(voc_text(name, width, height, table.image_id(index), objects, "one_based"), encoding="utf-8")
+                usable = [str(PurePosixPath(n)) for n in (stem, name) if n == n.strip() and n.isprintable()]
+                written = files.write(usable, ".xml", _content_of(table, index))
+                if written != stem and faults is not None:
+                    faults.note(
+                        "name", f"{path}: the XML file of image {name!r} is {written}.xml: readers that go by its name miss the image"
+                    )
+                stems.append(written)
+                if on_progress is not None:
+                    on_progress(index + 1, len(table))
             (folder / "JPEGImages").mkdir()
-            (folder / "Annotations").mkdir(exist_ok=True)
-            write_text(folder / "ImageSets" / "Main" / f"{split}.txt", "".join(f"{stem}\n" for stem in stems))
+            sets = NewFiles(folder / "ImageSets" / "Main")
+            sets.write([split], ".txt", "".join(f"{stem}\n" for stem in stems).encode())
             rows = [{"id": i, "name": n} for i, n in zip(table.category_ids, table.classes)]
-            write_text(folder / "categories.json", json.dumps(rows, indent=1))
+            NewFiles(folder).write(["categories"], ".json", json.dumps(rows, indent=1).encode())
 
 
-class _Finished:
-    """A digest that was taken: hash objects cannot be pickled."""
-
-    def __init__(self, value: str) -> None:
-        self._value = value
-
-    def hexdigest(self) -> str:
-        return self._value
+def _content_of(table: AnnotationTable, index: int) -> bytes:
+    part = slice(int(table.offsets[index]), int(table.offsets[index + 1]))
+    columns = (column[part].tolist() for column in (table.labels, table.xywh, table.flags, table.ids, table.areas))
+    objects = [
+        VocObject(table.classes[label], tuple(box), bool(flag & IGNORE), bool(flag & CROWD), own, area, table.category_ids[label])
+        for label, box, flag, own, area in zip(*columns)
+    ]
+    width, height = table.sizes[index].tolist()
+    return voc_text(table.name(index), width, height, table.image_id(index), objects)
 
 
 def _split_file(annotations: Path, split: str) -> Path:
-    file = annotations.parent / "ImageSets" / "Main" / f"{split}.txt"
-    if not file.is_file():
-        known = sorted(f.stem for f in file.parent.glob("*.txt"))
-        raise DataError(f"source voc: split file {file} does not exist: correct 'split'" + (f" (there are {', '.join(known)})" if known else ""))
+    sets = annotations.parent / "ImageSets" / "Main"
+    file = sets / f"{split}.txt"
+    if name_fault(split) is not None or not os.path.isfile(file):
+        known = sorted(f.stem for f in sets.glob("*.txt")) if sets.is_dir() else []
+        there = f" (there are {', '.join(known[:20])})" if known else ""
+        raise DataError(f"source voc: split file {str(file)!r} does not exist: correct 'split'{there}")
     return file
+
+
+def _stems_of(file: Path, found: dict[str, str], faults: Faults) -> list[str]:
+    """The names in a split's list, in its order, once each."""
+    stems: dict[str, None] = {}
+    for number, line in enumerate(read_small(file, MAX_LIST).decode("utf-8", "surrogateescape").split("\n"), start=1):
+        name = next((n for n in (line, line.strip()) if n in found), line.strip())
+        if not name:
+            continue
+        # "NAME 1" in the lists of one class; but a name may hold blanks.
+        if name not in found and name.split()[-1] in ("-1", "0", "1"):
+            name, _, flag = name.rpartition(" ")
+            name = name.strip()
+            if flag == "-1":
+                continue
+        if name not in found:
+            faults.entry("split", f"{file}:{number}: there is no {name[:80]}.xml in the folder of annotations")
+            continue
+        stems[name] = None
+    return list(stems)
+
+
+def _holds_voc(folder: Path, below: bool = True) -> bool:
+    """Whether the first XML file in a folder (and ``below`` it) is one of VOC's."""
+    for place, _, names in os.walk(folder):
+        name = min((name for name in names if name.lower().endswith(".xml")), default=None)
+        if name is not None:
+            try:
+                return b"<annotation" in read_small(Path(place) / name)
+            except (DataError, FileNotFoundError):
+                return False
+        if not below:
+            break
+    return False

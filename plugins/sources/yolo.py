@@ -1,159 +1,127 @@
-"""YOLO: data.yaml, and a text file an image."""
+"""YOLO: data.yaml, folders of images, and a text file of labels for each image."""
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
-from collections.abc import Callable
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Callable, Iterable
+from pathlib import Path, PurePosixPath
 from typing import Any, ClassVar, Literal
 
-from densedet.core.annotation_table import CROWD, IGNORE, AnnotationTable
+from densedet.core.annotation_table import AnnotationTable, name_fault
 from densedet.core.errors import DataError
-from densedet.core.files import write_text
-from densedet.core.folders import new_folder
-from densedet.core.image_header import image_size
-from densedet.core.recipe_faults import RecipeError
-from densedet.core.table_builder import NO_ID, Faults, TableBuilder
+from densedet.core.folders import FileNames, new_folder
+from densedet.core.image_header import SUFFIXES
+from densedet.core.table_builder import Faults
 from densedet.core.table_source import TableSource, existing_file
-from densedet.core.yaml_marks import parse_yaml
+from densedet.plugins.sources.label_files import NewFiles, read_small
+from densedet.plugins.sources.yolo_data import SPLITS, data_text, read_yolo_data
+from densedet.plugins.sources.yolo_exact import ExactBox, ExactFile, ExactImage, exact_file, exact_text, header_text
+from densedet.plugins.sources.yolo_labels import label_file, label_text
+from densedet.plugins.sources.yolo_reading import YoloReading
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
-SPLITS = {"train": ("train",), "val": ("val", "valid", "validation"), "test": ("test",)}
-EXTRA = "densedet_extra"
-"""Beside data.yaml, {EXTRA}_SPLIT.jsonl holds what label files cannot: see `Yolo.write`."""
-
-SLACK = 1e-3
-"""Normalised coordinates this far outside 0..1 were only rounded."""
+MAX_LIST = 1 << 28
+"""Bytes of a list of images."""
 
 
 class Yolo(TableSource):
-    """YOLO's layout as Ultralytics documents it: a data.yaml, ``images/SPLIT/NAME.jpg`` and ``labels/SPLIT/NAME.txt``.
+    """YOLO's text files, found as Ultralytics' trainer finds them.
 
-    data: the yaml file. split: "train", "val" or "test". Both relative to root, which is wired from data.root. In the file, ``path`` is
-    relative to the file's folder, and each split, relative to that, a folder of images, a .txt list of images, or a list of these; ``names``
-    is a list or a mapping from numbers. The last ``images`` folder in an image's path becomes ``labels`` for its label file; an image
-    without one has no objects.
+    data: the data.yaml, relative to root, which is wired from data.root. In it: ``train``, ``val`` and ``test``, each a folder of images, a .txt
+    list of them or a list of these, relative to ``path`` (itself relative to data.yaml; left out: data.yaml's folder); ``names`` of the
+    classes; ``nc``, if given, their number. split: which of the three is read.
 
-    A line is ``class x y width height``, centre and size as shares of the image's, or a polygon ``class x1 y1 x2 y2 x3 y3 ...``, of which the
-    upright box is taken. Images' sizes come from their headers. Category ids are the class numbers, image ids count from 1 in sorted order.
+    The labels of .../images/a.jpg are in .../labels/a.txt, those of an image elsewhere beside it: a line "class x y width height" an
+    object, its centre and size in parts of the image's width and height; a polygon (class x1 y1 x2 y2 x3 y3 ...) counts as the box around
+    it. An image without a file has no objects. Its size is read from its header. Category ids are the labels, 0..C-1; image ids the
+    names' numbers, where all are numbers, else 1..I.
 
-    Raises DataError: a file is missing, not YOLO's, or, where strict, a line is wrong.
+    What `densedet convert` writes has a file densedet_extra_SPLIT.jsonl besides, with what the text files cannot hold: ids, sizes, exact boxes,
+    crowds and ignored objects, which other trainers would learn if they stood among the labels. A line that was changed since counts as
+    it is now; so do lines and images that were added or deleted.
+
+    Raises DataError: a file or folder is missing, data.yaml is wrong, or no image has labels; where strict, a line that is no label or an
+    image that cannot be opened.
     """
 
     suffixes: ClassVar[tuple[str, ...]] = ()
     image_folder: ClassVar[str] = "images/{split}"
 
     def __init__(self, *, data: str = "data.yaml", split: Literal["train", "val", "test"] = "train", root: str = ".") -> None:
-        self.file = existing_file("source yolo", "data", Path(root).expanduser(), data)
-        self.split = split
-        self._digests = hashlib.blake2b(self.file.read_bytes(), digest_size=16)
-        self._yaml = _read_yaml(self.file)
-        self._roots = self._split_places()
-        self.files = (self.file, Path(split))
-        super().__init__(Path(os.path.commonpath([str(_folder_of(place)) for place in self._roots])))
+        file = existing_file("source yolo", "data", Path(root).expanduser(), data)
+        self.data, self.split = read_yolo_data(file), split
+        exact = exact_file(file, split)
+        ours = file.parent / "images" / split
+        self.exact = exact if exact.is_file() and self.data.entries.get(split) == (f"images/{split}",) and not self.data.path else None
+        # Where only the annotations were kept, the folder of images may be gone.
+        self._places = [ours] if self.exact is not None and not ours.exists() else self.data.places(split)
+        self.files = (file, *([self.exact] if self.exact is not None else []), *(p for p in self._places if p.is_file()))
+        super().__init__(Path(os.path.commonpath([os.path.abspath(self._base(place)) for place in self._places])))
+        self._found_digest = ""
 
-    def __getstate__(self) -> dict[str, Any]:
-        digest = hashlib.blake2b(self._digest().encode(), digest_size=16).hexdigest()
-        return super().__getstate__() | {"_digests": digest}
-
-    def _split_places(self) -> list[Path]:
-        """Folders and .txt lists of the split."""
-        values = self._yaml
-        given = next((values[key] for key in SPLITS[self.split] if values.get(key)), None)
-        if given is None:
-            raise DataError(f"{self.file} names no {self.split} images: it has {', '.join(k for k in values if k not in ('names', 'nc', 'path')) or 'none'}")
-        base = self.file.parent / str(values.get("path") or "")
-        places = []
-        for text in given if isinstance(given, list) else [given]:
-            # Roboflow writes ../train/images from wherever the file was meant to lie.
-            tries = [base / str(text), self.file.parent / str(text), self.file.parent / str(text).removeprefix("../")]
-            found = next((place for place in tries if place.exists()), None)
-            if found is None:
-                raise DataError(f"{self.file}: {self.split} images {str(text)[:80]!r} are not at {tries[0]}: correct 'path' or {self.split!r} there")
-            places.append(found.resolve())
-        return places
-
-    def _images(self) -> list[Path]:
-        found: list[Path] = []
-        for place in self._roots:
-            if place.is_dir():
-                found += (path for path in place.rglob("*") if path.suffix.lower() in SUFFIXES)
-            else:
-                lines = place.read_text(encoding="utf-8", errors="replace").splitlines()
-                found += [place.parent / line.strip() for line in lines if line.strip()]
-        return sorted(found)
+    def _base(self, place: Path) -> Path:
+        """The folder below which the images of a folder or list lie."""
+        if not place.is_file():
+            return place
+        own = Path(os.path.abspath(place)).parent
+        return next((base for base in map(Path, map(os.path.abspath, self.data.bases)) if base == own or base in own.parents), own)
 
     def _read(self) -> AnnotationTable:
-        names, ids = _classes(self._yaml, self.file)
-        builder = TableBuilder(str(self.file), self.faults)
-        for category_id, name in zip(ids, names):
-            builder.add_class(category_id, name)
-        extra = _read_extra(self.file, self.split)
-        images = {_below(path, self.images_folder): path for path in self._images()}
-        order = [*extra, *(name for name in images if name not in extra)]
-        for number, name in enumerate(order, start=1):
-            known = extra.get(name) or _Extra(number, 0, 0, [])
-            path = images.get(name, self.images_folder / name)
-            if extra and name not in extra:
-                known.image_id = name
-            self._add(builder, path, name, known, ids)
-            if self.on_progress is not None and number % 100 == 0:
-                self.on_progress(number, len(order))
-        if not order:
-            raise DataError(f"{self.file}: there are no images in {', '.join(map(str, self._roots))}")
-        return builder.finish()
+        names = list(dict.fromkeys(name for place in self._places for name in self._names(place)))
+        reading = YoloReading(self.data, self.images_folder, self.faults, self.on_progress)
+        if self.exact is not None:
+            reading.add_exact(ExactFile(self.exact), frozenset(names))
+        reading.add_listed(names)
+        table = reading.finish(self.split)
+        self._found_digest = reading.digest.hexdigest()
+        return table
 
-    def _add(self, builder: TableBuilder, path: Path, name: str, known: _Extra, ids: list[int]) -> None:
-        width, height = known.width, known.height
-        if not (width and height):
-            try:
-                width, height = image_size(path)
-            except DataError as error:
-                self.faults.entry("image", str(error))
-                return
-        builder.origin = str(_label_file(path))
-        if not builder.add_image(known.image_id, name, width, height):
-            return
-        lines = self._lines(_label_file(path))
-        # Labels that were edited since the side file was written hold; then its objects of this image do not.
-        if known.objects and [row["line"] for row in known.objects if not row["hidden"]] == lines:
-            for row in known.objects:
-                flags = {"crowd": bool(row["crowd"]), "ignore": bool(row["ignore"])}
-                builder.add_box(known.image_id, row["category_id"], row["bbox"], area=row["area"], id=row["id"], **flags)
-            return
-        for number, line in enumerate(lines, start=1):
-            try:
-                label, box = parse_line(line, len(ids), width, height)
-                builder.add_box(known.image_id, ids[label], box, id=NO_ID)
-            except ValueError as error:
-                self.faults.entry("line", f"{_label_file(path)}, line {number}: {error}")
+    def _names(self, place: Path) -> Iterable[str]:
+        """File names of images, relative to the folder of images."""
+        if not place.is_file():
+            below = os.path.relpath(os.path.abspath(place), self.images_folder)
+            prefix = "" if below == "." else below.replace(os.sep, "/") + "/"
+            return [prefix + name for name in FileNames(place).images]
+        return self._listed(place)
 
-    def _lines(self, path: Path) -> list[str]:
-        try:
-            content = path.read_bytes()
-        except FileNotFoundError:
-            return []
-        except OSError as error:
-            raise DataError(f"label file {path} cannot be read: {error.strerror or error}") from error
-        self._digests.update(content)
-        return [line.strip() for line in content.decode("utf-8", "replace").split("\n") if line.strip()]
+    def _listed(self, file: Path) -> Iterable[str]:
+        lines = [line.strip() for line in read_small(file, MAX_LIST).decode("utf-8", "surrogateescape").split("\n")]
+        lines = [line for line in lines if line]
+        own, base = Path(os.path.abspath(file)).parent, self._base(file)
+        # Lines that start with ./ are relative to the list, others to where the first of them is.
+        plain = next((line for line in lines if not line.startswith("./")), "")
+        others = next((folder for folder in (own, base) if plain and os.path.exists(folder / plain)), base)
+        for line in lines:
+            path = os.path.normpath((own if line.startswith("./") else others) / line)
+            name = os.path.relpath(path, self.images_folder).replace(os.sep, "/")
+            if os.path.splitext(path)[1].lower() not in SUFFIXES:
+                self.faults.entry("image", f"{file}: {line[:80]!r} is no image by its name")
+            elif name_fault(name) is not None:
+                self.faults.entry("image", f"{file}: image {line[:80]!r} {name_fault(name)} ({self.images_folder})")
+            else:
+                yield name
 
     def _digest(self) -> str:
         len(self.table)  # the digest is made while reading
-        digest = self._digests
-        return (digest if isinstance(digest, str) else digest.hexdigest()) + self.split
+        return self._found_digest
 
     @classmethod
     def recognise(cls, path: Path, split: str | None = None) -> dict[str, Any] | None:
-        """A yaml file with ``names``, or a folder with a data.yaml."""
-        file = path / "data.yaml" if path.is_dir() else path
-        if file.suffix not in (".yaml", ".yml") or not file.is_file() or "names" not in _read_yaml(file):
-            return None
-        name = next((key for key, words in SPLITS.items() if split in words), "train")
-        return {"data": str(file), "split": name}
+        """A data.yaml, or a folder that holds one, dataset.yaml, or a single .yaml file like it."""
+        if path.is_dir():
+            named = [path / "data.yaml", path / "dataset.yaml"]
+            others = sorted(file for file in path.glob("*.y*ml") if file.suffix in (".yaml", ".yml"))
+            files = [file for file in named if file.is_file()] or (others if len(others) == 1 else [])
+        else:
+            files = [path] if path.suffix.lower() in (".yaml", ".yml") and path.is_file() else []
+        for file in files[:1]:
+            try:
+                data = read_yolo_data(file)
+            except DataError:
+                return None
+            wanted = next((own for own, keys in SPLITS.items() if split in keys), split) or next(iter(data.entries), None)
+            if wanted in data.entries:
+                return {"data": str(file), "split": wanted}
+        return None
 
     @classmethod
     def write(
@@ -165,150 +133,34 @@ class Yolo(TableSource):
         faults: Faults | None = None,
         on_progress: Callable[[int, int], None] | None = None,
     ) -> None:
-        """A folder in YOLO's layout; the images are expected in images/SPLIT. Made under a temporary name and renamed.
-
-        Crowd and ignored objects stand only in the side file, since other trainers would learn them as ordinary ones. That file also
-        holds ids, areas and the exact boxes, so that nothing of a table is lost as long as the label files stay as they are.
-        """
-        split = next((key for key, words in SPLITS.items() if split in words), split)
+        """A folder with data.yaml, labels/SPLIT, an empty images/SPLIT, and densedet_extra_SPLIT.jsonl, so that nothing of the table is lost; made
+        under a temporary name and renamed. Crowds and ignored objects are not among the labels. Raises DataError."""
+        if split not in SPLITS:
+            raise DataError(f"YOLO has no split {split!r}: write one of {', '.join(SPLITS)}")
         with new_folder(path) as folder:
-            (folder / "images" / split).mkdir(parents=True)
-            with open(folder / f"{EXTRA}_{split}.jsonl", "w", encoding="utf-8") as extra:
+            files = NewFiles(folder)
+            with open(exact_file(folder / "data.yaml", split), "xb") as exact:
+                exact.write(header_text(split, table.category_ids, table.classes))
                 for index in range(len(table)):
-                    lines, row = _rows_of(table, index)
-                    print(json.dumps(row), file=extra)
-                    label = folder / "labels" / split / (os.path.splitext(table.name(index))[0] + ".txt")
-                    label.parent.mkdir(parents=True, exist_ok=True)
-                    label.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
-            rows = ["path: .", f"train: images/{'train' if split == 'test' else split}"]
-            rows += [f"{key}: images/{key}" for key in ("val", "test") if key == split] or ["val: images/val"]
-            rows.append("names:")
-            rows += [f"  {label}: {json.dumps(name)}" for label, name in enumerate(table.classes)]
-            rows.append(f"category_ids: {json.dumps(list(table.category_ids))}  # densedet's: the original ids")
-            write_text(folder / "data.yaml", "\n".join(rows) + "\n")
+                    image = _exact_image(table, index)
+                    rule = str(PurePosixPath(label_file(f"/images/{split}/{image.name}")[1:-4]))
+                    usable = [n for n in (rule, f"labels/{split}/{image.name}") if n.isprintable()]
+                    lines = [label_text(b.label, b.box, image.width, image.height) + "\n" for b in image.boxes if not b.flags]
+                    stem = files.write(usable, ".txt", "".join(lines).encode())
+                    if stem != rule and faults is not None:
+                        faults.note("name", f"{path}: the labels of image {image.name!r} are in {stem}.txt, where other trainers miss them")
+                    image.labels = f"{stem}.txt"
+                    exact.write(exact_text(image))
+                    if on_progress is not None:
+                        on_progress(index + 1, len(table))
+            for name in ("labels", "images"):
+                (folder / name / split).mkdir(parents=True, exist_ok=True)
+            (folder / "data.yaml").write_text(data_text(split, table.classes), encoding="utf-8")
 
 
-@dataclass
-class _Extra:
-    """A line of the side file: one image."""
-
-    image_id: int | str
-    width: int
-    height: int
-    objects: list[dict[str, Any]]
-
-
-def _rows_of(table: AnnotationTable, index: int) -> tuple[list[str], dict[str, Any]]:
-    """(label lines, the side file's row) of an image."""
+def _exact_image(table: AnnotationTable, index: int) -> ExactImage:
+    part = slice(int(table.offsets[index]), int(table.offsets[index + 1]))
+    columns = (column[part].tolist() for column in (table.ids, table.labels, table.xywh, table.areas, table.flags))
     width, height = table.sizes[index].tolist()
-    _, xywh, labels, flags, areas = table.objects(index)
-    ids = table.ids[int(table.offsets[index]) : int(table.offsets[index + 1])]
-    lines, objects = [], []
-    for label, (x, y, w, h), flag, area, own in zip(*(column.tolist() for column in (labels, xywh, flags, areas, ids))):
-        numbers = (x + w / 2) / width, (y + h / 2) / height, w / width, h / height
-        line = f"{label} " + " ".join(f"{v:.9g}" for v in numbers)
-        if not flag:
-            lines.append(line)
-        objects.append(
-            {
-                "line": line,
-                "hidden": bool(flag),
-                "id": own,
-                "category_id": table.category_ids[label],
-                "bbox": [x, y, w, h],
-                "area": area,
-                "crowd": bool(flag & CROWD),
-                "ignore": bool(flag & IGNORE),
-            }
-        )
-    return lines, {"image_id": table.image_id(index), "file_name": table.name(index), "width": width, "height": height, "objects": objects}
-
-
-def _read_extra(file: Path, split: str) -> dict[str, _Extra]:
-    path = file.parent / f"{EXTRA}_{split}.jsonl"
-    if not path.is_file():
-        return {}
-    found = {}
-    try:
-        with open(path, encoding="utf-8") as lines:
-            for line in lines:
-                row = json.loads(line)
-                objects = [{**o, "id": int(o["id"]), "bbox": [float(v) for v in o["bbox"]], "area": float(o["area"])} for o in row["objects"]]
-                if any(len(o["bbox"]) != 4 or not isinstance(o["category_id"], int) for o in objects):
-                    raise ValueError("an object's numbers")
-                image_id = row["image_id"] if isinstance(row["image_id"], int) else str(row["image_id"])
-                found[str(row["file_name"])] = _Extra(image_id, int(row["width"]), int(row["height"]), objects)
-                for o in objects:
-                    o["line"], o["hidden"], o["crowd"], o["ignore"]  # noqa: B018 looked at so that a lack shows here
-    except (ValueError, KeyError, TypeError, RecursionError, OverflowError) as error:
-        raise DataError(f"{path} is not what densedet wrote ({error}): delete it, and the label files alone are read") from error
-    return found
-
-
-def parse_line(line: str, classes: int, width: int, height: int) -> tuple[int, list[float]]:
-    """-> (class, [x, y, width, height] in pixels). Raises ValueError."""
-    words = line.split()
-    try:
-        label, numbers = float(words[0]), [float(word) for word in words[1:]]
-    except ValueError:
-        raise ValueError(f"{line[:60]!r} is not a class and numbers") from None
-    if not label.is_integer() or not 0 <= label < classes:
-        raise ValueError(f"class {words[0][:20]} is not one of 0..{classes - 1}")
-    if not all(-SLACK <= v <= 1 + SLACK for v in numbers):
-        raise ValueError(f"{line[:60]!r}: coordinates are shares of the image, 0 to 1 (pixels are not)")
-    if len(numbers) == 4:
-        x, y, w, h = numbers
-        return int(label), [(x - w / 2) * width, (y - h / 2) * height, w * width, h * height]
-    if len(numbers) < 6 or len(numbers) % 2:
-        raise ValueError(f"{len(numbers)} numbers after the class: a box has 4, a polygon 6 or more, two a point")
-    xs, ys = numbers[::2], numbers[1::2]
-    return int(label), [min(xs) * width, min(ys) * height, (max(xs) - min(xs)) * width, (max(ys) - min(ys)) * height]
-
-
-def _read_yaml(file: Path) -> dict[str, Any]:
-    try:
-        value = parse_yaml(file.read_text(encoding="utf-8"), str(file)).plain()
-    except (RecipeError, OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{file} cannot be read: {error}") from error
-    if not isinstance(value, dict):
-        raise DataError(f"{file} is no mapping: YOLO's data file has path, train, val and names")
-    return value
-
-
-def _classes(values: dict[str, Any], file: Path) -> tuple[list[str], list[int]]:
-    """(names, category ids) in label order."""
-    names = values.get("names")
-    if isinstance(names, dict):
-        try:
-            numbered = {int(key): str(name) for key, name in names.items()}
-        except ValueError:
-            raise DataError(f"{file}: 'names' must go from numbers to names") from None
-        if sorted(numbered) != list(range(len(numbered))):
-            raise DataError(f"{file}: 'names' must count from 0 without gaps")
-        names = [numbered[i] for i in range(len(numbered))]
-    if not isinstance(names, list) or not names:
-        raise DataError(f"{file}: 'names' is missing or empty: it lists the classes")
-    count = values.get("nc")
-    if count is not None and count != len(names):
-        raise DataError(f"{file}: 'nc' is {count} and 'names' has {len(names)}: correct one of them")
-    ids = values.get("category_ids")
-    usable = isinstance(ids, list) and len(ids) == len(names) and all(type(i) is int for i in ids)
-    return [str(name) for name in names], list(ids) if usable else list(range(len(names)))  # type: ignore[arg-type]
-
-
-def _folder_of(place: Path) -> Path:
-    return place if place.is_dir() else place.parent
-
-
-def _below(path: Path, folder: Path) -> str:
-    """The name relative to ``folder``; one that leads out of it keeps its dots, which the table refuses."""
-    return Path(os.path.relpath(path, folder)).as_posix()
-
-
-def _label_file(image: Path) -> Path:
-    parts = list(image.parts)
-    for position in range(len(parts) - 2, -1, -1):
-        if parts[position] == "images":
-            parts[position] = "labels"
-            break
-    return Path(*parts).with_suffix(".txt")
+    boxes = [ExactBox(own, label, tuple(box), area, flags) for own, label, box, area, flags in zip(*columns)]
+    return ExactImage(table.image_id(index), table.name(index), width, height, "", boxes)

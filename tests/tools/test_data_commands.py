@@ -108,7 +108,9 @@ def test_train_on_a_database_without_a_recipe(data, capsys, monkeypatch, name):
     assert main(["convert", "a.json", name]) == 0
     capsys.readouterr()
     command = ["train", "--db", name, "--images", "images", "--epochs", "1", "--batch_size", "4", "--resize", "64", "32"]
-    assert main([*command, "--where", "width > 50", "--limit", "12", "--skip-broken", "--json", "train.threads=1", "train.evaluations=1"]) == 0
+    assert (
+        main([*command, "--where", "width > 50", "--limit", "12", "--skip-broken", "--json", "train.threads=1", "train.evaluations=1"]) == 0
+    )
     told = capsys.readouterr()
     summary = json.loads(told.out)
     assert summary["status"] == "done"

@@ -61,7 +61,7 @@ def test_boxes_are_tight_inside_and_hardly_overlap():
             assert 0 <= x1 < x2 <= 128
             assert 0 <= y1 < y2 <= 64
             inked = stamp.alpha > INK
-            assert inked[0].any() and inked[-1].any() and inked[:, 0].any() and inked[:, -1].any()  # noqa: PT018
+            assert inked[0].any() and inked[-1].any() and inked[:, 0].any() and inked[:, -1].any()
             assert 14 <= max(x2 - x1, y2 - y1) <= 33
         area = (truth.boxes[:, 2:] - truth.boxes[:, :2]).prod(1)
         assert torch.equal(area, truth.area)
