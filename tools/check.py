@@ -9,6 +9,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+WIDTH = 120
+"""Columns of the class table, whatever the terminal: names are not cut."""
+
 LISTED = 10
 """Findings of a kind that are printed; --json has up to a hundred."""
 
@@ -58,6 +61,7 @@ def data(arguments: argparse.Namespace) -> int:
         print(json.dumps({**facts, "shared_images": shared, "problems": wrong}, indent=1))
         return 3 if wrong else 0
     console = Console(highlight=False)
+    console.width = max(console.width, WIDTH)
     for split, row in facts.items():
         show(console, split, row, decoded=not arguments.no_images)
     if shared:
