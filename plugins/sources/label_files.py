@@ -43,17 +43,17 @@ def read_small(path: Path, limit: int = MAX_BYTES) -> bytes:
 
 
 class NewFiles:
-    """Writes files below ``folder``, each under a name that no other has."""
+    """Writes files below ``folder``, each under a name that no other has. spare: of those that cannot have one of their own, + a number."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, spare: str = "unnamed") -> None:
+        self.folder, self.spare = folder, spare
         self._numbers = count(1)
         self._made: set[Path] = set()
 
     def write(self, names: Sequence[str], suffix: str, content: bytes) -> str:
-        """Write under the first of ``names`` that is free and that the file system takes, else under "imageNUMBER"; -> that name, without
+        """Write under the first of ``names`` that is free and that the file system takes, else under the spare one; -> that name, without
         ``suffix``. Raises DataError where nothing can be written."""
-        for name in chain(names, (f"image{number}" for number in self._numbers)):
+        for name in chain(names, (f"{self.spare}{number}" for number in self._numbers)):
             if name_fault(name) is None and self._written(self.folder / (name + suffix), content):
                 return name
         raise AssertionError  # the numbers do not end

@@ -138,7 +138,7 @@ class Yolo(TableSource):
         if split not in SPLITS:
             raise DataError(f"YOLO has no split {split!r}: write one of {', '.join(SPLITS)}")
         with new_folder(path) as folder:
-            files = NewFiles(folder)
+            files = NewFiles(folder, f"labels/{split}/unnamed")
             with open(exact_file(folder / "data.yaml", split), "xb") as exact:
                 exact.write(header_text(split, table.category_ids, table.classes))
                 for index in range(len(table)):
@@ -148,7 +148,9 @@ class Yolo(TableSource):
                     lines = [label_text(b.label, b.box, image.width, image.height) + "\n" for b in image.boxes if not b.flags]
                     stem = files.write(usable, ".txt", "".join(lines).encode())
                     if stem != rule and faults is not None:
-                        faults.note("name", f"{path}: the labels of image {image.name!r} are in {stem}.txt, where other trainers miss them")
+                        faults.note(
+                            "name", f"{path}: the labels of image {image.name!r} are in {stem}.txt; other trainers look for {rule}.txt"
+                        )
                     image.labels = f"{stem}.txt"
                     exact.write(exact_text(image))
                     if on_progress is not None:

@@ -1,0 +1,131 @@
+import json
+
+import pytest
+from PIL import Image
+
+from densedet.core.contracts import Source
+from densedet.core.errors import DataError
+from densedet.core.table_builder import Faults
+from densedet.plugins.sources.roboflow import Roboflow
+
+XML = """<annotation><filename>a.jpg</filename><size><width>20</width><height>10</height></size><object><name>cat</name>
+<bndbox><xmin>2</xmin><xmax>12</xmax><ymin>3</ymin><ymax>8</ymax></bndbox></object></annotation>"""
+GROUPED = [
+    {"id": 0, "name": "pets", "supercategory": "none"},
+    {"id": 1, "name": "cat", "supercategory": "pets"},
+    {"id": 2, "name": "dog", "supercategory": "pets"},
+]
+
+
+def image(path):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("L", (20, 10)).save(path)
+
+
+def coco(folder, categories=GROUPED, category_id=2):
+    image(folder / "a.jpg")
+    box = {"id": 0, "image_id": 0, "category_id": category_id, "bbox": [2, 3, 10, 5], "area": 50, "iscrowd": 0}
+    content = {"categories": categories, "images": [{"id": 0, "file_name": "a.jpg", "width": 20, "height": 10}], "annotations": [box]}
+    (folder / "_annotations.coco.json").write_text(json.dumps(content))
+
+
+def yolo(base, *splits):
+    (base / "data.yaml").write_text("train: ../train/images\nval: ../valid/images\ntest: ../test/images\n\nnc: 2\nnames: ['cat', 'dog']\n")
+    for split in splits:
+        image(base / split / "images" / "a.jpg")
+        (base / split / "labels").mkdir()
+        (base / split / "labels" / "a.txt").write_text("1 0.35 0.55 0.5 0.5")
+
+
+def voc(folder):
+    image(folder / "a.jpg")
+    (folder / "a.xml").write_text(XML)
+
+
+def test_coco(tmp_path):
+    coco(tmp_path / "train")
+    source = Roboflow(folder=str(tmp_path))
+    assert isinstance(source, Source)
+    assert (source.classes, source.category_ids) == (("cat", "dog"), (1, 2))
+    truth = source.annotation(0)
+    assert truth.labels.tolist() == [1]
+    assert truth.xywh.tolist() == [[2, 3, 10, 5]]
+    assert source.image(0) == str(tmp_path / "train" / "a.jpg")
+
+
+@pytest.mark.parametrize(
+    ("categories", "category_id", "classes"),
+    [
+        (GROUPED, 0, ("pets", "cat", "dog")),  # a box is of it
+        (GROUPED[:2] + [{"id": 2, "name": "dog", "supercategory": "beasts"}], 2, ("pets", "cat", "dog")),
+        ([{"id": 0, "name": "pets", "supercategory": "none"}, {"id": 1, "name": "cat"}], 1, ("pets", "cat")),
+        ([{"id": 0, "name": "pets", "supercategory": "none"}], 0, ("pets",)),
+        ([{"id": 5, "name": "pets", "supercategory": "none"}, {"id": 6, "name": "cat", "supercategory": "pets"}], 6, ("pets", "cat")),
+    ],
+)
+def test_a_category_that_may_be_a_class_is_kept(tmp_path, categories, category_id, classes):
+    coco(tmp_path / "train", categories, category_id)
+    assert Roboflow(folder=str(tmp_path)).classes == classes
+
+
+@pytest.mark.parametrize("split", ["val", "valid"])
+def test_yolo(tmp_path, split):
+    yolo(tmp_path, "train", "valid")
+    source = Roboflow(folder=".", split=split, root=str(tmp_path))
+    assert source.classes == ("cat", "dog")
+    # (.35 - .25) * 20, (.55 - .25) * 10
+    assert source.annotation(0).xywh.round(decimals=9).tolist() == [[2, 3, 10, 5]]
+    assert source.image(0) == str(tmp_path / "valid" / "images" / "a.jpg")
+
+
+def test_voc(tmp_path):
+    voc(tmp_path / "test")
+    source = Roboflow(folder=str(tmp_path), split="test")
+    assert source.classes == ("cat",)
+    assert source.annotation(0).xywh.tolist() == [[2, 3, 10, 5]]
+    assert source.fingerprint() == Roboflow(folder=str(tmp_path), split="test").fingerprint()
+
+
+def test_faults_and_progress_are_the_inner_source_s(tmp_path):
+    voc(tmp_path / "train")
+    (tmp_path / "train" / "b.xml").write_text(XML.replace("<name>cat</name>", ""))
+    source = Roboflow(folder=str(tmp_path))
+    source.faults = Faults(strict=False)
+    told = []
+    source.on_progress = lambda done, total: told.append((done, total))
+    assert len(source.table.labels) == 1
+    assert "has no name" in source.invalid()[0]
+    assert source.faults.counts == {"object": 1}
+    assert told == [(1, 2), (2, 2)]
+    with pytest.raises(DataError, match="has no name"):
+        len(Roboflow(folder=str(tmp_path)))
+
+
+def test_other_forms_and_missing_parts(tmp_path):
+    image(tmp_path / "train" / "a.jpg")
+    (tmp_path / "train" / "_annotations.csv").write_text("")
+    with pytest.raises(DataError, match="has no split 'train' in a form that can be read .*it has train"):
+        Roboflow(folder=str(tmp_path))
+    with pytest.raises(DataError, match="folder .*none does not exist: correct 'folder'"):
+        Roboflow(folder="none", root=str(tmp_path))
+    coco(tmp_path / "train")
+    with pytest.raises(DataError, match="has no split 'val'"):
+        Roboflow(folder=str(tmp_path), split="valid")
+
+
+def test_recognise(tmp_path):
+    assert Roboflow.recognise(tmp_path) is None
+    assert Roboflow.recognise(tmp_path / "none") is None
+    voc(tmp_path / "test")
+    assert Roboflow.recognise(tmp_path) == Roboflow.recognise(tmp_path / "test") == {"folder": str(tmp_path), "split": "test"}
+    coco(tmp_path / "valid")
+    assert Roboflow.recognise(tmp_path, "valid") == Roboflow.recognise(tmp_path, "val") == {"folder": str(tmp_path), "split": "val"}
+    assert Roboflow.recognise(tmp_path, "train") is None
+    assert Roboflow.recognise(tmp_path / "valid", "test") is None
+    yolo(tmp_path, "train")
+    assert Roboflow.recognise(tmp_path) == {"folder": str(tmp_path), "split": "train"}
+    assert Roboflow.recognise(tmp_path, "dev") is None
+    # not every YOLO tree is Roboflow's
+    image(tmp_path / "other" / "images" / "train" / "a.jpg")
+    (tmp_path / "other" / "data.yaml").write_text("train: images/train\nnames: [a]")
+    assert Roboflow.recognise(tmp_path / "other") is None
