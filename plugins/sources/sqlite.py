@@ -144,6 +144,8 @@ class Sqlite(TableSource):
 
     def _image(self, row: int) -> tuple[int | str, str, int, int]:
         found = self._query("SELECT image_id, file_name, width, height FROM images WHERE image = ?", row)
+        if not found:
+            raise self._refuse(f"table images lists row {row} and does not have it: the file is damaged")
         self._check_image(row, *found[0])
         return found[0]  # type: ignore[no-any-return]
 
