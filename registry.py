@@ -39,6 +39,7 @@ KINDS: dict[str, str] = {
     "optimizer": "parameters -> torch.optim.Optimizer",
     "schedule": "progress -> factor on the learning rate",
     "evaluator": "detections and truth -> metrics",
+    "weight_map": "another library's names for a detector's weights",
     "hook": "called by the runner: loggers, checkpoints, displays",
 }
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import nn
 
-from densedet.core import assembly, engine
+from densedet.core import assembly, engine, pretrained
 from densedet.core.prediction import Predictor, load
 from densedet.core.recipe import Recipe, load_recipe
 from densedet.core.run import Run, evaluate_on, make_dataset, make_eval_loader
@@ -18,10 +18,10 @@ __all__ = ["Predictor", "Run", "build", "evaluate", "load", "load_recipe", "trai
 
 
 def build(recipe: Recipe, *, num_classes: int | None = None) -> nn.Module:
-    """The recipe's detector, untrained. num_classes: without it the training source is opened to count its classes."""
+    """The recipe's detector, untrained but for ``model.weights``. num_classes: without it the training source is opened to count its classes."""
     if num_classes is None:
         num_classes = len(assembly.class_table(recipe, assembly.build_source(recipe, "train")))
-    return assembly.build_detector(recipe, num_classes)
+    return pretrained.build(recipe, num_classes)[0]
 
 
 def train(recipe: Recipe | str, *overrides: str) -> Run:
@@ -30,7 +30,7 @@ def train(recipe: Recipe | str, *overrides: str) -> Run:
 
 
 class Evaluation:
-    """A trained detector and the images to judge it on. predictor, recipe, source (the truth), dataset."""
+    """A trained detector (a checkpoint, a run folder, or a recipe with ``model.weights``) and the images to judge it on. predictor, recipe, source (the truth), dataset."""
 
     def __init__(
         self,
@@ -43,15 +43,16 @@ class Evaluation:
     ) -> None:
         self.predictor = load(checkpoint, device=device, plugins=plugins, overrides=overrides)
         self.recipe = self.predictor.recipe
-        source = dict(zip(("train", "val"), assembly.build_sources(self.recipe)))[split]
+        source = assembly.build_split(self.recipe, split)
         if source is None:
             raise self.recipe.error("data", f"the recipe has no {split} source to evaluate on: give data.{split}")
         known = [name for name in self.predictor.classes if name in source.classes]
         if not known:
             raise self.recipe.error(
                 f"data.{split}",
-                f"none of the detector's classes ({', '.join(self.predictor.classes)}) is in this data ({', '.join(source.classes)})",
+                f"none of the detector's classes ({', '.join(filter(None, self.predictor.classes))}) is in this data ({', '.join(source.classes)})",
             )
+        self.predictor.category_ids = assembly.category_ids(self.recipe, self.predictor.classes, source)
         self.source = source
         self.dataset = make_dataset(self.recipe, source, self.predictor.classes)
 

@@ -11,6 +11,7 @@ from typing import Any
 from torch import nn
 
 from densedet.core.annotation_sql import WhereError
+from densedet.core.class_table import EMPTY
 from densedet.core.errors import DataError, PartError
 from densedet.core.filters import filtered
 from densedet.core.recipe import Recipe
@@ -99,8 +100,8 @@ class Wiring:
             self.values["box_channels"] = part.box_channels
 
 
-def build_detector(recipe: Recipe, num_classes: int) -> nn.Module:
-    """The recipe's detector for ``num_classes`` classes, checked by a dry run at the recipe's image size.
+def build_detector(recipe: Recipe, num_classes: int, *, checked: bool = True) -> nn.Module:
+    """The recipe's detector for ``num_classes`` classes, checked by a dry run at the recipe's image size (unless ``checked`` is False).
 
     Raises RecipeError, with the position of the part at fault, where parts do not fit together.
     """
@@ -115,7 +116,8 @@ def build_detector(recipe: Recipe, num_classes: int) -> nn.Module:
             continue
         built[kind] = _build_part(recipe, kind, given, wiring)
     detector = build_component(recipe, "model.detector", "detector", spec, {**wiring.for_kind("detector"), **built, **_loss_weights(model)})
-    _dry_run(recipe, detector, wiring)
+    if checked:
+        _dry_run(recipe, detector, wiring)
     return detector
 
 
@@ -198,20 +200,54 @@ def build_sources(recipe: Recipe) -> tuple[Any, Any]:
     return hold_out(train, share, recipe.values["train"]["seed"])
 
 
+def build_split(recipe: Recipe, split: str) -> Any:
+    """The source of "train" or "val" alone, filtered; the other one is opened only where a share of it is held out. None: there is none."""
+    if recipe.values["data"]["holdout"] is None:
+        return _filtered(recipe, split)
+    return dict(zip(("train", "val"), build_sources(recipe)))[split]
+
+
 def class_table(recipe: Recipe, source: Any) -> tuple[str, ...]:
-    """Class names in label order: the recipe's ``data.classes``, or all of the training source's."""
+    """Class names in label order: the recipe's ``data.classes`` (`EMPTY` where that has a null), or all of the source's.
+
+    Raises RecipeError for a name that the source does not have, one that is listed twice, or ids that do not go with the names.
+    """
     wanted = recipe.values["data"].get("classes")
     if wanted is None:
         return tuple(source.classes)
     for position, name in enumerate(wanted):
-        if name not in source.classes:
+        if name is not None and name not in source.classes:
             raise recipe.error(
                 f"data.classes.{position}",
                 f"the training images have no class {name!r}.{suggest(name, list(source.classes))} Classes: {', '.join(source.classes)}",
             )
-    if len(set(wanted)) != len(wanted):
+    return listed_classes(recipe)
+
+
+def listed_classes(recipe: Recipe) -> tuple[str, ...]:
+    """The recipe's ``data.classes``, whatever the data. Raises RecipeError."""
+    wanted = recipe.values["data"]["classes"]
+    named = [name for name in wanted if name is not None]
+    if len(set(named)) != len(named):
         raise recipe.error("data.classes", "a class is listed twice")
-    return tuple(wanted)
+    if not named or "" in named:
+        raise recipe.error("data.classes", "name at least one class, none of them empty; write null for all of the source's")
+    return tuple(EMPTY if name is None else name for name in wanted)
+
+
+def category_ids(recipe: Recipe, classes: Sequence[str], source: Any = None) -> tuple[int | None, ...]:
+    """The data set's id of each of ``classes``: the source's, or without one the recipe's ``data.category_ids``, else 0, 1, 2 ...; None for a
+    slot without a class, or a class that the source lacks. Raises RecipeError where the recipe's do not go with the classes."""
+    listed = recipe.values["data"].get("category_ids")
+    if listed is not None and len(listed) != len(classes):
+        raise recipe.error(
+            "data.category_ids", f"has {len(listed)} ids for {len(classes)} classes: write one for each, or data.category_ids=null"
+        )
+    ids = range(len(classes)) if listed is None else listed
+    if source is not None:
+        known = dict(zip(source.classes, source.category_ids))
+        ids = [known.get(name) for name in classes]
+    return tuple(None if name == EMPTY else given for name, given in zip(classes, ids))
 
 
 def build_list(recipe: Recipe, path: str, kind: str, wired: dict[str, Any]) -> list[Any]:

@@ -8,6 +8,10 @@ import torch
 from torch import Tensor
 
 from densedet.core.errors import DataError
+from densedet.core.types import Detections
+
+EMPTY = ""
+"""In a class table: a slot of the network that stands for no class, as COCO's unused ids in torchvision's weights."""
 
 
 def label_map(available: Sequence[str], classes: Sequence[str]) -> Tensor:
@@ -15,10 +19,10 @@ def label_map(available: Sequence[str], classes: Sequence[str]) -> Tensor:
 
     Raises DataError where no name is in both.
     """
-    position = {name: label for label, name in enumerate(classes)}
+    position = {name: label for label, name in enumerate(classes) if name != EMPTY}
     labels = [position.get(name, -1) for name in available]
     if all(label < 0 for label in labels):
-        wanted, found = ", ".join(classes[:20]), ", ".join(available[:20])
+        wanted, found = ", ".join([*filter(None, classes)][:20]), ", ".join(available[:20])
         raise DataError(f"the source has none of the classes {wanted}; it has {found}: name some of these in data.classes")
     return torch.tensor(labels, dtype=torch.int64)
 
@@ -26,3 +30,11 @@ def label_map(available: Sequence[str], classes: Sequence[str]) -> Tensor:
 def relabel(labels: Tensor, table: Tensor) -> Tensor:
     """A source's labels (G,) through a `label_map`; -1 stays -1."""
     return table[labels.clamp(min=0)].masked_fill(labels < 0, -1)
+
+
+def of_classes(detections: Detections, classes: Sequence[str]) -> Detections:
+    """Without those of slots that stand for no class."""
+    if EMPTY not in classes:
+        return detections
+    named = torch.tensor([name != EMPTY for name in classes], device=detections.labels.device)[detections.labels]
+    return detections.where(named)

@@ -218,6 +218,20 @@ class Evaluator(Protocol):
 
 
 @runtime_checkable
+class WeightMap(Protocol):
+    """Another library's names for the weights of a detector that our parts make too. An object; nothing is wired.
+
+    ours(name) -> the name in the detector's state dict of their ``name``, None where it is unknown; several of theirs (an older and a
+    newer one) may mean the same. theirs(name) -> the way back, to the name they use now; None where they have no such weight. Shapes and
+    the order of channels are the same on both sides.
+    """
+
+    def ours(self, name: str) -> str | None: ...
+
+    def theirs(self, name: str) -> str | None: ...
+
+
+@runtime_checkable
 class Detector(Protocol):
     """What the runner trains. An nn.Module.
 
@@ -249,4 +263,5 @@ __all__ = [
     "Schedule",
     "Source",
     "Targets",
+    "WeightMap",
 ]

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from densedet.core import boxes as box_ops
+from densedet.core.class_table import of_classes
 from densedet.core.distributed import gather_objects
 from densedet.core.types import Batch, Detections
 
@@ -30,6 +31,7 @@ def evaluate_detector(
     batches: Iterable[Batch],
     evaluator: Any,
     *,
+    classes: tuple[str, ...] = (),
     device: torch.device,
     autocast: Callable[[], contextlib.AbstractContextManager[Any]] = contextlib.nullcontext,
     with_losses: bool = True,
@@ -39,7 +41,7 @@ def evaluate_detector(
     """The evaluator's metrics; under "losses" the mean validation losses; under "broken_images" a sentence for each image that could not
     be read and was left out (where the recipe allows that).
 
-    on_batch(images done) after each batch; on_detections(source index, detections in source pixels) for each image. Every process of
+    classes: in label order; detections of a slot that stands for no class go no further. on_batch(images done) after each batch; on_detections(source index, detections in source pixels) for each image. Every process of
     a torchrun judges its share; all get the same answer.
     """
     training = detector.training
@@ -61,7 +63,7 @@ def evaluate_detector(
             images += len(batch)
             for position, detections in enumerate(found):
                 index = int(batch.indices[position])
-                moved = to_source(detections, batch, position).to("cpu")
+                moved = of_classes(to_source(detections, batch, position).to("cpu"), classes)
                 evaluator.add(index, moved)
                 if on_detections is not None:
                     on_detections(index, moved)

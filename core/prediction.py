@@ -9,14 +9,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from densedet.core import assembly, checkpoint
+from densedet.core import assembly, checkpoint, pretrained
+from densedet.core.class_table import of_classes
 from densedet.core.dataset import sample_of
 from densedet.core.engine import recipe_of
-from densedet.core.errors import DataError
+from densedet.core.errors import DataError, UsageError
 from densedet.core.evaluation import to_source
 from densedet.core.loader import collate
 from densedet.core.precision import resolve_device
-from densedet.core.recipe import Recipe
+from densedet.core.recipe import Recipe, load_recipe
+from densedet.core.recipe_merge import shipped_recipes
 from densedet.core.run import load_weights
 from densedet.core.types import Detections
 
@@ -24,10 +26,11 @@ SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif", "
 
 
 class Predictor:
-    """A detector with its recipe, ready to predict. detector: in evaluation mode. classes: names in label order."""
+    """A detector with its recipe, ready to predict. detector: in evaluation mode. classes: names in label order; an empty one is a slot that
+    stands for nothing, and is never predicted. category_ids: None there."""
 
     def __init__(
-        self, recipe: Recipe, detector: nn.Module, classes: Sequence[str], category_ids: Sequence[int], device: torch.device
+        self, recipe: Recipe, detector: nn.Module, classes: Sequence[str], category_ids: Sequence[int | None], device: torch.device
     ) -> None:
         self.recipe, self.classes, self.category_ids = recipe, tuple(classes), tuple(category_ids)
         self.detector, self.device = detector.to(device).eval(), device
@@ -55,26 +58,49 @@ class Predictor:
             if samples:
                 batch = collate(samples, pad_to=data["pad_to"]).to(self.device)
                 for position, detections in enumerate(self.detector.predict(batch)):  # type: ignore[operator]
-                    yield int(batch.indices[position]), to_source(detections, batch, position).to("cpu")
+                    moved = to_source(detections, batch, position).to("cpu")
+                    yield int(batch.indices[position]), of_classes(moved, self.classes)
 
 
 def load(
     path: str | Path, *, device: str = "auto", plugins: Sequence[str] = (), weights: str = "average", overrides: Sequence[str] = ()
 ) -> Predictor:
-    """A `Predictor` from a checkpoint file or run folder (best.pt, else last.pt).
+    """A `Predictor` from a checkpoint file, a run folder (best.pt, else last.pt), or a recipe whose ``model.weights`` names trained weights.
 
     plugins: plug-in files that the recipe needs; those named inside the checkpoint are never imported by themselves.
     weights: "average" (the averaged weights where there are any) or "trained". overrides: changes to the recipe, as on the command line.
     """
+    if is_recipe(path):
+        return _from_recipe(load_recipe(path, overrides), device)
     file = checkpoint.resolve(Path(path))
     state = checkpoint.load(file)
     recipe = recipe_of(state, tuple(plugins))
     if overrides:
         recipe = recipe.with_overrides(list(overrides))
-    detector = assembly.build_detector(recipe, len(state["classes"]))
+    detector, _ = pretrained.build(recipe, len(state["classes"]), wanted=False)
     average: dict[str, Tensor] | None = state["average"]
     load_weights(detector, average if average is not None and weights == "average" else state["detector"])
     return Predictor(recipe, detector, state["classes"], state["category_ids"], resolve_device(device))
+
+
+def is_recipe(path: str | Path) -> bool:
+    """Whether ``path`` means a recipe rather than a checkpoint: a YAML file, or a shipped recipe's name where no such file or folder is."""
+    file = Path(path)
+    return file.suffix in (".yaml", ".yml") or (not file.exists() and str(path) in shipped_recipes())
+
+
+def _from_recipe(recipe: Recipe, device: str) -> Predictor:
+    if recipe.values["model"].get("weights") is None:
+        raise UsageError(
+            f"{recipe.name} is a recipe without trained weights: add model.weights=FILE, or give a run folder such as runs/{recipe.name}/1"
+        )
+    if recipe.values["data"]["classes"] is None:
+        source = assembly.build_source(recipe, "train")
+        classes = assembly.class_table(recipe, source)
+    else:
+        source, classes = None, assembly.listed_classes(recipe)
+    detector, _ = pretrained.build(recipe, len(classes))
+    return Predictor(recipe, detector, classes, assembly.category_ids(recipe, classes, source), resolve_device(device))
 
 
 def find_images(paths: Sequence[str | Path]) -> list[Path]:
@@ -93,10 +119,13 @@ def find_images(paths: Sequence[str | Path]) -> list[Path]:
     return found
 
 
-def coco_results(detections: Detections, image_id: int | str, category_ids: Sequence[int]) -> list[dict[str, Any]]:
-    """Detections in source pixels as rows of a COCO results file: original category ids, x, y, width, height."""
-    rows = []
+def coco_results(detections: Detections, image_id: int | str, category_ids: Sequence[int | None]) -> list[dict[str, Any]]:
+    """Detections in source pixels as rows of a COCO results file: original category ids, x, y, width, height. A label whose category id is
+    None (the data set has no such class) makes no row."""
+    rows: list[dict[str, Any]] = []
     for box, score, label in zip(detections.boxes.tolist(), detections.scores.tolist(), detections.labels.tolist()):
+        if category_ids[label] is None:
+            continue
         x1, y1, x2, y2 = box
         rows.append(
             {

@@ -14,7 +14,7 @@ from pydantic import Field, ValidationError
 from densedet.core.plugin_loading import PluginSet
 from densedet.core.recipe_faults import Fault, Origin
 from densedet.core.recipe_merge import COMMAND_LINE, merge
-from densedet.core.sections import SECTIONS, Section
+from densedet.core.sections import SECTIONS, ModelValues, Section
 from densedet.core.signatures import MISSING, Argument, Slot, arguments_of, field_hint, part_of_field
 from densedet.core.wiring import RESERVED
 from densedet.core.yaml_marks import Node, from_plain
@@ -114,6 +114,8 @@ class Checker:
             if key == "detector":
                 continue
             below = f"model.{key}"
+            if key in ModelValues.model_fields:
+                continue
             if key not in KINDS:
                 self._unknown_part(given, key, row, parts)
             elif parts is not None and key not in parts:
@@ -130,6 +132,9 @@ class Checker:
             for key, argument in parts.items():
                 if key not in node.value and argument.default is MISSING:
                     self.add(node.key, "model", f"{key!r} is missing: detector {row.name!r} needs one; {self._names(key)}")
+        for key, info in ModelValues.model_fields.items():
+            given = node.value.get(key, from_plain(info.default, node.origin.default("default of densedet")))
+            result[key] = self.value(given, f"model.{key}", Argument(key, field_hint(info), info.default), "'model'")
         return Node.make(result, node.origin, node.key)
 
     def _unknown_part(self, given: Node, key: str, row: Component | None, parts: dict[str, Argument] | None) -> None:
@@ -137,7 +142,7 @@ class Checker:
         if row and key in arguments_of(row):
             self.add(given.key, below, f"is an argument of detector {row.name!r}: write it as model.detector.{key}")
         else:
-            names = ["detector", *(parts if parts is not None else (k for k in KINDS if k != "detector"))]
+            names = ["detector", *ModelValues.model_fields, *(parts if parts is not None else (k for k in KINDS if k != "detector"))]
             self.add(given.key, below, f"the model has no part {key!r}.{suggest(key, names)} Parts: {', '.join(names)}")
 
     def _names(self, kind: str) -> str:

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from densedet.core.recipe_faults import Fault, Origin, RecipeError
-from densedet.core.sections import SECTIONS
+from densedet.core.sections import SECTIONS, ModelValues
 from densedet.core.signatures import part_of_field
 from densedet.core.yaml_marks import MAX_BYTES, Node, from_plain, parse_yaml
 
@@ -59,7 +59,8 @@ def default_root() -> Node:
 def with_names(node: Node, path: str = "", slots: set[str] | None = None) -> Node:
     """A component written as its bare name becomes ``{name: ...}``, so that it merges like one."""
     slots = component_slots() if slots is None else slots
-    if isinstance(node.value, str) and (path in slots or (path.startswith("model.") and path.count(".") == 1)):
+    part = path.startswith("model.") and path.count(".") == 1 and path.removeprefix("model.") not in ModelValues.model_fields
+    if isinstance(node.value, str) and (path in slots or part):
         return Node.make({"name": Node.make(node.value, node.origin, node.key)}, node.origin, node.key)
     if isinstance(node.value, dict) and path.count(".") < 1:
         below = {k: with_names(n, f"{path}.{k}" if path else k, slots) for k, n in node.value.items()}

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 from pydantic import Field, TypeAdapter
 from pydantic.errors import PydanticInvalidForJsonSchema
 
-from densedet.core.sections import SECTIONS, Section
+from densedet.core.sections import SECTIONS, ModelValues, Section
 from densedet.core.signatures import MISSING, Argument, Slot, arguments_of, field_hint, part_of_field
 from densedet.core.wiring import RESERVED
 from densedet.registry import KINDS, Component, Registry, RegistryError
@@ -73,14 +73,14 @@ class _Builder:
             if kind == "detector" and arguments is not None:
                 taken[name] = [a for a in arguments if a in KINDS and a != "detector"]
         parts = list(dict.fromkeys(p for names in taken.values() for p in names))
-        properties: Schema = {"detector": _ref("detector")}
+        properties: Schema = {"detector": _ref("detector"), **self.section(ModelValues)["properties"]}
         for part in parts:
             lists = [{"type": "array", "items": _ref(part), "minItems": 1}] if part == "box_loss" else []
             properties[part] = {"anyOf": [_ref(part), *lists, {"type": "null"}], "description": KINDS[part]}
         rules = [
             {
                 "if": {"required": ["detector"], "properties": {"detector": _named(name)}},
-                "then": {"propertyNames": {"enum": ["detector", *names]}},
+                "then": {"propertyNames": {"enum": ["detector", *ModelValues.model_fields, *names]}},
             }
             for name, names in taken.items()
         ]

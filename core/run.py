@@ -14,7 +14,7 @@ import pluggy
 import torch
 from torch import Tensor, nn
 
-from densedet.core import assembly, checkpoint, hookspecs
+from densedet.core import assembly, checkpoint, hookspecs, pretrained
 from densedet.core.dataset import DetectionDataset
 from densedet.core.distributed import world
 from densedet.core.ema import ExponentialMovingAverage
@@ -72,7 +72,7 @@ class Run:
         self.device = resolve_device(self.settings.device)
         self.rank, self.world = world()
         self._build_data()
-        self._build_model()
+        self._build_model(resumed=resume is not None)
         self.step = self.epoch = self.batch = self.stale = 0
         self.seconds = self.peak_memory_mb = self._memory_read = 0.0
         self.metrics: dict[str, Any] = {}
@@ -91,8 +91,7 @@ class Run:
         data = self.recipe.values["data"]
         source, validation = assembly.build_sources(self.recipe)
         self.classes = assembly.class_table(self.recipe, source)
-        ids = dict(zip(source.classes, source.category_ids))
-        self.category_ids = tuple(ids[name] for name in self.classes)
+        self.category_ids = assembly.category_ids(self.recipe, self.classes, source)
         work = tuple(data["working_size"] or max(data["sizes"] or [data["size"]], key=lambda size: size[0] * size[1]))
         transforms = assembly.build_list(self.recipe, "data.transforms", "transform", {})
         self.notes: list[str] = []
@@ -113,8 +112,10 @@ class Run:
             world=self.world,
         )
 
-    def _build_model(self) -> None:
-        detector = assembly.build_detector(self.recipe, len(self.classes))
+    def _build_model(self, *, resumed: bool) -> None:
+        detector, loaded = pretrained.build(self.recipe, len(self.classes), wanted=not resumed)
+        if loaded is not None:
+            self.notes.append(str(loaded))
         for name, parameter in detector.named_parameters():
             if any(fnmatch.fnmatch(name, pattern) for pattern in self.settings.frozen):
                 parameter.requires_grad_(False)
@@ -332,7 +333,7 @@ def evaluate_on(
     evaluator = assembly.build_component(
         recipe, "evaluate.evaluator", "evaluator", recipe.values["evaluate"]["evaluator"], {"source": dataset.source, "classes": classes}
     )
-    return evaluate_detector(detector, batches, evaluator, device=device, autocast=autocast, **callbacks)
+    return evaluate_detector(detector, batches, evaluator, classes=classes, device=device, autocast=autocast, **callbacks)
 
 
 def parameter_groups(model: nn.Module) -> list[dict[str, Any]]:

@@ -1,7 +1,7 @@
 """The sections of a recipe as typed tables: the recipe checker, the JSON schema and the engine read the same ones.
 
-Arguments marked `Part(kind)` are components, written ``{name: ..., argument: ...}``. The ``model`` section is not here: its keys
-follow from the constructor of the recipe's detector.
+Arguments marked `Part(kind)` are components, written ``{name: ..., argument: ...}``. Of the ``model`` section only what is no part is
+here: its other keys follow from the constructor of the recipe's detector.
 """
 
 from __future__ import annotations
@@ -75,8 +75,12 @@ class DataSection(Section):
     color: Literal["grey", "rgb"] = Field("grey", description="grey: 1 channel; rgb: 3")
     resize: Annotated[Any, Part("resize")] = Field({"name": "exact"}, description="how an image of another size gets to `size`")
     pad_to: PositiveInt = Field(1, description="batches are padded right and bottom to a multiple of this")
-    classes: list[str] | None = Field(
-        None, description="names to train on, in label order; boxes of other classes become ignored; null: all"
+    classes: list[str | None] | None = Field(
+        None,
+        description="names to train on, in label order; boxes of other classes become ignored; a null in the list: a slot of the network that stands for nothing; null: all",
+    )
+    category_ids: list[int | None] | None = Field(
+        None, description="the data set's id of each of `classes`, for results where no source tells; null: the source's, else 0, 1, 2 ..."
     )
     transforms: Annotated[list[Any], Part("transform")] = Field([], description="augmentation of one training sample, in order")
     batch_transforms: Annotated[list[Any], Part("batch_transform")] = Field([], description="augmentation of a training batch, in order")
@@ -117,6 +121,15 @@ class TrainSection(Section):
     evaluations: PositiveInt = Field(4, description="how often to evaluate, spread evenly over the budget; the last is at its end")
     early_stop: PositiveInt | None = Field(None, description="stop after this many evaluations without a better AP")
     frozen: list[str] = Field([], description="name patterns of parameters that stay as they are, e.g. 'backbone.*'")
+
+
+class ModelValues(Section):
+    """What stands in ``model`` beside the parts."""
+
+    weights: str | None = Field(
+        None,
+        description="the whole detector's weights to start from: a file (ours or torchvision's names), or torchvision's name of published ones; null: none",
+    )
 
 
 class EvaluateSection(Section):

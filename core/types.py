@@ -164,6 +164,10 @@ class Detections:
         none = torch.zeros(0, dtype=torch.int64, device=device)
         return Detections(torch.zeros(0, 4, device=device), torch.zeros(0, device=device), none, none.clone())
 
+    def where(self, keep: Tensor) -> Detections:
+        """Those for which ``keep``, bool (D,), holds."""
+        return Detections(self.boxes[keep], self.scores[keep], self.labels[keep], self.anchors[keep])
+
     def to(self, device: torch.device | str) -> Detections:
         """The same detections on ``device``."""
         return Detections(self.boxes.to(device), self.scores.to(device), self.labels.to(device), self.anchors.to(device))

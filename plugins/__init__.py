@@ -28,6 +28,7 @@ FAMILIES = (
     "transforms",
     "optim",
     "evaluators",
+    "weight_maps",
     "hooks",
 )
 

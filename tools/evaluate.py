@@ -1,4 +1,4 @@
-"""Evaluate a run's or checkpoint's detector: COCO's twelve numbers, AP per class, COCO results JSON."""
+"""Evaluate a detector (a run's, a checkpoint's, or a recipe's with model.weights=FILE): COCO's twelve numbers, AP per class, COCO results JSON."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from typing import Any
 def add_parser(subparsers: Any) -> None:
     """densedet evaluate RUN [path=value ...]"""
     parser = subparsers.add_parser("evaluate", help="judge a trained detector", description=__doc__)
-    parser.add_argument("checkpoint", help="a run folder (its best.pt) or a checkpoint file")
-    parser.add_argument("overrides", nargs="*", metavar="path=value", help="e.g. data.val.annotations=other.json data.root=DIR")
+    parser.add_argument("checkpoint", help="a run folder (its best.pt), a checkpoint, or a recipe with model.weights")
+    parser.add_argument("overrides", nargs="*", metavar="path=value", help="e.g. data.val.annotations=other.json data.root=DIR model.weights=FILE")
     parser.add_argument("--split", choices=("val", "train"), default="val", help="which of the recipe's sources (default val)")
     parser.add_argument("--output", metavar="FILE", help="write the detections as COCO results JSON (source pixels, original category ids)")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, mps")

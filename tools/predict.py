@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import sys
 from pathlib import Path
 from typing import Any
+
+OVERRIDE = re.compile(r"[a-z_]+(\.\w+)+=")
+"""What a change to the recipe looks like among the images."""
 
 
 def add_parser(subparsers: Any) -> None:
     """densedet predict RUN IMAGE_OR_FOLDER ..."""
     parser = subparsers.add_parser("predict", help="find objects in images", description=__doc__)
-    parser.add_argument("checkpoint", help="a run folder (its best.pt) or a checkpoint file")
-    parser.add_argument("images", nargs="+", help="image files, or folders of them")
+    parser.add_argument("checkpoint", help="a run folder (its best.pt), a checkpoint, or a recipe with model.weights=FILE")
+    parser.add_argument("images", nargs="+", help="image files, or folders of them, and changes to the recipe (path=value)")
     parser.add_argument("--output", metavar="DIR", help="folder for pictures and results.json (default: runs/predict/N)")
     parser.add_argument("--score", type=float, default=0.3, help="draw and write detections from this score on (default 0.3)")
     parser.add_argument("--batch_size", "--batch-size", type=int, default=16, help="images at once (default 16)")
@@ -38,8 +42,9 @@ def run(arguments: argparse.Namespace) -> int:
         raise UsageError(f"--score {arguments.score} is no score: give a number from 0 to 1")
     if arguments.batch_size < 1:
         raise UsageError(f"--batch_size {arguments.batch_size}: give at least 1")
-    predictor = load(arguments.checkpoint, device=arguments.device, plugins=arguments.plugin)
-    files = find_images(arguments.images)
+    overrides = [text for text in arguments.images if OVERRIDE.match(text) and not Path(text).exists()]
+    predictor = load(arguments.checkpoint, device=arguments.device, plugins=arguments.plugin, overrides=overrides)
+    files = find_images([text for text in arguments.images if text not in overrides])
     folder = empty_folder(Path(arguments.output)) if arguments.output else new_folder(Path("runs"), "predict")
     rows: list[dict[str, Any]] = []
     broken: list[str] = []
@@ -51,7 +56,7 @@ def run(arguments: argparse.Namespace) -> int:
     stream = predictor.stream(files, batch_size=arguments.batch_size, on_broken=on_broken)
     for index, found in track(stream, "predicting", total=len(files), console=console, disable=not console.is_terminal, transient=True):
         keep = found.scores >= arguments.score
-        found = type(found)(found.boxes[keep], found.scores[keep], found.labels[keep], found.anchors[keep])
+        found = found.where(keep)
         rows += [{**row, "file_name": str(files[index])} for row in coco_results(found, index, predictor.category_ids)]
         if not arguments.no_pictures:
             draw(folder, index, files[index], found, predictor.classes)

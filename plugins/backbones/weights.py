@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
 import torchvision
 from torch import Tensor, nn
 
 from densedet.core.errors import PartError
+from densedet.core.state_dict import follow, for_channels, read_state
 from densedet.plugins.backbones.images import IMAGENET_MEAN, IMAGENET_STD
 from densedet.registry import suggest
 
@@ -18,14 +18,14 @@ from densedet.registry import suggest
 def find_published(weights: str | None, model: str) -> Any | None:
     """The member of torchvision's weights enum of ``model`` called ``weights``, or None where ``weights`` is None or a file.
 
-    Raises PartError where it is neither.
+    Raises PartError where it is neither, unless other weights follow: then the file may be gone.
     """
     if weights is None:
         return None
     members = torchvision.models.get_model_weights(model).__members__
     if weights in members:
         return members[weights]
-    if not Path(weights).is_file():
+    if not Path(weights).is_file() and not follow():
         raise PartError(
             f"weights {weights!r} are neither a file (relative paths start in the working directory) nor weights that torchvision has for "
             f"{model}.{suggest(weights, list(members))} torchvision has: {', '.join(members) or 'none'}"
@@ -47,18 +47,19 @@ def load_weights(body: nn.Module, weights: str, *, model: str, first: str, ignor
     weights: a name of torchvision's (downloaded once, into torch's hub folder) or a file with a state dict. first: the name of the
     first convolution's weight: where ``body`` takes one channel and the weights three, they are summed over the colours, which gives
     grey images the answer of their RGB copies. ignored: names, or prefixes ending in a dot, that ``body`` rightly lacks: the
-    classifier, and stages past the last tap. On the meta device names and shapes are checked, nothing is copied or downloaded.
-    Raises PartError where the weights cannot be had or do not fit.
+    classifier, and stages past the last tap. On the meta device names and shapes are checked, nothing is copied or downloaded; nothing
+    at all happens where other weights follow. Raises PartError where the weights cannot be had or do not fit.
     """
+    if follow():
+        return
     target = body.state_dict()
     on_meta = any(value.is_meta for value in target.values())
     published = find_published(weights, model)
     if published is not None and on_meta:
         return
     state = download(published, weights, model) if published is not None else read_state(weights)
-    kernel = state.get(first)
-    if kernel is not None and kernel.dim() == 4 and kernel.shape[1] == 3 and target[first].shape[1] == 1:
-        state[first] = kernel.sum(dim=1, keepdim=True)
+    if first in state:
+        state[first] = for_channels(state[first], target[first])
     check_fit(target, state, weights, model, ignored)
     if not on_meta:
         body.load_state_dict({name: state.get(name, value) for name, value in target.items()})
@@ -73,30 +74,6 @@ def download(published: Any, weights: str, model: str) -> dict[str, Tensor]:
             f"the weights {weights!r} of {model} could not be downloaded from {published.url} ({type(error).__name__}: {error}): fetch "
             f"that file elsewhere and write weights: PATH, or weights: null to start from random weights"
         ) from error
-
-
-def read_state(path: str) -> dict[str, Tensor]:
-    """The state dict in a file, read without running any code of it.
-
-    A checkpoint that keeps it under "model" or "state_dict" is unwrapped. Raises PartError for any other file.
-    """
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:
-        reason = str(error).strip().split("\n")[0][:200]
-        raise PartError(
-            f"the weights file {path!r} cannot be read as a state dict ({type(error).__name__}: {reason}): "
-            "write one with torch.save(network.state_dict(), PATH)"
-        ) from error
-    for key in ("model", "state_dict"):
-        if isinstance(state, Mapping) and isinstance(state.get(key), Mapping):
-            state = state[key]
-    if not isinstance(state, Mapping) or not all(isinstance(k, str) and isinstance(v, Tensor) for k, v in state.items()):
-        raise PartError(
-            f"the weights file {path!r} holds a {type(state).__name__}, not a state dict (names and tensors): "
-            "write one with torch.save(network.state_dict(), PATH)"
-        )
-    return dict(state)
 
 
 def check_fit(target: Mapping[str, Tensor], state: Mapping[str, Tensor], weights: str, model: str, ignored: Sequence[str]) -> None:

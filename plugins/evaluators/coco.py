@@ -17,7 +17,8 @@ from densedet.core.types import Annotation, Detections
 class CocoEvaluator:
     """Collects detections and compares them with the source's truth.
 
-    source (wired): the truth, in source pixels. classes (wired): names in label order; truth of other classes is left out. Crowd and
+    source (wired): the truth, in source pixels. classes (wired): names in label order, empty for a label that stands for nothing; truth of
+    other classes is left out. Crowd and
     ignored objects are COCO's ``iscrowd``: detections on them neither count nor hurt. Only images that were added are judged.
     max_detections: per image, for AP (COCO: 100).
     """
@@ -58,7 +59,7 @@ class CocoEvaluator:
             boxes.append(_xywh(annotation)[keep])
             areas.append(annotation.area.numpy().astype(np.float64)[keep])
             crowd.append((annotation.crowd | annotation.ignore).numpy()[keep])
-        categories = [{"id": label + 1, "name": name} for label, name in enumerate(self.classes)]
+        categories = [{"id": label + 1, "name": name} for label, name in enumerate(self.classes) if name]
         count = sum(map(len, owner))
         return hotcoco.COCO.from_arrays(
             images,
@@ -78,10 +79,10 @@ class CocoEvaluator:
         """
         nothing = dict.fromkeys(TWELVE, -1.0)
         if not self._detections:
-            return {**nothing, "classes": {name: {"AP": -1.0, "AP50": -1.0} for name in self.classes}, "curves": {}}
+            return {**nothing, "classes": {name: {"AP": -1.0, "AP50": -1.0} for name in self.classes if name}, "curves": {}}
         truth = self._truth()
         found = np.concatenate([self._detections[i] for i in sorted(self._detections)])
-        return judge(truth, found, self.classes, max_detections=self.max_detections)
+        return judge(truth, found, tuple(filter(None, self.classes)), max_detections=self.max_detections)
 
 
 def _xywh(annotation: Annotation) -> np.ndarray:

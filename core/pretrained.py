@@ -1,0 +1,161 @@
+"""A recipe's ``model.weights``: a whole detector's weights, in our own names or in those of a library that a `WeightMap` knows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import torchvision
+from torch import Tensor, nn
+
+from densedet.core import assembly
+from densedet.core.errors import PartError
+from densedet.core.recipe import Recipe
+from densedet.core.state_dict import for_channels, read_state, weights_follow
+from densedet.registry import Registry, suggest
+
+COUNT = "num_batches_tracked"
+"""Old files and frozen norms lack batch norm's count of batches, and nothing computed depends on it."""
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """What became of a detector's weights. weight_map: the name of the map that was used, None where the names were ours. left_out: our
+    names of the class layers that start anew, since the file's are for another number of classes."""
+
+    weights: str
+    weight_map: str | None
+    entries: int
+    left_out: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        named = f" (names of {self.weight_map})" if self.weight_map else ""
+        kept = f"; for another number of classes, so these start anew: {', '.join(self.left_out)}" if self.left_out else ""
+        return f"{self.entries} entries of {self.weights}{named} loaded{kept}"
+
+
+def build(recipe: Recipe, num_classes: int, *, wanted: bool = True) -> tuple[nn.Module, Loaded | None]:
+    """The recipe's detector, with ``model.weights`` where it names some. wanted: False where a checkpoint's weights will replace all of
+    them: then neither these nor a part's own pretrained ones are looked for. Raises RecipeError where they cannot be had or do not fit."""
+    weights = recipe.values["model"].get("weights")
+    if weights is None and wanted:
+        return assembly.build_detector(recipe, num_classes), None
+    with weights_follow():
+        detector = assembly.build_detector(recipe, num_classes)
+    if weights is None or not wanted:
+        return detector, None
+    try:
+        return detector, load_into(recipe, detector, num_classes, weights)
+    except PartError as error:
+        raise recipe.error("model.weights", str(error)) from error
+
+
+def load_into(recipe: Recipe, detector: nn.Module, num_classes: int, weights: str) -> Loaded:
+    """Fill ``detector``, every entry of it but class layers of another number of classes. Where it sees grey images and the weights are for
+    RGB, the first convolution is summed over the colours. Raises PartError; nothing is changed then."""
+    own = detector.state_dict()
+    state, used = in_our_names(state_of(weights), own, recipe.plugins.components, weights)
+    state = {name: for_channels(value, own[name]) if name in own else value for name, value in state.items()}
+    differ = [name for name in own if name in state and state[name].shape != own[name].shape]
+    classes = class_layers(recipe, num_classes) if differ else frozenset()
+    left_out = tuple(name for name in differ if name in classes)
+    missing = [name for name in own if name not in state and not name.endswith(COUNT)]
+    strange = [name for name in state if name not in own and not name.endswith(COUNT)]
+    wrong = [name for name in differ if name not in classes]
+    for found, problem in ((strange, "have entries that it lacks:"), (missing, "lack"), (wrong, "differ in shape at")):
+        if found:
+            more = f" and {len(found) - 1} more" if len(found) > 1 else ""
+            shapes = f" ({tuple(state[found[0]].shape)} there, {tuple(own[found[0]].shape)} here)" if found is wrong else ""
+            raise PartError(
+                f"the weights {weights!r} are of another detector: they {problem} {found[0]}{shapes}{more}; "
+                "use the recipe that they were trained with, or model.backbone.weights for a backbone alone"
+            )
+    fitting = {name: state[name] for name in own if name in state and name not in left_out}
+    detector.load_state_dict({**own, **fitting})
+    return Loaded(weights, used, len(fitting), left_out)
+
+
+def state_of(weights: str) -> dict[str, Tensor]:
+    """The state dict in a file (ours or another library's), or of torchvision's published weights by their name. Raises PartError."""
+    if Path(weights).is_file():
+        return read_state(weights)
+    family, dot, member = weights.partition(".")
+    if dot and family.endswith("_Weights"):
+        return _published(weights, family, member)
+    raise PartError(
+        f"weights {weights!r} are neither a file (relative paths start in the working directory) nor published ones of torchvision "
+        "such as RetinaNet_ResNet50_FPN_Weights.COCO_V1"
+    )
+
+
+def _published(weights: str, family: str, member: str) -> dict[str, Tensor]:
+    known = {name: value for name, value in vars(torchvision.models.detection).items() if name.endswith("_Weights")}
+    if family not in known:
+        raise PartError(f"torchvision has no detection weights {family!r}.{suggest(family, list(known))} It has: {', '.join(sorted(known))}")
+    members = known[family].__members__
+    if member not in members:
+        raise PartError(f"torchvision's {family} has no {member!r}.{suggest(member, list(members))} It has: {', '.join(members)}")
+    published = members[member]
+    try:
+        return dict(published.get_state_dict(progress=False, check_hash=True, weights_only=True, map_location="cpu"))
+    except Exception as error:
+        raise PartError(
+            f"the weights {weights} could not be downloaded from {published.url} ({type(error).__name__}: {error}): fetch that file "
+            "elsewhere and write model.weights=PATH"
+        ) from error
+
+
+def in_our_names(
+    state: Mapping[str, Tensor], own: Mapping[str, Any], components: Registry, weights: str
+) -> tuple[dict[str, Tensor], str | None]:
+    """(``state`` under the names of ``own``, the weight map that was used or None). Raises PartError where no map knows all names."""
+    if sum(name in own for name in state) * 2 > len(state):
+        return dict(state), None
+    unknown: dict[str, list[str]] = {}
+    for component in components.find("weight_map"):
+        renamed = component.load()().ours
+        names = {name: renamed(name) for name in state}
+        unknown[component.name] = [name for name, ours in names.items() if ours is None]
+        if not unknown[component.name]:
+            return {str(names[name]): value for name, value in state.items()}, component.name
+    nearest = min(unknown, key=lambda name: len(unknown[name]), default=None)
+    if nearest is None:
+        raise PartError(f"the weights {weights!r} do not have the names of this detector ({next(iter(state))})")
+    raise PartError(
+        f"the weights {weights!r} have names that neither this detector nor any weight map knows ({', '.join(unknown)}); "
+        f"{nearest} knows all but {len(unknown[nearest])}, the first of them {unknown[nearest][0]}"
+    )
+
+
+def class_layers(recipe: Recipe, num_classes: int) -> frozenset[str]:
+    """Names of the entries whose shape follows the number of classes: those that differ in a detector for one class more."""
+    with torch.device("meta"), weights_follow():
+        fewer, more = (assembly.build_detector(recipe, count, checked=False).state_dict() for count in (num_classes, num_classes + 1))
+    return frozenset(name for name in fewer if name not in more or fewer[name].shape != more[name].shape)
+
+
+def in_their_names(state: Mapping[str, Tensor], components: Registry, weight_map: str | None) -> tuple[dict[str, Tensor], str]:
+    """A detector's state dict under another library's names, and whose those are. weight_map: None where only one map knows all names.
+
+    Raises PartError where none or several would do.
+    """
+    chosen = [components.get("weight_map", weight_map)] if weight_map else components.find("weight_map")
+    fitting, gaps = [], {}
+    for component in chosen:
+        renamed = component.load()().theirs
+        names = {name: renamed(name) for name in state}
+        gaps[component.name] = [name for name, theirs in names.items() if theirs is None]
+        if not gaps[component.name]:
+            fitting.append((component.name, {str(names[name]): value for name, value in state.items()}))
+    if len(fitting) == 1:
+        return fitting[0][1], fitting[0][0]
+    if fitting:
+        raise PartError(f"the names fit {' and '.join(name for name, _ in fitting)}: say --to, with which of them")
+    nearest = min(gaps, key=lambda name: len(gaps[name]))
+    raise PartError(
+        f"these weights have no counterpart in {', '.join(gaps)}; {nearest} lacks {len(gaps[nearest])} of their {len(state)} names, "
+        f"the first {gaps[nearest][0]}"
+    )

@@ -1,0 +1,63 @@
+"""Weights in files: reading them without running code, and not reading them where a checkpoint's weights replace them anyway."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+
+import torch
+from torch import Tensor
+
+from densedet.core.errors import PartError
+
+_replaced: ContextVar[bool] = ContextVar("_replaced", default=False)
+
+
+@contextmanager
+def weights_follow() -> Iterator[None]:
+    """Parts built inside leave their pretrained weights unread: others will replace them, and the file or the network may be gone."""
+    token = _replaced.set(True)
+    try:
+        yield
+    finally:
+        _replaced.reset(token)
+
+
+def follow() -> bool:
+    """Whether a part that is being built should leave its pretrained weights unread."""
+    return _replaced.get()
+
+
+def for_channels(kernel: Tensor, wanted: Tensor) -> Tensor:
+    """A convolution's weight (out,3,k,k) for RGB summed over the colours where (out,1,k,k) is ``wanted``: that gives grey images the answer
+    of their RGB copies. Anything else as it is."""
+    if kernel.dim() == wanted.dim() == 4 and kernel.shape[1] == 3 and wanted.shape[1] == 1:
+        return kernel.sum(dim=1, keepdim=True)
+    return kernel
+
+
+def read_state(path: str) -> dict[str, Tensor]:
+    """The state dict in a file, read without running any code of it.
+
+    A checkpoint that keeps it under "model" or "state_dict" is unwrapped, one of densedet's gives its averaged weights, or the trained
+    ones where there are none. Raises PartError for any other file.
+    """
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        reason = str(error).strip().split("\n")[0][:200]
+        raise PartError(
+            f"the weights file {path!r} cannot be read as a state dict ({type(error).__name__}: {reason}): "
+            "write one with torch.save(network.state_dict(), PATH)"
+        ) from error
+    for key in ("average", "detector", "model", "state_dict"):
+        if isinstance(state, Mapping) and isinstance(state.get(key), Mapping):
+            state = state[key]
+    if not isinstance(state, Mapping) or not state or not all(isinstance(k, str) and isinstance(v, Tensor) for k, v in state.items()):
+        what = "nothing" if isinstance(state, Mapping) and not state else f"a {type(state).__name__}"
+        raise PartError(
+            f"the weights file {path!r} holds {what}, not a state dict (names and tensors): "
+            "write one with torch.save(network.state_dict(), PATH)"
+        )
+    return dict(state)
