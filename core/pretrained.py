@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from densedet.core import assembly
 from densedet.core.errors import PartError
+from densedet.core.files import atomic_file
 from densedet.core.recipe import Recipe
 from densedet.core.state_dict import for_channels, read_state, weights_follow
 from densedet.registry import Registry, suggest
@@ -70,7 +71,7 @@ def load_into(recipe: Recipe, detector: nn.Module, num_classes: int, weights: st
             more = f" and {len(found) - 1} more" if len(found) > 1 else ""
             shapes = f" ({tuple(state[found[0]].shape)} there, {tuple(own[found[0]].shape)} here)" if found is wrong else ""
             raise PartError(
-                f"the weights {weights!r} are of another detector: they {problem} {found[0]}{shapes}{more}; "
+                f"the weights {weights!r}{f' (names of {used})' if used else ''} are of another detector: they {problem} {found[0]}{shapes}{more}; "
                 "use the recipe that they were trained with, or model.backbone.weights for a backbone alone"
             )
     fitting = {name: state[name] for name in own if name in state and name not in left_out}
@@ -159,3 +160,23 @@ def in_their_names(state: Mapping[str, Tensor], components: Registry, weight_map
         f"these weights have no counterpart in {', '.join(gaps)}; {nearest} lacks {len(gaps[nearest])} of their {len(state)} names, "
         f"the first {gaps[nearest][0]}"
     )
+
+
+def convert(source: str, target: Path, components: Registry, weight_map: str | None = None) -> tuple[str, str, int]:
+    """Write the weights of ``source`` under the names of the other side: a library's become ours, ours become a library's.
+
+    source: what ``model.weights`` takes. weight_map: whose names ours become, or which map theirs are read by, where several would do.
+    Returns (the map that was used, whose names ``target`` has, entries). Raises PartError where no map fits.
+    """
+    state = state_of(source)
+    readable = {c.name: c.load()().ours for c in components.find("weight_map") if weight_map in (None, c.name)}
+    theirs = [name for name, ours in readable.items() if all(ours(key) is not None for key in state)]
+    if theirs:
+        ours = readable[theirs[0]]
+        renamed, used, side = {str(ours(key)): value for key, value in state.items()}, theirs[0], "densedet"
+    else:
+        renamed, used = in_their_names(state, components, weight_map)
+        side = used
+    with atomic_file(target) as file:
+        torch.save(renamed, file)
+    return used, side, len(renamed)

@@ -18,7 +18,7 @@ from densedet.core.recipe_merge import CONFIGS, shipped_recipes
 from densedet.core.recipe_schema import json_schema
 
 RECIPES = shipped_recipes()
-FULL_SIZE = ("retinanet_r50_fpn", "fcos_r50_fpn")
+FULL_SIZE = tuple(name for name in RECIPES if "r50" in name or "resnet50" in name)
 
 
 def small(name: str) -> Recipe:

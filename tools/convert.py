@@ -1,4 +1,5 @@
-"""Convert annotations between COCO JSON, Pascal VOC, YOLO, Roboflow's exports, FlatBuffers (.db) and SQLite (.sqlite)."""
+"""Convert annotations between COCO JSON, Pascal VOC, YOLO, Roboflow's exports, FlatBuffers (.db) and SQLite (.sqlite); or, written
+`densedet convert weights A B`, a detector's weights between our names and another library's."""
 
 from __future__ import annotations
 
@@ -14,12 +15,13 @@ SHOWN = 20
 
 
 def add_parser(subparsers: Any) -> None:
-    """densedet convert A B"""
+    """densedet convert A B | densedet convert weights A B"""
     parser = subparsers.add_parser("convert", help="annotations from one format to another", description=__doc__)
-    parser.add_argument("source", help="a file or folder; its format is recognised")
+    parser.add_argument("source", help="a file or folder; its format is recognised. 'weights A B': weights instead of annotations")
     parser.add_argument("target", help="what to write: x.db, x.sqlite, x.json, or a folder with --to voc or --to yolo")
+    parser.add_argument("weights_target", nargs="?", metavar="B", help="after 'weights A': the file to write")
     parser.add_argument("--from", dest="source_format", metavar="NAME", help="the source's format, where it is not recognised")
-    parser.add_argument("--to", dest="target_format", metavar="NAME", help="the target's format, where its name does not tell")
+    parser.add_argument("--to", dest="target_format", metavar="NAME", help="the target's format, or whose names weights get, where that is not clear")
     parser.add_argument("--split", metavar="NAME", help="which part of a data set with several (train, val, test)")
     parser.add_argument("--images", metavar="DIR", help="the source's folder of images, where it is not found")
     parser.add_argument("--where", metavar="SQL", help="only these images and boxes, e.g. \"width > 500 and class in ('person', 'car')\"")
@@ -34,8 +36,13 @@ def add_parser(subparsers: Any) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Convert and say what was wrong."""
-    from densedet.core.conversion import convert, open_source, recognise, writer_of
     from densedet.core.errors import UsageError
+
+    if arguments.weights_target is not None:
+        if arguments.source != "weights":
+            raise UsageError(f"{arguments.weights_target} is one name too many: write densedet convert A B, or densedet convert weights A B")
+        return convert_weights(arguments)
+    from densedet.core.conversion import convert, open_source, recognise, writer_of
     from densedet.core.plugin_loading import load_plugins
 
     components = load_plugins(arguments.plugin).components
@@ -74,6 +81,24 @@ def run(arguments: argparse.Namespace) -> int:
         return 0
     wrong = f"; {report.dropped} left out, {report.clipped} clipped" if total else "; nothing was wrong"
     print(f"{path}: {report.images:,} images, {report.boxes:,} boxes of {report.classes} classes from {spec['name']}{wrong}")
+    return 0
+
+
+def convert_weights(arguments: argparse.Namespace) -> int:
+    """Weights under the names of the other side."""
+    from densedet.core.errors import UsageError
+    from densedet.core.plugin_loading import load_plugins
+    from densedet.core.pretrained import convert
+
+    path = Path(arguments.weights_target)
+    if path.exists() and not (path.is_file() and arguments.overwrite):
+        raise UsageError(f"{path} is there already: give another name" + (" or --overwrite" if path.is_file() else ""))
+    components = load_plugins(arguments.plugin).components
+    used, side, entries = convert(arguments.target, path, components, arguments.target_format or arguments.source_format)
+    if arguments.json:
+        print(json.dumps({"weight_map": used, "names": side, "entries": entries, "target": str(path)}))
+    else:
+        print(f"{path}: {entries} entries under the names of {side} (by {used})")
     return 0
 
 
