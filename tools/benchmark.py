@@ -226,7 +226,7 @@ def decoding(paths: list[Path], size: tuple[int, int]) -> dict[str, Any]:
 
 
 def augmentation(size: tuple[int, int], count: int = 16) -> dict[str, Any]:
-    """SSD's transforms sample by sample against the batched ones."""
+    """SSD's transforms sample by sample against the batched ones: flip, crop and photometric, the same with affine for crop, affine alone."""
     import torch
 
     from densedet.core.dataset import DetectionDataset
@@ -238,21 +238,24 @@ def augmentation(size: tuple[int, int], count: int = 16) -> dict[str, Any]:
         names = ("RandomPhotometricDistort", "RandomZoomOut", "RandomIoUCrop", "SanitizeBoundingBoxes", "RandomHorizontalFlip")
         single = [part("transform", name)() for name in names]
         batched = [part("batch_transform", name)() for name in ("flip", "crop", "photometric")]
+        turned = [part("batch_transform", name)() for name in ("flip", "affine", "photometric")]
         shared: dict[str, Any] = {"resize": part("resize", "exact")(size=size), "color": color, "classes": source.classes}
         sets = {
             "none": BatchDataset(DetectionDataset(source, **shared)),  # type: ignore[arg-type]
             "per sample": BatchDataset(DetectionDataset(source, transforms=single, **shared)),  # type: ignore[arg-type]
             "batched": BatchDataset(DetectionDataset(source, **shared), transforms=batched),  # type: ignore[arg-type]
+            "batched, affine": BatchDataset(DetectionDataset(source, **shared), transforms=turned),  # type: ignore[arg-type]
+            "affine alone": BatchDataset(DetectionDataset(source, **shared), transforms=turned[1:2]),  # type: ignore[arg-type]
         }
         step = iter(range(1_000_000))
         acts: dict[str, Callable[[], Any]] = {name: partial(_batch, data, step, count) for name, data in sets.items()}
         with torch.no_grad():
             times = alternating(acts, count)
-        for name in ("per sample", "batched"):
-            rows[f"{color}: {name} augmentation ms"] = round(times[name] - times["none"], 3)
-        rows[f"{color}: batched / per sample"] = round(
-            rows[f"{color}: batched augmentation ms"] / rows[f"{color}: per sample augmentation ms"], 3
-        )
+        took = {name: time - times["none"] for name, time in times.items() if name != "none"}
+        rows |= {f"{color}: {name} augmentation ms": round(time, 3) for name, time in took.items()}
+        rows |= {
+            f"{color}: {name} / per sample": round(time / took["per sample"], 3) for name, time in took.items() if name != "per sample"
+        }
     return rows
 
 
