@@ -1,4 +1,4 @@
-"""Measure what BENCHMARKS.md states: annotation databases at COCO's size, decoding and the cache, augmentation."""
+"""Measure what BENCHMARKS.md states: annotation databases at COCO's size, decoding and the cache, augmentation, waiting for data."""
 
 from __future__ import annotations
 
@@ -18,7 +18,9 @@ REPEATS = 7
 
 
 def add_parser(subparsers: Any) -> None:
-    """densedet benchmark annotations | images"""
+    """densedet benchmark annotations | images | training"""
+    from densedet.tools.benchmark_training import training
+
     parser = subparsers.add_parser("benchmark", help="measure the figures of BENCHMARKS.md on this machine", description=__doc__)
     topics = parser.add_subparsers(dest="topic", metavar="TOPIC", required=True)
     boxes = topics.add_parser("annotations", help="databases of COCO train2017's size", description=databases.__doc__)
@@ -31,7 +33,13 @@ def add_parser(subparsers: Any) -> None:
     pictures.add_argument("folder", help="a folder of JPEGs of about 640x480")
     pictures.add_argument("--size", nargs=2, type=int, metavar=("WIDTH", "HEIGHT"), default=(128, 64))
     pictures.set_defaults(run=images)
-    for one in (boxes, pictures):
+    runs = topics.add_parser("training", help="the share of training time spent waiting for data", description=training.__doc__)
+    runs.add_argument("data", help="a folder in COCO's format (or its annotation file)")
+    runs.add_argument("--split", default="train", help="which part of the folder (default train)")
+    runs.add_argument("--epochs", type=int, default=5, help="of each of the four runs (default 5)")
+    runs.add_argument("--threads", type=int, help="cores that PyTorch may use (default: all)")
+    runs.set_defaults(run=lambda arguments: tell(training(arguments), arguments.json))
+    for one in (boxes, pictures, runs):
         one.add_argument("--json", action="store_true", help="print as JSON")
 
 
