@@ -30,7 +30,10 @@ def train(recipe: Recipe | str, *overrides: str) -> Run:
 
 
 class Evaluation:
-    """A trained detector (a checkpoint, a run folder, or a recipe with ``model.weights``) and the images to judge it on. predictor, recipe, source (the truth), dataset."""
+    """A trained detector (a checkpoint, a run folder, or a recipe with ``model.weights``) and the images to judge it on.
+
+    predictor, recipe, source (the truth), dataset. predictor.category_ids are those of the source.
+    """
 
     def __init__(
         self,

@@ -31,7 +31,8 @@ def recognise(path: Path, components: Registry, *, split: str | None = None, nam
     if not path.exists():
         raise DataError(f"there is nothing at {path}: correct the path")
     tried = []
-    for source, kind in formats(components):
+    # Several may know a path: an export of Roboflow's with COCO JSON in it is COCO JSON, too. sorted() leaves equals by their names.
+    for source, kind in sorted(formats(components), key=lambda one: not one[1].special):
         if name in (None, source):
             found = kind.recognise(path, split)  # type: ignore[attr-defined]
             if found is not None:

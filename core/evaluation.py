@@ -41,8 +41,9 @@ def evaluate_detector(
     """The evaluator's metrics; under "losses" the mean validation losses; under "broken_images" a sentence for each image that could not
     be read and was left out (where the recipe allows that).
 
-    classes: in label order; detections of a slot that stands for no class go no further. on_batch(images done) after each batch; on_detections(source index, detections in source pixels) for each image. Every process of
-    a torchrun judges its share; all get the same answer.
+    classes: in label order; detections of a slot that stands for no class go no further. on_batch(images done) after each batch;
+    on_detections(source index, detections in source pixels) for each image. Every process of a torchrun judges its share; all get the
+    same answer.
     """
     training = detector.training
     detector.eval()

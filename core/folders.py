@@ -14,10 +14,15 @@ from densedet.core.errors import DataError
 from densedet.core.image_header import SUFFIXES
 
 
+def is_free(path: Path) -> bool:
+    """Whether a folder may be made there: there is nothing, or an empty folder."""
+    return not os.path.lexists(path) or (path.is_dir() and not any(path.iterdir()))
+
+
 @contextmanager
 def new_folder(path: Path) -> Iterator[Path]:
     """A temporary folder beside ``path`` to fill; renamed at the end, removed on failure. Raises DataError where something is there."""
-    if path.exists() and not (path.is_dir() and not any(path.iterdir())):
+    if not is_free(path):
         raise DataError(f"{path} is there already and not empty: give another name")
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp"))
@@ -30,6 +35,51 @@ def new_folder(path: Path) -> Iterator[Path]:
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
+
+
+@contextmanager
+def addition(path: Path, *, last: str) -> Iterator[Path]:
+    """A temporary folder to fill; at the end what is in it is moved into the folder ``path``, which stays as it is otherwise.
+
+    last: the file (relative, "/" between folders) by which the rest counts: it is moved after all others, and it alone may take the place
+    of one that is there. Raises DataError where another would; then, and on any other failure, what was moved is taken out again.
+    """
+    temporary = Path(tempfile.mkdtemp(dir=path, prefix=".adding.", suffix=".tmp"))
+    moved: list[Path] = []
+    try:
+        yield temporary
+        final = temporary.joinpath(*last.split("/"))
+        held = final.rename(temporary / ".last.tmp")
+        for origin, target in _moves(temporary, path, held):
+            os.rename(origin, target)
+            moved.append(target)
+        final = path.joinpath(*last.split("/"))
+        final.parent.mkdir(parents=True, exist_ok=True)
+        os.replace(held, final)
+    except BaseException as error:
+        for target in reversed(moved):
+            shutil.rmtree(target) if target.is_dir() else target.unlink()
+        if isinstance(error, OSError):
+            raise DataError(f"{path} cannot be added to: {error.strerror or error}") from error
+        raise
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _moves(origin: Path, target: Path, held: Path) -> list[tuple[Path, Path]]:
+    """(what, where to) below two folders: folders that are not there as wholes. Raises DataError where a file is there already."""
+    moves = []
+    for entry in sorted(origin.iterdir()):
+        place = target / entry.name
+        if entry == held:
+            continue
+        if not os.path.lexists(place):
+            moves.append((entry, place))
+        elif entry.is_dir() and place.is_dir():
+            moves += _moves(entry, place, held)
+        else:
+            raise DataError(f"{place} is there already, and nothing is overwritten: give another folder or split, or rename the image")
+    return moves
 
 
 class FileNames:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -24,12 +25,16 @@ class Placement:
 
     def boxes_to_input(self, boxes: Tensor, source_size: tuple[int, int]) -> Tensor:
         """Float xyxy (...,4) in pixels of a source image of (width, height) -> pixels of the input."""
-        scale_x, scale_y = self.width / source_size[0], self.height / source_size[1]
-        return boxes * torch.tensor([scale_x, scale_y, scale_x, scale_y], dtype=boxes.dtype)
+        return boxes * _twice(self.width / source_size[0], self.height / source_size[1], boxes.dtype)
 
     def to_source(self, source_size: tuple[int, int]) -> tuple[float, float, float, float]:
         """(scale x, scale y, offset x, offset y) with source = input * scale + offset, for a source image of (width, height)."""
         return source_size[0] / self.width, source_size[1] / self.height, 0.0, 0.0
+
+
+@lru_cache(maxsize=1024)  # a data set has few sizes, and making a tensor takes longer than multiplying by it
+def _twice(x: float, y: float, dtype: torch.dtype) -> Tensor:
+    return torch.tensor([x, y, x, y], dtype=dtype)
 
 
 def place(image: Tensor, canvas: tuple[int, int]) -> Tensor:

@@ -24,17 +24,15 @@ def collate(samples: Sequence[Sample], *, pad_to: int = 1, broken: Broken = ()) 
     only where every image of a batch was ``broken``."""
     height, width = (-(-max((sample.canvas[axis] for sample in samples), default=1) // pad_to) * pad_to for axis in (1, 0))
     images = [place(sample.image, (width, height)) for sample in samples]
-    objects = max((len(sample.boxes) for sample in samples), default=0)
-    boxes = torch.zeros(len(samples), objects, 4)
-    labels = torch.full((len(samples), objects), -1, dtype=torch.int64)
-    valid = torch.zeros(len(samples), objects, dtype=torch.bool)
-    ignore = torch.zeros(len(samples), objects, dtype=torch.bool)
-    for row, sample in enumerate(samples):
-        count = len(sample.boxes)
-        boxes[row, :count] = sample.boxes
-        labels[row, :count] = sample.labels
-        valid[row, :count] = True
-        ignore[row, :count] = sample.ignore
+    counts = torch.tensor([len(sample.boxes) for sample in samples], dtype=torch.int64)
+    valid = torch.arange(int(counts.max()) if samples else 0) < counts[:, None]
+    boxes = torch.zeros(*valid.shape, 4)
+    labels = torch.full(valid.shape, -1, dtype=torch.int64)
+    ignore = torch.zeros_like(valid)
+    if samples:  # all images at once: writing one after the other took longer than augmenting them
+        boxes[valid] = torch.cat([sample.boxes for sample in samples]).float()
+        labels[valid] = torch.cat([sample.labels for sample in samples]).long()
+        ignore[valid] = torch.cat([sample.ignore for sample in samples]).bool()
     if len({image.dtype for image in images}) > 1:
         images = [image.float() for image in images]
     return Batch(

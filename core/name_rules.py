@@ -37,6 +37,6 @@ def _pattern(text: str) -> re.Pattern[str]:
 def _renamed(name: str, rules: list[tuple[re.Pattern[str], str]]) -> str | None:
     for pattern, target in rules:
         if match := pattern.fullmatch(name):
-            found = iter(match.groups())
-            return re.sub("[#*]", lambda _: next(found), target)
+            parts = re.split("[#*]", target)
+            return parts[0] + "".join(text + part for text, part in zip(match.groups(), parts[1:]))
     return None

@@ -95,7 +95,9 @@ def state_of(weights: str) -> dict[str, Tensor]:
 def _published(weights: str, family: str, member: str) -> dict[str, Tensor]:
     known = {name: value for name, value in vars(torchvision.models.detection).items() if name.endswith("_Weights")}
     if family not in known:
-        raise PartError(f"torchvision has no detection weights {family!r}.{suggest(family, list(known))} It has: {', '.join(sorted(known))}")
+        raise PartError(
+            f"torchvision has no detection weights {family!r}.{suggest(family, list(known))} It has: {', '.join(sorted(known))}"
+        )
     members = known[family].__members__
     if member not in members:
         raise PartError(f"torchvision's {family} has no {member!r}.{suggest(member, list(members))} It has: {', '.join(members)}")

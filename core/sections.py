@@ -77,7 +77,8 @@ class DataSection(Section):
     pad_to: PositiveInt = Field(1, description="batches are padded right and bottom to a multiple of this")
     classes: list[str | None] | None = Field(
         None,
-        description="names to train on, in label order; boxes of other classes become ignored; a null in the list: a slot of the network that stands for nothing; null: all",
+        description="names to train on, in label order; boxes of other classes become ignored; null: all. A null in the list is a slot of "
+        "the network that stands for nothing",
     )
     category_ids: list[int | None] | None = Field(
         None, description="the data set's id of each of `classes`, for results where no source tells; null: the source's, else 0, 1, 2 ..."

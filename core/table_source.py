@@ -6,7 +6,7 @@ import hashlib
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from densedet.core.annotation_table import AnnotationTable
 from densedet.core.errors import DataError
@@ -24,8 +24,8 @@ class TableSource:
     checked. on_progress: called with (done, total), in any unit, while a long file is read.
 
     For `densedet convert` and `train --db` a format has besides: recognise(path, split) -> constructor arguments (without root) with which
-    it would read what lies at ``path``, or None if that is not its own; suffixes: of the files it writes, () if it writes a folder;
-    write(table, path, split=..., faults=...).
+    it would read what lies at ``path``, or None if that is not its own; special: whether it is asked before the others, being a habit of
+    some program with one of their formats; suffixes: of the files it writes, () if it writes a folder; write(table, path, split=..., faults=...).
     """
 
     def __init__(self, images_folder: Path) -> None:
@@ -33,6 +33,8 @@ class TableSource:
         self.faults = Faults()
         self.on_progress: Callable[[int, int], None] | None = None
         self._table: AnnotationTable | None = None
+
+    special: ClassVar[bool] = False
 
     files: Sequence[Path] = ()
     """The annotation files, for `location`."""

@@ -76,8 +76,18 @@ def tensors(images: list[np.ndarray]) -> list[Tensor]:
     return [torch.from_numpy(image.copy()).permute(2, 0, 1).float() / 255 for image in rgb]
 
 
-def pair(name: str, seed: int, tmp_path: Path, images: list[np.ndarray], *, short: int | None = 160, frozen: bool = False, overrides: tuple[str, ...] = ()) -> Pair:
-    """images: that weights are drawn on. short: of the images' sides, where the recipe does not fix them; None: the recipe's own. frozen: as the published weights have it."""
+def pair(
+    name: str,
+    seed: int,
+    tmp_path: Path,
+    images: list[np.ndarray],
+    *,
+    short: int | None = 160,
+    frozen: bool = False,
+    overrides: tuple[str, ...] = (),
+) -> Pair:
+    """images: that weights are drawn on. short: of the images' sides, where the recipe does not fix them; None: the recipe's own. frozen: with
+    the norm that published weights have."""
     torch.manual_seed(seed)
     theirs = reference(name, short, frozen)
     draw_weights(theirs, name, images)
@@ -120,7 +130,11 @@ def draw_weights(model: nn.Module, name: str, images: list[np.ndarray]) -> None:
         norm.bias.copy_(torch.randn_like(norm.bias) * 0.1)
     model.eval()
     hooks = [norm.register_forward_pre_hook(settle) for norm in norms]
-    hooks += [m.register_forward_hook(Rescaled(1.0)) for n, m in model.named_modules() if isinstance(m, nn.Conv2d) and m.bias is not None and ".fc" not in n]
+    hooks += [
+        m.register_forward_hook(Rescaled(1.0))
+        for n, m in model.named_modules()
+        if isinstance(m, nn.Conv2d) and m.bias is not None and ".fc" not in n
+    ]
     features = [*model.backbone(model.transform(tensors(images))[0].tensors).values()]
     for part, (mean, spread) in ((model.head.classification_head, SPREAD[family(name)]), (model.head.regression_head, BOXES[family(name)])):
         hooks += [layer.register_forward_hook(Rescaled(spread, mean)) for layer in last_layers(part)]

@@ -1,4 +1,4 @@
-"""Measure what BENCHMARKS.md states: annotation databases at COCO's size, decoding and the cache, augmentation."""
+"""Measure what BENCHMARKS.md states: annotation databases at COCO's size, decoding and the cache, augmentation, waiting for data."""
 
 from __future__ import annotations
 
@@ -18,7 +18,9 @@ REPEATS = 7
 
 
 def add_parser(subparsers: Any) -> None:
-    """densedet benchmark annotations | images"""
+    """densedet benchmark annotations | images | training"""
+    from densedet.tools.benchmark_training import training
+
     parser = subparsers.add_parser("benchmark", help="measure the figures of BENCHMARKS.md on this machine", description=__doc__)
     topics = parser.add_subparsers(dest="topic", metavar="TOPIC", required=True)
     boxes = topics.add_parser("annotations", help="databases of COCO train2017's size", description=databases.__doc__)
@@ -31,7 +33,13 @@ def add_parser(subparsers: Any) -> None:
     pictures.add_argument("folder", help="a folder of JPEGs of about 640x480")
     pictures.add_argument("--size", nargs=2, type=int, metavar=("WIDTH", "HEIGHT"), default=(128, 64))
     pictures.set_defaults(run=images)
-    for one in (boxes, pictures):
+    runs = topics.add_parser("training", help="the share of training time spent waiting for data", description=training.__doc__)
+    runs.add_argument("data", help="a folder in COCO's format (or its annotation file)")
+    runs.add_argument("--split", default="train", help="which part of the folder (default train)")
+    runs.add_argument("--epochs", type=int, default=5, help="of each of the four runs (default 5)")
+    runs.add_argument("--threads", type=int, help="cores that PyTorch may use (default: all)")
+    runs.set_defaults(run=lambda arguments: tell(training(arguments), arguments.json))
+    for one in (boxes, pictures, runs):
         one.add_argument("--json", action="store_true", help="print as JSON")
 
 
@@ -226,7 +234,7 @@ def decoding(paths: list[Path], size: tuple[int, int]) -> dict[str, Any]:
 
 
 def augmentation(size: tuple[int, int], count: int = 16) -> dict[str, Any]:
-    """SSD's transforms sample by sample against the batched ones."""
+    """SSD's transforms sample by sample against the batched ones: flip, crop and photometric, the same with affine for crop, affine alone."""
     import torch
 
     from densedet.core.dataset import DetectionDataset
@@ -238,21 +246,24 @@ def augmentation(size: tuple[int, int], count: int = 16) -> dict[str, Any]:
         names = ("RandomPhotometricDistort", "RandomZoomOut", "RandomIoUCrop", "SanitizeBoundingBoxes", "RandomHorizontalFlip")
         single = [part("transform", name)() for name in names]
         batched = [part("batch_transform", name)() for name in ("flip", "crop", "photometric")]
+        turned = [part("batch_transform", name)() for name in ("flip", "affine", "photometric")]
         shared: dict[str, Any] = {"resize": part("resize", "exact")(size=size), "color": color, "classes": source.classes}
         sets = {
             "none": BatchDataset(DetectionDataset(source, **shared)),  # type: ignore[arg-type]
             "per sample": BatchDataset(DetectionDataset(source, transforms=single, **shared)),  # type: ignore[arg-type]
             "batched": BatchDataset(DetectionDataset(source, **shared), transforms=batched),  # type: ignore[arg-type]
+            "batched, affine": BatchDataset(DetectionDataset(source, **shared), transforms=turned),  # type: ignore[arg-type]
+            "affine alone": BatchDataset(DetectionDataset(source, **shared), transforms=turned[1:2]),  # type: ignore[arg-type]
         }
         step = iter(range(1_000_000))
         acts: dict[str, Callable[[], Any]] = {name: partial(_batch, data, step, count) for name, data in sets.items()}
         with torch.no_grad():
             times = alternating(acts, count)
-        for name in ("per sample", "batched"):
-            rows[f"{color}: {name} augmentation ms"] = round(times[name] - times["none"], 3)
-        rows[f"{color}: batched / per sample"] = round(
-            rows[f"{color}: batched augmentation ms"] / rows[f"{color}: per sample augmentation ms"], 3
-        )
+        took = {name: time - times["none"] for name, time in times.items() if name != "none"}
+        rows |= {f"{color}: {name} augmentation ms": round(time, 3) for name, time in took.items()}
+        rows |= {
+            f"{color}: {name} / per sample": round(time / took["per sample"], 3) for name, time in took.items() if name != "per sample"
+        }
     return rows
 
 

@@ -4,9 +4,12 @@
 from __future__ import annotations
 
 import argparse
+import filecmp
 import json
+import os
 import shutil
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +24,15 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("target", help="what to write: x.db, x.sqlite, x.json, or a folder with --to voc or --to yolo")
     parser.add_argument("weights_target", nargs="?", metavar="B", help="after 'weights A': the file to write")
     parser.add_argument("--from", dest="source_format", metavar="NAME", help="the source's format, where it is not recognised")
-    parser.add_argument("--to", dest="target_format", metavar="NAME", help="the target's format, or whose names weights get, where that is not clear")
-    parser.add_argument("--split", metavar="NAME", help="which part of a data set with several (train, val, test)")
+    parser.add_argument(
+        "--to", dest="target_format", metavar="NAME", help="the target's format, or whose names weights get, where that is not clear"
+    )
+    parser.add_argument(
+        "--split",
+        metavar="NAME",
+        help="which part of a data set with several (train, val, test) is read, and what it is called where a folder is written; a "
+        "VOC or YOLO folder can be given one split after the other",
+    )
     parser.add_argument("--images", metavar="DIR", help="the source's folder of images, where it is not found")
     parser.add_argument("--where", metavar="SQL", help="only these images and boxes, e.g. \"width > 500 and class in ('person', 'car')\"")
     parser.add_argument("--copy-images", action="store_true", help="copy the images to where the target's format expects them")
@@ -40,15 +50,19 @@ def run(arguments: argparse.Namespace) -> int:
 
     if arguments.weights_target is not None:
         if arguments.source != "weights":
-            raise UsageError(f"{arguments.weights_target} is one name too many: write densedet convert A B, or densedet convert weights A B")
+            raise UsageError(
+                f"{arguments.weights_target} is one name too many: write densedet convert A B, or densedet convert weights A B"
+            )
         return convert_weights(arguments)
+    from densedet.core.annotation_sql import where_masks
     from densedet.core.conversion import convert, open_source, recognise, writer_of
+    from densedet.core.folders import is_free
     from densedet.core.plugin_loading import load_plugins
 
     components = load_plugins(arguments.plugin).components
     path = Path(arguments.target)
     target = writer_of(path, components, arguments.target_format)
-    if path.exists() and not (path.is_file() and arguments.overwrite) and not (path.is_dir() and not any(path.iterdir())):
+    if not is_free(path) and not (path.is_file() and arguments.overwrite) and not joins(target, path):
         raise UsageError(f"{path} is there already: give another name" + (" or --overwrite" if path.is_file() else ""))
     if arguments.copy_images and arguments.link_images:
         raise UsageError("give --copy-images or --link-images, not both")
@@ -66,7 +80,8 @@ def run(arguments: argparse.Namespace) -> int:
                 on_fault=None if sentences is None else lambda text: print(text, file=sentences),
             )
             if arguments.copy_images or arguments.link_images:
-                bring_images(source, target, path, arguments.split or "train", link=arguments.link_images, bar=bar)
+                chosen = range(len(source)) if arguments.where is None else where_masks(source, arguments.where)[0].nonzero()[0].tolist()
+                bring_images(source, chosen, target, path, arguments.split or "train", link=arguments.link_images, bar=bar)
     finally:
         if sentences is not None:
             sentences.close()
@@ -102,6 +117,11 @@ def convert_weights(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def joins(target: Any, path: Path) -> bool:
+    """Whether ``path`` is a folder in the target's format, to which a split may be added."""
+    return path.is_dir() and not target.suffixes and target.recognise(path) is not None
+
+
 def progress(source: Any) -> Any:
     """A bar on standard error that follows the source."""
     from rich.console import Console
@@ -113,19 +133,23 @@ def progress(source: Any) -> Any:
     return bar
 
 
-def bring_images(source: Any, target: Any, path: Path, split: str, *, link: bool, bar: Any) -> None:
-    """Copy or link the images to where the target's format has them. Raises UsageError where it has no such place."""
+def bring_images(source: Any, chosen: Sequence[int], target: Any, path: Path, split: str, *, link: bool, bar: Any) -> None:
+    """Copy or link the images at the positions ``chosen`` to where the target's format has them. Raises UsageError where it has no such
+    place, DataError where another image is there."""
     from densedet.core.errors import DataError, UsageError
 
     place = getattr(target, "image_folder", None)
     if place is None:
         raise UsageError(f"{path.name} does not hold images: it is used with --images DIR or a recipe's 'images'")
-    for index in bar.track(range(len(source)), description="images"):
+    for index in bar.track(chosen, description="images"):
         name = source.table.name(index)
         origin, destination = Path(source.image(index)), path / place.format(split=split) / name
         destination.parent.mkdir(parents=True, exist_ok=True)
         try:
-            if link:
+            if os.path.lexists(destination):
+                if origin.exists() and not (destination.is_file() and filecmp.cmp(origin, destination, shallow=False)):
+                    raise DataError(f"another image is at {destination} already: rename it, or {origin}")
+            elif link:
                 _link(origin, destination)
             else:
                 shutil.copyfile(origin, destination)

@@ -13,7 +13,9 @@ def add_parser(subparsers: Any) -> None:
     """densedet evaluate RUN [path=value ...]"""
     parser = subparsers.add_parser("evaluate", help="judge a trained detector", description=__doc__)
     parser.add_argument("checkpoint", help="a run folder (its best.pt), a checkpoint, or a recipe with model.weights")
-    parser.add_argument("overrides", nargs="*", metavar="path=value", help="e.g. data.val.annotations=other.json data.root=DIR model.weights=FILE")
+    parser.add_argument(
+        "overrides", nargs="*", metavar="path=value", help="e.g. data.val.annotations=other.json data.root=DIR model.weights=FILE"
+    )
     parser.add_argument("--split", choices=("val", "train"), default="val", help="which of the recipe's sources (default val)")
     parser.add_argument("--output", metavar="FILE", help="write the detections as COCO results JSON (source pixels, original category ids)")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, mps")

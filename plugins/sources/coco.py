@@ -46,12 +46,13 @@ class Coco(TableSource):
         self.files = tuple(existing_file("source coco", "annotations", base, name) for name in names)
         super().__init__(existing_folder("source coco", "images", base, images))
         self._digests: tuple[str, ...] = ()
+        self.renamed: dict[int, str] = {}  # category id: the name that stands in for the file's own
 
     def _read(self) -> AnnotationTable:
         builder, first = TableBuilder(str(self.files[0]), self.faults), None
         digests = []
         for file in self.files:
-            categories, digest = read_coco(file, builder, known_categories=first, on_progress=self.on_progress)
+            categories, digest = read_coco(file, builder, known_categories=first, renamed=self.renamed, on_progress=self.on_progress)
             digests.append(digest)
             if first is None:
                 first = categories

@@ -26,12 +26,13 @@ def read_coco(
     builder: TableBuilder,
     *,
     known_categories: dict[int, str] | None = None,
+    renamed: dict[int, str] | None = None,
     chunk: int = CHUNK,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> tuple[dict[int, str], str]:
     """Add a file's entries to ``builder``; -> (its categories, a digest of its bytes).
 
-    known_categories: those of files read before, which this one's must equal. Raises DataError.
+    known_categories: those of files read before, which this one's must equal. renamed: {category id: name} instead of the file's. Raises DataError.
     """
     builder.origin = f"annotation file {path}"
     faults = builder.faults
@@ -47,6 +48,8 @@ def read_coco(
             for number, entry in enumerate(stream.entries()):
                 if not isinstance(entry, dict):
                     raise DataError(f"annotation file {path}: {key!r} must be a list of objects, entry {number} is {_shown(entry)}")
+                if key == "categories" and renamed and type(entry.get("id")) is int and entry["id"] in renamed:
+                    entry = {**entry, "name": renamed[entry["id"]]}
                 add(entry, number, into, f"annotation file {path}", faults)  # type: ignore[operator]
     for key in LISTS:
         if key not in found:

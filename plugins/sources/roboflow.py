@@ -6,8 +6,6 @@ import os
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
-import numpy as np
-
 from densedet.core.annotation_table import AnnotationTable
 from densedet.core.errors import DataError
 from densedet.core.table_source import TableSource, existing_folder
@@ -22,8 +20,9 @@ class Roboflow(TableSource):
 
     folder: the export. split: which part; "val" and "valid" are the same. Both relative to root, which is wired from data.root. Read are the exports
 
-    - "COCO": SPLIT/_annotations.coco.json beside the images. A first category that only groups the others (its id is 0, the others name
-      it as their supercategory, and no box is of it) is left out: it would be a class without objects;
+    - "COCO": SPLIT/_annotations.coco.json beside the images, or that file in the folder itself, which then counts as split "train". A
+      first category that only groups the others (its id is 0, all others name it as their supercategory, and no box is of it) is left
+      out: it would be a class without objects. It is named like the project, and so perhaps like one of the classes;
     - "YOLO" (v5 and later): data.yaml, SPLIT/images and SPLIT/labels;
     - "Pascal VOC": an XML file beside each image, with corners counted from 0.
 
@@ -31,6 +30,7 @@ class Roboflow(TableSource):
     """
 
     suffixes: ClassVar[tuple[str, ...]] = ()
+    special: ClassVar[bool] = True
 
     def __init__(self, *, folder: str = ".", split: Literal["train", "val", "valid", "test"] = "train", root: str = ".") -> None:
         self.folder = existing_folder("source roboflow", "folder", Path(root).expanduser(), folder, "folder")
@@ -40,11 +40,7 @@ class Roboflow(TableSource):
 
     def _read(self) -> AnnotationTable:
         self.inner.faults, self.inner.on_progress = self.faults, self.on_progress
-        table = self.inner.table
-        if self.files and self.files[0].name == COCO_FILE and _groups(self.files[0]) and not (table.labels == 0).any():
-            table.classes, table.category_ids = table.classes[1:], table.category_ids[1:]
-            table.labels = (table.labels - np.ones((), table.labels.dtype)).astype(table.labels.dtype)
-        return table
+        return self.inner.table
 
     def _digest(self) -> str:
         len(self.table)  # some digests are made while reading
@@ -52,16 +48,28 @@ class Roboflow(TableSource):
 
     @classmethod
     def recognise(cls, path: Path, split: str | None = None) -> dict[str, Any] | None:
-        """A folder with a split in one of Roboflow's forms, or the folder of that split."""
+        """A folder with a split in one of Roboflow's forms, the folder of that split, or its file of COCO JSON, whose split it is then."""
+        if path.is_file():
+            return cls._of_file(path) if path.name == COCO_FILE else None
         if not path.is_dir() or split not in (None, *FOLDERS, "valid"):
             return None
-        for name in [_split_of(split)] if split is not None else FOLDERS:
-            if _form(path, name) is not None:
-                return {"folder": str(path), "split": name}
         own = next((name for name, folders in FOLDERS.items() if path.name in folders), None)
+        for name in [_split_of(split)] if split is not None else FOLDERS:
+            form = _form(path, name)
+            if form is not None and form[1] != path:
+                return {"folder": str(path), "split": name}
+        if own is None and _form(path, "train") == ("coco", path):
+            return {"folder": str(path), "split": "train"}
         if own is not None and (split is None or _split_of(split) == own) and _form(path.parent, own) is not None:
             return {"folder": str(path.parent), "split": own}
         return None
+
+    @classmethod
+    def _of_file(cls, path: Path) -> dict[str, Any]:
+        own = next((name for name, folders in FOLDERS.items() if path.parent.name in folders), "train")
+        if _form(path.parent.parent, own) == ("coco", path.parent):
+            return {"folder": str(path.parent.parent), "split": own}
+        return {"folder": str(path.parent), "split": "train"}
 
 
 def _split_of(split: str) -> str:
@@ -78,15 +86,17 @@ def _form(folder: Path, split: str) -> tuple[str, Path] | None:
             return "yolo", place
         if place.is_dir() and any(entry.name.lower().endswith(".xml") for entry in os.scandir(place)):
             return "voc", place
+    if split == "train" and (folder / COCO_FILE).is_file():
+        return "coco", folder
     return None
 
 
 def _source_of(folder: Path, split: str) -> TableSource:
     form, place = _form(folder, split) or (None, folder)
     if form == "coco":
-        from densedet.plugins.sources.coco import Coco
+        from densedet.plugins.sources.roboflow_coco import RoboflowCoco
 
-        return Coco(annotations=str(place / COCO_FILE), images=str(place))
+        return RoboflowCoco(annotations=str(place / COCO_FILE), images=str(place))
     if form == "yolo":
         from densedet.plugins.sources.yolo import Yolo
 
@@ -101,18 +111,3 @@ def _source_of(folder: Path, split: str) -> TableSource:
         + (f"it has {', '.join(there)}; " if there else "")
         + "correct 'folder' or 'split', or export anew in one of these forms"
     )
-
-
-def _groups(file: Path) -> bool:
-    """Whether category 0 is what all others name as their supercategory."""
-    from densedet.plugins.sources.json_stream import ObjectStream
-
-    rows: list[dict[str, Any]] = []
-    with ObjectStream(file) as stream:
-        for key in stream.members():
-            if key == "categories":
-                rows = [row for row in stream.entries() if isinstance(row, dict)]
-                break
-    first = next((row.get("name") for row in rows if row.get("id") == 0), None)
-    others = [row.get("supercategory") for row in rows if row.get("id") != 0]
-    return bool(others) and first is not None and all(other == first for other in others)

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 
 from densedet.core.annotation_table import CROWD, IGNORE, AnnotationTable, name_fault
 from densedet.core.errors import DataError
-from densedet.core.folders import FileNames, new_folder
+from densedet.core.folders import FileNames, addition, is_free, new_folder
 from densedet.core.table_builder import Faults
 from densedet.core.table_source import TableSource, existing_folder
 from densedet.plugins.sources.label_files import NewFiles, plain_int, read_small
@@ -146,11 +146,16 @@ class Voc(TableSource):
         faults: Faults | None = None,
         on_progress: Callable[[int, int], None] | None = None,
     ) -> None:
-        """A folder in VOC's layout without the images, made under a temporary name and renamed. Nothing of a table is lost: what VOC's
-        elements cannot hold stands in elements <coco> beside them. Raises DataError."""
+        """A folder in VOC's layout without the images, made under a temporary name and renamed; or one more split of such a folder, where the
+        classes are the same and no file would be overwritten. Nothing of a table is lost: what VOC's elements cannot hold stands in
+        elements <coco> beside them. Raises DataError."""
         if name_fault(split) is not None or "/" in split or "\\" in split:
             raise DataError(f"a split cannot be called {split!r}: give it the name of a file, such as train")
-        with new_folder(path) as folder:
+        rows = [{"id": i, "name": n} for i, n in zip(table.category_ids, table.classes)]
+        new = is_free(path)
+        if not new:
+            _check_addition(path, split, rows)
+        with new_folder(path) if new else addition(path, last=f"ImageSets/Main/{split}.txt") as folder:
             files, stems = NewFiles(folder / "Annotations"), []
             for index in range(len(table)):
                 name = table.name(index)
@@ -167,8 +172,34 @@ class Voc(TableSource):
             (folder / "JPEGImages").mkdir()
             sets = NewFiles(folder / "ImageSets" / "Main")
             sets.write([split], ".txt", "".join(f"{stem}\n" for stem in stems).encode())
-            rows = [{"id": i, "name": n} for i, n in zip(table.category_ids, table.classes)]
-            NewFiles(folder).write(["categories"], ".json", json.dumps(rows, indent=1).encode())
+            if new:
+                NewFiles(folder).write(["categories"], ".json", json.dumps(rows, indent=1).encode())
+
+
+def _check_addition(path: Path, split: str, rows: list[dict[str, Any]]) -> None:
+    """Raises DataError where a split with these classes cannot join the folder."""
+    if not (path / "Annotations").is_dir():
+        raise DataError(f"{path} is there already and not empty: give another name")
+    if os.path.lexists(path / "ImageSets" / "Main" / f"{split}.txt"):
+        raise DataError(f"{path} has a split {split!r} already: write another with --split NAME, or another folder")
+    try:
+        known = json.loads(read_small(path / "categories.json"))
+    except FileNotFoundError as error:
+        raise DataError(f"{path} has no categories.json to compare the classes with: write another folder") from error
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{path / 'categories.json'} is no JSON: write another folder") from error
+    if known != rows:
+        raise DataError(
+            f"{path} has other classes than what is to be added ({_listed(known)}; {_listed(rows)}): "
+            "give both the same categories and ids, or write another folder"
+        )
+
+
+def _listed(rows: Any) -> str:
+    listed = [
+        f"{r.get('id')} {r.get('name')}" if isinstance(r, dict) else str(r)[:20] for r in (rows if isinstance(rows, list) else [rows])
+    ]
+    return ", ".join(listed[:10]) + (", ..." if len(listed) > 10 else "")
 
 
 def _content_of(table: AnnotationTable, index: int) -> bytes:

@@ -9,12 +9,12 @@ from typing import Any, ClassVar, Literal
 
 from densedet.core.annotation_table import AnnotationTable, name_fault
 from densedet.core.errors import DataError
-from densedet.core.folders import FileNames, new_folder
+from densedet.core.folders import FileNames, addition, is_free, new_folder
 from densedet.core.image_header import SUFFIXES
 from densedet.core.table_builder import Faults
 from densedet.core.table_source import TableSource, existing_file
 from densedet.plugins.sources.label_files import NewFiles, read_small
-from densedet.plugins.sources.yolo_data import SPLITS, data_text, read_yolo_data
+from densedet.plugins.sources.yolo_data import SPLITS, data_text, extended_text, read_yolo_data
 from densedet.plugins.sources.yolo_exact import ExactBox, ExactFile, ExactImage, exact_file, exact_text, header_text
 from densedet.plugins.sources.yolo_labels import label_file, label_text
 from densedet.plugins.sources.yolo_reading import YoloReading
@@ -134,10 +134,13 @@ class Yolo(TableSource):
         on_progress: Callable[[int, int], None] | None = None,
     ) -> None:
         """A folder with data.yaml, labels/SPLIT, an empty images/SPLIT, and densedet_extra_SPLIT.jsonl, so that nothing of the table is lost; made
-        under a temporary name and renamed. Crowds and ignored objects are not among the labels. Raises DataError."""
+        under a temporary name and renamed; or one more split of such a folder, where the classes are the same and no file would be overwritten:
+        data.yaml gets a line more. Crowds and ignored objects are not among the labels. Raises DataError."""
         if split not in SPLITS:
             raise DataError(f"YOLO has no split {split!r}: write one of {', '.join(SPLITS)}")
-        with new_folder(path) as folder:
+        new = is_free(path)
+        text = data_text(split, table.classes) if new else extended_text(path / "data.yaml", split, table.classes)
+        with new_folder(path) if new else addition(path, last="data.yaml") as folder:
             files = NewFiles(folder, f"labels/{split}/unnamed")
             with open(exact_file(folder / "data.yaml", split), "xb") as exact:
                 exact.write(header_text(split, table.category_ids, table.classes))
@@ -157,7 +160,7 @@ class Yolo(TableSource):
                         on_progress(index + 1, len(table))
             for name in ("labels", "images"):
                 (folder / name / split).mkdir(parents=True, exist_ok=True)
-            (folder / "data.yaml").write_text(data_text(split, table.classes), encoding="utf-8")
+            (folder / "data.yaml").write_text(text, encoding="utf-8")
 
 
 def _exact_image(table: AnnotationTable, index: int) -> ExactImage:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -130,6 +131,27 @@ def data_text(split: str, names: Sequence[str]) -> str:
     """A data.yaml for images/SPLIT, as Ultralytics' trainer reads it: without 'path' everything is relative to the file."""
     rows = [f"{split}: images/{split}", "", "names:" if names else "names: []"]
     return "\n".join([*rows, *(f"  {label}: {yaml_text(name)}" for label, name in enumerate(names)), ""])
+
+
+def extended_text(file: Path, split: str, names: Sequence[str]) -> str:
+    """The data.yaml with images/SPLIT as one split more, all else as it was. Raises DataError: it is none, has the split already, has other
+    classes, or is relative to another folder."""
+    if not file.is_file():
+        raise DataError(f"{file.parent} is there already and not empty, but has no data.yaml: give another name")
+    data = read_yolo_data(file)
+    if split in data.entries:
+        raise DataError(f"{file} has a split {split!r} already: write another with --split NAME, or another folder")
+    if data.path:
+        raise DataError(
+            f"{file} has 'path' {data.path[:80]!r}, and images/{split} would be sought there: delete it, or write another folder"
+        )
+    if data.names != tuple(map(yaml_name, names)):
+        shown = "; ".join(", ".join(some[:10]) + (", ..." if len(some) > 10 else "") for some in (data.names, tuple(names)))
+        raise DataError(f"{file} has other classes than what is to be added ({shown}): give both the same, or write another folder")
+    text = file.read_text(encoding="utf-8-sig")
+    if re.match(r"\s*(\{|---|%)", text):
+        raise DataError(f"{file} is not a plain list of 'key: value' lines, to which one could be added: write another folder")
+    return f"{split}: images/{split}\n{text}"
 
 
 def yaml_text(text: str) -> str:

@@ -32,8 +32,8 @@ _TORCHVISION = {
 }
 _TYPED = {
     "GaussianNoise": "noise:GaussianNoise",
-    "RandomAffine": "affine:RandomAffine",
-    "RandomRotation": "affine:RandomRotation",
+    "RandomAffine": "random_affine:RandomAffine",
+    "RandomRotation": "random_affine:RandomRotation",
     "SanitizeBoundingBoxes": "sanitize:SanitizeBoundingBoxes",
 }
 _SUMMARIES = {
@@ -48,6 +48,7 @@ COMPONENTS: tuple[tuple[str, str, str, str], ...] = (
     *(("transform", name, f"densedet.plugins.transforms.{where}", f"torchvision: {_SUMMARIES[name]}") for name, where in _TYPED.items()),
     ("batch_transform", "flip", "densedet.plugins.transforms.flip:Flip", "mirror images of a batch left and right at random"),
     ("batch_transform", "crop", "densedet.plugins.transforms.crop:Crop", "zoom, shift and stretch images of a batch at random"),
+    ("batch_transform", "affine", "densedet.plugins.transforms.affine:Affine", "turn, slant, zoom and shift images of a batch at random"),
     ("batch_transform", "mosaic", "densedet.plugins.transforms.mosaic:Mosaic", "four images of the batch in one"),
     ("batch_transform", "photometric", "densedet.plugins.transforms.photometric:Photometric", "random brightness, contrast and saturation"),
 )

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from typing import Annotated, Literal
+from typing import Annotated
 
 import torch
 from pydantic import Field
 from torch import Tensor
 
 from densedet.core.arguments import NonNegativeFloat, PositiveFloat, Probability
-from densedet.core.boxes import area
 from densedet.core.errors import PartError
 from densedet.core.types import Batch
+from densedet.plugins.transforms.remaining import Partial, remaining
 
 
 class Crop:
@@ -37,7 +37,7 @@ class Crop:
         stretch: Annotated[float, Field(ge=1)] = 1.2,
         min_visible: Probability = 0.3,
         min_side: NonNegativeFloat = 1.0,
-        partial: Literal["drop", "ignore"] = "drop",
+        partial: Partial = "drop",
         fill: Annotated[int, Field(ge=0, le=255)] | None = None,
         p: Probability = 1.0,
     ) -> None:
@@ -47,7 +47,7 @@ class Crop:
         self.stretch = stretch
         self.min_visible = min_visible
         self.min_side = min_side
-        self.partial = partial
+        self.partial: Partial = partial
         self.fill = fill
         self.p = p
 
@@ -96,14 +96,4 @@ class Crop:
         start, end = target[..., 0], target[..., 0] + target[..., 1]
         whole = (batch.boxes - source[..., 0].repeat(1, 1, 2)) * scale + start.repeat(1, 1, 2)
         boxes = torch.minimum(torch.maximum(whole, start.repeat(1, 1, 2)), end.repeat(1, 1, 2))
-        sides = (boxes[..., 2:] - boxes[..., :2]).amin(-1)
-        remains = batch.valid & (sides > 0)
-        enough = (area(boxes) >= self.min_visible * area(whole)) & (sides >= self.min_side)
-        if self.partial == "ignore":
-            valid, ignore = remains, remains & (batch.ignore | ~enough)
-        else:
-            valid = remains & (batch.ignore | enough)
-            ignore = batch.ignore & valid
-        labels = torch.where(valid, batch.labels, -1)
-        dropped = batch.dropped + int((batch.valid & ~batch.ignore & ~valid).sum())
-        return replace(batch, boxes=torch.where(valid[..., None], boxes, 0.0), labels=labels, valid=valid, ignore=ignore, dropped=dropped)
+        return remaining(batch, whole, boxes, min_visible=self.min_visible, min_side=self.min_side, partial=self.partial)

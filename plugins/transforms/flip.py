@@ -19,9 +19,13 @@ class Flip:
     def __call__(self, batch: Batch, generator: torch.Generator) -> Batch:
         chosen = torch.rand(len(batch), generator=generator) < self.p
         images = batch.images.clone()
-        widths = batch.sizes[:, 1].tolist()
-        for row in chosen.nonzero().flatten().tolist():
-            images[row, :, :, : widths[row]] = batch.images[row, :, :, : widths[row]].flip(-1)
+        rows = chosen.nonzero().flatten()
+        widths = batch.sizes[rows.to(batch.sizes.device), 1].tolist()
+        if all(width == images.shape[-1] for width in widths):
+            images[rows] = batch.images[rows].flip(-1)
+        else:
+            for row, width in zip(rows.tolist(), widths):
+                images[row, :, :, :width] = batch.images[row, :, :, :width].flip(-1)
         width = batch.sizes[:, 1, None].to(batch.boxes)
         x1, y1, x2, y2 = batch.boxes.unbind(-1)
         mirrored = torch.stack([width - x2, y1, width - x1, y2], dim=-1)

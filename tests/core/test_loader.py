@@ -1,5 +1,6 @@
+import os
 import sys
-from dataclasses import fields
+from dataclasses import fields, replace
 
 import pytest
 import torch
@@ -190,3 +191,20 @@ def test_workers_give_the_same_batches(context, tmp_path):
     abandoned = shared.batches(2)
     next(abandoned)
     assert equal(next(shared.batches(0)), next(alone.batches(0)))
+
+
+class Signed(Digits):
+    """Its image ids are those of the process that read them."""
+
+    def annotation(self, index):
+        return replace(super().annotation(index), image_id=os.getpid())
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="no fork here")
+def test_an_eval_loader_keeps_its_processes():
+    data = DetectionDataset(Signed(count=8), resize=Exact(size=(64, 32)), color="grey", classes=tuple("0123456789"))
+    loader = eval_loader(data, batch_size=2, workers=2, context="fork")
+    passes = [{batch.image_ids[0] for batch in loader} for _ in range(3)]
+    assert os.getpid() not in passes[0]
+    assert len(passes[0]) == 2
+    assert passes[0] == passes[1] == passes[2]

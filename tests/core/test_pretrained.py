@@ -55,7 +55,9 @@ def test_another_number_of_classes_loads_all_but_the_class_layers(trained: dict[
     assert sorted(loaded.left_out) == sorted(LAYERS)
     assert f"{len(trained) - 8} entries" in str(loaded)
     assert all(layer in str(loaded) for layer in LAYERS)
-    equal = {name for name, value in detector.state_dict().items() if value.shape == trained[name].shape and torch.equal(value, trained[name])}
+    equal = {
+        name for name, value in detector.state_dict().items() if value.shape == trained[name].shape and torch.equal(value, trained[name])
+    }
     assert equal == set(trained) - set(LAYERS)
 
 
@@ -67,7 +69,9 @@ def test_grey_images_get_the_colours_summed(trained: dict[str, Tensor], tmp_path
 
 def test_nothing_is_read_where_a_checkpoint_follows() -> None:
     """A run folder must open where the file that it started from is gone, the backbone's too."""
-    gone = load_recipe("torchvision/ssd300_vgg16", ["model.weights=gone.pth", "model.backbone.weights=gone_too.pth", "model.backbone.width=0.0625"])
+    gone = load_recipe(
+        "torchvision/ssd300_vgg16", ["model.weights=gone.pth", "model.backbone.weights=gone_too.pth", "model.backbone.width=0.0625"]
+    )
     detector, loaded = pretrained.build(gone, 90, wanted=False)
     assert loaded is None
     assert len(detector.state_dict()) == 71
@@ -78,8 +82,14 @@ def test_nothing_is_read_where_a_checkpoint_follows() -> None:
     [
         (lambda s: {k: v for k, v in s.items() if k != "backbone.stem.0.weight"}, r"they lack backbone\.stem\.0\.weight;"),
         (lambda s: {**s, "neck.more": torch.ones(1), "neck.most": torch.ones(1)}, r"have entries that it lacks: neck\.more and 1 more;"),
-        (lambda s: {**s, "backbone.stem.0.weight": torch.ones(16, 1, 5, 5)}, r"differ in shape at backbone\.stem\.0\.weight \(\(16, 1, 5, 5\) there"),
-        (lambda s: {f"module.{k}": v for k, v in s.items()}, r"neither this detector nor any weight map knows .*the first of them module\.backbone"),
+        (
+            lambda s: {**s, "backbone.stem.0.weight": torch.ones(16, 1, 5, 5)},
+            r"differ in shape at backbone\.stem\.0\.weight \(\(16, 1, 5, 5\) there",
+        ),
+        (
+            lambda s: {f"module.{k}": v for k, v in s.items()},
+            r"neither this detector nor any weight map knows .*the first of them module\.backbone",
+        ),
         (lambda s: {}, r"holds nothing, not a state dict"),
         (lambda s: [1, 2], r"holds a list, not a state dict"),
         (lambda s: {"backbone.stem.0.weight": 3}, r"holds a dict, not a state dict"),

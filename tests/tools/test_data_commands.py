@@ -62,6 +62,7 @@ def test_convert_reports_what_was_wrong(data, capsys):
         (["a.json", "x.db", "--where", "clas = 'x'"], 2, "Did you mean 'class'?"),
         (["a.json", "x.db", "--copy-images"], 2, "does not hold images"),
         (["images", "x.db"], 3, "is a folder that none of"),
+        (["a.json", "images", "--to", "voc"], 2, "is there already: give another name"),
     ],
 )
 def test_convert_refuses(data, capsys, monkeypatch, arguments, code, sentence):
@@ -77,6 +78,49 @@ def test_convert_with_where_and_images(data, capsys, monkeypatch):
     assert (data / "v" / "JPEGImages" / "0.png").read_bytes() == (data / "images" / "0.png").read_bytes()
     assert main(["convert", "v", "a.json", "--overwrite"]) == 0
     assert len(json.loads((data / "a.json").read_text())["annotations"]) == 2
+
+
+@pytest.mark.parametrize(("name", "images"), [("voc", "JPEGImages/{name}"), ("yolo", "images/{split}/{name}")])
+def test_splits_are_written_into_one_folder_one_by_one(data, capsys, monkeypatch, name, images):
+    monkeypatch.chdir(data)
+    common = ["--to", name, "--copy-images", "--images", "images"]
+    assert main(["convert", "a.json", "out", *common, "--where", "image_id < 8", "--split", "train"]) == 0
+    before = {path: path.read_bytes() for path in (data / "out").rglob("*") if path.is_file() and path.name != "data.yaml"}
+    assert main(["convert", "a.json", "out", *common, "--where", "image_id in (8, 9)", "--split", "val"]) == 0
+    assert before == {path: path.read_bytes() for path in before}
+    assert {path.name for path in (data / "out").iterdir() if path.name.startswith(".")} == set()
+    for split, count in (("train", 8), ("val", 2)):
+        assert main(["convert", "out", f"{split}.json", "--split", split]) == 0
+        table = Coco(annotations=f"{split}.json", images="images").table
+        assert [table.name(i) for i in range(len(table))] == [f"{i}.png" for i in range(8 * (split == "val"), 8 * (split == "val") + count)]
+        assert table.classes == ("light", "dark")
+        assert all((data / "out" / images.format(split=split, name=table.name(i))).is_file() for i in range(count))
+    capsys.readouterr()
+    whole = {path: path.is_file() and path.read_bytes() for path in (data / "out").rglob("*")}
+    assert main(["convert", "a.json", "out", *common, "--where", "image_id = 10", "--split", "val"]) == 3
+    assert "has a split 'val' already: write another with --split NAME" in capsys.readouterr().err
+    (data / "b.json").write_text((data / "a.json").read_text().replace('"name": "dark"', '"name": "dim"'))
+    assert main(["convert", "b.json", "out", *common, "--split", "test"]) == 3
+    told = capsys.readouterr().err
+    assert "has other classes than what is to be added" in told
+    assert "dim" in told
+    assert whole == {path: path.is_file() and path.read_bytes() for path in (data / "out").rglob("*")}
+
+
+def test_a_split_that_would_overwrite_is_not_added(data, capsys, monkeypatch):
+    monkeypatch.chdir(data)
+    assert main(["convert", "a.json", "out", "--to", "voc", "--where", "image_id < 3"]) == 0
+    whole = {path: path.is_file() and path.read_bytes() for path in (data / "out").rglob("*")}
+    assert main(["convert", "a.json", "out", "--to", "voc", "--where", "image_id in (2, 3)", "--split", "val"]) == 3
+    assert "2.xml is there already, and nothing is overwritten" in capsys.readouterr().err
+    assert whole == {path: path.is_file() and path.read_bytes() for path in (data / "out").rglob("*")}
+    (data / "out" / "JPEGImages" / "5.png").write_bytes(b"other")
+    code = main(
+        ["convert", "a.json", "out", "--to", "voc", "--where", "image_id = 5", "--split", "val", "--copy-images", "--images", "images"]
+    )
+    assert code == 3
+    assert "another image is at" in capsys.readouterr().err
+    assert (data / "out" / "JPEGImages" / "5.png").read_bytes() == b"other"
 
 
 def test_check_data_finds_it_all(data, capsys, monkeypatch):

@@ -4,9 +4,12 @@ import pytest
 from PIL import Image
 
 from densedet.core.contracts import Source
+from densedet.core.conversion import open_source, recognise
 from densedet.core.errors import DataError
+from densedet.core.plugin_loading import load_plugins
 from densedet.core.table_builder import Faults
 from densedet.plugins.sources.roboflow import Roboflow
+from densedet.tools.main import main
 
 XML = """<annotation><filename>a.jpg</filename><size><width>20</width><height>10</height></size><object><name>cat</name>
 <bndbox><xmin>2</xmin><xmax>12</xmax><ymin>3</ymin><ymax>8</ymax></bndbox></object></annotation>"""
@@ -66,6 +69,56 @@ def test_coco(tmp_path):
 def test_a_category_that_may_be_a_class_is_kept(tmp_path, categories, category_id, classes):
     coco(tmp_path / "train", categories, category_id)
     assert Roboflow(folder=str(tmp_path)).classes == classes
+
+
+def test_a_project_may_be_named_like_one_of_its_classes(tmp_path):
+    named = [{"id": 0, "name": "cat", "supercategory": "none"}] + [{**row, "supercategory": "cat"} for row in GROUPED[1:]]
+    coco(tmp_path / "train", named, 1)
+    source = Roboflow(folder=str(tmp_path))
+    assert (source.classes, source.category_ids) == (("cat", "dog"), (1, 2))
+    assert source.annotation(0).labels.tolist() == [0]
+    coco(tmp_path / "train", named, 0)
+    with pytest.raises(DataError, match="categories 0 and 1 are both called 'cat' and there are boxes of both: rename one"):
+        len(Roboflow(folder=str(tmp_path)))
+
+
+def test_coco_without_folders_of_splits(tmp_path):
+    coco(tmp_path)
+    assert Roboflow(folder=str(tmp_path)).classes == ("cat", "dog")
+    with pytest.raises(DataError, match="has no split 'val'"):
+        Roboflow(folder=str(tmp_path), split="val")
+
+
+@pytest.mark.parametrize(
+    ("place", "typed", "split", "found"),
+    [
+        ("train", ".", None, {"folder": ".", "split": "train"}),
+        ("valid", ".", "val", {"folder": ".", "split": "val"}),
+        ("valid", "valid", None, {"folder": ".", "split": "val"}),
+        ("valid", "valid/_annotations.coco.json", None, {"folder": ".", "split": "val"}),
+        ("valid", "valid/_annotations.coco.json", "train", {"folder": ".", "split": "val"}),  # split: of what is written
+        ("mine", "mine", None, {"folder": "mine", "split": "train"}),
+        ("mine", "mine", "val", {"folder": "mine", "split": "train"}),  # it has but one
+        ("mine", "mine/_annotations.coco.json", None, {"folder": "mine", "split": "train"}),
+    ],
+)
+def test_an_export_is_roboflow_s_before_it_is_coco_s(tmp_path, place, typed, split, found):
+    coco(tmp_path / place)
+    components = load_plugins([]).components
+    spec = recognise(tmp_path / typed, components, split=split)
+    assert spec == {"name": "roboflow", "folder": str(tmp_path / found["folder"]), "split": found["split"]}
+    assert open_source(spec, components).classes == ("cat", "dog")
+    assert recognise(tmp_path / place / "_annotations.coco.json", components, name="coco")["name"] == "coco"
+
+
+def test_convert_and_check_data_leave_the_project_s_category_out(tmp_path, capsys):
+    coco(tmp_path / "train")
+    assert main(["convert", str(tmp_path), str(tmp_path / "x.json"), "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert (told["source"], told["classes"]) == ("roboflow", 2)
+    assert [row["name"] for row in json.loads((tmp_path / "x.json").read_text())["categories"]] == ["cat", "dog"]
+    assert main(["check", "data", str(tmp_path), "--json"]) == 0
+    assert [row["name"] for row in json.loads(capsys.readouterr().out)["data"]["classes"]] == ["cat", "dog"]
 
 
 @pytest.mark.parametrize("split", ["val", "valid"])

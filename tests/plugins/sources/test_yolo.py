@@ -12,7 +12,7 @@ from densedet.core.contracts import Source
 from densedet.core.errors import DataError
 from densedet.core.table_builder import Faults, TableBuilder
 from densedet.plugins.sources.yolo import Yolo
-from densedet.plugins.sources.yolo_data import read_yolo_data, yaml_text
+from densedet.plugins.sources.yolo_data import extended_text, read_yolo_data, yaml_text
 from densedet.plugins.sources.yolo_labels import label_file, label_text
 
 DATA = "train: images/train\nnames: [cat, dog]\n"
@@ -456,6 +456,9 @@ def test_boxes_that_cannot_be_in_the_side_file(written):
 
 
 def test_writing_is_all_or_nothing(written, tmp_path):
+    with pytest.raises(DataError, match="has a split 'train' already"):
+        Yolo.write(odd_table(0), written)
+    (written / "data.yaml").rename(tmp_path / "x" / "other.txt")
     with pytest.raises(DataError, match="there already and not empty"):
         Yolo.write(odd_table(0), written)
     with pytest.raises(DataError, match="YOLO has no split 'dev'"):
@@ -474,3 +477,24 @@ def test_recognise(make, tmp_path):
     assert Yolo.recognise(tmp_path) == {"data": str(tmp_path / "coco8.yaml"), "split": "train"}
     (tmp_path / "coco8.yaml").write_text(json.dumps({"model": {}, "data": {"train": {}}, "train": {"budget": 3}}))  # a recipe
     assert Yolo.recognise(tmp_path) is None
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        ("path: ..\ntrain: images/train\nnames: [cat, dog]", "has 'path' '..', and images/val would be sought there"),
+        ("{train: images/train, names: [cat, dog]}", "not a plain list of 'key: value' lines"),
+        ("train: images/train\nnames: [dog, cat]", r"has other classes than what is to be added \(dog, cat; cat, dog\)"),
+        ("train: images/train\nnames: [cat, dog]\nvalid: images/valid", "has a split 'val' already"),
+    ],
+)
+def test_a_data_file_that_cannot_be_extended(tmp_path, content, sentence):
+    (tmp_path / "data.yaml").write_text(content)
+    with pytest.raises(DataError, match=sentence):
+        extended_text(tmp_path / "data.yaml", "val", ["cat", "dog"])
+    assert (tmp_path / "data.yaml").read_text() == content
+
+
+def test_an_extended_data_file_keeps_what_it_had(tmp_path):
+    (tmp_path / "data.yaml").write_text("# mine\ntrain: images/train\nnames: [cat, dog]\nepochs: 3\n")
+    assert extended_text(tmp_path / "data.yaml", "val", ["cat", "dog"]) == "val: images/val\n" + (tmp_path / "data.yaml").read_text()

@@ -5,11 +5,20 @@ from densedet.core.boxes import area
 from densedet.core.contracts import BatchTransform
 from densedet.core.errors import PartError
 from densedet.core.types import Batch
+from densedet.plugins.transforms.affine import Affine
 from densedet.plugins.transforms.crop import Crop
 from densedet.plugins.transforms.flip import Flip
 from densedet.plugins.transforms.photometric import Photometric
 
-EVERY = [Flip(), Crop(), Crop(scale=(0.5, 0.9), partial="ignore"), Photometric()]
+EVERY = [
+    Flip(),
+    Crop(),
+    Crop(scale=(0.5, 0.9), partial="ignore"),
+    Photometric(),
+    Affine(),
+    Affine(degrees=(-180.0, 180.0), around="ellipse", partial="ignore", fill=90, p=0.7),
+]
+STILL = {"degrees": (0.0, 0.0), "shear": (0.0, 0.0), "scale": (1.0, 1.0), "translate": (0.0, 0.0)}
 
 
 def make(boxes, *, sizes=None, channels=1, height=32, width=64, dtype=torch.uint8):
@@ -182,6 +191,125 @@ def test_crop_leaves_images_alone_with_p_0():
 def test_crop_refuses_a_range_that_descends():
     with pytest.raises(PartError, match=r"scale \[1.5, 0.5\] must ascend"):
         Crop(scale=(1.5, 0.5))
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.float32])
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("around", ["box", "ellipse"])
+def test_affine_turns_a_square_image_by_90_degrees_exactly(dtype, channels, around):
+    batch = make([[(4, 8, 20, 12)], []], sizes=[(32, 32), (32, 64)], channels=channels, dtype=dtype)
+    batch.images[0, :, 2, 3] = 77
+    after = Affine(**{**STILL, "degrees": (90.0, 90.0)}, around=around, fill=0)(batch, generator())
+    # Clockwise: what was y from the top is now y from the right, what was x from the left is x from the top.
+    assert after.boxes[0].tolist() == [[32 - 12, 4, 32 - 8, 20]]
+    tolerance = 0 if dtype == torch.uint8 else 1e-3
+    assert (after.images[0, :, :, :32].float() - batch.images[0, :, :, :32].rot90(-1, (1, 2)).float()).abs().max() <= tolerance
+    assert after.images[0, :, 3, 29].tolist() == pytest.approx([77] * channels, abs=1e-3)
+    assert after.images[0, :, :, 32:].max() == 0
+
+
+def test_affine_shift_equals_slicing():
+    batch = make([[(10, 6, 40, 20)]] * 8, sizes=[(32, 64), (24, 50)] * 4)
+    batch.images[:, 0, 8:12, 20:30] = 100
+    affine = Affine(**{**STILL, "translate": (0.2, 0.25)}, fill=30, min_visible=0.0)
+    moves, chosen = affine.moves(batch.sizes, generator())
+    after = affine(batch, generator())
+    assert chosen.all()
+    assert torch.equal(moves[:, :, :2], torch.eye(2, dtype=torch.float64).expand(8, 2, 2))
+    assert len({tuple(shift) for shift in moves[:, :, 2].tolist()}) > 4
+    for row, (x, y) in enumerate(moves[:, :, 2].long().tolist()):
+        height, width = batch.sizes[row].tolist()
+        assert abs(x) <= 0.2 * width + 0.5
+        assert abs(y) <= 0.25 * height + 0.5
+        wanted = torch.full((height, width), 30, dtype=torch.uint8)
+        part = batch.images[row, 0, max(-y, 0) : height - max(y, 0), max(-x, 0) : width - max(x, 0)]
+        wanted[max(y, 0) : height + min(y, 0), max(x, 0) : width + min(x, 0)] = part
+        assert torch.equal(after.images[row, 0, :height, :width], wanted)
+        limits = (width, height, width, height)
+        moved = [min(max(edge + by, 0), limit) for edge, by, limit in zip((10, 6, 40, 20), (x, y, x, y), limits)]
+        assert after.boxes[row, 0].tolist() == moved
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"degrees": (180.0, 180.0)},
+        {"degrees": (-90.0, -90.0)},
+        {"scale": (0.5, 1.5)},
+        {"scale": (0.6, 1.4), "translate": (0.3, 0.3)},
+        {"degrees": (-40.0, 40.0), "shear": (-10.0, 10.0), "scale": (0.8, 1.4), "translate": (0.1, 0.1)},
+    ],
+)
+def test_affine_moves_boxes_with_the_picture(change):
+    batch = make([[(20, 16, 60, 46)]] * 16, height=64, width=80)
+    after = Affine(**{**STILL, **change}, min_visible=0.0, fill=0)(batch, generator())
+    assert after.valid.all()
+    for row in range(16):
+        difference = torch.tensor(white_extent(after.images[row])) - after.boxes[row, 0]
+        assert difference.abs().max() <= 1.5  # a turned corner covers less than half of the pixel that it ends in
+
+
+def test_affine_around_an_ellipse_fits_it():
+    batch = make([[(30, 20, 70, 44)]] * 16, height=64, width=100)
+    y, x = torch.meshgrid(torch.arange(64) + 0.5, torch.arange(100) + 0.5, indexing="ij")
+    batch.images[:, 0] = torch.where(((x - 50) / 20) ** 2 + ((y - 32) / 12) ** 2 <= 1, 255, 0)
+    turns = {**STILL, "degrees": (-60.0, 60.0), "shear": (-10.0, 10.0), "fill": 0}
+    loose, tight = (Affine(**turns, around=around)(batch, generator()) for around in ("box", "ellipse"))
+    for row in range(16):
+        assert (torch.tensor(white_extent(tight.images[row])) - tight.boxes[row, 0]).abs().max() <= 1
+    assert torch.equal(loose.images, tight.images)
+    assert (area(loose.boxes) >= area(tight.boxes)).all()
+
+
+def test_affine_box_around_a_turned_square():
+    """Half a diagonal of 20 * 2 ** .5 / 2 = 14.14 to each side; an ellipse in a square is a circle, which stays."""
+    batch = make([[(22, 22, 42, 42)]], height=64)
+    for around, half in (("box", 200**0.5), ("ellipse", 10)):
+        boxes = Affine(**{**STILL, "degrees": (45.0, 45.0)}, around=around)(batch, generator()).boxes[0, 0]
+        assert boxes.tolist() == pytest.approx([32 - half, 32 - half, 32 + half, 32 + half])
+
+
+def test_affine_shear_and_scale_by_hand():
+    """x' - 32 = 2 (x - 32 + tan(45) (y - 16)), y' - 16 = 2 (y - 16 + tan(45) (x - 32)) of the corners around (32, 16)."""
+    batch = make([[(31, 14, 33, 18)]])
+    around_center = torch.tensor([-6, -6, 6, 6]) + torch.tensor([32, 16, 32, 16])  # 2 * (1 + 2) to each side
+    boxes = Affine(**{**STILL, "shear": (45.0, 45.0), "scale": (2.0, 2.0)})(batch, generator()).boxes[0, 0]
+    assert boxes.tolist() == pytest.approx(around_center.tolist())
+
+
+def test_affine_drops_ignores_and_counts_what_is_hardly_left():
+    batch = make([[(0, 0, 8, 32), (40, 0, 64, 32)]] * 20)
+    batch.ignore[:, 1] = True
+    shifts = {**STILL, "translate": (1.0, 0.0), "min_visible": 0.99}
+    dropped, ignored = Affine(**shifts)(batch, generator()), Affine(**shifts, partial="ignore")(batch, generator())
+    shift = Affine(**shifts).moves(batch.sizes, generator())[0][:, 0, 2]
+    assert torch.equal(dropped.valid[:, 0], (shift >= 0) & (shift <= 56))
+    assert torch.equal(dropped.valid[:, 1], (shift > -64) & (shift < 24))  # ignored: as long as anything remains
+    assert dropped.dropped == int((~dropped.valid[:, 0]).sum())
+    assert torch.equal(ignored.valid[:, 0], (shift > -8) & (shift < 64))
+    assert torch.equal(ignored.ignore[:, 0], ignored.valid[:, 0] & ~dropped.valid[:, 0])
+
+
+def test_affine_fills_with_the_mean_of_the_image_or_a_given_grey():
+    batch = make([[(0, 0, 32, 32)]] * 2, sizes=[(32, 64), (32, 32)])  # half white; white, in a padded tensor
+    for fill, wanted in ((None, [127, 255]), (50, [50, 50])):
+        images = Affine(**{**STILL, "degrees": (45.0, 45.0), "scale": (0.5, 0.5)}, fill=fill)(batch, generator()).images
+        assert images[:, 0, 0, 0].tolist() == wanted
+
+
+def test_affine_leaves_images_alone_by_chance():
+    batch = make([[(4, 4, 20, 20)]] * 64)
+    after = Affine(p=0.25)(batch, generator())
+    still = (after.images == batch.images).flatten(1).all(1)
+    assert 36 <= int(still.sum()) <= 58
+    assert torch.equal(after.boxes[still], batch.boxes[still])
+    assert not (after.boxes[~still] == batch.boxes[~still]).all(2).any()
+
+
+@pytest.mark.parametrize("name", ["degrees", "shear", "scale"])
+def test_affine_refuses_a_range_that_descends(name):
+    with pytest.raises(PartError, match=rf"{name} \[2.0, 1.0\] must ascend: write \[from, to\]"):
+        Affine(**{name: (2.0, 1.0)})
 
 
 def test_photometric_by_hand():
