@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from densedet.core.annotation_sql import WhereError, where_masks
+from densedet.core.annotation_where import WhereError, where_masks
 from densedet.core.errors import DataError
 from densedet.core.filters import filtered
 from densedet.core.sections import FilterSection
