@@ -264,7 +264,7 @@ def fill(connection: sqlite3.Connection, table: AnnotationTable, needed: Collect
     connection.execute("BEGIN")
     rows = zip(range(len(table.classes)), table.category_ids, map(_storable, table.classes))
     connection.executemany("INSERT INTO classes VALUES (?, ?, ?)", rows)
-    for name, chunks in (("images", _image_columns(table)), ("boxes", _box_columns(table))):
+    for name, chunks in (("images", _image_columns), ("boxes", _box_columns)):
         if needed is None:
             chosen = list(COLUMNS[name])
         else:
@@ -272,7 +272,7 @@ def fill(connection: sqlite3.Connection, table: AnnotationTable, needed: Collect
             if not any(owner == name for owner, _ in needed):
                 continue
         statement = f"INSERT INTO {name} ({', '.join(chosen)}) VALUES ({', '.join('?' * len(chosen))})"
-        for columns in chunks:
+        for columns in chunks(table):
             values = (columns[c] for c in chosen)
             connection.executemany(statement, zip(*(v.tolist() if isinstance(v, np.ndarray) else v for v in values)))
     # Python binds no lone surrogate as a text; SQLite takes one from bytes.
