@@ -47,7 +47,8 @@ def run(arguments: argparse.Namespace) -> int:
         raise UsageError("give --copy-images or --link-images, not both")
     spec = recognise(Path(arguments.source), components, split=arguments.split, name=arguments.source_format)
     source = open_source(spec, components, images=arguments.images)
-    sentences = open(arguments.report, "w", encoding="utf-8") if arguments.report else None  # noqa: SIM115 closed below
+    reported = arguments.report
+    sentences = open(reported, "w", encoding="utf-8", errors="backslashreplace") if reported else None  # noqa: SIM115 closed below
     try:
         with progress(source) as bar:
             report = convert(
