@@ -36,7 +36,7 @@ MAX_LENGTH = MAX_SQL - 1000
 MAX_WORDS = 200
 MAX_SELECTS = 3
 """Names (texts and numbers do not count) and subqueries of a where. SQLite copies what a name of a subquery stands for to each place
-where that is used, so that subqueries within subqueries grow as a product."""
+where that is used, before it looks at any budget: subqueries within subqueries, which are refused, would grow as a power."""
 
 TOKEN = re.compile(r"""(?P<skip>'(?:[^']|'')*'|--[^\n]*|/\*.*?(?:\*/|\Z)|\s+|\d\w*)|"(?:[^"]|"")*"|`[^`]*`|\[[^\]]*\]|\w+|.""", re.S)
 
@@ -215,10 +215,23 @@ def _check_size(expression: str) -> None:
             f"where has {words} words and {selects} subqueries, the limits are {MAX_WORDS} and {MAX_SELECTS}: texts and numbers are free, "
             "so write column in (1, 2, 3) for column = 1 or column = 2 or column = 3"
         )
-    for at, token in enumerate(tokens):
-        before = next((t for t in reversed(tokens[:at]) if t != "("), "")
-        if token == "with" or (token in ("select", "values") and tokens[at - 1] == "(" and before in ("from", "join", ",")):
-            raise WhereError(f"where {expression!r}: a subquery selects from images, boxes and classes, not from another query")
+    if "with" in tokens or _nested(tokens):
+        raise WhereError(f"where {expression!r}: a subquery selects from images, boxes and classes and holds no other subquery")
+
+
+def _nested(tokens: list[str]) -> bool:
+    """Whether a subquery stands in a subquery."""
+    selecting: list[bool] = []
+    for token in tokens:
+        if token == "(":
+            selecting.append(False)
+        elif token == ")":
+            del selecting[-1:]
+        elif token == "select" and selecting:
+            if any(selecting[:-1]):
+                return True
+            selecting[-1] = True
+    return False
 
 
 def _where_error(error: BaseException, expression: str) -> DensedetError:

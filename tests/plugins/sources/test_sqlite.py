@@ -122,9 +122,13 @@ def test_convert_and_check_tell_them(folder, capsys):
     assert "not a number; left out" in shown
 
 
-def test_a_report_takes_any_name(folder):
+def test_reports_take_any_name(folder, capsys):
     content = entries(False)
     content["annotations"][0]["image_id"] = "\ud83d"
     (folder / "x.json").write_text(json.dumps(content))
     assert main(["convert", str(folder / "x.json"), str(folder / "x.sqlite"), "--report", str(folder / "report.txt")]) == 0
     assert "of image \\ud83d" in (folder / "report.txt").read_text()
+    content["categories"][0]["name"] = "\udc00 x"
+    (folder / "x.json").write_text(json.dumps(content))
+    main(["check", "data", str(folder / "x.json"), "--no-images"])
+    assert "\\udc00 x" in capsys.readouterr().out
