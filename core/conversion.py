@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from densedet.core.annotation_where import where_masks
 from densedet.core.annotation_table import AnnotationTable
+from densedet.core.annotation_where import where_masks
 from densedet.core.errors import DataError, UsageError
 from densedet.core.table_builder import Faults
 from densedet.core.table_source import TableSource

@@ -9,8 +9,10 @@ from densedet.core.table_builder import TableBuilder
 from densedet.plugins.sources.flatbuffers_db import FlatBuffers
 from densedet.plugins.sources.sqlite import Sqlite
 
+
 @pytest.mark.parametrize(
-    "where", ["width > 500 and class in ('person','car')", "widht > 3", "x > 1 -- why", "(1)", "w between 1 and 2", "night = 1"]
+    "where",
+    ["width > 500 and class in ('person','car')", "widht > 3", "x > 1 -- why", "(1)", "w between 1 and 2", "night = 1"]
     + ["image_id in (" + ", ".join(map(str, range(10_000))) + ")", "label = 3", "class in ('select', 'with', 'x')"]
     + ["((select count(*) from boxes b where b.image_row = images.image) > 3) and not exists (select 1 from classes)"],
 )
@@ -118,7 +120,9 @@ def test_an_image_all_of_whose_boxes_were_dropped_has_none(folder):
 
 
 def test_a_column_of_two_tables_must_be_said_whose(folder):
-    source = changed(folder, "ALTER TABLE images ADD COLUMN note; ALTER TABLE boxes ADD COLUMN note; UPDATE boxes SET note = 1 WHERE box = 2")
+    source = changed(
+        folder, "ALTER TABLE images ADD COLUMN note; ALTER TABLE boxes ADD COLUMN note; UPDATE boxes SET note = 1 WHERE box = 2"
+    )
     with pytest.raises(WhereError, match=r"several tables have a column note: write images\.note, boxes\.note"):
         where_masks(source, "note = 1")
     assert found(source, "boxes.note = 1") == [[1], [2]]
