@@ -1,26 +1,26 @@
-"""Annotations in SQLite: the schema, connections that can only read, and ``where``. No torch here.
+"""Annotations in SQLite: the schema, and connections that can only read. No torch here.
 
-A database comes from a stranger as likely as an image does, and a ``where`` from a recipe that somebody sent. So every connection is
-opened read-only and immutable, an authorizer admits nothing but reading this schema's tables and a list of harmless functions, and a
-statement is stopped after a number of steps that no honest one needs.
+A database comes from a stranger as likely as an image does, and a ``where`` (`densedet.core.annotation_where`) from a recipe that somebody
+sent. So every connection is opened read-only and immutable, an authorizer admits nothing but reading this schema's tables and a list of
+harmless functions, and each statement is stopped after a number of steps that no honest one needs.
 """
 
 from __future__ import annotations
 
+import os
 import re
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 from urllib.parse import quote
+from weakref import WeakSet
 
 import numpy as np
 
 from densedet.core.annotation_table import CROWD, IGNORE, AnnotationTable
-from densedet.core.errors import DataError, DensedetError
-from densedet.core.table_source import table_of
-from densedet.registry import suggest
+from densedet.core.errors import DataError
 
 APPLICATION_ID = 0x44446574
 """PRAGMA application_id: "DDet"."""
@@ -46,13 +46,6 @@ COLUMNS = {
     "images": ("image", "image_id", "file_name", "width", "height"),
     "boxes": ("box", "image_row", "label", "annotation_id", "x", "y", "w", "h", "area", "crowd", "ignored"),
 }
-JOIN = "classes JOIN boxes ON boxes.label = classes.label JOIN images ON images.image = boxes.image_row"
-"""Images with boxes."""
-
-ALONE = "images LEFT JOIN (SELECT * FROM boxes LIMIT 0) AS boxes LEFT JOIN (SELECT * FROM classes LIMIT 0) AS classes"
-"""Images without boxes, all columns of which are NULL; `UNBOXED` says which they are."""
-
-UNBOXED = "NOT EXISTS (SELECT 1 FROM boxes AS other WHERE other.image_row = images.image)"
 FUNCTIONS = frozenset(
     [
         "abs",
@@ -72,7 +65,6 @@ FUNCTIONS = frozenset(
         "max",
         "min",
         "nullif",
-        "replace",
         "round",
         "rtrim",
         "substr",
@@ -85,24 +77,72 @@ FUNCTIONS = frozenset(
         "upper",
     ]
 )
+"""None of them gives more than it is given: ``replace``, ``printf`` or ``group_concat`` make gigabytes of a few letters."""
+
 STEPS = 10_000
 """Virtual machine steps between two looks at the budget."""
 
 SPARE_STEPS = 20_000_000
 STEPS_PER_ROW = 2_000
-"""A statement may take `SPARE_STEPS` and this many for each image and box."""
+"""Each statement may take `SPARE_STEPS` and this many for each image and box."""
 
-MAX_LENGTH = 100_000
-"""Characters of a where."""
+MAX_SQL = 101_000
+"""Bytes of a statement."""
 
-
-class WhereError(DensedetError, ValueError):
-    """A wrong ``where``."""
-
-    exit_code = 2
+MAX_VALUE = 1 << 24
+"""Bytes of a text."""
 
 
-def connect(path: Path) -> sqlite3.Connection:
+class Undecodable(bytes):
+    """A text of a database that is not UTF-8."""
+
+
+def decoded(raw: bytes) -> str | Undecodable:
+    """A database's text. Half a character pair (a lone surrogate), which JSON can hold, stays what it was."""
+    try:
+        return raw.decode("utf-8", "surrogatepass")
+    except UnicodeDecodeError:
+        return Undecodable(raw)
+
+
+class Guarded(sqlite3.Connection):
+    """A connection on which each statement has a budget of steps, however many there were before."""
+
+    _budget = 0
+
+    def limit_steps(self, budget: int) -> None:
+        """Interrupt a statement after ``budget`` steps of SQLite's virtual machine, to the next `STEPS`."""
+        self._budget = max(budget // STEPS, 1)
+        left = self._left = [self._budget]
+
+        def look() -> int:
+            left[0] -= 1
+            return int(left[0] < 0)
+
+        self.set_progress_handler(look, STEPS)
+
+    def execute(self, sql: str, parameters: Any = ()) -> sqlite3.Cursor:
+        """As `sqlite3.Connection.execute`, with the whole budget."""
+        if self._budget:
+            self._left[0] = self._budget
+        return super().execute(sql, parameters)
+
+
+_live: WeakSet[Guarded] = WeakSet()
+_inherited: list[Guarded] = []
+"""A parent process's connections. SQLite forbids a child to use or to close them, so that they must not be garbage here."""
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=lambda: _inherited.extend(_live))
+
+
+def database_uri(path: PurePath) -> str:
+    """The URI by which SQLite opens an absolute ``path`` read-only and immutable: file:///home/x, file:///C:/x, file:////server/share/x."""
+    text = path.as_posix()
+    return "file://" + ("" if text.startswith("/") else "/") + quote(os.fsencode(text), safe="/:") + "?mode=ro&immutable=1"
+
+
+def connect(path: Path) -> Guarded:
     """A database opened read-only and immutable, structure checked in milliseconds. Raises DataError."""
     try:
         with open(path, "rb") as file:
@@ -116,8 +156,10 @@ def connect(path: Path) -> sqlite3.Connection:
         raise DataError(
             f"{wal} holds changes that are not in {path.name} yet: close the program that has it open, or run sqlite3 {path.name} 'PRAGMA wal_checkpoint'"
         )
-    uri = "file:" + quote(path.resolve().as_posix()) + "?mode=ro&immutable=1"
-    connection = sqlite3.connect(uri, uri=True, check_same_thread=False, isolation_level=None)
+    uri = database_uri(path.resolve())
+    connection = sqlite3.connect(uri, uri=True, check_same_thread=False, isolation_level=None, factory=Guarded)
+    _live.add(connection)
+    connection.text_factory = decoded
     try:
         with refused_with(f"annotation database {path}"):
             connection.execute("PRAGMA trusted_schema = OFF")
@@ -144,9 +186,9 @@ def refused_with(place: str) -> Iterator[None]:
         raise DataError(f"{place} is damaged: {error}") from error
 
 
-def _check_structure(connection: sqlite3.Connection, path: Path) -> None:
+def _check_structure(connection: Guarded, path: Path) -> None:
     """The mark, the version, and that our tables are plain tables with our columns."""
-    _limit_steps(connection, SPARE_STEPS)
+    connection.limit_steps(SPARE_STEPS)
     identity, version = (connection.execute(f"PRAGMA {name}").fetchone()[0] for name in ("application_id", "user_version"))
     if identity != APPLICATION_ID:
         raise DataError(f"annotation database {path} is a SQLite file of another program: densedet convert makes one")
@@ -171,170 +213,120 @@ def _rows(connection: sqlite3.Connection, path: Path) -> int:
     return pages * size // 8
 
 
-def _limit_steps(connection: sqlite3.Connection, budget: int) -> None:
-    """Interrupt a statement after ``budget`` steps. Counted from this call on: call it again before each statement."""
-    left = [max(budget // STEPS, 1)]
+def harmless(action: int, first: str | None, second: str | None, database: str | None, trigger: str | None) -> int:
+    """SQLite's question whether a statement may do this: read our tables, with `FUNCTIONS`."""
+    allowed = (
+        action == sqlite3.SQLITE_SELECT
+        or (action == sqlite3.SQLITE_READ and first in COLUMNS and trigger is None)
+        or (action == sqlite3.SQLITE_FUNCTION and str(second).lower() in FUNCTIONS)
+    )
+    return sqlite3.SQLITE_OK if allowed else sqlite3.SQLITE_DENY
 
-    def look() -> int:
-        left[0] -= 1
-        return int(left[0] < 0)
 
-    connection.set_progress_handler(look, STEPS)
-
-
-def guard(connection: sqlite3.Connection, rows: int) -> None:
-    """From here on the connection can only read our tables, with harmless functions."""
-    allowed = {sqlite3.SQLITE_SELECT}
-
-    def authorize(action: int, first: Any, second: Any, database: Any, trigger: Any) -> int:
-        if action in allowed:
-            return sqlite3.SQLITE_OK
-        if action == sqlite3.SQLITE_READ and first in COLUMNS and trigger is None:
-            return sqlite3.SQLITE_OK
-        if action == sqlite3.SQLITE_FUNCTION and str(second).lower() in FUNCTIONS:
-            return sqlite3.SQLITE_OK
-        return sqlite3.SQLITE_DENY
-
-    connection.set_authorizer(authorize)
+def guard(connection: Guarded, rows: int) -> None:
+    """From here on the connection can only read our tables, with harmless functions. rows: of images and boxes, at most."""
+    connection.set_authorizer(harmless)
     if hasattr(connection, "setlimit"):  # Python 3.11
-        connection.setlimit(sqlite3.SQLITE_LIMIT_SQL_LENGTH, MAX_LENGTH + 1000)
-        connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, 1 << 24)
+        connection.setlimit(sqlite3.SQLITE_LIMIT_SQL_LENGTH, MAX_SQL)
+        connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, MAX_VALUE)
         connection.setlimit(sqlite3.SQLITE_LIMIT_EXPR_DEPTH, 100)
+        connection.setlimit(sqlite3.SQLITE_LIMIT_LIKE_PATTERN_LENGTH, 1000)
         connection.setlimit(sqlite3.SQLITE_LIMIT_COMPOUND_SELECT, 10)
         connection.setlimit(sqlite3.SQLITE_LIMIT_ATTACHED, 0)
-    _limit_steps(connection, SPARE_STEPS + STEPS_PER_ROW * rows)
+    connection.limit_steps(SPARE_STEPS + STEPS_PER_ROW * rows)
 
 
-# -- where -------------------------------------------------------------------------------------------------------------
+# -- writing -----------------------------------------------------------------------------------------------------------
+
+CHUNK = 1 << 14
+"""Rows inserted at a time."""
 
 
-def where_masks(source: Any, expression: str) -> tuple[np.ndarray, np.ndarray]:
-    """(images bool (I,), boxes bool (M,)) that ``expression`` means, in the order of the source's table.
+def memory_database(table: AnnotationTable | None, needed: Collection[tuple[str, str]] = (), *, indexed: bool = False) -> Guarded:
+    """A table in an in-memory database of the same columns; rows are positions. It can only be read.
 
-    It is an SQL expression over an image joined with one of its boxes and that box's class: a box is meant where it is true, an image
-    where it is true for any of its boxes. An image without boxes has NULL for all columns of boxes and classes, so ``width > 500`` means
-    it and ``class = 'car'`` does not. Columns: those of `COLUMNS`, and any that were added to a .sqlite file. Raises WhereError.
+    needed: (table, column) that will be read; of others hold 0, and tables of which nothing is needed are empty. indexed: with `INDEXES`.
     """
-    own = getattr(source, "where_masks", None)
-    if own is not None:
-        return own(expression)  # type: ignore[no-any-return]
-    table = table_of(source)
-    connection = memory_database(table)
-    try:
-        images, boxes = matching_rows(connection, expression)
-    finally:
-        connection.close()
-    image_mask, box_mask = np.zeros(len(table), dtype=bool), np.zeros(len(table.labels), dtype=bool)
-    image_mask[images], box_mask[boxes] = True, True
-    return image_mask, box_mask
-
-
-def matching_rows(connection: sqlite3.Connection, expression: str) -> tuple[np.ndarray, np.ndarray]:
-    """int64 row ids of the images and boxes that ``expression`` means, each ascending and once. Raises WhereError."""
-    check_where_syntax(expression)
-    if not connection.execute("SELECT count(*) FROM (SELECT 1 FROM images LIMIT 1)").fetchone()[0]:
-        return np.zeros(0, np.int64), np.zeros(0, np.int64)
-    boxed = _rows_of(connection, f"SELECT images.image, boxes.box FROM {JOIN} WHERE (\n{expression}\n)", expression)
-    alone = _rows_of(connection, f"SELECT images.image, -1 FROM {ALONE} WHERE (\n{expression}\n) AND {UNBOXED}", expression)
-    return np.unique(np.concatenate([boxed["image"], alone["image"]])), np.sort(boxed["box"])
-
-
-def _rows_of(connection: sqlite3.Connection, statement: str, expression: str) -> np.ndarray:
-    try:
-        return np.fromiter(_select(connection, statement, expression), dtype=[("image", np.int64), ("box", np.int64)])
-    except (sqlite3.Error, TypeError, OverflowError) as error:
-        raise _where_error(error, expression) from error
-
-
-def check_where_syntax(expression: str) -> None:
-    """Raises WhereError where this cannot be an expression, whatever columns there may be."""
-    if len(expression) > MAX_LENGTH:
-        raise WhereError(f"where has {len(expression)} characters, the limit is {MAX_LENGTH}")
-    if not expression.strip() or "\0" in expression:
-        raise WhereError("where is empty or holds a NUL character: write an SQL expression, e.g. \"class in ('person', 'car')\"")
-    connection = sqlite3.connect(":memory:")
-    try:
-        connection.executescript(SCHEMA)
-        guard(connection, 0)
-        # Alone it must be an expression too: "1) or (1" only makes sense between our parentheses.
-        for form in ("SELECT {} FROM " + JOIN, "SELECT 1 FROM " + JOIN + " WHERE (\n{}\n) IS NOT NULL"):
-            try:
-                _select(connection, form.format(f"\n{expression}\n"), expression)
-            except WhereError as error:
-                if "has no column" not in str(error):
-                    raise
-    finally:
-        connection.close()
-
-
-def _select(connection: sqlite3.Connection, statement: str, expression: str) -> sqlite3.Cursor:
-    try:
-        return connection.execute(statement)
-    except (sqlite3.Error, sqlite3.Warning, UnicodeEncodeError, MemoryError) as error:
-        raise _where_error(error, expression) from error
-
-
-def _where_error(error: BaseException, expression: str) -> DensedetError:
-    text = str(error)
-    if isinstance(error, (TypeError, OverflowError)) or "malformed" in text or "not a database" in text:
-        return DataError(f"the annotation database is damaged: {text}; convert it anew")
-    if match := re.search(r"no such column: (.+)", text):
-        name = match[1].split(".")[-1].strip("\"'`[]")
-        known = [c for columns in COLUMNS.values() for c in columns]
-        return WhereError(
-            f"where {expression!r}: the database has no column {match[1]!r}.{suggest(name, known)} Columns: {', '.join(dict.fromkeys(known))}"
-        )
-    if "interrupted" in text:
-        text = "it takes longer than any honest one"
-    elif "prohibited" in text or "not authorized" in text:
-        text = f"only columns and the functions {', '.join(sorted(FUNCTIONS))} may be used ({text})"
-    elif "one statement" in text:
-        text = "it is more than one statement"
-    elif "binding" in text or "parameter" in text:
-        text = "'?' and ':name' have no values here"
-    position = re.search(r'near "(.*?)"', text)
-    near = f" (character {expression.find(position[1]) + 1})" if position and position[1] in expression else ""
-    if position and not near:
-        text = "it is no expression, or ends too early"
-    return WhereError(f"where {expression!r}: {text}{near}")
-
-
-# -- tables ------------------------------------------------------------------------------------------------------------
-
-
-def memory_database(table: AnnotationTable) -> sqlite3.Connection:
-    """A table in an in-memory database of the same schema; rows are positions. It can only be read."""
-    connection = sqlite3.connect(":memory:", isolation_level=None)
-    connection.executescript("PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF;" + SCHEMA)
-    fill(connection, table)
-    connection.executescript(INDEXES)
-    guard(connection, len(table) + len(table.labels))
+    connection = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False, factory=Guarded)
+    connection.text_factory = decoded
+    # A column that nobody needs is not inserted.
+    connection.executescript("PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF;" + SCHEMA.replace("NOT NULL", "DEFAULT 0"))
+    if table is not None:
+        fill(connection, table, needed)
+    if indexed:
+        connection.executescript(INDEXES)
+    guard(connection, 0 if table is None else len(table) + len(table.labels))
     return connection
 
 
-def fill(connection: sqlite3.Connection, table: AnnotationTable) -> None:
-    """Insert everything in one transaction."""
+def fill(connection: sqlite3.Connection, table: AnnotationTable, needed: Collection[tuple[str, str]] | None = None) -> None:
+    """Insert everything, or what is ``needed`` of images and boxes, in one transaction. Raises DataError for ids beyond 64 bits."""
     connection.execute("BEGIN")
-    connection.executemany("INSERT INTO classes VALUES (?, ?, ?)", zip(range(len(table.classes)), table.category_ids, table.classes))
-    connection.executemany("INSERT INTO images VALUES (?, ?, ?, ?, ?)", _image_rows(table))
-    connection.executemany("INSERT INTO boxes VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", _box_rows(table))
+    rows = zip(range(len(table.classes)), table.category_ids, map(_storable, table.classes))
+    connection.executemany("INSERT INTO classes VALUES (?, ?, ?)", rows)
+    for name, chunks in (("images", _image_columns), ("boxes", _box_columns)):
+        if needed is None:
+            chosen = list(COLUMNS[name])
+        else:
+            chosen = [c for c in COLUMNS[name] if c in ("image", "box", "image_row", "label") or (name, c) in needed]
+            if not any(owner == name for owner, _ in needed):
+                continue
+        statement = f"INSERT INTO {name} ({', '.join(chosen)}) VALUES ({', '.join('?' * len(chosen))})"
+        for columns in chunks(table):
+            values = (columns[c] for c in chosen)
+            connection.executemany(statement, zip(*(v.tolist() if isinstance(v, np.ndarray) else v for v in values)))
+    # Python binds no lone surrogate as a text; SQLite takes one from bytes.
+    for name, column in (("classes", "class"), ("images", "image_id"), ("images", "file_name")):
+        connection.execute(f"UPDATE {name} SET {column} = CAST({column} AS TEXT) WHERE typeof({column}) = 'blob'")
     connection.execute("COMMIT")
 
 
-def _image_rows(table: AnnotationTable) -> Iterator[tuple[Any, ...]]:
-    for index, (width, height) in enumerate(table.sizes.tolist()):
-        image_id = table.image_id(index)
-        # A whole number that does not fit, and a text that looks like a number, must come back as they were.
-        if isinstance(image_id, int) and not -(1 << 63) <= image_id < 1 << 63:
-            raise DataError(f"image id {image_id} does not fit in 64 bits")
-        yield index, image_id, table.name(index), width, height
+def _storable(text: str) -> str | bytes:
+    """A text, or the bytes of one that holds lone surrogates."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return text.encode("utf-8", "surrogatepass")
+    return text
 
 
-def _box_rows(table: AnnotationTable, chunk: int = 1 << 14) -> Iterator[tuple[Any, ...]]:
+def _image_id(table: AnnotationTable, index: int) -> int | str | bytes:
+    value = table.image_id(index)
+    if isinstance(value, str):
+        return _storable(value)
+    if not -(1 << 63) <= value < 1 << 63:
+        raise DataError(f"image id {value} does not fit in 64 bits: give the images smaller ids, or texts")
+    return value
+
+
+def _image_columns(table: AnnotationTable) -> Iterator[dict[str, np.ndarray | Iterable[Any]]]:
+    for start in range(0, len(table), CHUNK):
+        rows = range(start, min(start + CHUNK, len(table)))
+        sizes = table.sizes[start : start + CHUNK]
+        yield {
+            "image": rows,
+            "image_id": (_image_id(table, index) for index in rows),
+            "file_name": (_storable(table.name(index)) for index in rows),
+            "width": sizes[:, 0],
+            "height": sizes[:, 1],
+        }
+
+
+def _box_columns(table: AnnotationTable) -> Iterator[dict[str, np.ndarray | Iterable[Any]]]:
     owners = table.owners()
-    for start in range(0, len(owners), chunk):
-        part = slice(start, start + chunk)
-        columns = [owners[part], table.labels[part], table.ids[part], *table.xywh[part].T, table.areas[part]]
-        flags = table.flags[part]
-        columns += [(flags & CROWD) // CROWD, (flags & IGNORE) // IGNORE]
-        yield from zip(range(start, start + len(flags)), *(column.tolist() for column in columns))
+    for start in range(0, len(owners), CHUNK):
+        part = slice(start, start + CHUNK)
+        flags, (x, y, w, h) = table.flags[part], table.xywh[part].T
+        yield {
+            "box": range(start, start + len(flags)),
+            "image_row": owners[part],
+            "label": table.labels[part],
+            "annotation_id": table.ids[part],
+            "x": x,
+            "y": y,
+            "w": w,
+            "h": h,
+            "area": table.areas[part],
+            "crowd": (flags & CROWD) // CROWD,
+            "ignored": (flags & IGNORE) // IGNORE,
+        }

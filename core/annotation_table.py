@@ -171,6 +171,8 @@ def pack_names(names: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
 
 def name_fault(name: str) -> str | None:
     """What is wrong with an image's file name ("leaves the image folder", on any system), or None."""
+    if name and name[0] != "/" and not any(odd in name for odd in (":", "\\", "\0", "..")):
+        return None  # most names, a hundred times as fast
     windows = PureWindowsPath(name)
     if not name:
         return "is empty"

@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import nn
 
-from densedet.core.annotation_sql import WhereError
+from densedet.core.annotation_where import WhereError
 from densedet.core.class_table import EMPTY
 from densedet.core.errors import DataError, PartError
 from densedet.core.filters import filtered

@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from densedet.core.annotation_sql import where_masks
 from densedet.core.annotation_table import AnnotationTable
+from densedet.core.annotation_where import where_masks
 from densedet.core.errors import DataError, UsageError
 from densedet.core.table_builder import Faults
 from densedet.core.table_source import TableSource
@@ -97,7 +97,7 @@ def convert(
 ) -> Report:
     """Write what ``source`` holds to ``path``; entries that cannot be used are left out and told to ``on_fault``.
 
-    where: SQL; only what it means is written (see `densedet.core.annotation_sql`). Raises DataError, WhereError.
+    where: SQL; only what it means is written (see `densedet.core.annotation_where`). Raises DataError, WhereError.
     """
     source.faults = faults = Faults(strict=False, on_fault=on_fault)
     table = source.table

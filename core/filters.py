@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from densedet.core.annotation_sql import where_masks
 from densedet.core.annotation_table import CROWD, AnnotationTable
+from densedet.core.annotation_where import where_masks
 from densedet.core.contracts import Resize, Source
 from densedet.core.errors import DataError
 from densedet.core.sections import FilterSection

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from densedet.core.annotation_sql import check_where_syntax
+from densedet.core.annotation_where import check_where_syntax
 from densedet.core.arguments import NonNegativeFloat, NonNegativeInt, Part, PositiveFloat, PositiveInt
 
 

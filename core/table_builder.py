@@ -59,6 +59,11 @@ class Faults:
         if self.on_fault is not None:
             self.on_fault(sentence)
 
+    def told(self) -> list[str]:
+        """The sentences that were kept, and how many were not."""
+        more = sum(self.counts.values()) - len(self.sentences)
+        return [*self.sentences, *([f"... and {more} more"] if more else [])]
+
 
 class TableBuilder:
     """Collects classes, images and boxes in any order; `finish` checks them and puts the boxes in the order of the images.
@@ -175,7 +180,7 @@ class TableBuilder:
             flags=_column(self._flags, np.uint8)[order],
             areas=_areas(_column(self._areas, np.float64)[order], xywh[order]),
             ids=_numbered(_column(self._ids, np.int64)[order]),
-            sentences=_bounded(self.faults),
+            sentences=self.faults.told(),
             dropped=len(xywh) - len(order),
             clipped=int((faults == CLIPPED).sum()),
         )
@@ -233,9 +238,3 @@ def _numbered(ids: np.ndarray) -> np.ndarray:
         ids = ids.copy()
         ids[lacking] = start + np.arange(int(lacking.sum()))
     return ids
-
-
-def _bounded(faults: Faults) -> list[str]:
-    total = sum(faults.counts.values())
-    more = [f"... and {total - len(faults.sentences)} more"] if total > len(faults.sentences) else []
-    return [*faults.sentences, *more]

@@ -74,7 +74,7 @@ import json, resource, sys, time
 from pathlib import Path
 from statistics import median
 import numpy as np
-from densedet.core.annotation_sql import where_masks
+from densedet.core.annotation_where import where_masks
 from densedet.core.memory import used_mb
 folder, suffix = sys.argv[1:]
 from densedet.plugins.sources.flatbuffers_db import FlatBuffers

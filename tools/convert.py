@@ -54,7 +54,7 @@ def run(arguments: argparse.Namespace) -> int:
                 f"{arguments.weights_target} is one name too many: write densedet convert A B, or densedet convert weights A B"
             )
         return convert_weights(arguments)
-    from densedet.core.annotation_sql import where_masks
+    from densedet.core.annotation_where import where_masks
     from densedet.core.conversion import convert, open_source, recognise, writer_of
     from densedet.core.folders import is_free
     from densedet.core.plugin_loading import load_plugins
@@ -68,7 +68,8 @@ def run(arguments: argparse.Namespace) -> int:
         raise UsageError("give --copy-images or --link-images, not both")
     spec = recognise(Path(arguments.source), components, split=arguments.split, name=arguments.source_format)
     source = open_source(spec, components, images=arguments.images)
-    sentences = open(arguments.report, "w", encoding="utf-8") if arguments.report else None  # noqa: SIM115 closed below
+    reported = arguments.report
+    sentences = open(reported, "w", encoding="utf-8", errors="backslashreplace") if reported else None  # noqa: SIM115 closed below
     try:
         with progress(source) as bar:
             report = convert(

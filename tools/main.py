@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import io
 import os
 import sys
 import traceback
@@ -44,6 +45,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     from densedet.core.errors import DensedetError
     from densedet.registry import RegistryError
 
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a data set's names need not be printable
     given = list(sys.argv[1:] if argv is None else argv)
     parser = build_parser()
     if not given or given[0] not in COMMANDS:

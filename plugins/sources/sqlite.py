@@ -11,33 +11,19 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from densedet.core.annotation_sql import APPLICATION_ID, INDEXES, SCHEMA, VERSION, connect, fill, matching_rows, refused_with
-from densedet.core.annotation_table import (
-    CLIPPED,
-    CROWD,
-    IGNORE,
-    MAX_SIDE,
-    RULES,
-    AnnotationTable,
-    Objects,
-    annotation_of,
-    box_faults,
-    corners,
-    name_fault,
-    pack_names,
-)
+from densedet.core.annotation_sql import APPLICATION_ID, INDEXES, SCHEMA, VERSION, Guarded, connect, fill, refused_with
+from densedet.core.annotation_table import CLIPPED, RULES, AnnotationTable, Objects, annotation_of, box_faults, corners, pack_names
+from densedet.core.annotation_where import RowIds, check_where_syntax, matching
 from densedet.core.errors import DataError
 from densedet.core.files import atomic_path
 from densedet.core.table_builder import Faults
 from densedet.core.table_source import TableSource, existing_file, existing_folder
+from densedet.plugins.sources.sqlite_rows import BOX, IMAGE, Boxes, image_usable, is_whole, read_boxes, shown
 
 if TYPE_CHECKING:
     from densedet.core.types import Annotation
 
 MAX_CLASSES = 1 << 16
-ROW = "x, y, w, h, area, label, crowd, ignored"
-NUMBERS = np.dtype([(name, np.float64) for name in ROW.split(", ")])
-KEYS = np.dtype([("box", np.int64), ("image_row", np.int64), ("annotation_id", np.int64)])
 
 
 class Sqlite(TableSource):
@@ -49,7 +35,10 @@ class Sqlite(TableSource):
     added for a filter's ``where``. The file is opened read-only, once in each process, and queried for each image; a filter, `densedet check`
     and `densedet convert` read all of it at once (`table`). Images are in the order of their row ids, boxes of an image too.
 
-    Values are checked as they are read. A box without width and height above 0 or outside its image is dropped, as in a JSON file.
+    Values are checked as they are read. A box without width and height above 0 or outside its image is dropped, as in a JSON file; a value
+    of another type than its column's, and a row that belongs to no image or class, is an error for training and is left out and told by
+    `densedet convert` and `densedet check`.
+
     Raises DataError: file or folder missing, not such a database, damaged, of another version, or a value that cannot be.
     """
 
@@ -60,16 +49,18 @@ class Sqlite(TableSource):
         self.file = existing_file("source sqlite", "annotations", base, annotations)
         self.files = (self.file,)
         super().__init__(existing_folder("source sqlite", "images", base, images))
-        self._connection: sqlite3.Connection | None = None
+        self._connection: Guarded | None = None
         self._process = 0
-        self._rows: np.ndarray | None = None
+        self._images: np.ndarray | None = None
         self._classes: tuple[tuple[str, ...], tuple[int, ...], np.ndarray] | None = None
-        self._order = self._kept = np.zeros(0, np.int64)
+        self._rows: RowIds | None = None
 
     def __getstate__(self) -> dict[str, Any]:
-        return super().__getstate__() | {"_connection": None, "_process": 0, "_table": None, "_order": None, "_kept": None}
+        """A worker queries the file itself, unless rows were left out of the table, so that positions are not the file's."""
+        state = super().__getstate__() | {"_connection": None, "_process": 0}
+        return state | {"_table": None, "_rows": None} if self.faults.strict else state
 
-    def _open(self) -> sqlite3.Connection:
+    def _open(self) -> Guarded:
         """This process's connection; one that came through a fork is left alone."""
         if self._connection is None or self._process != os.getpid():
             self._connection, self._process = connect(self.file), os.getpid()
@@ -79,8 +70,13 @@ class Sqlite(TableSource):
         with refused_with(f"annotation database {self.file}"):
             return self._open().execute(statement, values).fetchall()
 
-    def _refuse(self, reason: str) -> DataError:
-        return DataError(f"annotation database {self.file}: {reason}")
+    def _refuse(self, kind: str, reason: str) -> None:
+        """A row that cannot be used, where none may be left out."""
+        raise DataError(f"annotation database {self.file}: {reason}")
+
+    def _leave_out(self, kind: str, reason: str) -> None:
+        """A row that cannot be used, where `faults` says what is done."""
+        self.faults.entry(kind, f"annotation database {self.file}: {reason}")
 
     # -- small questions -----------------------------------------------------------------------------------------------
 
@@ -89,18 +85,15 @@ class Sqlite(TableSource):
         if self._classes is None:
             rows = self._query(f"SELECT label, category_id, class FROM classes ORDER BY label LIMIT {MAX_CLASSES + 1}")
             for label, category_id, name in rows:
-                if not (_whole(label) and _whole(category_id) and isinstance(name, str) and name):
-                    raise self._refuse(
-                        f"class {label} has category_id {category_id!r} and class {name!r}: a whole number and a text are wanted"
-                    )
+                for column, value, wanted in (("label", label, int), ("category_id", category_id, int), ("class", name, str)):
+                    if type(value) is not wanted:
+                        kind = "a whole number" if wanted is int else "a text"
+                        self._refuse("class", f"table classes, row {shown(label)}: {column} is {shown(value)}, not {kind}")
             names, ids = tuple(row[2] for row in rows), tuple(row[1] for row in rows)
             if len(rows) > MAX_CLASSES or len(set(names)) != len(names) or len(set(ids)) != len(ids):
-                raise self._refuse("class names and category ids must be unique, and at most 65,536")
-            self._classes = names, ids, np.array([row[0] for row in rows], dtype=np.float64)
+                self._refuse("class", "table classes: class and category_id must be unique, and at most 65,536")
+            self._classes = names, ids, np.array([row[0] for row in rows], dtype=np.int64)
         return self._classes
-
-    def _labels_of_file(self) -> np.ndarray:
-        return self._class_table()[2]
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -112,135 +105,125 @@ class Sqlite(TableSource):
         """The original file's id of each label."""
         return self._class_table()[1]
 
+    @property
+    def _whole(self) -> bool:
+        """Whether questions go to the table: it is there, or must be, because rows that cannot be used are left out of it."""
+        return self._table is not None or not self.faults.strict
+
     def _image_rows(self) -> np.ndarray:
         """int64 (I,): row ids of the images, ascending."""
-        if self._rows is None:
+        if self._images is None:
             rows = [row[0] for row in self._query("SELECT image FROM images ORDER BY image")]
-            if not all(map(_whole, rows)):
-                raise self._refuse("table images: a row's number is none: the file is damaged")
-            self._rows = np.array(rows, dtype=np.int64)
-        return self._rows
+            if not all(map(is_whole, rows)):
+                self._refuse("image", "table images: a row has no number: the file is damaged")
+            self._images = np.array(rows, dtype=np.int64)
+        return self._images
 
     def __len__(self) -> int:
-        return len(self._image_rows())
+        return len(self.table) if self._whole else len(self._image_rows())
 
     def annotation(self, index: int) -> Annotation:
         """The truth of image ``index``, 0..len-1, in source pixels."""
-        if self._table is not None:
-            return self._table.annotation(index)
-        row = int(self._image_rows()[index])
-        image_id, name, width, height = self._image(row)
-        rows = self._boxes(f"SELECT {ROW} FROM boxes WHERE image_row = ? ORDER BY box", NUMBERS, row)
-        xywh, labels, flags, areas = self._objects(rows)
-        faults = box_faults(xywh, np.broadcast_to((width, height), (len(rows), 2)))
-        if faults.any():
-            keep = (faults == 0) | (faults == CLIPPED)
-            xywh, labels, flags, areas = (column[keep] for column in (xywh, labels, flags, areas))
+        if self._whole:
+            return self.table.annotation(index)
+        number, image_id, name, width, height = self._image(index)
+        boxes = self._boxes(f"SELECT {BOX} FROM boxes WHERE image_row = ? ORDER BY box", self._refuse, number)
+        labels, known = self._labels(boxes.label)
+        for row in np.flatnonzero(~known).tolist():
+            self._refuse("category", _without_class(boxes, row))
+        faults = box_faults(boxes.xywh, np.broadcast_to((width, height), (len(labels), 2)))
+        keep = (faults == 0) | (faults == CLIPPED)
+        xywh, labels, flags, areas = boxes.xywh[keep], labels[keep], boxes.flags[keep], boxes.area[keep]
         return annotation_of(Objects(corners(xywh, np.array((width, height))), xywh, labels, flags, areas), image_id, name, width, height)
 
     def image(self, index: int) -> str:
         """The path of image ``index``."""
-        return str(self.images_folder / self._image(int(self._image_rows()[index]))[1])
+        return super().image(index) if self._whole else os.path.join(self.images_folder, self._image(index)[2])
 
-    def _image(self, row: int) -> tuple[int | str, str, int, int]:
-        found = self._query("SELECT image_id, file_name, width, height FROM images WHERE image = ?", row)
+    def _image(self, index: int) -> tuple[int, int | str, str, int, int]:
+        number = int(self._image_rows()[index])
+        found = self._query(f"SELECT {IMAGE} FROM images WHERE image = ?", number)
         if not found:
-            raise self._refuse(f"table images lists row {row} and does not have it: the file is damaged")
-        self._check_image(row, *found[0])
+            self._refuse("image", f"table images lists row {number} and does not have it: the file is damaged")
+        image_usable(found[0], self._refuse)
         return found[0]  # type: ignore[no-any-return]
 
-    def _check_image(self, row: int, image_id: Any, name: Any, width: Any, height: Any) -> None:
-        if not _whole(image_id) and not isinstance(image_id, str):
-            raise self._refuse(f"images row {row}: image_id is {image_id!r}, not a whole number or a text")
-        fault = name_fault(name) if isinstance(name, str) else "is no text"
-        if fault:
-            raise self._refuse(f"images row {row}: file_name {str(name)[:80]!r} {fault}")
-        if not (_whole(width) and _whole(height) and 0 < width < MAX_SIDE and 0 < height < MAX_SIDE):
-            raise self._refuse(f"images row {row} ({name[:80]}) is {width!r} x {height!r} pixels: sides are whole numbers above 0")
-
-    def _boxes(self, statement: str, dtype: np.dtype, *values: Any) -> np.ndarray:
-        """Rows of numbers, straight from the cursor."""
+    def _boxes(self, statement: str, refuse: Callable[[str, str], None], *values: Any) -> Boxes:
         with refused_with(f"annotation database {self.file}"):
-            cursor = self._open().execute(statement, values)
-            try:
-                return np.fromiter(cursor, dtype=dtype)
-            except (TypeError, ValueError) as error:
-                raise self._refuse(f"table boxes: a value is no number ({error})") from error
+            return read_boxes(self._open().execute(statement, values), refuse)
 
-    def _objects(self, rows: np.ndarray) -> tuple[np.ndarray, ...]:
-        """(xywh, labels, flags, areas) of rows of `NUMBERS`."""
-        table = rows.view(np.float64).reshape(-1, ROW.count(",") + 1)
-        known = self._labels_of_file()
-        position = np.minimum(np.searchsorted(known, table[:, 5]), max(len(known) - 1, 0))
-        if len(rows) and (not len(known) or (known[position] != table[:, 5]).any()):
-            wrong = table[0, 5] if not len(known) else table[known[position] != table[:, 5], 5][0]
-            raise self._refuse(f"table boxes: label {wrong:g} is not in table classes")
-        xywh, areas = table[:, :4].copy(), table[:, 4]
-        flags = (CROWD * (table[:, 6] != 0) + IGNORE * (table[:, 7] != 0)).astype(np.uint8)
-        if not (np.isfinite(areas) & (areas >= 0)).all():
-            areas = np.where(np.isfinite(areas) & (areas >= 0), areas, xywh[:, 2] * xywh[:, 3])
-        return xywh, position, flags, areas
+    def _labels(self, given: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """(labels 0..C-1, whether there is that class) of the file's labels."""
+        return _positions(self._class_table()[2], given)
 
     # -- everything ----------------------------------------------------------------------------------------------------
 
     def _read(self) -> AnnotationTable:
-        images = self._query("SELECT image, image_id, file_name, width, height FROM images ORDER BY image")
-        for row in images:
-            if not _whole(row[0]):
-                raise self._refuse("table images: a row's number is none: the file is damaged")
-            self._check_image(*row)
-        ids = [row[1] for row in images]
-        if len(set(ids)) != len(ids):
-            raise self._refuse("an image_id occurs twice")
-        image_rows = np.array([row[0] for row in images], dtype=np.int64)
+        images = self._usable_images()
+        numbers = np.array([row[0] for row in images], dtype=np.int64)
         sizes = np.array([row[3:] for row in images], dtype=np.int32).reshape(-1, 2)
-        order = "FROM boxes ORDER BY image_row, box"
-        keys = self._boxes(f"SELECT box, image_row, annotation_id {order}", KEYS)
-        xywh, labels, flags, areas = self._objects(self._boxes(f"SELECT {ROW} {order}", NUMBERS))
-        owners = np.searchsorted(image_rows, keys["image_row"])
-        orphan = np.append(image_rows, -1)[owners] != keys["image_row"]
-        if orphan.any():
-            row = keys[np.flatnonzero(orphan)[0]]
-            raise self._refuse(
-                f"table boxes: annotation {row['annotation_id']} is of image_row {row['image_row']}, which table images does not have"
-            )
-        faults = box_faults(xywh, sizes, owners)
-        annotation_ids = keys["annotation_id"]
+        ids = [row[1] for row in images]
+        boxes = self._boxes(f"SELECT {BOX} FROM boxes ORDER BY box", self._leave_out)
+        owners, owned = _positions(numbers, boxes.image_row)
+        labels, known = self._labels(boxes.label)
+        usable = owned & known
+        for row in np.flatnonzero(~usable).tolist():
+            if known[row]:
+                self._leave_out("image id", f"{_place(boxes, row)}: image_row is {boxes.image_row[row]}, which is not in table images")
+            else:
+                self._leave_out("category", _without_class(boxes, row))
+        faults = np.zeros(len(labels), dtype=np.uint8)
+        faults[usable] = box_faults(boxes.xywh[usable], sizes, owners[usable])
         for row in np.flatnonzero(faults).tolist():
-            rule = RULES[int(faults[row])].format(*sizes[owners[row]].tolist()) + ("" if faults[row] == CLIPPED else " and was dropped")
-            box = ", ".join(f"{v:g}" for v in xywh[row])
-            sentence = (
-                f"{self.file}: annotation {annotation_ids[row]} of image {ids[owners[row]]}: box [{box}] (x, y, width, height) {rule}"
-            )
-            self.faults.note("clipped" if faults[row] == CLIPPED else "box", sentence)
-        keep = (faults == 0) | (faults == CLIPPED)
-        self._order, self._kept = keys["box"], keep
+            self._note(boxes, row, int(faults[row]), ids[owners[row]], sizes[owners[row]].tolist())
+        keep = np.flatnonzero(usable & ((faults == 0) | (faults == CLIPPED)))
+        keep = keep[np.argsort(owners[keep], kind="stable")]
+        classes, category_ids, file_labels = self._class_table()
+        self._rows = RowIds(file_labels, numbers, boxes.box[keep])
         names, name_offsets = pack_names([row[2] for row in images])
-        classes, category_ids, _ = self._class_table()
         return AnnotationTable(
             classes=classes,
             category_ids=category_ids,
-            image_ids=np.array(ids, dtype=np.int64) if all(isinstance(i, int) for i in ids) else ids,
+            image_ids=np.array(ids, dtype=np.int64) if all(map(is_whole, ids)) else ids,
             names=names,
             name_offsets=name_offsets,
             sizes=sizes,
             offsets=np.searchsorted(owners[keep], np.arange(len(images) + 1)).astype(np.int64),
-            xywh=xywh[keep],
+            xywh=boxes.xywh[keep],
             labels=labels[keep].astype(np.uint16),
-            flags=flags[keep],
-            areas=areas[keep],
-            ids=annotation_ids[keep],
-            sentences=list(self.faults.sentences),
-            dropped=int((~keep).sum()),
+            flags=boxes.flags[keep],
+            areas=boxes.area[keep],
+            ids=boxes.annotation_id[keep],
+            sentences=self.faults.told(),
+            dropped=len(labels) - len(keep),
             clipped=int((faults == CLIPPED).sum()),
         )
 
+    def _usable_images(self) -> list[tuple[int, int | str, str, int, int]]:
+        found = [row for row in self._query(f"SELECT {IMAGE} FROM images ORDER BY image") if image_usable(row, self._leave_out)]
+        seen: set[int | str] = set()
+        images = []
+        for row in found:
+            if row[1] in seen:
+                self._leave_out("image", f"table images, row {row[0]}: image_id {shown(row[1])} occurs twice: image ids must be unique")
+            else:
+                seen.add(row[1])
+                images.append(row)
+        return images
+
+    def _note(self, boxes: Boxes, row: int, fault: int, image_id: int | str, size: list[int]) -> None:
+        """A box that is clipped or dropped."""
+        rule = RULES[fault].format(*size) + ("" if fault == CLIPPED else " and was dropped")
+        box = ", ".join(f"{v:g}" for v in boxes.xywh[row].tolist())
+        place = f"{self.file}: annotation {boxes.annotation_id[row]} of image {image_id}"
+        self.faults.note("clipped" if fault == CLIPPED else "box", f"{place}: box [{box}] (x, y, width, height) {rule}")
+
     def where_masks(self, expression: str) -> tuple[np.ndarray, np.ndarray]:
-        """See `densedet.core.annotation_sql.where_masks`; runs in the file, so columns that were added to it count."""
-        images, boxes = matching_rows(self._open(), expression)
-        len(self.table)  # reads the order of the boxes
-        image_mask = np.isin(self._image_rows(), images, assume_unique=True)
-        return image_mask, np.isin(self._order, boxes, assume_unique=True)[self._kept]
+        """See `densedet.core.annotation_where.where_masks`; runs in the file, so columns that were added to it count."""
+        check_where_syntax(expression)
+        table = self.table
+        assert self._rows is not None
+        return matching(self._open(), expression, table, self._rows)
 
     def _digest(self) -> str:
         digest = hashlib.blake2b(digest_size=16)
@@ -288,5 +271,17 @@ class Sqlite(TableSource):
                 connection.close()
 
 
-def _whole(value: Any) -> bool:
-    return type(value) is int
+def _positions(ascending: np.ndarray, given: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(position of each in ``ascending``, whether it is there)."""
+    if not len(ascending):
+        return np.zeros(len(given), np.int64), np.zeros(len(given), bool)
+    at = np.minimum(np.searchsorted(ascending, given), len(ascending) - 1)
+    return at, ascending[at] == given
+
+
+def _place(boxes: Boxes, row: int) -> str:
+    return f"table boxes, row {boxes.box[row]} (annotation {boxes.annotation_id[row]})"
+
+
+def _without_class(boxes: Boxes, row: int) -> str:
+    return f"{_place(boxes, row)}: label {boxes.label[row]} is not in table classes"
