@@ -1,4 +1,5 @@
-"""Measure what BENCHMARKS.md states: annotation databases at COCO's size, decoding and the cache, augmentation, waiting for data."""
+"""Measure what BENCHMARKS.md states: annotation databases at COCO's size, decoding and the cache, augmentation, waiting for data, a
+training step beside torchvision's."""
 
 from __future__ import annotations
 
@@ -18,7 +19,8 @@ REPEATS = 7
 
 
 def add_parser(subparsers: Any) -> None:
-    """densedet benchmark annotations | images | training"""
+    """densedet benchmark annotations | images | training | step"""
+    from densedet.tools.benchmark_step import step
     from densedet.tools.benchmark_training import training
 
     parser = subparsers.add_parser("benchmark", help="measure the figures of BENCHMARKS.md on this machine", description=__doc__)
@@ -39,7 +41,10 @@ def add_parser(subparsers: Any) -> None:
     runs.add_argument("--epochs", type=int, default=5, help="of each of the four runs (default 5)")
     runs.add_argument("--threads", type=int, help="cores that PyTorch may use (default: all)")
     runs.set_defaults(run=lambda arguments: tell(training(arguments), arguments.json))
-    for one in (boxes, pictures, runs):
+    steps = topics.add_parser("step", help="a training step beside torchvision's, same network and weights", description=step.__doc__)
+    steps.add_argument("--rounds", type=int, default=15, help="how often each is timed, in turns (default 15)")
+    steps.set_defaults(run=lambda arguments: tell(step(arguments) | step_memory(), arguments.json))
+    for one in (boxes, pictures, runs, steps):
         one.add_argument("--json", action="store_true", help="print as JSON")
 
 
@@ -288,6 +293,14 @@ class Held:
 
     def image(self, index: int) -> Any:
         return self._rows[index][1]
+
+
+def step_memory() -> dict[str, Any]:
+    """Peak memory of four training steps, each side in a process of its own."""
+    from densedet.tools.benchmark_step import MEMORY
+
+    sides = {"torchvision": "torchvision's", "float32": "ours, float32", "default": "ours, default"}
+    return {f"{label}: memory": in_process(MEMORY, side) for side, label in sides.items()}
 
 
 def part(kind: str, name: str) -> Any:
