@@ -30,14 +30,6 @@ def example(loss, count=3, dtype=torch.float64):
     return boxes(count, dtype).requires_grad_(), target
 
 
-@pytest.mark.parametrize("loss", [loss for loss in EACH if not isinstance(loss, CIoU)], ids=lambda loss: type(loss).__name__)
-def test_gradient_is_that_of_the_value(loss):
-    # Not CIoU: its alpha is a constant to the gradient by definition; test_equals_torchvision compares that gradient.
-    prediction, target = example(loss)
-    assert loss(prediction, target).shape == (3,)
-    assert torch.autograd.gradcheck(lambda x: loss(x, target), prediction)
-
-
 @every
 def test_no_positives_is_exactly_0_and_connected(loss):
     # As the detector picks them from a batch in which every anchor is background.
