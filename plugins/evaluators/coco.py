@@ -18,8 +18,9 @@ class CocoEvaluator:
     """Collects detections and compares them with the source's truth.
 
     source (wired): the truth, in source pixels. classes (wired): names in label order, empty for a label that stands for nothing; truth of
-    other classes is left out. Crowd and
-    ignored objects are COCO's ``iscrowd``: detections on them neither count nor hurt. Only images that were added are judged.
+    other classes is left out. Crowd and ignored objects are COCO's ``iscrowd``: detections on them neither count nor hurt. Only images
+    that were added are judged. Detections of equal score are ranked in the order of their images' ids, as pycocotools does (in the
+    source's order where some ids are numbers and some names), and within an image in the order in which they were added.
     max_detections: per image, for AP (COCO: 100).
     """
 
@@ -31,11 +32,10 @@ class CocoEvaluator:
     def add(self, index: int, detections: Detections) -> None:
         """Detections of the source's image ``index``: boxes xyxy in source pixels, labels in 0..C-1 of `classes`."""
         boxes = detections.boxes.detach().cpu().numpy().astype(np.float64)
-        rows = np.empty((len(boxes), 7))
-        rows[:, 0] = index + 1
-        rows[:, 1:3], rows[:, 3:5] = boxes[:, :2], boxes[:, 2:] - boxes[:, :2]
-        rows[:, 5] = detections.scores.detach().cpu().numpy()
-        rows[:, 6] = detections.labels.detach().cpu().numpy() + 1
+        rows = np.empty((len(boxes), 6))
+        rows[:, :2], rows[:, 2:4] = boxes[:, :2], boxes[:, 2:] - boxes[:, :2]
+        rows[:, 4] = detections.scores.detach().cpu().numpy()
+        rows[:, 5] = detections.labels.detach().cpu().numpy() + 1
         self._detections[index] = rows
 
     def state(self) -> dict[int, np.ndarray]:
@@ -47,30 +47,34 @@ class CocoEvaluator:
         for state in states:
             self._detections.update(state)
 
-    def _truth(self) -> hotcoco.COCO:
-        images, owner, labels, boxes, areas, crowd = [], [], [], [], [], []
-        for index in sorted(self._detections):
+    def _truth(self, indices: list[int]) -> tuple[hotcoco.COCO, np.ndarray]:
+        """Of these images of the source; and the id that each got, int64 (I,)."""
+        names: list[int | str] = []
+        sizes, owner, labels, boxes, areas, crowd = [], [], [], [], [], []
+        for position, index in enumerate(indices):
             annotation = self.source.annotation(index)
-            images.append({"id": index + 1, "width": annotation.width, "height": annotation.height})
+            names.append(annotation.image_id)
+            sizes.append((annotation.width, annotation.height))
             mapped = relabel(annotation.labels, self._labels).numpy()
             keep = mapped >= 0
-            owner.append(np.full(int(keep.sum()), index + 1))
+            owner.append(np.full(int(keep.sum()), position))
             labels.append(mapped[keep] + 1)
             boxes.append(_xywh(annotation)[keep])
             areas.append(annotation.area.numpy().astype(np.float64)[keep])
             crowd.append((annotation.crowd | annotation.ignore).numpy()[keep])
-        categories = [{"id": label + 1, "name": name} for label, name in enumerate(self.classes) if name]
+        ids = _ranks(names)
         count = sum(map(len, owner))
-        return hotcoco.COCO.from_arrays(
-            images,
-            categories,
-            np.concatenate(owner).astype(np.int64),
+        truth = hotcoco.COCO.from_arrays(
+            [{"id": number, "width": width, "height": height} for number, (width, height) in zip(ids.tolist(), sizes)],
+            [{"id": label + 1, "name": name} for label, name in enumerate(self.classes) if name],
+            ids[np.concatenate(owner)],
             np.concatenate(labels).astype(np.int64),
             np.concatenate(boxes).reshape(-1, 4),
             ids=np.arange(1, count + 1),
             area=np.concatenate(areas),
             iscrowd=np.concatenate(crowd).astype(np.int64),
         )
+        return truth, ids
 
     def result(self) -> dict[str, Any]:
         """{"AP", ... COCO's twelve, "classes": {name: {"AP", "AP50"}}, "curves": {name: precision at IoU .5 over 101 recalls}}.
@@ -80,9 +84,23 @@ class CocoEvaluator:
         nothing = dict.fromkeys(TWELVE, -1.0)
         if not self._detections:
             return {**nothing, "classes": {name: {"AP": -1.0, "AP50": -1.0} for name in self.classes if name}, "curves": {}}
-        truth = self._truth()
-        found = np.concatenate([self._detections[i] for i in sorted(self._detections)])
-        return judge(truth, found, tuple(filter(None, self.classes)), max_detections=self.max_detections)
+        indices = sorted(self._detections)
+        truth, ids = self._truth(indices)
+        found = [np.insert(self._detections[index], 0, number, axis=1) for index, number in zip(indices, ids)]
+        return judge(truth, np.concatenate(found), tuple(filter(None, self.classes)), max_detections=self.max_detections)
+
+
+def _ranks(names: list[int | str]) -> np.ndarray:
+    """int64 (I,), 1 .. I: the place of each image id among all, numbers by size and names by letters; as given where both occur.
+
+    pycocotools goes through the images in this order, and so breaks ties in score by it: AP depends on it.
+    """
+    order = np.arange(len(names))
+    if len({isinstance(name, str) for name in names}) == 1:
+        order = np.array(sorted(order, key=lambda position: names[position]))
+    ranks = np.empty(len(names), dtype=np.int64)
+    ranks[order] = np.arange(1, len(names) + 1)
+    return ranks
 
 
 def _xywh(annotation: Annotation) -> np.ndarray:

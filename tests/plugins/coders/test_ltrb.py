@@ -2,13 +2,9 @@ import math
 
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from torchvision.models.detection._utils import BoxLinearCoder
 
 from densedet.plugins.coders.ltrb import Ltrb
-
-INVERSE = {"relu": lambda d: d, "exp": torch.log, "softplus": lambda d: d + torch.log(-torch.expm1(-d))}
 
 
 def around_centers(count, seed, reach=40.0):
@@ -39,22 +35,6 @@ def test_is_torchvisions_to_the_bit_inside_the_box(normalise):
     assert torch.equal(ours.decode(raw, anchors), theirs.decode(raw.relu(), anchors))
 
 
-distance = st.floats(0.01, 50)
-position = st.floats(-1000, 1000)
-
-
-@settings(max_examples=100, deadline=None)
-@given(position, position, st.floats(0.5, 100), st.tuples(distance, distance, distance, distance), st.sampled_from(sorted(INVERSE)))
-def test_round_trip(x, y, half, sides, activation):
-    left, top, right, bottom = (side * half for side in sides)
-    anchor = torch.tensor([[x - half, y - half, x + half, y + half]], dtype=torch.float64)
-    box = torch.tensor([[x - left, y - top, x + right, y + bottom]], dtype=torch.float64)
-    for normalise in (True, False):
-        coder = Ltrb(activation=activation, normalise=normalise)
-        raw = INVERSE[activation](coder.encode(box, anchor))
-        torch.testing.assert_close(coder.decode(raw, anchor), box, rtol=1e-6, atol=1e-6)
-
-
 def test_a_centre_outside_the_box_encodes_to_zero_on_the_sides_it_lies_beyond():
     # centre (4, 4), box (10, 0, 20, 8): l = 4 - 10 = -6 -> 0, t = 4, r = 16, b = 4; over 8.
     anchor, box = torch.tensor([[0.0, 0, 8, 8]]), torch.tensor([[10.0, 0, 20, 8]])
@@ -68,15 +48,6 @@ def test_zero_size_boxes_and_anchors_and_wild_outputs_stay_finite():
     for anchor, box in ((flat, ordinary), (ordinary, flat), (flat, flat)):
         assert Ltrb().encode(box, anchor).isfinite().all()
     assert Ltrb(activation="exp").decode(torch.full((1, 4), 1e6), ordinary).isfinite().all()
-
-
-@pytest.mark.parametrize("activation", sorted(INVERSE))
-def test_gradients(activation):
-    anchors, boxes = (t.double() for t in around_centers(3, 0))
-    raw = torch.tensor([[-1.5, 0.5, 1.0, 2.0]], dtype=torch.float64).repeat(3, 1).requires_grad_()
-    coder = Ltrb(activation=activation)
-    assert torch.autograd.gradcheck(lambda r: coder.decode(r, anchors), raw)
-    assert torch.autograd.gradcheck(lambda b: coder.encode(b, anchors), boxes.requires_grad_())
 
 
 def test_shapes_broadcast_and_may_be_empty():

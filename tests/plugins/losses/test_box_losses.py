@@ -1,8 +1,7 @@
-"""What every box loss must do: none positive, equal boxes, gradients, boxes without extent."""
+"""What every box loss must do: none positive, equal boxes, boxes without extent."""
 
 import pytest
 import torch
-from torchvision.ops import complete_box_iou_loss, distance_box_iou_loss, generalized_box_iou_loss
 
 from densedet.plugins.losses.ciou import CIoU
 from densedet.plugins.losses.dfl import DFL
@@ -30,14 +29,6 @@ def example(loss, count=3, dtype=torch.float64):
     return boxes(count, dtype).requires_grad_(), target
 
 
-@pytest.mark.parametrize("loss", [loss for loss in EACH if not isinstance(loss, CIoU)], ids=lambda loss: type(loss).__name__)
-def test_gradient_is_that_of_the_value(loss):
-    # Not CIoU: its alpha is a constant to the gradient by definition; test_equals_torchvision compares that gradient.
-    prediction, target = example(loss)
-    assert loss(prediction, target).shape == (3,)
-    assert torch.autograd.gradcheck(lambda x: loss(x, target), prediction)
-
-
 @every
 def test_no_positives_is_exactly_0_and_connected(loss):
     # As the detector picks them from a batch in which every anchor is background.
@@ -52,18 +43,6 @@ def test_no_positives_is_exactly_0_and_connected(loss):
 @overlaps
 def test_equal_boxes_are_0(loss):
     torch.testing.assert_close(loss(boxes(5), boxes(5)), torch.zeros(5), atol=1e-6, rtol=0)
-
-
-@pytest.mark.parametrize(
-    ("loss", "reference"),
-    [(GIoU(), generalized_box_iou_loss), (DIoU(), distance_box_iou_loss), (CIoU(), complete_box_iou_loss)],
-    ids=["giou", "diou", "ciou"],
-)
-def test_equals_torchvision(loss, reference):
-    prediction, target = boxes(50).requires_grad_(), boxes(50, seed=1)
-    ours, theirs = loss(prediction, target), reference(prediction, target)
-    torch.testing.assert_close(ours, theirs)
-    torch.testing.assert_close(torch.autograd.grad(ours.sum(), prediction)[0], torch.autograd.grad(theirs.sum(), prediction)[0])
 
 
 @overlaps
