@@ -89,7 +89,7 @@ def step_of(model: Any, optimizer: Any, images: list[Any], targets: list[dict[st
     optimizer.zero_grad()
     sum(losses.values()).backward()
     optimizer.step()
-    return {name: float(value) for name, value in losses.items()}
+    return {name: float(value.detach()) for name, value in losses.items()}
 
 
 def step(arguments: argparse.Namespace) -> dict[str, Any]:

@@ -1,0 +1,31 @@
+"""The two sides that `densedet benchmark step` times do the same: losses agree step for step."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from densedet.core.engine import optimizer_step
+from densedet.tools import benchmark_step
+
+
+@pytest.mark.parametrize("steps", [3, pytest.param(50, marks=pytest.mark.long)])
+def test_trained_side_by_side_with_torchvision(steps: int, tmp_path: Path) -> None:
+    """RetinaNet with ResNet-18 at 128x64, batches of 16: the same initial weights, images and optimizer; contiguous, float32."""
+    torch.manual_seed(0)
+    model = benchmark_step.reference(10).train()
+    run = benchmark_step.ours(tmp_path, model, *benchmark_step.PLAIN, "train.channels_last=false")
+    run.detector.train()
+    optimizer = benchmark_step.optimizer_of(model)
+    batches = run.stream()
+    first = last = 0.0
+    for number in range(steps):
+        batch = next(batches)[0]
+        theirs = benchmark_step.step_of(model, optimizer, *benchmark_step.as_theirs(batch))
+        losses = optimizer_step(run, (batch,))["losses"]
+        assert losses["class"] == pytest.approx(theirs["classification"], rel=1e-3), number
+        assert losses["box"] == pytest.approx(theirs["bbox_regression"], rel=1e-3), number
+        first, last = first or sum(losses.values()), sum(losses.values())
+    assert steps < 50 or last < 0.8 * first  # both have learnt something
