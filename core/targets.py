@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 from densedet.core import boxes as box_ops
@@ -29,8 +30,11 @@ def make_targets(assignment: Assignment, batch: Batch, anchors: Tensor, levels: 
     """Labels, boxes and masks for every anchor. ``batch`` must have at least one slot (G >= 1)."""
     index = ignore_covered(assignment.index, batch, anchors)
     positive = index >= 0
-    slot = index.clamp(min=0)
-    labels = batch.labels.gather(1, slot).masked_fill(index == -1, num_classes).masked_fill(index == -2, -1)
-    matched = batch.boxes.gather(1, slot.unsqueeze(-1).expand(-1, -1, 4))
-    boxes = matched.where(positive.unsqueeze(-1), anchors)
+    # Few anchors are positive: what they get is written at their places, instead of gathering something for every anchor.
+    image, anchor = positive.nonzero(as_tuple=True)
+    slot = index[image, anchor]
+    labels = torch.where(index == -2, -1, num_classes)
+    labels[image, anchor] = batch.labels[image, slot]
+    boxes = anchors.repeat(len(index), 1, 1)
+    boxes[image, anchor] = batch.boxes[image, slot]
     return Targets(anchors, levels, index, positive, labels, boxes, assignment.quality)

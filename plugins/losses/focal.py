@@ -9,7 +9,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from densedet.core.arguments import NonNegativeFloat, Probability
-from densedet.plugins.losses.sigmoid import prior_bias, split
+from densedet.plugins.losses.sigmoid import add_at, prior_bias, split
 
 Prior = Annotated[float, Field(gt=0, lt=1)]
 
@@ -33,12 +33,11 @@ class Focal(nn.Module):
 
     def forward(self, logits: Tensor, labels: Tensor, quality: Tensor | None = None) -> Tensor:
         """(B,N,C), (B,N): 0..C-1, C background, -1 ignore -> (B,N), 0 where ignored."""
-        negatives, true = split(logits, labels, self.gamma)
+        negatives, true, places = split(logits, labels, self.gamma)
         # log(p) is log(1 - p) of the negated logit, so the true class is the background of a single mirrored channel
-        mirrored = torch.where((labels >= 0) & (labels < self.num_classes), 1, -1)
-        positives, _ = split(-true.unsqueeze(-1), mirrored, self.gamma)
+        positives, *_ = split(-true.view(1, -1, 1), torch.ones_like(places).unsqueeze(0), self.gamma)
         yes, no = self.weights
-        return yes * positives + no * negatives
+        return add_at(no * negatives, places, yes * positives.squeeze(0))
 
     def scores(self, logits: Tensor) -> Tensor:
         """(B,N,C) -> (B,N,C) in 0..1: sigmoid."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Literal
 
 import torch
@@ -40,8 +41,9 @@ class HardNegative(Softmax):
         loss = super().forward(logits, labels, quality)
         positive, negative = (labels >= 0) & (labels < self.num_classes), labels == self.num_classes
         limit = (self.ratio * positive.sum(1, keepdim=True)).clamp(min=self.min_negatives)
-        ranked = loss.detach().masked_fill(~negative, -torch.inf).sort(dim=1, descending=True, stable=True).indices
-        # back from rank to anchor: a threshold at the last loss would let ties in, and at the start nearly all are ties
-        place = torch.arange(labels.shape[1], device=labels.device).expand_as(ranked)
-        rank = torch.empty_like(ranked).scatter_(1, ranked, place)
-        return torch.where(positive | (negative & (rank < limit)), loss, torch.zeros_like(loss))
+        most = min(math.ceil(float(limit.max())), labels.shape[1]) if limit.numel() else 0
+        # by place, not by a threshold at the last loss: that would let ties in, and at the start nearly all are ties
+        hardest = loss.detach().masked_fill(~negative, -torch.inf).topk(most, dim=1).indices
+        wanted = torch.arange(most, device=labels.device) < limit
+        sampled = torch.zeros_like(negative).scatter_(1, hardest, wanted) & negative
+        return torch.where(positive | sampled, loss, torch.zeros_like(loss))

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-import torch
 from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
 from densedet.plugins.losses.focal import Prior
-from densedet.plugins.losses.sigmoid import prior_bias, split
+from densedet.plugins.losses.sigmoid import add_at, prior_bias, split
 
 
 class QualityFocal(nn.Module):
-    """|q - p|^beta * cross entropy of p with q, where q is the match's quality on the true class and 0 elsewhere, summed over the
+    """|q - p|^beta * cross entropy of p with q, where q is the match's quality on the true class and 0 elseplaces, summed over the
     classes (Li et al. 2020, Generalized Focal Loss, equation 3). No background channel; needs a quality.
 
     beta: how much well-estimated anchors fade; at least 1, below which the gradient at p = q has no value. prior: probability that
@@ -32,10 +31,10 @@ class QualityFocal(nn.Module):
 
     def forward(self, logits: Tensor, labels: Tensor, quality: Tensor) -> Tensor:
         """(B,N,C), (B,N): 0..C-1, C background, -1 ignore, quality (B,N) in 0..1 -> (B,N), 0 where ignored."""
-        negatives, logit = split(logits, labels, self.beta)
-        entropy = functional.binary_cross_entropy_with_logits(logit, quality, reduction="none")
-        true = (quality - logit.sigmoid()).abs().pow(self.beta) * entropy
-        return negatives + torch.where((labels >= 0) & (labels < self.num_classes), true, torch.zeros_like(true))
+        negatives, logit, places = split(logits, labels, self.beta)
+        wanted = quality.flatten()[places]
+        entropy = functional.binary_cross_entropy_with_logits(logit, wanted, reduction="none")
+        return add_at(negatives, places, (wanted - logit.sigmoid()).abs().pow(self.beta) * entropy)
 
     def scores(self, logits: Tensor) -> Tensor:
         """(B,N,C) -> (B,N,C) in 0..1: sigmoid, an estimate of class and quality together."""

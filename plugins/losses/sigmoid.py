@@ -19,50 +19,57 @@ def prior_bias(prior: float) -> float:
     return -math.log((1 - prior) / prior)
 
 
-def split(logits: Tensor, labels: Tensor, gamma: float) -> tuple[Tensor, Tensor]:
-    """(B,N,C), labels (B,N): 0..C-1, C background, -1 ignore -> negatives (B,N), true logit (B,N).
+def split(logits: Tensor, labels: Tensor, gamma: float) -> tuple[Tensor, Tensor, Tensor]:
+    """(B,N,C), labels (B,N): 0..C-1, C background, -1 ignore -> negatives (B,N), true logits (P,), their places int64 (P,) in B*N.
 
     negatives: the sum of p^gamma * -log(1 - p) over the channels c != label, with p = sigmoid(logit); exactly 0, with zero gradient,
-    where the label is -1; finite for all finite logits and gamma >= 0. true logit: of the label's channel; where the label is no
-    class some finite number without a gradient. Once differentiable.
+    where the label is -1; finite for all finite logits and gamma >= 0. true logits: of the label's channel of each of the P anchors whose
+    label is a class; few, so that what a loss does with them costs nothing. Once differentiable.
     """
-    return _Split.apply(logits, labels, gamma)  # type: ignore[no-any-return]
+    places = ((labels >= 0) & (labels < logits.shape[-1])).flatten().nonzero().squeeze(1)
+    negatives, true = _Split.apply(logits, labels, gamma, places)  # type: ignore[no-untyped-call]
+    return negatives, true, places
 
 
 class _Split(torch.autograd.Function):
     """The closed-form gradient is made along with the value: one stored tensor instead of autograd's eight, and no gamma - 1 in an
-    exponent, so that gamma < 1 has a finite gradient at p = 0. The true logit comes along, since a `gather` of its own would cost
+    exponent, so that gamma < 1 has a finite gradient at p = 0. The true logits come along, since a `gather` of their own would cost
     a gradient as large as the logits."""
 
     @staticmethod
-    def forward(ctx: Any, logits: Tensor, labels: Tensor, gamma: float) -> tuple[Tensor, Tensor]:
+    def forward(ctx: Any, logits: Tensor, labels: Tensor, gamma: float, owner: Tensor) -> tuple[Tensor, Tensor]:
         channels = logits.shape[-1]
-        rows = logits.reshape(-1, channels)
-        index, is_class = labels.clamp(0, channels - 1).view(-1, 1), ((labels >= 0) & (labels < channels)).view(-1, 1)
+        rows, channel = logits.reshape(-1, channels), labels.flatten()[owner]
         loss = rows.new_empty(len(rows))
         slope = torch.empty_like(rows) if ctx.needs_input_grad[0] else None
         step = max(1, CHUNK // channels) if rows.device.type == "cpu" else max(1, len(rows))
-        for start in range(0, len(rows), step):
+        starts = range(0, len(rows), step)
+        bounds = [0, len(owner)]
+        if len(starts) > 1:
+            bounds = torch.searchsorted(owner, owner.new_tensor([*starts, len(rows)])).tolist()
+        for start, first, last in zip(starts, bounds, bounds[1:]):
             part = slice(start, start + step)
             p, cost = rows[part].sigmoid(), functional.softplus(rows[part])
             weight = p.square() if gamma == 2 else p.pow(gamma)
             if slope is not None:
                 # d/dx p^g s = p^g (g (1-p) s + p), with s = softplus(x), s' = p and p' = p (1-p)
                 torch.sub(1, p, out=slope[part]).mul_(cost).mul_(gamma).add_(p).mul_(weight)
-                _clear(slope[part], index[part], is_class[part])
-            torch.sum(_clear(weight.mul_(cost), index[part], is_class[part]), 1, out=loss[part])
-        ctx.save_for_backward(slope, index, is_class, labels)
-        return loss.view(labels.shape) * (labels >= 0), rows.gather(1, index).view(labels.shape)
+            weight[owner[first:last] - start, channel[first:last]] = 0
+            torch.sum(weight.mul_(cost), 1, out=loss[part])
+        if slope is not None:
+            slope[owner, channel] = 0
+        ctx.save_for_backward(slope, owner, channel, labels)
+        return loss.view(labels.shape) * (labels >= 0), rows[owner, channel]
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, of_negatives: Tensor, of_true: Tensor) -> tuple[Tensor, None, None]:
-        slope, index, is_class, labels = ctx.saved_tensors
+    def backward(ctx: Any, of_negatives: Tensor, of_true: Tensor) -> tuple[Tensor, None, None, None]:
+        slope, owner, channel, labels = ctx.saved_tensors
         gradient = slope * (of_negatives * (labels >= 0)).view(-1, 1)
-        gradient.scatter_add_(1, index, of_true.reshape(-1, 1) * is_class)
-        return gradient.view(*labels.shape, slope.shape[1]), None, None
+        gradient[owner, channel] = of_true
+        return gradient.view(*labels.shape, slope.shape[1]), None, None, None
 
 
-def _clear(values: Tensor, index: Tensor, where: Tensor) -> Tensor:
-    """values (n,C), set to 0 at column ``index`` (n,1) of the rows of ``where`` (n,1), in place."""
-    return values.scatter_(1, index, values.gather(1, index).masked_fill_(where, 0))
+def add_at(values: Tensor, places: Tensor, more: Tensor) -> Tensor:
+    """values (B,N) with ``more`` (P,) added at ``places`` in B*N; differentiable in both, not in place."""
+    return values.flatten().index_add(0, places, more).view_as(values)

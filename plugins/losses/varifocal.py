@@ -10,7 +10,7 @@ from torch.nn import functional
 
 from densedet.core.arguments import NonNegativeFloat
 from densedet.plugins.losses.focal import Prior
-from densedet.plugins.losses.sigmoid import prior_bias, split
+from densedet.plugins.losses.sigmoid import add_at, prior_bias, split
 
 
 class Varifocal(nn.Module):
@@ -34,10 +34,10 @@ class Varifocal(nn.Module):
     def forward(self, logits: Tensor, labels: Tensor, quality: Tensor) -> Tensor:
         """(B,N,C), (B,N): 0..C-1, C background, -1 ignore, quality (B,N) in 0..1 -> (B,N), 0 where ignored."""
         labels = torch.where((labels >= 0) & (quality <= 0), self.num_classes, labels)
-        negatives, logit = split(logits, labels, self.gamma)
-        true = quality * functional.binary_cross_entropy_with_logits(logit, quality, reduction="none")
-        is_class = (labels >= 0) & (labels < self.num_classes)
-        return self.alpha * negatives + torch.where(is_class, true, torch.zeros_like(true))
+        negatives, logit, places = split(logits, labels, self.gamma)
+        wanted = quality.flatten()[places]
+        true = wanted * functional.binary_cross_entropy_with_logits(logit, wanted, reduction="none")
+        return add_at(self.alpha * negatives, places, true)
 
     def scores(self, logits: Tensor) -> Tensor:
         """(B,N,C) -> (B,N,C) in 0..1: sigmoid, an estimate of class and quality together."""

@@ -70,8 +70,8 @@ class Iou:
         return in_chunks(lambda b, v: self._match(b, v, anchors), len(anchors), boxes, valid)
 
     def _match(self, boxes: Tensor, valid: Tensor, anchors: Tensor) -> Assignment:
-        overlaps = pairwise_iou(boxes, anchors)
-        overlaps.masked_fill_(~valid.unsqueeze(-1), -1.0)
+        overlaps = boxes.new_full((*boxes.shape[:-1], len(anchors)), -1.0)
+        overlaps[valid] = pairwise_iou(boxes[valid], anchors)  # half the slots of a batch are padding
         largest, own = overlaps.max(dim=1)
         index = own.masked_fill(largest < self.positive, -2).masked_fill_(largest < self.negative, -1)
         if self.force != "none":

@@ -111,6 +111,7 @@ def test_training_raises_the_score_of_the_true_class(loss):
 
 @every
 def test_follows_the_logits_device(loss):
-    shape = (2, 4, channels(loss))
-    labels = torch.zeros(2, 4, dtype=torch.int64, device="meta")
-    assert loss(torch.randn(shape, device="meta"), labels, torch.zeros(2, 4, device="meta")).device.type == "meta"
+    """A tensor made without saying where would lie on the default device, here one that does not mix with the logits'."""
+    logits, labels, quality = torch.randn(2, 4, channels(loss)), torch.zeros(2, 4, dtype=torch.int64), torch.zeros(2, 4)
+    with torch.device("meta"):
+        assert loss(logits, labels, quality).device.type == "cpu"
