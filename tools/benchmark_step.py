@@ -32,7 +32,9 @@ SAME = (
 )
 """torchvision's RetinaNet with ResNet-18 at 128x64, on our embedded digits."""
 
-PLAIN = ("train.precision=float32", "train.clip_norm=null", "train.ema_decay=null")
+PLAIN = ("train.precision=float32", "train.channels_last=false", "train.clip_norm=null", "train.ema_decay=null")
+"""What torchvision's reference does."""
+
 FAST = ("train.clip_norm=10.0", "train.ema_decay=0.998")
 """Our defaults: precision auto, channels last, fused optimizer, gradient clipping, averaged weights."""
 
@@ -105,6 +107,8 @@ def step(arguments: argparse.Namespace) -> dict[str, Any]:
         model = reference(10).train()
         plain, fast = ours(folder, model, *PLAIN), ours(folder, model, *FAST)
         batch = next(plain.stream())[0]
+        for run in (plain, fast):
+            run.detector.train()
         images, targets = as_theirs(batch)
         optimizer = optimizer_of(model)
         acts = {
@@ -114,8 +118,10 @@ def step(arguments: argparse.Namespace) -> dict[str, Any]:
             "bare network, float32": lambda: bare(plain, batch),
         }
         times = in_turns(acts, arguments.rounds)
-        rows |= {f"{key} s": round(value, 4) for key, value in times.items()}
-        rows |= {f"{key} / torchvision's": round(value / times["torchvision's step"], 3) for key, value in list(times.items())[1:]}
+        theirs = times.pop("torchvision's step")
+        rows["torchvision's step s"] = round(median(theirs), 4)
+        rows |= {f"{key} s": round(median(values), 4) for key, values in times.items()}
+        rows |= {f"{key} / torchvision's": round(ratio(values, theirs), 3) for key, values in times.items()}
         rows["default precision"] = str(fast.dtype or torch.float32)
         for recipe in NANO:
             rows |= nano(recipe, folder, arguments.rounds)
@@ -123,7 +129,8 @@ def step(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def nano(name: str, folder: Path, rounds: int) -> dict[str, Any]:
-    """A shipped small recipe: its arithmetic, and the share of a step that is no network."""
+    """A shipped small recipe: its arithmetic, and the share of a step that is no network: matching, encoding, losses and optimizer, and with
+    gradient clipping, averaged weights and all else."""
     import torch
 
     from densedet.core import profile
@@ -134,15 +141,34 @@ def nano(name: str, folder: Path, rounds: int) -> dict[str, Any]:
     run = Run(load_recipe(name, [f"run.folder={folder}", "run.hooks=[]", "data.val=null"]))
     run.detector.train()
     batch = next(run.stream())[0]
-    times = in_turns({"step": lambda: optimizer_step(run, (batch,)), "network": lambda: bare(run, batch)}, rounds * 4)
+    acts = {
+        "step": lambda: optimizer_step(run, (batch,)),
+        "network": lambda: bare(run, batch),
+        "loss": lambda: loss_alone(run, batch, output),
+    }
+    with run.autocast():
+        output = run.detector.run_network(batch)
+    times = in_turns({**acts, "optimizer": run.optimizer.step}, rounds * 4)
+    counted = [loss + update for loss, update in zip(times["loss"], times["optimizer"])]
     width, height = run.recipe.values["data"]["size"]
     flops = profile.forward_flops(run.detector, profile.blank_batch(1, 1, height, width, torch.device("cpu")))
     return {
         f"{name}: GFLOP forward": round(flops / 1e9, 3),
-        f"{name}: step ms": round(1e3 * times["step"], 2),
-        f"{name}: bare network ms": round(1e3 * times["network"], 2),
-        f"{name}: share outside the network": round(1 - times["network"] / times["step"], 3),
+        f"{name}: step ms": round(1e3 * median(times["step"]), 2),
+        f"{name}: bare network ms": round(1e3 * median(times["network"]), 2),
+        f"{name}: matching, encoding, losses ms": round(1e3 * median(times["loss"]), 2),
+        f"{name}: optimizer ms": round(1e3 * median(times["optimizer"]), 2),
+        f"{name}: share of these four": round(ratio(counted, times["step"]), 3),
+        f"{name}: share of all but the network": round(1 - ratio(times["network"], times["step"]), 3),
     }
+
+
+def loss_alone(run: Any, batch: Any, output: Any) -> None:
+    """Matching, encoding and losses on what the network said, and their gradient back to that."""
+    import torch
+
+    losses = run.detector._losses(output, run.detector.assign(output, batch))
+    torch.autograd.grad(torch.stack(list(losses.values())).sum(), [output.logits, output.box])
 
 
 def bare(run: Any, batch: Any) -> None:
@@ -157,8 +183,13 @@ def bare(run: Any, batch: Any) -> None:
     (output.logits.sum() + output.box.sum()).backward()
 
 
-def in_turns(acts: dict[str, Callable[[], Any]], rounds: int) -> dict[str, float]:
-    """{name: median seconds}, after two rounds that do not count."""
+def ratio(values: list[float], others: list[float]) -> float:
+    """The median of the rounds' ratios: a machine that slows down for a while does so for both sides of a round."""
+    return median(value / other for value, other in zip(values, others))
+
+
+def in_turns(acts: dict[str, Callable[[], Any]], rounds: int) -> dict[str, list[float]]:
+    """{name: seconds of each round}, after two rounds that do not count."""
     seconds: dict[str, list[float]] = {name: [] for name in acts}
     for number in range(rounds + 2):
         for name, act in acts.items():
@@ -166,7 +197,7 @@ def in_turns(acts: dict[str, Callable[[], Any]], rounds: int) -> dict[str, float
             act()
             if number >= 2:
                 seconds[name].append(time.perf_counter() - begin)
-    return {name: median(values) for name, values in seconds.items()}
+    return seconds
 
 
 MEMORY = """

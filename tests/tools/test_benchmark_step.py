@@ -16,7 +16,7 @@ def test_trained_side_by_side_with_torchvision(steps: int, tmp_path: Path) -> No
     """RetinaNet with ResNet-18 at 128x64, batches of 16: the same initial weights, images and optimizer; contiguous, float32."""
     torch.manual_seed(0)
     model = benchmark_step.reference(10).train()
-    run = benchmark_step.ours(tmp_path, model, *benchmark_step.PLAIN, "train.channels_last=false")
+    run = benchmark_step.ours(tmp_path, model, *benchmark_step.PLAIN)
     run.detector.train()
     optimizer = benchmark_step.optimizer_of(model)
     batches = run.stream()
