@@ -15,11 +15,8 @@ from densedet.core import assembly
 from densedet.core.errors import PartError
 from densedet.core.files import atomic_file
 from densedet.core.recipe import Recipe
-from densedet.core.state_dict import for_channels, read_state, weights_follow
+from densedet.core.state_dict import download, for_channels, misfit, read_state, weights_follow
 from densedet.registry import Registry, suggest
-
-COUNT = "num_batches_tracked"
-"""Old files and frozen norms lack batch norm's count of batches, and nothing computed depends on it."""
 
 
 @dataclass(frozen=True)
@@ -62,18 +59,14 @@ def load_into(recipe: Recipe, detector: nn.Module, num_classes: int, weights: st
     state = {name: for_channels(value, own[name]) if name in own else value for name, value in state.items()}
     differ = [name for name in own if name in state and state[name].shape != own[name].shape]
     classes = class_layers(recipe, num_classes) if differ else frozenset()
+    problem = misfit(own, state, reader="detector", may_differ=classes)
+    if problem:
+        named = f" (names of {used})" if used else ""
+        raise PartError(
+            f"the weights {weights!r}{named} are of another detector: {problem}; "
+            "use the recipe that they were trained with, or model.backbone.weights for a backbone alone"
+        )
     left_out = tuple(name for name in differ if name in classes)
-    missing = [name for name in own if name not in state and not name.endswith(COUNT)]
-    strange = [name for name in state if name not in own and not name.endswith(COUNT)]
-    wrong = [name for name in differ if name not in classes]
-    for found, problem in ((strange, "have entries that it lacks:"), (missing, "lack"), (wrong, "differ in shape at")):
-        if found:
-            more = f" and {len(found) - 1} more" if len(found) > 1 else ""
-            shapes = f" ({tuple(state[found[0]].shape)} there, {tuple(own[found[0]].shape)} here)" if found is wrong else ""
-            raise PartError(
-                f"the weights {weights!r}{f' (names of {used})' if used else ''} are of another detector: they {problem} {found[0]}{shapes}{more}; "
-                "use the recipe that they were trained with, or model.backbone.weights for a backbone alone"
-            )
     fitting = {name: state[name] for name in own if name in state and name not in left_out}
     detector.load_state_dict({**own, **fitting})
     return Loaded(weights, used, len(fitting), left_out)
@@ -101,14 +94,7 @@ def _published(weights: str, family: str, member: str) -> dict[str, Tensor]:
     members = known[family].__members__
     if member not in members:
         raise PartError(f"torchvision's {family} has no {member!r}.{suggest(member, list(members))} It has: {', '.join(members)}")
-    published = members[member]
-    try:
-        return dict(published.get_state_dict(progress=False, check_hash=True, weights_only=True, map_location="cpu"))
-    except Exception as error:
-        raise PartError(
-            f"the weights {weights} could not be downloaded from {published.url} ({type(error).__name__}: {error}): fetch that file "
-            "elsewhere and write model.weights=PATH"
-        ) from error
+    return download(members[member], f"the weights {weights}", "model.weights=PATH")
 
 
 def in_our_names(

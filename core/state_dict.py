@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from densedet.core.errors import PartError
+
+COUNT = "num_batches_tracked"
+"""Old files and frozen norms lack batch norm's count of batches, and nothing computed depends on it."""
 
 _replaced: ContextVar[bool] = ContextVar("_replaced", default=False)
 
@@ -61,3 +65,32 @@ def read_state(path: str) -> dict[str, Tensor]:
             "write one with torch.save(network.state_dict(), PATH)"
         )
     return dict(state)
+
+
+def download(published: Any, what: str, instead: str) -> dict[str, Tensor]:
+    """The state dict behind a member of one of torchvision's weights enums, kept in torch's hub folder.
+
+    Raises PartError where the network does not give it: ``what`` could not be had, and ``instead`` is what to write.
+    """
+    try:
+        return dict(published.get_state_dict(progress=False, check_hash=True, weights_only=True, map_location="cpu"))
+    except Exception as error:
+        raise PartError(
+            f"{what} could not be downloaded from {published.url} ({type(error).__name__}: {error}): fetch that file elsewhere and write {instead}"
+        ) from error
+
+
+def misfit(own: Mapping[str, Tensor], state: Mapping[str, Tensor], *, reader: str, may_differ: Container[str] = ()) -> str | None:
+    """What keeps ``state`` from filling ``own``, which belongs to ``reader``: "they lack a.b and 3 more"; None where nothing does.
+
+    may_differ: names whose shape may be another one.
+    """
+    missing = [name for name in own if name not in state and not name.endswith(COUNT)]
+    strange = [name for name in state if name not in own and not name.endswith(COUNT)]
+    shapes = [name for name in own if name in state and state[name].shape != own[name].shape and name not in may_differ]
+    for found, problem in ((missing, "lack"), (strange, f"have entries unknown to this {reader}:"), (shapes, "differ in shape at")):
+        if found:
+            more = f" and {len(found) - 1} more" if len(found) > 1 else ""
+            detail = f" ({tuple(state[found[0]].shape)} there, {tuple(own[found[0]].shape)} here)" if found is shapes else ""
+            return f"they {problem} {found[0]}{detail}{more}"
+    return None

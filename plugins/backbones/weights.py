@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torchvision
-from torch import Tensor, nn
+from torch import nn
 
 from densedet.core.errors import PartError
-from densedet.core.state_dict import follow, for_channels, read_state
+from densedet.core.state_dict import download, follow, for_channels, misfit, read_state
 from densedet.plugins.backbones.images import IMAGENET_MEAN, IMAGENET_STD
 from densedet.registry import suggest
 
@@ -57,39 +57,19 @@ def load_weights(body: nn.Module, weights: str, *, model: str, first: str, ignor
     published = find_published(weights, model)
     if published is not None and on_meta:
         return
-    state = download(published, weights, model) if published is not None else read_state(weights)
+    if published is None:
+        state = read_state(weights)
+    else:
+        state = download(published, f"the weights {weights!r} of {model}", "weights: PATH, or weights: null to start from random weights")
     if first in state:
         state[first] = for_channels(state[first], target[first])
-    check_fit(target, state, weights, model, ignored)
+    prefixes = tuple(name for name in ignored if name.endswith("."))
+    state = {name: value for name, value in state.items() if name in target or not (name in ignored or name.startswith(prefixes))}
+    problem = misfit(target, state, reader="backbone")
+    if problem:
+        raise PartError(
+            f"the weights {weights!r} do not fit this {model}: {problem}; "
+            "give weights of the same network with the same norm and widths, or weights: null"
+        )
     if not on_meta:
         body.load_state_dict({name: state.get(name, value) for name, value in target.items()})
-
-
-def download(published: Any, weights: str, model: str) -> dict[str, Tensor]:
-    """The state dict behind a member of torchvision's weights enum. Raises PartError where the network does not give it."""
-    try:
-        return dict(published.get_state_dict(progress=False, check_hash=True, weights_only=True, map_location="cpu"))
-    except Exception as error:
-        raise PartError(
-            f"the weights {weights!r} of {model} could not be downloaded from {published.url} ({type(error).__name__}: {error}): fetch "
-            f"that file elsewhere and write weights: PATH, or weights: null to start from random weights"
-        ) from error
-
-
-def check_fit(target: Mapping[str, Tensor], state: Mapping[str, Tensor], weights: str, model: str, ignored: Sequence[str]) -> None:
-    """Refuse a state dict that lacks entries, has strange ones or other shapes. Raises PartError that names the first of them."""
-    prefixes, names = tuple(i for i in ignored if i.endswith(".")), frozenset(ignored)
-    # Old checkpoints and frozen norms carry no count of batches, and nothing computed depends on it.
-    missing = [k for k in target if k not in state and not k.endswith("num_batches_tracked")]
-    strange = [
-        k for k in state if k not in target and k not in names and not k.startswith(prefixes) and not k.endswith("num_batches_tracked")
-    ]
-    shapes = [k for k in target if k in state and state[k].shape != target[k].shape]
-    for found, problem in ((missing, "lack"), (strange, "have entries unknown to this backbone:"), (shapes, "differ in shape at")):
-        if found:
-            more = f" and {len(found) - 1} more" if len(found) > 1 else ""
-            detail = f" ({tuple(state[found[0]].shape)} there, {tuple(target[found[0]].shape)} here)" if found is shapes else ""
-            raise PartError(
-                f"the weights {weights!r} do not fit this {model}: they {problem} {found[0]}{detail}{more}; "
-                "give weights of the same network with the same norm and widths, or weights: null"
-            )
