@@ -141,14 +141,15 @@ def nano(name: str, folder: Path, rounds: int) -> dict[str, Any]:
     run = Run(load_recipe(name, [f"run.folder={folder}", "run.hooks=[]", "data.val=null"]))
     run.detector.train()
     batch = next(run.stream())[0]
-    acts = {
+    with run.autocast():
+        output: Any = run.detector.run_network(batch)  # type: ignore[operator]
+    acts: dict[str, Callable[[], Any]] = {
         "step": lambda: optimizer_step(run, (batch,)),
         "network": lambda: bare(run, batch),
         "loss": lambda: loss_alone(run, batch, output),
+        "optimizer": lambda: run.optimizer.step(),
     }
-    with run.autocast():
-        output = run.detector.run_network(batch)
-    times = in_turns({**acts, "optimizer": run.optimizer.step}, rounds * 4)
+    times = in_turns(acts, rounds * 4)
     counted = [loss + update for loss, update in zip(times["loss"], times["optimizer"])]
     width, height = run.recipe.values["data"]["size"]
     flops = profile.forward_flops(run.detector, profile.blank_batch(1, 1, height, width, torch.device("cpu")))
