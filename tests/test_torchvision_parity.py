@@ -29,10 +29,10 @@ FEWEST = 50
 SHARED = Path(__file__).parent.parent.parent / "shared" / "data" / "coco2017_mini" / "images"
 
 CLASS_LAYER, BOX_LAYER = ("head.logits.", "head.box.")
-SPREAD = {"retinanet": (-5.0, 1.3), "fcos": (-2.5, 1.5), "ssd": (0.0, 2.0)}
+SPREAD = {"retinanet": (-4.0, 1.0), "fcos": (-2.5, 1.2), "ssd": (0.0, 2.0)}
 """family -> mean and deviation that the class logits of the finest level are drawn to have."""
 
-BOXES = {"retinanet": (0.0, 0.005), "fcos": (2.0, 0.1), "ssd": (0.0, 0.1)}
+BOXES = {"retinanet": (0.0, 0.0015), "fcos": (1.0, 0.015), "ssd": (0.0, 0.04)}
 """The same for the box outputs. Small, since a side of 800 pixels times what two orders of summation differ by must stay below 1e-4."""
 
 
@@ -159,16 +159,19 @@ def settle(norm: nn.Module, given: tuple[Tensor, ...]) -> None:
 
 
 class Rescaled:
-    """Gives a convolution new weights with which each channel of its first output (the finest level's) has this deviation and about this
-    mean; that output is then what the network goes on with."""
+    """Scales a convolution's weights so that its first output (the finest level's) has this deviation; with a mean it gets new weights with
+    which each channel has this deviation and about this mean. That output is then what the network goes on with."""
 
-    def __init__(self, spread: float, mean: float = 0.0) -> None:
+    def __init__(self, spread: float, mean: float | None = None) -> None:
         self.spread, self.mean, self.done = spread, mean, False
 
     def __call__(self, layer: nn.Conv2d, given: tuple[Tensor, ...], _: Tensor) -> Tensor | None:
         if self.done:
             return None
         self.done = True
+        if self.mean is None:
+            layer.weight.mul_(self.spread / float(self.again(layer, given[0]).std()))
+            return self.again(layer, given[0])
         layer.weight.normal_()
         layer.bias.zero_()
         said = self.again(layer, given[0])
@@ -191,7 +194,7 @@ def same_detections(pair: Pair, images: list[np.ndarray]) -> None:
         scores, labels, boxes = theirs["scores"], theirs["labels"] - pair.background, theirs["boxes"]
         assert len(scores) >= FEWEST
         assert len(labels.unique()) >= 10
-        assert len(scores.unique()) > 0.95 * len(scores)
+        assert len(scores.unique()) > 0.9 * len(scores)
         assert len(ours) == len(scores)
         torch.testing.assert_close(ours.scores, scores, rtol=0, atol=1e-4)
         off = (ours.boxes[:, None] - boxes).abs() / boxes.abs().clamp(min=1)
