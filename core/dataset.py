@@ -48,6 +48,12 @@ class Sample:
 Broken = tuple[tuple[int, str], ...]
 """(position in the source, sentence) of images that could not be read."""
 
+KEPT = 10_000
+"""Images whose boxes stay in memory as the network gets them, a few kilobytes each: making them anew each epoch takes longer than reading
+the cached pixels."""
+
+NO_PIXELS = torch.zeros(0, 0, 0, dtype=torch.uint8)
+
 REPLACEMENTS = 20
 """Broken images in a row after which the rest is not believed to be sound."""
 
@@ -119,6 +125,7 @@ class DetectionDataset(Dataset[Sample]):
         self._labels = label_map(source.classes, self.classes)
         self._same_labels = self._labels.tolist() == list(range(len(self._labels)))
         self._cached_as = None if cache is None else base_of(source)[1]
+        self._kept: dict[int, Sample] = {}
 
     def __len__(self) -> int:
         return len(self.source)
@@ -127,12 +134,19 @@ class DetectionDataset(Dataset[Sample]):
         epoch, index = key if isinstance(key, tuple) else (0, key)
         if not 0 <= index < len(self):
             raise IndexError(f"sample {index} of {len(self)}")
+        kept = self._kept.get(index)
+        if kept is not None and (pixels := self._cached(index)[1]) is not None:
+            return replace(kept, image=pixels)
         truth = self.source.annotation(index)
         sample = self._read(index, truth)
         if not self._same_labels:
             labels = relabel(truth.labels, self._labels)
             sample = replace(sample, labels=labels, ignore=truth.ignore | (labels < 0))
-        return self._transformed(sample, epoch) if self.transforms else sample
+        if self.transforms:
+            return self._transformed(sample, epoch)
+        if self.cache is not None and len(self._kept) < KEPT:
+            self._kept[index] = replace(sample, image=NO_PIXELS)
+        return sample
 
     def samples(self, epoch: int, indices: Sequence[int], *, replacing: bool) -> tuple[list[Sample], Broken]:
         """(the samples at ``indices``, what could not be read). Where ``broken`` is "skip", an image that cannot be read is left out or,
@@ -157,19 +171,26 @@ class DetectionDataset(Dataset[Sample]):
 
     def _read(self, index: int, truth: Annotation) -> Sample:
         """The decoded and resized image, from the cache where it is there, with the source's own labels."""
+        image, pixels = self._cached(index)
+        if pixels is not None:
+            return sample_from(pixels, self.resize(truth.width, truth.height), (truth.width, truth.height), index, truth)
         if self.cache is None or self._cached_as is None:
-            return sample_of(self.source.image(index), color=self.color, resize=self.resize, index=index, truth=truth)
+            return sample_of(image, color=self.color, resize=self.resize, index=index, truth=truth)
+        identity = identity_of(image)  # before decoding: a file that changes meanwhile must not pass for the one that was decoded
+        sample = sample_of(image, color=self.color, resize=self.resize, index=index, truth=truth)
+        self.cache.put(int(self._cached_as[index]), identity, sample.image)
+        return sample
+
+    def _cached(self, index: int) -> tuple[Any, Tensor | None]:
+        """(the source's image, its pixels if the cache has them of this very file); a generated image that is cached is not made again."""
+        if self.cache is None or self._cached_as is None:
+            return self.source.image(index), None
         position = int(self._cached_as[index])
         stored = self.cache.identity(position)
         if stored == GENERATED and (pixels := self.cache.get(position)) is not None:
-            return sample_from(pixels, self.resize(truth.width, truth.height), (truth.width, truth.height), index, truth)
+            return None, pixels
         image = self.source.image(index)
-        identity = identity_of(image)
-        if stored == identity and (pixels := self.cache.get(position)) is not None:
-            return sample_from(pixels, self.resize(truth.width, truth.height), (truth.width, truth.height), index, truth)
-        sample = sample_of(image, color=self.color, resize=self.resize, index=index, truth=truth)
-        self.cache.put(position, identity, sample.image)
-        return sample
+        return image, self.cache.get(position) if stored == identity_of(image) else None
 
     def _transformed(self, sample: Sample, epoch: int) -> Sample:
         height, width = sample.image.shape[-2:]

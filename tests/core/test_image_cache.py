@@ -64,6 +64,22 @@ def test_an_image_is_decoded_once(source, tmp_path, monkeypatch):
     assert first[3][0, 0, 0] == 30
 
 
+def test_boxes_are_made_once_while_the_image_stays_the_same(source, tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr(FlatBuffers, "annotation", lambda self, index: asked.append(index) or self.table.annotation(index))
+    data = dataset(source, made(source, tmp_path / "cache"))
+    first, again = data[0, 0], data[1, 0]
+    assert asked == [0]
+    assert torch.equal(again.image, first.image)
+    # 5x5 pixels at the corner of an image of 40x20 that becomes 16x8: 5 * 0.4 = 2
+    assert again.boxes.tolist() == [[0.0, 0.0, 2.0, 2.0]]
+    assert (again.index, again.source_size, again.to_source) == (0, (40, 20), (2.5, 2.5, 0.0, 0.0))
+    Image.fromarray(np.full((20, 40), 99, np.uint8)).save(tmp_path / "0.png")
+    os.utime(tmp_path / "0.png", ns=(5, 5))
+    assert int(data[2, 0].image.max()) == 99
+    assert asked == [0, 0]
+
+
 def test_a_view_of_the_source_shares_it(source, tmp_path, monkeypatch):
     cache = made(source, tmp_path / "cache")
     image = dataset(source, cache)[3].image
