@@ -29,7 +29,7 @@ FEWEST = 50
 SHARED = Path(__file__).parent.parent.parent / "shared" / "data" / "coco2017_mini" / "images"
 
 CLASS_LAYER, BOX_LAYER = ("head.logits.", "head.box.")
-SPREAD = {"retinanet": (-4.0, 1.0), "fcos": (-2.5, 1.2), "ssd": (0.0, 2.0)}
+SPREAD = {"retinanet": (-3.0, 0.6), "fcos": (-2.5, 1.2), "ssd": (0.0, 1.0)}
 """family -> mean and deviation that the class logits of the finest level are drawn to have."""
 
 BOXES = {"retinanet": (0.0, 0.0015), "fcos": (1.0, 0.015), "ssd": (0.0, 0.04)}
@@ -199,7 +199,11 @@ def same_detections(pair: Pair, images: list[np.ndarray]) -> None:
         torch.testing.assert_close(ours.scores, scores, rtol=0, atol=1e-4)
         off = (ours.boxes[:, None] - boxes).abs() / boxes.abs().clamp(min=1)
         same = (ours.labels[:, None] == labels) & ((ours.scores[:, None] - scores).abs() <= 1e-4) & (off.amax(-1) <= 1e-4)
-        assert same.any(0).all() and same.any(1).all()
+        # Where the limit of detections cuts between two scores that are equal but for noise, either may be the last.
+        last = len(scores) if len(scores) < pair.theirs.detections_per_img else int((scores > scores[-1] + 1e-4).sum())
+        assert last >= FEWEST
+        assert same[:, :last].any(0).all()
+        assert same[:last].any(1).all()
 
 
 def images_for(name: str, seed: int) -> list[np.ndarray]:
