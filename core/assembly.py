@@ -210,7 +210,7 @@ def build_split(recipe: Recipe, split: str) -> Any:
 def class_table(recipe: Recipe, source: Any) -> tuple[str, ...]:
     """Class names in label order: the recipe's ``data.classes`` (`EMPTY` where that has a null), or all of the source's.
 
-    Raises RecipeError for a name that the source does not have, one that is listed twice, or ids that do not go with the names.
+    Raises RecipeError for a name that the source does not have or one that is listed twice.
     """
     wanted = recipe.values["data"].get("classes")
     if wanted is None:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import torchvision
@@ -16,7 +16,7 @@ from densedet.core.errors import PartError
 from densedet.core.files import atomic_file
 from densedet.core.recipe import Recipe
 from densedet.core.state_dict import download, for_channels, misfit, read_state, weights_follow
-from densedet.registry import Registry, suggest
+from densedet.registry import Component, Registry, suggest
 
 
 @dataclass(frozen=True)
@@ -103,13 +103,10 @@ def in_our_names(
     """(``state`` under the names of ``own``, the weight map that was used or None). Raises PartError where no map knows all names."""
     if sum(name in own for name in state) * 2 > len(state):
         return dict(state), None
-    unknown: dict[str, list[str]] = {}
-    for component in components.find("weight_map"):
-        renamed = component.load()().ours
-        names = {name: renamed(name) for name in state}
-        unknown[component.name] = [name for name, ours in names.items() if ours is None]
-        if not unknown[component.name]:
-            return {str(names[name]): value for name, value in state.items()}, component.name
+    fitting, unknown = _renamings(state, components.find("weight_map"), "ours")
+    if fitting:
+        used = next(iter(fitting))
+        return fitting[used], used
     nearest = min(unknown, key=lambda name: len(unknown[name]), default=None)
     if nearest is None:
         raise PartError(f"the weights {weights!r} do not have the names of this detector ({next(iter(state))})")
@@ -117,6 +114,21 @@ def in_our_names(
         f"the weights {weights!r} have names that neither this detector nor any weight map knows ({', '.join(unknown)}); "
         f"{nearest} knows all but {len(unknown[nearest])}, the first of them {unknown[nearest][0]}"
     )
+
+
+def _renamings(
+    state: Mapping[str, Tensor], maps: Iterable[Component], side: Literal["ours", "theirs"]
+) -> tuple[dict[str, dict[str, Tensor]], dict[str, list[str]]]:
+    """({map: ``state`` under that side's names} of the maps that know all its names, {map: names that it does not know} of all maps)."""
+    fitting: dict[str, dict[str, Tensor]] = {}
+    gaps: dict[str, list[str]] = {}
+    for component in maps:
+        rename = getattr(component.load()(), side)
+        names = {name: rename(name) for name in state}
+        gaps[component.name] = [name for name, other in names.items() if other is None]
+        if not gaps[component.name]:
+            fitting[component.name] = {str(names[name]): value for name, value in state.items()}
+    return fitting, gaps
 
 
 def class_layers(recipe: Recipe, num_classes: int) -> frozenset[str]:
@@ -132,17 +144,12 @@ def in_their_names(state: Mapping[str, Tensor], components: Registry, weight_map
     Raises PartError where none or several would do.
     """
     chosen = [components.get("weight_map", weight_map)] if weight_map else components.find("weight_map")
-    fitting, gaps = [], {}
-    for component in chosen:
-        renamed = component.load()().theirs
-        names = {name: renamed(name) for name in state}
-        gaps[component.name] = [name for name, theirs in names.items() if theirs is None]
-        if not gaps[component.name]:
-            fitting.append((component.name, {str(names[name]): value for name, value in state.items()}))
+    fitting, gaps = _renamings(state, chosen, "theirs")
     if len(fitting) == 1:
-        return fitting[0][1], fitting[0][0]
+        used = next(iter(fitting))
+        return fitting[used], used
     if fitting:
-        raise PartError(f"the names fit {' and '.join(name for name, _ in fitting)}: say --to, with which of them")
+        raise PartError(f"the names fit {' and '.join(fitting)}: say --to, with which of them")
     nearest = min(gaps, key=lambda name: len(gaps[name]))
     raise PartError(
         f"these weights have no counterpart in {', '.join(gaps)}; {nearest} lacks {len(gaps[nearest])} of their {len(state)} names, "
@@ -157,11 +164,11 @@ def convert(source: str, target: Path, components: Registry, weight_map: str | N
     Returns (the map that was used, whose names ``target`` has, entries). Raises PartError where no map fits.
     """
     state = state_of(source)
-    readable = {c.name: c.load()().ours for c in components.find("weight_map") if weight_map in (None, c.name)}
-    theirs = [name for name, ours in readable.items() if all(ours(key) is not None for key in state)]
+    chosen = [component for component in components.find("weight_map") if weight_map in (None, component.name)]
+    theirs, _ = _renamings(state, chosen, "ours")
     if theirs:
-        ours = readable[theirs[0]]
-        renamed, used, side = {str(ours(key)): value for key, value in state.items()}, theirs[0], "densedet"
+        used, side = next(iter(theirs)), "densedet"
+        renamed = theirs[used]
     else:
         renamed, used = in_their_names(state, components, weight_map)
         side = used
