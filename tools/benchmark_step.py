@@ -14,6 +14,10 @@ RECIPE = "torchvision/retinanet_resnet50_fpn"
 SIZE = (128, 64)
 """WIDTH, HEIGHT"""
 
+LEARNING_RATE = 0.0002
+"""Of both sides. At ten times as much, torchvision leaves a twin of itself whose weights differ by one rounding by 1e-3 of the box loss in
+13 steps (the gradient of L1 jumps with its sign): no two programs would agree longer. At this rate the twins stay within 1e-4 for 50."""
+
 SAME = (
     "model.backbone={name: resnet18, norm: batch, frozen_stages: 0}",
     f"data.size={list(SIZE)}",
@@ -26,7 +30,7 @@ SAME = (
     "data.workers=0",
     "train.budget={steps: 100000}",
     "train.batch_size=16",
-    "train.optimizer={name: sgd, lr: 0.002, momentum: 0.9, weight_decay: 0.0}",
+    f"train.optimizer={{name: sgd, lr: {LEARNING_RATE}, momentum: 0.9, weight_decay: 0.0}}",
     "train.schedule={name: constant, warmup_steps: 0}",
     "run.hooks=[]",
 )
@@ -82,7 +86,7 @@ def optimizer_of(model: Any) -> Any:
     """The one of `SAME`."""
     import torch
 
-    return torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=0.002, momentum=0.9)
+    return torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=LEARNING_RATE, momentum=0.9)
 
 
 def step_of(model: Any, optimizer: Any, images: list[Any], targets: list[dict[str, Any]]) -> dict[str, float]:
