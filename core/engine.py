@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from densedet.core import checkpoint, files, profile
 from densedet.core.distributed import gather_objects, mean_over_processes, synchronize
@@ -114,8 +114,7 @@ def optimizer_step(run: Run, batches: tuple[Batch, ...]) -> dict[str, Any]:
         for name, part in parts.items():
             losses[name] = losses.get(name, torch.zeros((), device=run.device)) + part.detach().float() / len(batches)
     run.scaler.unscale_(run.optimizer)
-    limit = run.settings.clip_norm
-    norm = torch.nn.utils.clip_grad_norm_(run.detector.parameters(), float("inf") if limit is None else limit)
+    norm = clip(run.detector, run.settings.clip_norm)
     run.scaler.step(run.optimizer)
     run.scaler.update()
     run.step += 1
@@ -123,7 +122,17 @@ def optimizer_step(run: Run, batches: tuple[Batch, ...]) -> dict[str, Any]:
         run.average.update(run.detector, run.step)
     synchronize(run.device)
     values = {name: float(mean_over_processes(value)) for name, value in losses.items()}
-    return {"losses": values, "loss": sum(values.values()), "learning_rate": run.base_lrs[0] * factor, "grad_norm": float(norm)}
+    return {"losses": values, "loss": sum(values.values()), "learning_rate": run.base_lrs[0] * factor, "grad_norm": norm}
+
+
+def clip(module: nn.Module, limit: float | None) -> float:
+    """Scale the gradients so that their norm is at most ``limit``; the norm they had. Where they are short enough they are left alone:
+    torch's clip_grad_norm_ would multiply every one of them by 1."""
+    gradients = [p.grad for p in module.parameters() if p.grad is not None]
+    norm = float(torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))) if gradients else 0.0
+    if limit is not None and norm > limit:
+        torch.nn.utils.clip_grad_norm_(module.parameters(), limit)
+    return norm
 
 
 def judge(run: Run) -> None:

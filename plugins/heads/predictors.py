@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from densedet.core.errors import PartError
 from densedet.core.layers import flatten_cells
+from densedet.plugins.heads.canvas import Canvas
 
 Init = Literal["normal", "xavier"]
 
@@ -50,8 +51,12 @@ class Predictors(nn.Module):
         for conv in self.convs:
             initialise(conv, init=init, std=std, bias=bias)
 
-    def forward(self, features: Sequence[Tensor]) -> list[Tensor]:
-        return [flatten_cells(self.convs[0 if self.share else level](x), self.outputs) for level, x in enumerate(features)]
+    def forward(self, features: Sequence[Tensor], canvas: Canvas | None = None) -> list[Tensor]:
+        """canvas: of which ``features`` is what `Canvas.join` gave; only with share."""
+        maps = [self.convs[0 if self.share else level](x) for level, x in enumerate(features)]
+        if canvas is not None:
+            maps = canvas.split(maps)
+        return [flatten_cells(x, self.outputs) for x in maps]
 
 
 def initialise(module: nn.Module, *, init: Init, std: float = 0.01, bias: float = 0.0) -> None:

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from densedet.core.arguments import NonNegativeInt, PositiveInt
 from densedet.core.layers import Norm
 from densedet.core.types import Branch, Prediction
+from densedet.plugins.heads.canvas import Canvas
 from densedet.plugins.heads.predictors import Predictors, refuse_unequal
 from densedet.plugins.heads.towers import Tower
 
@@ -49,4 +50,6 @@ class RetinaNetHead(nn.Module):
 
     def forward(self, features: list[Tensor]) -> Prediction:
         """list of (B,c_l,h_l,w_l) -> Prediction; see `densedet.core.contracts.Head`."""
-        return Prediction(logits=self.logits(self.class_tower(features)), box=self.box(self.box_tower(features)))
+        canvas = Canvas.for_training(features) if self.training and self.class_tower.fits_canvas else None
+        maps = features if canvas is None else canvas.join(features)
+        return Prediction(logits=self.logits(self.class_tower(maps, canvas), canvas), box=self.box(self.box_tower(maps, canvas), canvas))

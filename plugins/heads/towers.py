@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from densedet.core.layers import Norm, norm_layer
+from densedet.plugins.heads.canvas import Canvas
 from densedet.plugins.heads.predictors import initialise
 
 
@@ -18,7 +19,8 @@ class Tower(nn.Module):
     convolutions for all levels; needs equal c_l. bias: of the convolutions, None: only where no norm follows.
 
     Shared convolutions see maps whose statistics differ from level to level, so norms that keep statistics (batch, frozen) are
-    separate per level even then; group norm has none and is shared.
+    separate per level even then; group norm has none and is shared. ``fits_canvas``: nothing but the convolutions tells levels apart,
+    so they may run on several at once.
     """
 
     def __init__(
@@ -48,12 +50,16 @@ class Tower(nn.Module):
             self.norms.append(nn.ModuleList(norm_layer(norm, width) for _ in range(depth)))
         initialise(self.convs, init="normal", std=0.01)
 
-    def forward(self, features: Sequence[Tensor]) -> list[Tensor]:
-        return [self._level(x, level) for level, x in enumerate(features)]
+        self.fits_canvas = share and norm == "none"
 
-    def _level(self, x: Tensor, level: int) -> Tensor:
+    def forward(self, features: Sequence[Tensor], canvas: Canvas | None = None) -> list[Tensor]:
+        """canvas: of which ``features`` is what `Canvas.join` gave; only if ``fits_canvas``."""
+        return [self._level(x, level, canvas if level else None) for level, x in enumerate(features)]
+
+    def _level(self, x: Tensor, level: int, canvas: Canvas | None) -> Tensor:
         convs = self.convs[0 if self.share else level].children()
         norms = self.norms[0 if self.shared_norm else level].children()
         for conv, norm in zip(convs, norms):
-            x = functional.relu(norm(conv(x)), inplace=True)
+            x = norm(conv(x))
+            x = functional.relu(x if canvas is None else canvas.clear(x), inplace=True)
         return x

@@ -38,12 +38,21 @@ class HardNegative(Softmax):
 
     def forward(self, logits: Tensor, labels: Tensor, quality: Tensor | None = None) -> Tensor:
         """(B,N,C+1), (B,N): 0..C-1, C background, -1 ignore -> (B,N), 0 where ignored or not sampled."""
-        loss = super().forward(logits, labels, quality)
         positive, negative = (labels >= 0) & (labels < self.num_classes), labels == self.num_classes
         limit = (self.ratio * positive.sum(1, keepdim=True)).clamp(min=self.min_negatives)
         most = min(math.ceil(float(limit.max())), labels.shape[1]) if limit.numel() else 0
         # by place, not by a threshold at the last loss: that would let ties in, and at the start nearly all are ties
-        hardest = loss.detach().masked_fill(~negative, -torch.inf).topk(most, dim=1).indices
+        hardest = self._cost_as_background(logits).masked_fill_(~negative, -torch.inf).topk(most, dim=1).indices
         wanted = torch.arange(most, device=labels.device) < limit
         sampled = torch.zeros_like(negative).scatter_(1, hardest, wanted) & negative
-        return torch.where(positive | sampled, loss, torch.zeros_like(loss))
+        # few anchors are left: the others' losses need no gradient, and would cost a softmax each
+        image, anchor = (positive | sampled).nonzero(as_tuple=True)
+        rows = super().forward(logits[image, anchor].unsqueeze(0), labels[image, anchor].unsqueeze(0))
+        return torch.zeros_like(logits[..., 0]).index_put((image, anchor), rows.squeeze(0))
+
+    def _cost_as_background(self, logits: Tensor) -> Tensor:
+        """(B,N,C+1) -> (B,N): each anchor's loss if its label is the background. Relative to that channel, so that it stays exact where
+        it is small; no gradient."""
+        logits = logits.detach()
+        background = logits[..., :1] if self.background_channel == "first" else logits[..., -1:]
+        return (logits - background).logsumexp(-1)

@@ -39,4 +39,6 @@ def sgd(
 ) -> torch.optim.Optimizer:
     """SGD with momentum, as SSD and RetinaNet were trained. parameters (wired), lr: see `adamw`."""
     groups = [{**group, "weight_decay": weight_decay if group["decay"] else 0.0} for group in parameters]
-    return torch.optim.SGD(groups, lr=lr, momentum=momentum, nesterov=nesterov, fused=_fused(parameters))
+    # On the CPU the fused kernel copies whatever is not contiguous, as channels-last weights are: slower than a pass per operation.
+    fused = _fused(parameters) and all(p.is_contiguous() or p.device.type != "cpu" for group in parameters for p in group["params"])
+    return torch.optim.SGD(groups, lr=lr, momentum=momentum, nesterov=nesterov, fused=fused, foreach=not fused)

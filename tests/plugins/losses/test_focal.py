@@ -1,5 +1,6 @@
 import math
 
+import pytest
 import torch
 
 from densedet.plugins.losses import sigmoid
@@ -34,3 +35,13 @@ def test_gradient_can_be_taken_twice_from_one_graph():
 def test_initial_bias_is_the_prior():
     assert math.isclose(Focal(num_classes=2).initial_bias, -math.log(99), rel_tol=1e-12)
     assert math.isclose(1 / (1 + math.exp(-Focal(num_classes=2, prior=0.2).initial_bias)), 0.2)
+
+
+@pytest.mark.parametrize("largest", [79.0, 81.0, 1e4])
+def test_large_logits_do_not_overflow(largest):
+    """-log(1 - p) of a logit x is x where x is large, whichever way it is calculated; its slope is 1."""
+    logits = torch.tensor([[[largest, 0.0]]], requires_grad=True)
+    cost = Focal(num_classes=2, alpha=None, gamma=0.0)(logits, torch.tensor([[2]]))
+    cost.sum().backward()
+    assert cost.item() == pytest.approx(largest + math.log(2))
+    assert logits.grad.tolist() == [[pytest.approx([1.0, 0.5])]]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from torch import nn
@@ -37,3 +39,20 @@ def test_a_step_of_adamw() -> None:
     built.step()
     # The first step of Adam has size lr; decay is decoupled: 2 * (1 - 0.1 * 0.5) - 0.1 = 1.8
     assert weight.item() == pytest.approx(1.8, abs=1e-5)
+
+
+@pytest.mark.parametrize("make", [adamw, sgd])
+def test_the_memory_format_changes_no_step(make: Callable[..., torch.optim.Optimizer]) -> None:
+    """Channels-last weights take another kernel of SGD."""
+    torch.manual_seed(0)
+    start, slope = torch.randn(4, 3, 3, 3), torch.randn(4, 3, 3, 3)
+    ends = []
+    for layout in (torch.contiguous_format, torch.channels_last):
+        weight = nn.Parameter(start.clone().to(memory_format=layout))
+        built = make(parameters=[{"params": [weight], "decay": True}], lr=0.1, weight_decay=0.5)
+        for step in (1, 2, 3):
+            weight.grad = (slope * step).to(memory_format=layout)
+            built.step()
+        ends.append(weight.detach())
+    torch.testing.assert_close(*ends)
+    assert not torch.allclose(ends[0], start)
