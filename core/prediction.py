@@ -68,10 +68,15 @@ def load(
     """A `Predictor` from a checkpoint file, a run folder (best.pt, else last.pt), or a recipe whose ``model.weights`` names trained weights.
 
     plugins: plug-in files that the recipe needs; those named inside the checkpoint are never imported by themselves.
-    weights: "average" (the averaged weights where there are any) or "trained". overrides: changes to the recipe, as on the command line.
+    weights: "average" (the averaged weights where there are any) or "trained"; of a checkpoint, a recipe's ``model.weights`` are of one
+    kind. overrides: changes to the recipe, as on the command line.
     """
+    if weights not in ("average", "trained"):
+        raise UsageError(f"weights={weights!r}: write 'average' or 'trained'")
     if is_recipe(path):
-        return _from_recipe(load_recipe(path, overrides), device)
+        if weights != "average":
+            raise UsageError(f"weights={weights!r} chooses between the two that a checkpoint holds: leave it out for {path}, a recipe")
+        return _from_recipe(load_recipe(path, overrides, plugins=plugins), device)
     file = checkpoint.resolve(Path(path))
     state = checkpoint.load(file)
     recipe = recipe_of(state, tuple(plugins))

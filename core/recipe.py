@@ -84,12 +84,19 @@ class Recipe:
         return _resolve(self.name, self.path, merged, self.plugins, names, faults, self._registry, absent=())
 
 
-def load_recipe(path: str | Path, overrides: Sequence[str] = (), *, registry: Registry = registry_module.components) -> Recipe:
+def load_recipe(
+    path: str | Path,
+    overrides: Sequence[str] = (),
+    *,
+    plugins: Sequence[Path | str] = (),
+    registry: Registry = registry_module.components,
+) -> Recipe:
     """The recipe in a file, or a shipped one by its bare name, with ``["train.batch_size=8", ...]`` on top.
 
-    Loads its plug-ins first. Raises RecipeError with all faults at once.
+    Loads its plug-ins first, then ``plugins``. Raises RecipeError with all faults at once.
     """
     merged = load_merged(path)
+    merged.plugins.extend((str(plugin), Path.cwd(), Origin("--plugin")) for plugin in plugins)
     faults = merged.faults
     read = {(f.file, f.line, f.column) for f in faults}
     plugins, names = _load_named(merged, registry)

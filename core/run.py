@@ -26,6 +26,7 @@ from densedet.core.memory import used_mb
 from densedet.core.precision import resolve_device, resolve_precision
 from densedet.core.recipe import Recipe
 from densedet.core.sections import TrainSection
+from densedet.core.state_dict import misfit
 from densedet.core.types import Batch
 
 MEMORY_EVERY_SECONDS = 2.0
@@ -344,20 +345,11 @@ def parameter_groups(model: nn.Module) -> list[dict[str, Any]]:
 
 
 def load_weights(model: nn.Module, weights: dict[str, Tensor]) -> None:
-    """Copy a state dict in; CheckpointError names the first parameters that do not fit."""
-    own = model.state_dict()
-    lacking, extra = sorted(set(own) - set(weights)), sorted(set(weights) - set(own))
-    shapes = [
-        f"{n} {tuple(weights[n].shape)} instead of {tuple(own[n].shape)}" for n in own if n in weights and weights[n].shape != own[n].shape
-    ]
-    faults = [
-        f"{what}: {', '.join(names[:3])}{' ...' if len(names) > 3 else ''}"
-        for what, names in (("missing", lacking), ("unknown", extra), ("other shape", shapes))
-        if names
-    ]
-    if faults:
-        raise CheckpointError(f"the weights do not fit this recipe's detector ({'; '.join(faults)}): use the recipe they were trained with")
-    model.load_state_dict(weights)
+    """Copy a checkpoint's state dict in; CheckpointError says what does not fit."""
+    problem = misfit(model.state_dict(), weights, reader="detector")
+    if problem:
+        raise CheckpointError(f"the weights do not fit this recipe's detector ({problem}): use the recipe they were trained with")
+    model.load_state_dict(weights, strict=False)  # strict would ask for batch norm's count of batches too
 
 
 def rng_state() -> dict[str, Any]:

@@ -234,7 +234,7 @@ def test_weights_that_do_not_fit_are_named(tmp_path: Path) -> None:
     state = checkpoint.load(run.folder / "last.pt")
     name = next(n for n in state["detector"] if n.startswith("head."))
     state["detector"].pop(name)
-    with pytest.raises(CheckpointError, match=f"missing: {name}"):
+    with pytest.raises(CheckpointError, match=f"they lack {name}"):
         Run(recipe(tmp_path)).restore(state)
 
 

@@ -60,6 +60,22 @@ def test_predict_needs_no_data_set(folder: Path, capsys: pytest.CaptureFixture[s
     assert len(list(Path("out").glob("*.png"))) == 1
 
 
+def test_a_plugin_file_named_beside_the_recipe(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("mine.py").write_text(
+        "import densedet\n"
+        "from densedet.plugins.postprocess.nms import NMS\n\n"
+        "@densedet.register('postprocess', 'only_one')\n"
+        "class OnlyOne(NMS):\n"
+        "    def __init__(self):\n"
+        "        super().__init__(score=0.0, max_detections=1)\n"
+    )
+    command = ["predict", RECIPE, str(folder / "1.png"), weights(folder), "model.postprocess={name: only_one}", "--score", "0", "--json"]
+    assert main(command) == 2
+    assert "only_one" in capsys.readouterr().err
+    assert main([*command, "--plugin", "mine.py"]) == 0
+    assert len(json.loads(capsys.readouterr().out)) == 1
+
+
 def test_evaluate_opens_the_images_to_judge_on_alone(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     command = ["evaluate", RECIPE, weights(folder), data(folder, "val"), "--output", "found.json", "--json"]
     assert main(command) == 0
@@ -112,6 +128,7 @@ def test_convert_there_and_back(folder: Path, capsys: pytest.CaptureFixture[str]
         (["predict", RECIPE, "{folder}/1.png", "model.wieghts=no.pth"], 2, "Did you mean 'weights'?"),
         (["predict", RECIPE, "{folder}/1.png", "{weights}", "data.classes=[a, b]"], 2, "data.category_ids: has 90 ids for 2 classes"),
         (["predict", RECIPE, "{folder}/1.png", "{weights}", "data.classes=[null]"], 2, "name at least one class"),
+        (["predict", RECIPE, "{folder}/1.png", "{weights}", "--plugin", "no.py"], 2, "plug-in no.py does not load"),
         (["convert", "weights", "no.pth", "b.pth"], 2, "'no.pth' are neither a file"),
         (["convert", "a", "b", "c"], 2, "c is one name too many"),
     ],
