@@ -127,12 +127,14 @@ def step(arguments: argparse.Namespace) -> dict[str, Any]:
         rows |= {f"{key} s": round(median(values), 4) for key, values in times.items()}
         rows |= {f"{key} / torchvision's": round(ratio(values, theirs), 3) for key, values in times.items()}
         rows["default precision"] = str(fast.dtype or torch.float32)
+        precisions = ["float32"] if fast.dtype is None else ["auto", "float32"]
         for recipe in NANO:
-            rows |= nano(recipe, folder, arguments.rounds)
+            for precision in precisions:
+                rows |= nano(recipe, precision, folder, arguments.rounds)
     return rows
 
 
-def nano(name: str, folder: Path, rounds: int) -> dict[str, Any]:
+def nano(name: str, precision: str, folder: Path, rounds: int) -> dict[str, Any]:
     """A shipped small recipe: its arithmetic, and the share of a step that is no network: matching, encoding, losses and optimizer, and with
     gradient clipping, averaged weights and all else."""
     import torch
@@ -142,7 +144,8 @@ def nano(name: str, folder: Path, rounds: int) -> dict[str, Any]:
     from densedet.core.recipe import load_recipe
     from densedet.core.run import Run
 
-    run = Run(load_recipe(name, [f"run.folder={folder}", "run.hooks=[]", "data.val=null"]))
+    run = Run(load_recipe(name, [f"run.folder={folder}", "run.hooks=[]", "data.val=null", f"train.precision={precision}"]))
+    key = f"{name}, {str(run.dtype or torch.float32).removeprefix('torch.')}"
     run.detector.train()
     batch = next(run.stream())[0]
     with run.autocast():
@@ -158,13 +161,13 @@ def nano(name: str, folder: Path, rounds: int) -> dict[str, Any]:
     width, height = run.recipe.values["data"]["size"]
     flops = profile.forward_flops(run.detector, profile.blank_batch(1, 1, height, width, torch.device("cpu")))
     return {
-        f"{name}: GFLOP forward": round(flops / 1e9, 3),
-        f"{name}: step ms": round(1e3 * median(times["step"]), 2),
-        f"{name}: bare network ms": round(1e3 * median(times["network"]), 2),
-        f"{name}: matching, encoding, losses ms": round(1e3 * median(times["loss"]), 2),
-        f"{name}: optimizer ms": round(1e3 * median(times["optimizer"]), 2),
-        f"{name}: share of these four": round(ratio(counted, times["step"]), 3),
-        f"{name}: share of all but the network": round(1 - ratio(times["network"], times["step"]), 3),
+        f"{key}: GFLOP forward": round(flops / 1e9, 3),
+        f"{key}: step ms": round(1e3 * median(times["step"]), 2),
+        f"{key}: bare network ms": round(1e3 * median(times["network"]), 2),
+        f"{key}: matching, encoding, losses ms": round(1e3 * median(times["loss"]), 2),
+        f"{key}: optimizer ms": round(1e3 * median(times["optimizer"]), 2),
+        f"{key}: share of these four": round(ratio(counted, times["step"]), 3),
+        f"{key}: share of all but the network": round(1 - ratio(times["network"], times["step"]), 3),
     }
 
 
