@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from densedet.core import checkpoint, files, profile
 from densedet.core.distributed import gather_objects, mean_over_processes, synchronize
 from densedet.core.errors import CheckpointError, DensedetError, TrainingError
+from densedet.core.memory import keep_freed_memory
 from densedet.core.pictures import write_run_pictures
 from densedet.core.recipe import Recipe, recipe_from_dict
 from densedet.core.run import Run, machine
@@ -52,6 +53,7 @@ def recipe_of(state: dict[str, Any], plugins: tuple[str, ...] = ()) -> Recipe:
 
 def _conduct(run: Run) -> Run:
     """Start, fit, finish; whatever happens, the hooks hear the end."""
+    keep_freed_memory()
     status = "failed"
     if run.is_main:
         files.write_text(run.folder / "recipe.yaml", run.recipe.to_yaml())
