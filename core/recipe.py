@@ -99,13 +99,13 @@ def load_recipe(
     merged.plugins.extend((str(plugin), Path.cwd(), Origin("--plugin")) for plugin in plugins)
     faults = merged.faults
     read = {(f.file, f.line, f.column) for f in faults}
-    plugins, names = _load_named(merged, registry)
+    loaded, names = _load_named(merged, registry)
     root = _overridden(merged.root, overrides, faults)
     file = Path(str(path))
     stem = file.stem if ":" not in str(path) else Path(str(path).rpartition(":")[2]).stem
     if not root.origin.line:  # nothing of the file could be read
         raise RecipeError(faults)
-    return _resolve(stem, file, root, plugins, names, faults, registry, absent=(), already=read)
+    return _resolve(stem, file, root, loaded, names, faults, registry, absent=(), already=read)
 
 
 def recipe_from_dict(
