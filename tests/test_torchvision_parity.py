@@ -26,6 +26,9 @@ from densedet.core.types import Annotation, Batch
 NAMES = ("retinanet_resnet50_fpn", "retinanet_resnet50_fpn_v2", "fcos_resnet50_fpn", "ssd300_vgg16", "ssdlite320_mobilenet_v3_large")
 SEEDS = (0, 1, 2)
 FEWEST = 50
+DRAWS = 20
+NUDGE = 5e-7
+"""Of pixels in 0..1: moves scores several times as much as another order of summation does."""
 SHARED = Path(__file__).parent.parent.parent / "shared" / "data" / "coco2017_mini" / "images"
 
 CLASS_LAYER, BOX_LAYER = ("head.logits.", "head.box.")
@@ -184,26 +187,63 @@ class Rescaled:
         return nn.functional.conv2d(maps, layer.weight, layer.bias, layer.stride, layer.padding, layer.dilation, layer.groups)
 
 
-def same_detections(pair: Pair, images: list[np.ndarray]) -> None:
-    """Count, labels, scores and boxes of every image, all in one batch. Detections whose scores are closer than the arithmetic's noise may
-    stand in another order."""
+Found = list[dict[str, Tensor]]
+"""Per image "scores", "labels", "boxes", as torchvision gives them."""
+
+
+def detections(model: nn.Module, images: list[Tensor]) -> Found:
     with torch.no_grad():
-        expected = pair.theirs.eval()(tensors(images))
+        return model.eval()(images)  # type: ignore[no-any-return]
+
+
+def same_detections(pair: Pair, images: list[np.ndarray]) -> None:
+    """Count, labels, scores and boxes of every image, all in one batch."""
+    expected = detections(pair.theirs, tensors(images))
+    for theirs in expected:
+        assert len(theirs["scores"]) >= FEWEST
+        assert len(theirs["labels"].unique()) >= 10
+        assert len(theirs["scores"].unique()) > 0.9 * len(theirs["scores"])
     found = pair.ours.predict(images, batch_size=len(images))
+    ours = [{"scores": one.scores, "labels": one.labels + pair.background, "boxes": one.boxes} for one in found]
+    assert_agree(expected, ours, pair.theirs.detections_per_img)
+
+
+def assert_agree(expected: Found, found: Found, limit: int, tolerance: float = 1e-4) -> None:
+    """Detections whose scores are closer than the arithmetic's noise may stand in another order. limit: of detections an image."""
     for theirs, ours in zip(expected, found, strict=True):
-        scores, labels, boxes = theirs["scores"], theirs["labels"] - pair.background, theirs["boxes"]
-        assert len(scores) >= FEWEST
-        assert len(labels.unique()) >= 10
-        assert len(scores.unique()) > 0.9 * len(scores)
-        assert len(ours) == len(scores)
-        torch.testing.assert_close(ours.scores, scores, rtol=0, atol=1e-4)
-        off = (ours.boxes[:, None] - boxes).abs() / boxes.abs().clamp(min=1)
-        same = (ours.labels[:, None] == labels) & ((ours.scores[:, None] - scores).abs() <= 1e-4) & (off.amax(-1) <= 1e-4)
-        # Where the limit of detections cuts between two scores that are equal but for noise, either may be the last.
-        last = len(scores) if len(scores) < pair.theirs.detections_per_img else int((scores > scores[-1] + 1e-4).sum())
+        scores = theirs["scores"]
+        assert len(ours["scores"]) == len(scores)
+        torch.testing.assert_close(ours["scores"], scores, rtol=0, atol=tolerance)
+        off = (ours["boxes"][:, None] - theirs["boxes"]).abs() / theirs["boxes"].abs().clamp(min=1)
+        same = (
+            (ours["labels"][:, None] == theirs["labels"])
+            & ((ours["scores"][:, None] - scores).abs() <= tolerance)
+            & (off.amax(-1) <= tolerance)
+        )
+        # Where the limit cuts between two scores that are equal but for noise, either may be the last.
+        last = len(scores) if len(scores) < limit else int((scores > scores[-1] + tolerance).sum())
         assert last >= FEWEST
         assert same[:, :last].any(0).all()
         assert same[:last].any(1).all()
+
+
+def steady_pair(name: str, seed: int, tmp_path: Path, images: list[np.ndarray], **options: Any) -> Pair:
+    """A `pair` whose torchvision half finds the same in pixels that are off by `NUDGE`. Among thousands of overlapping boxes some draws have
+    two whose IoU is NMS's threshold, or whose scores are equal, but for the last digit: which one stays is then the machine's choice."""
+    for draw in range(DRAWS):
+        made = pair(name, seed + len(SEEDS) * draw, tmp_path, images, **options)
+        given = tensors(images)
+        expected = detections(made.theirs, given)
+        generator = torch.Generator().manual_seed(seed)
+        try:
+            for _ in range(3):
+                nudged = [image + NUDGE * torch.randn(image.shape, generator=generator) for image in given]
+                # a nudge moves all numbers by more than our arithmetic does; what it must not do is bring other boxes in
+                assert_agree(expected, detections(made.theirs, nudged), made.theirs.detections_per_img, tolerance=1e-3)
+        except AssertionError:
+            continue
+        return made
+    raise AssertionError(f"torchvision's {name} agreed with itself in none of {DRAWS} draws: they are too noisy")
 
 
 def images_for(name: str, seed: int) -> list[np.ndarray]:
@@ -219,21 +259,21 @@ LATER = [pytest.param(seed, marks=pytest.mark.long) for seed in SEEDS[1:]]
 @pytest.mark.parametrize("name", NAMES)
 def test_detections(name: str, seed: int, tmp_path: Path) -> None:
     images = images_for(name, seed)
-    same_detections(pair(name, seed, tmp_path, images), images)
+    same_detections(steady_pair(name, seed, tmp_path, images), images)
 
 
 @pytest.mark.parametrize("name", ["retinanet_resnet50_fpn", pytest.param("fcos_resnet50_fpn", marks=pytest.mark.long)])
 def test_detections_with_the_norm_of_published_weights(name: str, tmp_path: Path) -> None:
     """The recipe as it ships: frozen norm, for RetinaNet with eps 0."""
     images = images_for(name, 1)
-    same_detections(pair(name, 1, tmp_path, images, frozen=True), images)
+    same_detections(steady_pair(name, 1, tmp_path, images, frozen=True), images)
 
 
 @pytest.mark.long
 @pytest.mark.parametrize("name", NAMES)
 def test_detections_at_full_size(name: str, tmp_path: Path) -> None:
     images = pictures()[:1]
-    same_detections(pair(name, 0, tmp_path, images, short=None), images)
+    same_detections(steady_pair(name, 0, tmp_path, images, short=None), images)
 
 
 # -- training ----------------------------------------------------------------------------------------------------------
