@@ -387,7 +387,7 @@ def test_losses_gradients_and_targets(name: str, tmp_path: Path, monkeypatch: py
 @pytest.mark.parametrize("name", ["ssdlite320_mobilenet_v3_large", pytest.param("retinanet_resnet50_fpn", marks=pytest.mark.long)])
 def test_an_object_that_touches_no_anchor(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """torchvision makes anchors positive that do not touch it: an argument reproduces that, our default does not."""
-    images = pictures()[2:4]
+    images = pictures()  # with two, batch norm on SSDlite's 1x1 map would turn the last digits of two numbers into +1 and -1
     truths = [truth_of(image, "outside", seed) for seed, image in enumerate(images)]
     as_theirs = pair(name, 0, tmp_path, images, overrides=("model.matcher.force_min_iou=null",))
     step = train_step(as_theirs, images, truths)
