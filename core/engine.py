@@ -133,7 +133,7 @@ def clip(module: nn.Module, limit: float | None) -> float:
     gradients = [p.grad for p in module.parameters() if p.grad is not None]
     norm = float(torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))) if gradients else 0.0
     if limit is not None and norm > limit:
-        torch.nn.utils.clip_grad_norm_(module.parameters(), limit)
+        torch._foreach_mul_(gradients, limit / (norm + 1e-6))
     return norm
 
 

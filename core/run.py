@@ -346,10 +346,10 @@ def parameter_groups(model: nn.Module) -> list[dict[str, Any]]:
 
 def load_weights(model: nn.Module, weights: dict[str, Tensor]) -> None:
     """Copy a checkpoint's state dict in; CheckpointError says what does not fit."""
-    problem = misfit(model.state_dict(), weights, reader="detector")
+    problem = misfit(model.state_dict(), weights, reader="detector", may_lack=())
     if problem:
         raise CheckpointError(f"the weights do not fit this recipe's detector ({problem}): use the recipe they were trained with")
-    model.load_state_dict(weights, strict=False)  # strict would ask for batch norm's count of batches too
+    model.load_state_dict(weights)
 
 
 def rng_state() -> dict[str, Any]:

@@ -80,13 +80,20 @@ def download(published: Any, what: str, instead: str) -> dict[str, Tensor]:
         ) from error
 
 
-def misfit(own: Mapping[str, Tensor], state: Mapping[str, Tensor], *, reader: str, may_differ: Container[str] = ()) -> str | None:
+def misfit(
+    own: Mapping[str, Tensor],
+    state: Mapping[str, Tensor],
+    *,
+    reader: str,
+    may_differ: Container[str] = (),
+    may_lack: tuple[str, ...] = (COUNT,),
+) -> str | None:
     """What keeps ``state`` from filling ``own``, which belongs to ``reader``: "they lack a.b and 3 more"; None where nothing does.
 
-    may_differ: names whose shape may be another one.
+    may_differ: names whose shape may be another one. may_lack: endings of names that only one side may have.
     """
-    missing = [name for name in own if name not in state and not name.endswith(COUNT)]
-    strange = [name for name in state if name not in own and not name.endswith(COUNT)]
+    missing = [name for name in own if name not in state and not name.endswith(may_lack)]
+    strange = [name for name in state if name not in own and not name.endswith(may_lack)]
     shapes = [name for name in own if name in state and state[name].shape != own[name].shape and name not in may_differ]
     for found, problem in ((missing, "lack"), (strange, f"have entries unknown to this {reader}:"), (shapes, "differ in shape at")):
         if found:
