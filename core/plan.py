@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from densedet.core import engine
-from densedet.core.memory import peak_mb, used_mb
+from densedet.core.memory import keep_freed_memory, peak_mb, used_mb
 from densedet.core.recipe import Recipe
 from densedet.core.run import Run
 
@@ -22,6 +22,7 @@ def plan(recipe: Recipe) -> dict[str, Any]:
     minutes are for this machine as busy as it is now. disk: last.pt and best.pt, twice over while one replaces the other, and a line of
     metrics a step; TensorBoard's pictures are not counted.
     """
+    keep_freed_memory()  # as training does: the probe steps take the time and the memory that its steps will
     quiet = recipe.with_overrides(["run.hooks=[]"])
     with tempfile.TemporaryDirectory() as folder:
         run = Run(quiet, folder=Path(folder))
