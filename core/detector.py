@@ -186,7 +186,7 @@ class DenseDetector(nn.Module):
         return (1 / total).expand(len(targets.positive))
 
     def _box_loss(self, output: Output, targets: Targets, scale: Tensor) -> Tensor:
-        image, anchor = targets.positive.nonzero(as_tuple=True)
+        image, anchor = targets.places
         raw, anchors, boxes = output.box[image, anchor], output.anchors[anchor], targets.boxes[image, anchor]
         weight = scale[image]
         lent = self._lent_weight(output, targets, image, anchor)

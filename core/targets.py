@@ -35,6 +35,8 @@ def make_targets(assignment: Assignment, batch: Batch, anchors: Tensor, levels: 
     slot = index[image, anchor]
     labels = torch.where(index == -2, -1, num_classes)
     labels[image, anchor] = batch.labels[image, slot]
-    boxes = anchors.repeat(len(index), 1, 1)
+    boxes = anchors.expand(len(index), -1, -1).clone()
     boxes[image, anchor] = batch.boxes[image, slot]
-    return Targets(anchors, levels, index, positive, labels, boxes, assignment.quality)
+    targets = Targets(anchors, levels, index, positive, labels, boxes, assignment.quality)
+    targets.places = image, anchor  # known already
+    return targets

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import torch
@@ -126,6 +127,12 @@ class Targets:
     labels: Tensor
     boxes: Tensor
     quality: Tensor | None = None
+
+    @cached_property
+    def places(self) -> tuple[Tensor, Tensor]:
+        """The P positives: image int64 (P,), anchor int64 (P,)."""
+        image, anchor = self.positive.nonzero(as_tuple=True)
+        return image, anchor
 
 
 @dataclass

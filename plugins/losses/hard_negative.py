@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from densedet.core.arguments import NonNegativeFloat, NonNegativeInt
+from densedet.plugins.losses.sigmoid import MOST_EXPONENT
 from densedet.plugins.losses.softmax import Softmax
 
 
@@ -51,8 +52,20 @@ class HardNegative(Softmax):
         return torch.zeros_like(logits[..., 0]).index_put((image, anchor), rows.squeeze(0))
 
     def _cost_as_background(self, logits: Tensor) -> Tensor:
-        """(B,N,C+1) -> (B,N): each anchor's loss if its label is the background. Relative to that channel, so that it stays exact where
-        it is small; no gradient."""
+        """(B,N,C+1) -> (B,N), no gradient: what grows with the anchor's loss if its label is the background, log(sum of e^logit over the
+        classes) - the background's logit. The loss is the softplus of that, which would round small differences away."""
         logits = logits.detach()
-        background = logits[..., :1] if self.background_channel == "first" else logits[..., -1:]
-        return (logits - background).logsumexp(-1)
+        first = self.background_channel == "first"
+        background, classes = (logits[..., 0], logits[..., 1:]) if first else (logits[..., -1], logits[..., :-1])
+        if logits.device.type != "cpu" or logits.numel() == 0 or not within(logits, MOST_EXPONENT):
+            return classes.logsumexp(-1) - background
+        # Where nothing can overflow or vanish: a fifth of logsumexp's time.
+        counted = logits.new_ones(logits.shape[-1])
+        counted[0 if first else -1] = 0
+        return torch.mv(logits.exp().flatten(0, 1), counted).log_().view_as(background) - background
+
+
+def within(values: Tensor, limit: float) -> bool:
+    """No value is beyond +-limit or not a number."""
+    low, high = values.aminmax()
+    return bool((low >= -limit) & (high <= limit))

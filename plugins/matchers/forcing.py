@@ -1,4 +1,4 @@
-"""One anchor for each object: greedy one-to-one matching."""
+"""Which object gets an anchor that several of them force."""
 
 from __future__ import annotations
 
@@ -6,33 +6,38 @@ import torch
 from torch import Tensor
 
 
-def one_to_one(overlaps: Tensor, minimum: float) -> Tensor:
-    """overlaps (B,G,N), -1 in empty slots -> int64 (B,N): the object that holds the anchor, -1 where none does.
+def outbid(place: Tensor, value: Tensor) -> Tensor:
+    """place int64 (M,), value float (M,) -> bool (M,): another claim to the same place has a larger value, or the same and comes
+    earlier."""
+    order = value.argsort(descending=True, stable=True)
+    order = order[place[order].argsort(stable=True)]
+    ordered = place[order]
+    lost = torch.zeros_like(place, dtype=torch.bool)
+    lost[order[1:]] = ordered[1:] == ordered[:-1]
+    return lost
+
+
+def one_to_one(overlaps: Tensor, image: Tensor, minimum: float) -> Tensor:
+    """overlaps (M,N) of M objects with all anchors, image int64 (M,): whose they are -> int64 (M,): the anchor that the object holds,
+    -1 where it holds none.
 
     The result of taking the pair with the largest IoU of an image again and again, each object and each anchor once, as long as it
-    exceeds ``minimum``. Instead of a loop over objects: all objects without an anchor propose to the best one that they could win,
-    each anchor keeps its best proposal (equal IoU: the holder, then the lowest slot), and whoever was refused or displaced proposes
-    again. Preferences are symmetric, so this ends in the greedy matching. One round when no anchor is contested.
+    exceeds ``minimum``; equal IoU: the earlier object. Instead of a loop over objects: all objects without an anchor propose to the
+    best one that they could win, each anchor keeps its best proposal, and whoever was refused or displaced proposes again. Preferences
+    are symmetric, so this ends in the greedy matching. One round when no anchor is contested.
     """
-    images, objects, anchors = overlaps.shape
-    holder = torch.full((images * anchors,), -1, device=overlaps.device)
-    held = overlaps.new_full((images * anchors,), -1.0)
-    best, choice = overlaps.max(dim=2)
-    image, slot = (best > minimum).nonzero(as_tuple=True)
-    value, anchor = best[image, slot], choice[image, slot]
-    while len(slot):
-        place = image * anchors + anchor
-        held.scatter_reduce_(0, place, value, "amax")
-        equal = value == held[place]
-        first = torch.full_like(holder, objects).scatter_reduce_(0, place, torch.where(equal, slot, objects), "amin")
-        wins = slot == first[place]
-        displaced = holder[place[wins]]
-        gone = displaced >= 0
-        holder[place[wins]] = slot[wins]
-        image, slot = torch.cat((image[~wins], image[wins][gone])), torch.cat((slot[~wins], displaced[gone]))
-        rows = overlaps[image, slot]
-        rows = rows.masked_fill(rows <= held.view(images, anchors)[image], -1.0)
-        value, anchor = rows.max(dim=1)
-        left = value > minimum
-        image, slot, value, anchor = image[left], slot[left], value[left], anchor[left]
-    return holder.view(images, anchors)
+    objects, anchors = overlaps.shape
+    nowhere = -1 - torch.arange(objects, device=overlaps.device)  # a place of its own for each object that holds none
+    value, anchor = overlaps.max(dim=1)
+    anchor = torch.where(value > minimum, anchor, -1)
+    while True:
+        lost = outbid(torch.where(anchor >= 0, image * anchors + anchor, nowhere), value).nonzero().squeeze(1)
+        if len(lost) == 0:
+            return anchor
+        anchor[lost] = -1
+        rows = overlaps[lost]
+        loser, holder = ((image[lost].unsqueeze(1) == image) & (anchor >= 0)).nonzero(as_tuple=True)
+        taken = rows[loser, anchor[holder]] <= value[holder]
+        rows[loser[taken], anchor[holder[taken]]] = -1.0
+        value[lost], best = rows.max(dim=1)
+        anchor[lost] = torch.where(value[lost] > minimum, best, -1)

@@ -10,8 +10,8 @@ from torch import Tensor
 from densedet.core.arguments import Factor, Probability
 from densedet.core.errors import PartError
 from densedet.core.types import Assignment, Level
-from densedet.plugins.matchers.forcing import one_to_one
-from densedet.plugins.matchers.pairs import best_claims, in_chunks, pairwise_iou
+from densedet.plugins.matchers.forcing import one_to_one, outbid
+from densedet.plugins.matchers.pairs import in_chunks, pairwise_iou
 
 
 class Iou:
@@ -70,47 +70,55 @@ class Iou:
         return in_chunks(lambda b, v: self._match(b, v, anchors), len(anchors), boxes, valid)
 
     def _match(self, boxes: Tensor, valid: Tensor, anchors: Tensor) -> Assignment:
-        overlaps = boxes.new_full((*boxes.shape[:-1], len(anchors)), -1.0)
-        overlaps[valid] = pairwise_iou(boxes[valid], anchors)  # half the slots of a batch are padding
-        largest, own = overlaps.max(dim=1)
-        index = own.masked_fill(largest < self.positive, -2).masked_fill_(largest < self.negative, -1)
+        image, slot = valid.nonzero(as_tuple=True)
+        rows = pairwise_iou(boxes[image, slot], anchors)  # (M,N): half the slots of a batch are padding
+        overlaps = boxes.new_full((*valid.shape, len(anchors)), -1.0)
+        overlaps[image, slot] = rows
+        index = torch.full_like(overlaps[:, 0], -1, dtype=torch.int64)
+        quality = torch.zeros_like(overlaps[:, 0], dtype=torch.float32)
+        # Few anchors are near an object: what they get is written at their places.
+        near = (overlaps.amax(dim=1) >= self.negative).nonzero(as_tuple=True)
+        largest, own = _own(overlaps, *near)
+        matched = largest >= self.positive
+        index[near] = torch.where(matched, own, -2)
+        quality[near] = torch.where(matched, largest, 0.0).float()
         if self.force != "none":
-            forced = self._forced_own(overlaps, own) if self.force_to == "own" else self._forced(overlaps)
-            index = torch.where(forced >= 0, forced, index)
-        quality = overlaps.gather(1, index.clamp(min=0).unsqueeze(1)).squeeze(1).masked_fill_(index < 0, 0.0)
-        return Assignment(index, quality.float())
+            row, anchor = self._claims(rows, image)
+            place = image[row], anchor
+            value, forcing = (rows[row, anchor], slot[row]) if self.force_to == "forcing" else _own(overlaps, *place)
+            index[place], quality[place] = forcing, value.float()
+        return Assignment(index, quality)
 
-    def _forced_own(self, overlaps: Tensor, own: Tensor) -> Tensor:
-        """(B,N): the anchor's own best object where any object forces it, else -1."""
-        if self.force == "best_with_ties":
-            forced = self._tied(overlaps).any(dim=1)
-        else:
-            forced = self._winners(overlaps, "best") >= 0
-        return own.masked_fill(~forced, -1)
-
-    def _forced(self, overlaps: Tensor) -> Tensor:
-        """(B,N): the object that forces the anchor, or -1."""
-        winners = one_to_one(overlaps, self.minimum) if self.contested == "next_best" else self._winners(overlaps, self.contested)
+    def _claims(self, overlaps: Tensor, image: Tensor) -> tuple[Tensor, Tensor]:
+        """(M,N), (M,) -> the rows of the objects that force an anchor, and the anchors; each anchor of an image once, unless all who
+        force it say the same (force_to: own)."""
+        if self.force == "best" and self.force_to == "forcing" and self.contested == "next_best":
+            anchor = one_to_one(overlaps, image, self.minimum)
+            row = (anchor >= 0).nonzero().squeeze(1)
+            return row, anchor[row]
         if self.force == "best":
-            return winners
-        tied = self._tied(overlaps)
+            value, anchor = overlaps.max(dim=1)
+            row = (value > self.minimum).nonzero().squeeze(1)
+            anchor, value = anchor[row], value[row]
+        else:
+            largest = overlaps.amax(dim=1, keepdim=True)
+            row, anchor = ((overlaps == largest) & (largest > self.minimum)).nonzero(as_tuple=True)
+            value = largest[row, 0]
+        if self.force_to == "own":
+            return row, anchor
         if self.contested == "last":
-            slots = torch.arange(overlaps.shape[1], device=overlaps.device)[:, None]
-            return torch.where(tied, slots, -1).amax(dim=1)
-        value, slot = overlaps.masked_fill(~tied, -1.0).max(dim=1)
-        return torch.where(winners >= 0, winners, slot.masked_fill(value < 0, -1))
+            value = row.float()
+        elif self.contested == "next_best":
+            # The anchor that an object holds alone comes before all ties (IoU <= 1), so that they do not take it away.
+            held = one_to_one(overlaps, image, self.minimum)
+            holder = (held >= 0).nonzero().squeeze(1)
+            row, anchor = torch.cat((holder, row)), torch.cat((held[holder], anchor))
+            value = torch.cat((torch.full_like(holder, 2, dtype=value.dtype), value))
+        wins = ~outbid(image[row] * overlaps.shape[1] + anchor, value)
+        return row[wins], anchor[wins]
 
-    def _tied(self, overlaps: Tensor) -> Tensor:
-        """bool (B,G,N): the object's largest IoU, ties included, where it may force."""
-        largest = overlaps.amax(dim=2, keepdim=True)
-        return (overlaps == largest) & (largest > self.minimum)
 
-    def _winners(self, overlaps: Tensor, contested: str) -> Tensor:
-        """(B,N): each object forces its first best anchor; contested ones go to the best IoU or the last slot; -1 elsewhere."""
-        images, objects, anchors = overlaps.shape
-        value, anchor = overlaps.max(dim=2)
-        slot = torch.arange(objects, device=overlaps.device).expand(images, objects)
-        forcing = value > self.minimum
-        # Who comes last is who has the largest slot: deterministic, which plain indexed writes are not on a GPU.
-        index, _ = best_claims(anchor, slot, slot.float() if contested == "last" else value, forcing, anchors)
-        return index
+def _own(overlaps: Tensor, image: Tensor, anchor: Tensor) -> tuple[Tensor, Tensor]:
+    """(B,G,N), P anchors -> (P,) IoU with and (P,) slot of the object that each overlaps most; equal IoU: the lower slot."""
+    value, slot = overlaps.transpose(1, 2)[image, anchor].max(dim=1)
+    return value, slot

@@ -1,5 +1,6 @@
 import math
 
+import pytest
 import torch
 
 from densedet.plugins.losses.hard_negative import HardNegative
@@ -54,3 +55,14 @@ def test_nothing_counts_twice_when_negatives_run_out():
     # Three positives ask for 9 negatives, there are 2; torchvision would add positives a second time.
     loss = HardNegative(num_classes=1, min_negatives=0)(torch.zeros(1, 5, 2), torch.tensor([[0, 0, 0, 1, 1]]))
     torch.testing.assert_close(loss.sum(), torch.tensor(5 * math.log(2)))
+
+
+@pytest.mark.parametrize("background", ["first", "last"])
+@pytest.mark.parametrize("spread", [3.0, 60.0, 1000.0])  # of the logits; from about 80 on e^logit leaves float32
+def test_the_hardest_are_those_with_the_largest_loss(background, spread):
+    logits = torch.randn(4, 50, 6, generator=torch.Generator().manual_seed(0)) * spread
+    labels = torch.full((4, 50), 5)
+    result = HardNegative(num_classes=5, min_negatives=7, background=background)(logits, labels)
+    cost = -logits.double().log_softmax(-1)[..., 0 if background == "first" else 5]
+    wanted = torch.zeros(4, 50, dtype=torch.bool).scatter_(1, cost.topk(7, dim=1).indices, True)
+    torch.testing.assert_close(result, torch.where(wanted, cost, 0).float())

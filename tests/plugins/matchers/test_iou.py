@@ -64,6 +64,7 @@ def test_two_objects_that_force_one_anchor():
     boxes = [[0, 0, 10, 2], [0, 0, 12, 3]]
     assert match(Iou(), boxes)[0] == [1, -1, -1, -1]  # object 0 touches no other anchor
     assert match(Iou(), [[0, 0, 12, 2], boxes[1]])[0] == [1, 0, -1, -1]  # here it does, and takes anchor 1
+    assert match(Iou(force="best_with_ties"), [[0, 0, 12, 2], boxes[1]])[0] == [1, 0, -1, -1]
     assert match(Iou(contested="best"), [[0, 0, 12, 2], boxes[1]])[0] == [1, -1, -1, -1]
     assert match(Iou(contested="last"), boxes[::-1])[0] == [1, -1, -1, -1]  # the later slot, though its IoU is 0.2
     assert match(Iou(contested="best"), boxes[::-1])[0] == [0, -1, -1, -1]
@@ -84,6 +85,10 @@ def test_ties():
     assert match(Iou(force="best_with_ties"), boxes)[0] == [0, 0, -1, -1]
     assert match(Iou(force="best_with_ties", force_to="own"), boxes)[0] == [0, 0, -1, -1]
     assert match(Iou(force="best_with_ties", contested="last"), boxes * 2)[0] == [1, 1, -1, -1]
+    # Anchors 0 and 1 are ties of object 0 (IoU 50/150); one of them is the best of object 1 (60/140 or 60/100), which wins it.
+    for contested in ("best", "next_best"):
+        assert match(Iou(force="best_with_ties", contested=contested), [*boxes, [0, 0, 6, 10]])[0] == [1, 0, -1, -1]
+        assert match(Iou(force="best_with_ties", contested=contested), [*boxes, [14, 0, 20, 10]])[0] == [0, 1, -1, -1]
     # Three times the same object: the lowest slot wins an anchor, the next takes the next; the third finds none.
     assert match(Iou(), boxes * 3)[0] == [0, 1, -1, -1]
 
