@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -68,7 +67,6 @@ class Evaluation:
             self.predictor.classes,
             make_eval_loader(self.recipe, self.dataset),
             device=self.predictor.device,
-            autocast=contextlib.nullcontext,
             **callbacks,
         )
 

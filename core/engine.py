@@ -171,9 +171,8 @@ def draw(run: Run, count: int = 6) -> None:
     if not run.is_main:
         return
     batch, detector = run.sample_batch("val", count), run.eval_detector.eval()
-    with run.autocast():
-        found = detector.predict(batch)  # type: ignore[operator]
-        inside = detector.explain(batch) if hasattr(detector, "explain") else None  # type: ignore[operator]
+    found = detector.predict(batch)  # type: ignore[operator]
+    inside = detector.explain(batch) if hasattr(detector, "explain") else None  # type: ignore[operator]
     write_run_pictures(run.folder, batch, found, inside, run.classes)
 
 
@@ -186,7 +185,7 @@ def summarise(run: Run, status: str) -> dict[str, Any]:
     speed = flops = None
     if status != "failed":
         flops = profile.forward_flops(detector, one)
-        speed = profile.images_per_second(detector, many, run.autocast())
+        speed = profile.images_per_second(detector, many)
     images = run.step * run.settings.accumulate * run.settings.batch_size
     return {
         "status": status,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -33,13 +32,13 @@ def evaluate_detector(
     *,
     classes: tuple[str, ...] = (),
     device: torch.device,
-    autocast: Callable[[], contextlib.AbstractContextManager[Any]] = contextlib.nullcontext,
     with_losses: bool = True,
     on_batch: Callable[[int], None] | None = None,
     on_detections: Callable[[int, Detections], None] | None = None,
 ) -> dict[str, Any]:
     """The evaluator's metrics; under "losses" the mean validation losses; under "broken_images" a sentence for each image that could not
-    be read and was left out (where the recipe allows that).
+    be read and was left out (where the recipe allows that). In float32, whatever precision the recipe trains in, so that the numbers do not
+    depend on the machine and are those of `densedet predict`.
 
     classes: in label order; detections of a slot that stands for no class go no further. on_batch(images done) after each batch;
     on_detections(source index, detections in source pixels) for each image. Every process of a torchrun judges its share; all get the
@@ -56,9 +55,8 @@ def evaluate_detector(
             if not len(batch):
                 continue
             batch = batch.to(device)
-            with autocast():
-                losses = detector.losses(batch) if with_losses else {}
-                found = detector.predict(batch)
+            losses = detector.losses(batch) if with_losses else {}
+            found = detector.predict(batch)
             for name, value in losses.items():
                 sums[name] = sums.get(name, torch.zeros((), device=device)) + value.float() * len(batch)
             images += len(batch)

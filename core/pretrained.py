@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,13 +37,14 @@ class Loaded:
 
 
 def build(recipe: Recipe, num_classes: int, *, wanted: bool = True) -> tuple[nn.Module, Loaded | None]:
-    """The recipe's detector, with ``model.weights`` where it names some. wanted: False where a checkpoint's weights will replace all of
-    them: then neither these nor a part's own pretrained ones are looked for. Raises RecipeError where they cannot be had or do not fit."""
+    """The recipe's detector in its memory format (``train.channels_last``: training, judging and predicting are then the same arithmetic), with
+    ``model.weights`` where it names some. wanted: False where a checkpoint's weights will replace all of them: then neither these nor a part's
+    own pretrained ones are looked for. Raises RecipeError where they cannot be had or do not fit."""
     weights = recipe.values["model"].get("weights")
-    if weights is None and wanted:
-        return assembly.build_detector(recipe, num_classes), None
-    with weights_follow():
+    with contextlib.nullcontext() if weights is None and wanted else weights_follow():
         detector = assembly.build_detector(recipe, num_classes)
+    if recipe.values["train"]["channels_last"]:
+        detector.to(memory_format=torch.channels_last)
     if weights is None or not wanted:
         return detector, None
     try:

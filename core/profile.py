@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import statistics
 import time
 from typing import Any
@@ -47,12 +46,12 @@ def forward_flops(detector: Any, batch: Batch) -> int:
     return counter.get_total_flops() // len(batch)
 
 
-def images_per_second(detector: Any, batch: Batch, autocast: contextlib.AbstractContextManager[Any], *, seconds: float = 1.0) -> float:
-    """Median speed of ``predict`` on this batch (network, decoding and NMS; no image decoding)."""
+def images_per_second(detector: Any, batch: Batch, *, seconds: float = 1.0) -> float:
+    """Median speed of ``predict`` on this batch (network, decoding and NMS; no image decoding), in float32 as everywhere but in training."""
     times: list[float] = []
     training = detector.training
     detector.eval()
-    with autocast, torch.no_grad():
+    with torch.no_grad():
         detector.predict(batch)
         until = time.perf_counter() + seconds
         while time.perf_counter() < until or len(times) < 3:

@@ -121,8 +121,6 @@ class Run:
             if any(fnmatch.fnmatch(name, pattern) for pattern in self.settings.frozen):
                 parameter.requires_grad_(False)
         detector.to(self.device)
-        if self.settings.channels_last:
-            detector.to(memory_format=torch.channels_last)
         self.detector: nn.Module = detector
         self.model: nn.Module = detector
         if self.world > 1:
@@ -191,7 +189,7 @@ class Run:
         return collate(samples, pad_to=self.recipe.values["data"]["pad_to"], broken=broken).to(self.device)
 
     def autocast(self) -> contextlib.AbstractContextManager[Any]:
-        """The precision that the network runs in."""
+        """The precision that the network trains in; it is judged in float32."""
         if self.dtype is None:
             return contextlib.nullcontext()
         return torch.autocast(self.device.type, dtype=self.dtype)
@@ -225,7 +223,7 @@ class Run:
             batches = make_eval_loader(self.recipe, self.val_set, limit)
         else:
             batches = self._eval_loader = self._eval_loader or make_eval_loader(self.recipe, self.val_set)
-        return evaluate_on(self.recipe, self.eval_detector, self.val_set, self.classes, batches, device=self.device, autocast=self.autocast)
+        return evaluate_on(self.recipe, self.eval_detector, self.val_set, self.classes, batches, device=self.device)
 
     # -- what survives -------------------------------------------------------------------------------------------------
 
@@ -327,14 +325,13 @@ def evaluate_on(
     batches: Iterable[Batch],
     *,
     device: torch.device,
-    autocast: Callable[[], contextlib.AbstractContextManager[Any]],
     **callbacks: Any,
 ) -> dict[str, Any]:
     """A fresh evaluator of the recipe over ``batches`` of the dataset."""
     evaluator = assembly.build_component(
         recipe, "evaluate.evaluator", "evaluator", recipe.values["evaluate"]["evaluator"], {"source": dataset.source, "classes": classes}
     )
-    return evaluate_detector(detector, batches, evaluator, classes=classes, device=device, autocast=autocast, **callbacks)
+    return evaluate_detector(detector, batches, evaluator, classes=classes, device=device, **callbacks)
 
 
 def parameter_groups(model: nn.Module) -> list[dict[str, Any]]:

@@ -113,7 +113,9 @@ class TrainSection(Section):
     ema_decay: Annotated[float, Field(ge=0, lt=1)] | None = Field(
         0.998, description="decay of the averaged weights that evaluation and best.pt use, ramped up from 0; null: none"
     )
-    precision: Literal["auto", "float32", "bf16", "float16"] = Field("auto", description="auto: bf16 where the hardware has it")
+    precision: Literal["auto", "float32", "bf16", "float16"] = Field(
+        "auto", description="of training (judging and predicting are float32); auto: bf16 where the hardware has it"
+    )
     channels_last: bool = Field(True, description="memory format of images and convolutions")
     device: str = Field("auto", description="auto, cpu, cuda, cuda:1, mps")
     threads: PositiveInt | None = Field(None, description="CPU threads; null: torch's choice")

@@ -27,6 +27,7 @@ NAMES = ("retinanet_resnet50_fpn", "retinanet_resnet50_fpn_v2", "fcos_resnet50_f
 SEEDS = (0, 1, 2)
 FEWEST = 50
 DRAWS = 20
+NUDGES = 16
 NUDGE = 5e-7
 """Of pixels in 0..1: moves scores several times as much as another order of summation does."""
 SHARED = Path(__file__).parent.parent.parent / "shared" / "data" / "coco2017_mini" / "images"
@@ -196,18 +197,6 @@ def detections(model: nn.Module, images: list[Tensor]) -> Found:
         return model.eval()(images)  # type: ignore[no-any-return]
 
 
-def same_detections(pair: Pair, images: list[np.ndarray]) -> None:
-    """Count, labels, scores and boxes of every image, all in one batch."""
-    expected = detections(pair.theirs, tensors(images))
-    for theirs in expected:
-        assert len(theirs["scores"]) >= FEWEST
-        assert len(theirs["labels"].unique()) >= 10
-        assert len(theirs["scores"].unique()) > 0.9 * len(theirs["scores"])
-    found = pair.ours.predict(images, batch_size=len(images))
-    ours = [{"scores": one.scores, "labels": one.labels + pair.background, "boxes": one.boxes} for one in found]
-    assert_agree(expected, ours, pair.theirs.detections_per_img)
-
-
 def assert_agree(expected: Found, found: Found, limit: int, tolerance: float = 1e-4) -> None:
     """Detections whose scores are closer than the arithmetic's noise may stand in another order. limit: of detections an image."""
     for theirs, ours in zip(expected, found, strict=True):
@@ -227,23 +216,40 @@ def assert_agree(expected: Found, found: Found, limit: int, tolerance: float = 1
         assert same[:last].any(1).all()
 
 
-def steady_pair(name: str, seed: int, tmp_path: Path, images: list[np.ndarray], **options: Any) -> Pair:
-    """A `pair` whose torchvision half finds the same in pixels that are off by `NUDGE`. Among thousands of overlapping boxes some draws have
-    two whose IoU is NMS's threshold, or whose scores are equal, but for the last digit: which one stays is then the machine's choice."""
+def same_detections(name: str, seed: int, tmp_path: Path, images: list[np.ndarray], **options: Any) -> None:
+    """Count, labels, scores and boxes of every image, all in one batch. Where they differ, torchvision must be sure of its own: on a draw where
+    it is not, another is made."""
     for draw in range(DRAWS):
         made = pair(name, seed + len(SEEDS) * draw, tmp_path, images, **options)
-        given = tensors(images)
-        expected = detections(made.theirs, given)
-        generator = torch.Generator().manual_seed(seed)
+        expected = detections(made.theirs, tensors(images))
+        for theirs in expected:
+            assert len(theirs["scores"]) >= FEWEST
+            assert len(theirs["labels"].unique()) >= 10
+            assert len(theirs["scores"].unique()) > 0.9 * len(theirs["scores"])
+        found = made.ours.predict(images, batch_size=len(images))
+        ours = [{"scores": one.scores, "labels": one.labels + made.background, "boxes": one.boxes} for one in found]
         try:
-            for _ in range(3):
-                nudged = [image + NUDGE * torch.randn(image.shape, generator=generator) for image in given]
-                # a nudge moves all numbers by more than our arithmetic does; what it must not do is bring other boxes in
-                assert_agree(expected, detections(made.theirs, nudged), made.theirs.detections_per_img, tolerance=1e-3)
+            assert_agree(expected, ours, made.theirs.detections_per_img)
         except AssertionError:
-            continue
-        return made
+            if steady(made.theirs, images, expected):
+                raise
+        else:
+            return
     raise AssertionError(f"torchvision's {name} agreed with itself in none of {DRAWS} draws: they are too noisy")
+
+
+def steady(model: nn.Module, images: list[np.ndarray], expected: Found) -> bool:
+    """Whether torchvision finds the same in pixels that are off by `NUDGE`. Among thousands of overlapping boxes some draws have two whose IoU
+    is NMS's threshold, or whose scores are equal, but for the last digit: which one stays is then the machine's choice."""
+    given, generator = tensors(images), torch.Generator().manual_seed(0)
+    for _ in range(NUDGES):
+        nudged = [image + NUDGE * torch.randn(image.shape, generator=generator) for image in given]
+        try:
+            # a nudge moves all numbers by more than our arithmetic does; what it must not do is bring other boxes in
+            assert_agree(expected, detections(model, nudged), model.detections_per_img, tolerance=1e-3)
+        except AssertionError:
+            return False
+    return True
 
 
 def images_for(name: str, seed: int) -> list[np.ndarray]:
@@ -259,21 +265,21 @@ LATER = [pytest.param(seed, marks=pytest.mark.long) for seed in SEEDS[1:]]
 @pytest.mark.parametrize("name", NAMES)
 def test_detections(name: str, seed: int, tmp_path: Path) -> None:
     images = images_for(name, seed)
-    same_detections(steady_pair(name, seed, tmp_path, images), images)
+    same_detections(name, seed, tmp_path, images)
 
 
 @pytest.mark.parametrize("name", ["retinanet_resnet50_fpn", pytest.param("fcos_resnet50_fpn", marks=pytest.mark.long)])
 def test_detections_with_the_norm_of_published_weights(name: str, tmp_path: Path) -> None:
     """The recipe as it ships: frozen norm, for RetinaNet with eps 0."""
     images = images_for(name, 1)
-    same_detections(steady_pair(name, 1, tmp_path, images, frozen=True), images)
+    same_detections(name, 1, tmp_path, images, frozen=True)
 
 
 @pytest.mark.long
 @pytest.mark.parametrize("name", NAMES)
 def test_detections_at_full_size(name: str, tmp_path: Path) -> None:
     images = pictures()[:1]
-    same_detections(steady_pair(name, 0, tmp_path, images, short=None), images)
+    same_detections(name, 0, tmp_path, images, short=None)
 
 
 # -- training ----------------------------------------------------------------------------------------------------------

@@ -159,9 +159,8 @@ class TensorBoard:
         training = detector.training
         detector.eval()
         try:
-            with run.autocast():
-                detections = detector.predict(batch)
-                explanation = detector.explain(batch) if self.heatmap_classes and hasattr(detector, "explain") else None
+            detections = detector.predict(batch)
+            explanation = detector.explain(batch) if self.heatmap_classes and hasattr(detector, "explain") else None
         finally:
             detector.train(training)
         pairs = [

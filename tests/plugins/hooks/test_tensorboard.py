@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import io
 import warnings
 from pathlib import Path
@@ -70,7 +69,6 @@ def make_run(folder: Path, detector: torch.nn.Module, *, step: int = 0) -> Simpl
             values={"model": {"head": {"name": "ssd"}}, "data": {"size": [64, 32]}}, to_yaml=lambda: "model:\n  head: ssd\n"
         ),
         eval_detector=detector,
-        autocast=contextlib.nullcontext,
         sample_batch=lambda split, count: make_batch(count),
     )
 
