@@ -208,7 +208,7 @@ def summarise(run: Run, status: str) -> dict[str, Any]:
         "dropped_boxes": run.dropped,
         "broken_images": [*(run.broken[i] for i in sorted(run.broken)), *run.metrics.get("broken_images", ())],
         "seed": run.settings.seed,
-        "precision": str(run.dtype or torch.float32).removeprefix("torch."),
+        "precision": run.precision,
         "device": str(run.device),
         "machine": machine(),
     }

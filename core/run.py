@@ -194,6 +194,11 @@ class Run:
             return contextlib.nullcontext()
         return torch.autocast(self.device.type, dtype=self.dtype)
 
+    @property
+    def precision(self) -> str:
+        """What `autocast` trains in, as people write it: "bfloat16"."""
+        return str(self.dtype or torch.float32).removeprefix("torch.")
+
     # -- progress ------------------------------------------------------------------------------------------------------
 
     def stream(self) -> Iterator[tuple[Batch, bool]]:

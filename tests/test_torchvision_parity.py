@@ -403,7 +403,7 @@ def test_an_object_that_touches_no_anchor(name: str, tmp_path: Path, monkeypatch
     step = train_step(as_theirs, images, truths)
     same_losses_and_gradients(as_theirs, step, monkeypatch)
     same_targets(as_theirs, step)
-    shipped = pair(name, 0, tmp_path, images, overrides=(CONTIGUOUS,)).ours.detector
+    shipped = pair(name, 0, tmp_path, images).ours.detector
     targets = shipped.assign(shipped.run_network(step.batch), step.batch)
     assert (step.seen["matched"] == 0).any(1).all()
     assert not (targets.index == 0).any()

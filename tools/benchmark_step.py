@@ -146,7 +146,7 @@ def nano(name: str, precision: str, folder: Path, rounds: int) -> dict[str, Any]
     from densedet.core.run import Run
 
     run = Run(load_recipe(name, [f"run.folder={folder}", "run.hooks=[]", "data.val=null", f"train.precision={precision}"]))
-    key = f"{name}, {str(run.dtype or torch.float32).removeprefix('torch.')}"
+    key = f"{name}, {run.precision}"
     run.detector.train()
     batch = next(run.stream())[0]
     with run.autocast():

@@ -30,12 +30,11 @@ class Progress:
 
     @hookimpl
     def densedet_run_start(self, run: Any) -> None:
-        precision = str(run.dtype or "float32").removeprefix("torch.")
         data = run.recipe.values["data"]
         held = "none" if run.val_set is None else len(run.val_set)
         self._say(
             f"{run.recipe.name}: {len(run.train_set)} training images, {held} validation images, {len(run.classes)} classes, "
-            f"{data['size'][0]}x{data['size'][1]} {data['color']}, on {run.device} in {precision} -> {run.folder}"
+            f"{data['size'][0]}x{data['size'][1]} {data['color']}, on {run.device} in {run.precision} -> {run.folder}"
         )
         for note in run.notes:
             self._say(note)

@@ -72,7 +72,7 @@ class Fcos:
             pairs.in_chunks(partial(self._match, limits), len(limits[0]), boxes, valid).index
             for limits in zip(*(values.split(piece) for values in (x, y, low, high, radius)))
         ]
-        return Assignment(torch.cat(parts, dim=1) if parts else pairs.background(len(boxes), 0, boxes.device).index)
+        return Assignment(torch.cat(parts, dim=1) if parts else pairs.background(len(boxes), 0, boxes.device)[0])
 
     def _limits(self, levels: tuple[Level, ...], anchors: Tensor) -> tuple[Tensor, ...]:
         """(N,) each: smallest and largest size, and the distance from the object's centre, that an anchor takes, in pixels."""

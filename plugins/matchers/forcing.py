@@ -1,25 +1,16 @@
-"""Which object gets an anchor that several of them force."""
+"""One anchor for each object: greedy one-to-one matching."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 
-
-def outbid(place: Tensor, value: Tensor) -> Tensor:
-    """place int64 (M,), value float (M,) -> bool (M,): another claim to the same place has a larger value, or the same and comes
-    earlier."""
-    order = value.argsort(descending=True, stable=True)
-    order = order[place[order].argsort(stable=True)]
-    ordered = place[order]
-    lost = torch.zeros_like(place, dtype=torch.bool)
-    lost[order[1:]] = ordered[1:] == ordered[:-1]
-    return lost
+from densedet.plugins.matchers.pairs import outbid
 
 
-def one_to_one(overlaps: Tensor, image: Tensor, minimum: float) -> Tensor:
-    """overlaps (M,N) of M objects with all anchors, image int64 (M,): whose they are -> int64 (M,): the anchor that the object holds,
-    -1 where it holds none.
+def one_to_one(overlaps: Tensor, image: Tensor, minimum: float) -> tuple[Tensor, Tensor]:
+    """overlaps (M,N) of M objects with all anchors, image int64 (M,): whose they are -> the rows of the objects that hold an anchor,
+    ascending, and the anchors, both int64.
 
     The result of taking the pair with the largest IoU of an image again and again, each object and each anchor once, as long as it
     exceeds ``minimum``; equal IoU: the earlier object. Instead of a loop over objects: all objects without an anchor propose to the
@@ -33,7 +24,8 @@ def one_to_one(overlaps: Tensor, image: Tensor, minimum: float) -> Tensor:
     while True:
         lost = outbid(torch.where(anchor >= 0, image * anchors + anchor, nowhere), value).nonzero().squeeze(1)
         if len(lost) == 0:
-            return anchor
+            row = (anchor >= 0).nonzero().squeeze(1)
+            return row, anchor[row]
         anchor[lost] = -1
         rows = overlaps[lost]
         loser, holder = ((image[lost].unsqueeze(1) == image) & (anchor >= 0)).nonzero(as_tuple=True)

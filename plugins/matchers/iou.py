@@ -10,8 +10,8 @@ from torch import Tensor
 from densedet.core.arguments import Factor, Probability
 from densedet.core.errors import PartError
 from densedet.core.types import Assignment, Level
-from densedet.plugins.matchers.forcing import one_to_one, outbid
-from densedet.plugins.matchers.pairs import in_chunks, pairwise_iou
+from densedet.plugins.matchers.forcing import one_to_one
+from densedet.plugins.matchers.pairs import background, in_chunks, outbid, pairwise_iou
 
 
 class Iou:
@@ -74,8 +74,7 @@ class Iou:
         rows = pairwise_iou(boxes[image, slot], anchors)  # (M,N): half the slots of a batch are padding
         overlaps = boxes.new_full((*valid.shape, len(anchors)), -1.0)
         overlaps[image, slot] = rows
-        index = torch.full_like(overlaps[:, 0], -1, dtype=torch.int64)
-        quality = torch.zeros_like(overlaps[:, 0], dtype=torch.float32)
+        index, quality = background(len(valid), len(anchors), boxes.device)
         # Few anchors are near an object: what they get is written at their places.
         near = (overlaps.amax(dim=1) >= self.negative).nonzero(as_tuple=True)
         largest, own = _own(overlaps, *near)
@@ -93,9 +92,7 @@ class Iou:
         """(M,N), (M,) -> the rows of the objects that force an anchor, and the anchors; each anchor of an image once, unless all who
         force it say the same (force_to: own)."""
         if self.force == "best" and self.force_to == "forcing" and self.contested == "next_best":
-            anchor = one_to_one(overlaps, image, self.minimum)
-            row = (anchor >= 0).nonzero().squeeze(1)
-            return row, anchor[row]
+            return one_to_one(overlaps, image, self.minimum)
         if self.force == "best":
             value, anchor = overlaps.max(dim=1)
             row = (value > self.minimum).nonzero().squeeze(1)
@@ -110,9 +107,8 @@ class Iou:
             value = row.float()
         elif self.contested == "next_best":
             # The anchor that an object holds alone comes before all ties (IoU <= 1), so that they do not take it away.
-            held = one_to_one(overlaps, image, self.minimum)
-            holder = (held >= 0).nonzero().squeeze(1)
-            row, anchor = torch.cat((holder, row)), torch.cat((held[holder], anchor))
+            holder, held = one_to_one(overlaps, image, self.minimum)
+            row, anchor = torch.cat((holder, row)), torch.cat((held, anchor))
             value = torch.cat((torch.full_like(holder, 2, dtype=value.dtype), value))
         wins = ~outbid(image[row] * overlaps.shape[1] + anchor, value)
         return row[wins], anchor[wins]

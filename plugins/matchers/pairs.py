@@ -22,7 +22,7 @@ def in_chunks(match: Callable[..., Assignment], anchors: int, boxes: Tensor, *te
     """
     images, objects = boxes.shape[:2]
     if images * objects * anchors == 0:
-        return background(images, anchors, boxes.device)
+        return Assignment(*background(images, anchors, boxes.device))
     at_once = max(1, LARGEST // (objects * anchors))
     if images <= at_once:
         return match(boxes, *tensors)
@@ -31,9 +31,9 @@ def in_chunks(match: Callable[..., Assignment], anchors: int, boxes: Tensor, *te
     return Assignment(torch.cat([part.index for part in parts]), torch.cat(qualities) if qualities else None)
 
 
-def background(images: int, anchors: int, device: torch.device) -> Assignment:
-    """(B,N) of -1 and of 0."""
-    return Assignment(torch.full((images, anchors), -1, device=device), torch.zeros(images, anchors, device=device))
+def background(images: int, anchors: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """An assignment's index and quality, (B,N) of -1 and of 0."""
+    return torch.full((images, anchors), -1, device=device), torch.zeros(images, anchors, device=device)
 
 
 def check_levels(levels: tuple[Level, ...], anchors: Tensor) -> None:
@@ -77,18 +77,28 @@ def points_inside(boxes: Tensor, points: Tensor) -> Tensor:
     return (x > left) & (x < right) & (y > top) & (y < bottom)
 
 
-def best_claims(anchor: Tensor, slot: Tensor, value: Tensor, claimed: Tensor, anchors: int) -> tuple[Tensor, Tensor]:
-    """Who gets each anchor when several objects claim it: the largest value, among equals the lowest slot.
+def outbid(place: Tensor, value: Tensor) -> Tensor:
+    """place int64 (M,), value float (M,) -> bool (M,): another claim to the same place has a larger value, or the same and comes
+    earlier."""
+    order = value.argsort(descending=True, stable=True)
+    order = order[place[order].argsort(stable=True)]
+    ordered = place[order]
+    lost = torch.zeros_like(place, dtype=torch.bool)
+    lost[order[1:]] = ordered[1:] == ordered[:-1]
+    return lost
 
-    anchor, slot: int64 (B,M), anchor in 0..N-1, slot in 0..G-1. value: float (B,M), >= 0. claimed: bool (B,M), which claims count.
+
+def best_claims(anchor: Tensor, slot: Tensor, value: Tensor, claimed: Tensor, anchors: int) -> tuple[Tensor, Tensor]:
+    """Who gets each anchor when several objects claim it: the largest value, among equals the earlier claim.
+
+    anchor, slot: int64 (B,M), anchor in 0..N-1, slot in 0..G-1. value: float (B,M). claimed: bool (B,M), which claims count.
     -> index int64 (B,N), the slot or -1 where nobody claims; value (B,N), 0 there.
     """
-    batch = len(anchor)
-    # Claims that do not count go to one more anchor, cut off at the end.
-    anchor = anchor.masked_fill(~claimed, anchors)
-    best = value.new_full((batch, anchors + 1), -1.0).scatter_reduce_(1, anchor, value, "amax")
-    wins = value == best.gather(1, anchor)
-    nobody = torch.iinfo(torch.int64).max
-    index = anchor.new_full((batch, anchors + 1), nobody).scatter_reduce_(1, anchor, slot.masked_fill(~wins, nobody), "amin")
-    index = index.masked_fill_(index == nobody, -1)[:, :anchors]
-    return index, best[:, :anchors].masked_fill(index < 0, 0.0)
+    image, claim = claimed.nonzero(as_tuple=True)
+    place, bid = image * anchors + anchor[image, claim], value[image, claim]
+    wins = ~outbid(place, bid)
+    index = anchor.new_full((len(anchor), anchors), -1)
+    best = value.new_zeros(index.shape)
+    index.view(-1)[place[wins]] = slot[image, claim][wins]
+    best.view(-1)[place[wins]] = bid[wins]
+    return index, best

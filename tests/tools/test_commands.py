@@ -129,6 +129,9 @@ def test_evaluate_prints_cocos_lines_and_writes_results(trained: Path, capsys: p
     rows = json.loads(Path("results.json").read_text())
     assert rows
     assert set(rows[0]) == {"image_id", "category_id", "bbox", "score"}
+    assert main(["evaluate", str(trained), "--json"]) == 0
+    metrics = json.loads(capsys.readouterr().out)
+    assert metrics["AP"] == pytest.approx(json.loads((trained / "summary.json").read_text())["AP"], abs=1e-6)
 
 
 def test_evaluate_gives_the_runs_own_numbers_whatever_it_trained_in(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
