@@ -1,4 +1,5 @@
-"""densedet: single-stage dense object detectors from interchangeable parts. Importing this alone stays fast (no torch).
+"""densedet: single-stage dense object detectors from interchangeable parts. Importing this alone stays fast
+(no torch).
 
 >>> import densedet
 >>> recipe = densedet.load_recipe("quickstart_ssd")     # doctest: +SKIP
@@ -15,7 +16,7 @@ from densedet.registry import register
 if TYPE_CHECKING:
     from densedet.core.api import build, evaluate, load, train
     from densedet.core.hookspecs import hookimpl
-    from densedet.core.recipe import load_recipe
+    from densedet.core.recipe.loading import load_recipe
 
 __version__ = "0.1.0"
 
@@ -24,7 +25,7 @@ _LAZY = {
     "evaluate": "densedet.core.api",
     "load": "densedet.core.api",
     "train": "densedet.core.api",
-    "load_recipe": "densedet.core.recipe",
+    "load_recipe": "densedet.core.recipe.loading",
     "hookimpl": "densedet.core.hookspecs",
 }
 

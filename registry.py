@@ -1,7 +1,8 @@
 """The one table of interchangeable parts: (kind, name) -> component.
 
-Nothing here imports torch or anything else of densedet, so that listing components stays instant. A component is registered
-either as an object or as a lazy ``"module:attribute"`` string that is imported when the part is first used.
+Nothing here imports torch or anything else of densedet, so that listing components stays instant. A component
+is registered either as an object or as a lazy ``"module:attribute"`` string that is imported when the part is
+first used.
 """
 
 from __future__ import annotations
@@ -64,7 +65,8 @@ class InvalidComponent(RegistryError):
 class Component:
     """One row of the registry.
 
-    kind, name: the key. target: the class or function, or ``"module:attribute"`` until loaded. summary: one line for listings.
+    kind, name: the key. target: the class or function, or ``"module:attribute"`` until loaded. summary: one
+    line for listings.
     origin: the plug-in that registered it, e.g. ``"densedet 0.1"`` or ``"./my_head.py"``.
     """
 
@@ -75,7 +77,7 @@ class Component:
     origin: str = ""
     _loaded: Any = field(default=None, repr=False)
     arguments: Any = field(default=None, repr=False, compare=False)
-    """Kept by `densedet.core.signatures`: reading a signature takes milliseconds."""
+    """Kept by `densedet.core.recipe.signatures`: reading a signature takes milliseconds."""
 
     def load(self) -> Callable[..., Any]:
         """The class or function itself, imported at first use.
@@ -90,7 +92,8 @@ class Component:
                     target = getattr(importlib.import_module(module), attribute)
                 except Exception as error:
                     raise InvalidComponent(
-                        f"{self.kind} {self.name!r} (from {self.origin or 'unknown'}) does not load from {self.target!r}: "
+                        f"{self.kind} {self.name!r} (from {self.origin or 'unknown'}) does not load "
+                        f"from {self.target!r}: "
                         f"{type(error).__name__}: {error}"
                     ) from error
             check_constructor(self.kind, self.name, target)
@@ -101,7 +104,9 @@ class Component:
 def check_constructor(kind: str, name: str, target: Any) -> None:
     """Refuse a target whose arguments cannot be listed: a typo in a recipe would vanish in ``**kwargs``."""
     if not callable(target):
-        raise InvalidComponent(f"{kind} {name!r} is a {type(target).__name__}; register a class or a function")
+        raise InvalidComponent(
+            f"{kind} {name!r} is a {type(target).__name__}; register a class or a function"
+        )
     try:
         parameters = inspect.signature(target).parameters.values()
     except (TypeError, ValueError) as error:
@@ -109,13 +114,17 @@ def check_constructor(kind: str, name: str, target: Any) -> None:
     for parameter in parameters:
         if parameter.kind in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL):
             stars = "**" if parameter.kind is parameter.VAR_KEYWORD else "*"
-            if inspect.isclass(target) and "__init__" not in vars(target):  # nn.Module's own constructor takes both
+            if inspect.isclass(target) and "__init__" not in vars(
+                target
+            ):  # nn.Module's own constructor takes both
                 raise InvalidComponent(
-                    f"{kind} {name!r} inherits a constructor that takes {stars}{parameter.name}: give {target.__qualname__} its own, "
+                    f"{kind} {name!r} inherits a constructor that takes {stars}{parameter.name}: give "
+                    f"{target.__qualname__} its own, "
                     "'def __init__(self) -> None: super().__init__()' if it has no arguments"
                 )
             raise InvalidComponent(
-                f"{kind} {name!r} takes {stars}{parameter.name}, which hides typing mistakes: name every argument of {target.__qualname__}"
+                f"{kind} {name!r} takes {stars}{parameter.name}, which hides typing mistakes: name "
+                f"every argument of {target.__qualname__}"
             )
 
 
@@ -134,7 +143,8 @@ class Registry:
 
     @contextmanager
     def registering(self, origin: str) -> Iterator[None]:
-        """Everything added inside the block is marked as coming from ``origin``; undone if the block raises."""
+        """Everything added inside the block is marked as coming from ``origin``; undone if the block
+        raises."""
         before, previous = dict(self._components), self._origin
         self._origin = origin
         try:
@@ -148,10 +158,13 @@ class Registry:
     def add(self, kind: str, name: str, target: Any, summary: str = "") -> None:
         """Register ``target`` (a class, a function or ``"module:attribute"``).
 
-        Raises RegistryError for an unknown kind, DuplicateComponent for a taken name, InvalidComponent for ``**kwargs``.
+        Raises RegistryError for an unknown kind, DuplicateComponent for a taken name, InvalidComponent for
+        ``**kwargs``.
         """
         if kind not in KINDS:
-            raise RegistryError(f"unknown kind {kind!r}.{suggest(kind, list(KINDS))} Kinds: {', '.join(KINDS)}")
+            raise RegistryError(
+                f"unknown kind {kind!r}.{suggest(kind, list(KINDS))} Kinds: {', '.join(KINDS)}"
+            )
         if not name or not isinstance(name, str):
             raise RegistryError(f"a {kind} needs a name, not {name!r}")
         if not isinstance(target, str):
@@ -160,8 +173,14 @@ class Registry:
         known = self._components.get((kind, name))
         if known is not None:
             if self._same_source(known.target, target):
-                raise DuplicateComponent(f"{kind} {name!r} is registered twice from the same code: its file was imported under two names")
-            raise DuplicateComponent(f"{kind} {name!r} is already registered by {known.origin or 'another plug-in'}: choose another name")
+                raise DuplicateComponent(
+                    f"{kind} {name!r} is registered twice from the same code: its file was imported "
+                    f"under two names"
+                )
+            raise DuplicateComponent(
+                f"{kind} {name!r} is already registered by {known.origin or 'another plug-in'}: choose "
+                f"another name"
+            )
         self._components[kind, name] = Component(kind, name, target, summary, self._origin)
 
     @staticmethod
@@ -169,7 +188,10 @@ class Registry:
         if isinstance(first, str) or isinstance(second, str):
             return first == second
         try:
-            return inspect.getsourcefile(first) == inspect.getsourcefile(second) and first.__qualname__ == second.__qualname__
+            return (
+                inspect.getsourcefile(first) == inspect.getsourcefile(second)
+                and first.__qualname__ == second.__qualname__
+            )
         except TypeError:
             return first is second
 
@@ -185,13 +207,16 @@ class Registry:
     def get(self, kind: str, name: str) -> Component:
         """The component; UnknownComponent lists the closest names and all of that kind."""
         if kind not in KINDS:
-            raise UnknownComponent(f"unknown kind {kind!r}.{suggest(kind, list(KINDS))} Kinds: {', '.join(KINDS)}")
+            raise UnknownComponent(
+                f"unknown kind {kind!r}.{suggest(kind, list(KINDS))} Kinds: {', '.join(KINDS)}"
+            )
         try:
             return self._components[kind, name]
         except KeyError:
             names = self.names(kind)
             raise UnknownComponent(
-                f"no {kind} is called {name!r}.{suggest(name, names)} Registered: {', '.join(names) or 'none'}"
+                f"no {kind} is called {name!r}.{suggest(name, names)} Registered: "
+                f"{', '.join(names) or 'none'}"
             ) from None
 
     def names(self, kind: str) -> list[str]:
@@ -199,9 +224,14 @@ class Registry:
         return sorted(n for k, n in self._components if k == kind)
 
     def find(self, kind: str = "*", name: str = "*") -> list[Component]:
-        """Components whose kind and name match the wildcards, sorted by kind (in the order of KINDS) and name."""
+        """Components whose kind and name match the wildcards, sorted by kind (in the order of KINDS) and
+        name."""
         order = {k: i for i, k in enumerate(KINDS)}
-        rows = [c for c in self._components.values() if fnmatch.fnmatch(c.kind, kind) and fnmatch.fnmatch(c.name, name)]
+        rows = [
+            c
+            for c in self._components.values()
+            if fnmatch.fnmatch(c.kind, kind) and fnmatch.fnmatch(c.name, name)
+        ]
         return sorted(rows, key=lambda c: (order[c.kind], c.name))
 
     def snapshot(self) -> dict[tuple[str, str], Component]:

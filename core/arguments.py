@@ -1,7 +1,8 @@
-"""Types for constructor arguments that a recipe may set: a range is checked while the recipe loads, with file and line.
+"""Types for constructor arguments that a recipe may set: a range is checked while the recipe loads, with file
+and line.
 
-`Part(kind)` marks an argument that is itself a part: ``stages: Annotated[list[nn.Module], Part("neck")]`` lets the recipe write
-``stages: [{name: fpn}, {name: pan}]`` and the constructor receive built parts.
+`Part(kind)` marks an argument that is itself a part: ``stages: Annotated[list[nn.Module], Part("neck")]``
+lets the recipe write ``stages: [{name: fpn}, {name: pan}]`` and the constructor receive built parts.
 """
 
 from __future__ import annotations
@@ -11,7 +12,15 @@ from typing import Annotated
 
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
-__all__ = ["Factor", "NonNegativeFloat", "NonNegativeInt", "Part", "PositiveFloat", "PositiveInt", "Probability"]
+__all__ = [
+    "Factor",
+    "NonNegativeFloat",
+    "NonNegativeInt",
+    "Part",
+    "PositiveFloat",
+    "PositiveInt",
+    "Probability",
+]
 
 Probability = Annotated[float, Field(ge=0, le=1)]
 """0..1, both ends allowed."""

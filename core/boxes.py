@@ -18,7 +18,8 @@ def intersection(first: Tensor, second: Tensor) -> Tensor:
 
 
 def iou(first: Tensor, second: Tensor) -> Tensor:
-    """Elementwise intersection over union of two broadcastable (...,4) -> (...) in 0..1; 0 where both are empty."""
+    """Elementwise intersection over union of two broadcastable (...,4) -> (...) in 0..1; 0 where both are
+    empty."""
     shared = intersection(first, second)
     union = area(first) + area(second) - shared
     return shared / union.clamp(min=torch.finfo(union.dtype).tiny)

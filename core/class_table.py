@@ -11,11 +11,13 @@ from densedet.core.errors import DataError
 from densedet.core.types import Detections
 
 EMPTY = ""
-"""In a class table: a slot of the network that stands for no class, as COCO's unused ids in torchvision's weights."""
+"""In a class table: a slot of the network that stands for no class, as COCO's unused ids in torchvision's
+weights."""
 
 
 def label_map(available: Sequence[str], classes: Sequence[str]) -> Tensor:
-    """int64 (C_source,): the label in ``classes`` of each of the source's labels, by name; -1 where ``classes`` lacks it.
+    """int64 (C_source,): the label in ``classes`` of each of the source's labels, by name; -1 where
+    ``classes`` lacks it.
 
     Raises DataError where no name is in both.
     """
@@ -23,7 +25,9 @@ def label_map(available: Sequence[str], classes: Sequence[str]) -> Tensor:
     labels = [position.get(name, -1) for name in available]
     if all(label < 0 for label in labels):
         wanted, found = ", ".join([*filter(None, classes)][:20]), ", ".join(available[:20])
-        raise DataError(f"the source has none of the classes {wanted}; it has {found}: name some of these in data.classes")
+        raise DataError(
+            f"the source has none of the classes {wanted}; it has {found}: name some of these in data.classes"
+        )
     return torch.tensor(labels, dtype=torch.int64)
 
 
@@ -36,5 +40,7 @@ def of_classes(detections: Detections, classes: Sequence[str]) -> Detections:
     """Without those of slots that stand for no class."""
     if EMPTY not in classes:
         return detections
-    named = torch.tensor([name != EMPTY for name in classes], device=detections.labels.device)[detections.labels]
+    named = torch.tensor([name != EMPTY for name in classes], device=detections.labels.device)[
+        detections.labels
+    ]
     return detections.where(named)

@@ -27,7 +27,8 @@ LINES = tuple(
 
 
 def report_lines(metrics: dict[str, Any]) -> list[str]:
-    """What `densedet evaluate` prints: the twelve lines where they are known, AP per class, validation losses."""
+    """What `densedet evaluate` prints: the twelve lines where they are known, AP per class, validation
+    losses."""
     if set(TWELVE) <= set(metrics):
         lines = [f"{line}{metrics[key]:0.3f}" for line, key in zip(LINES, TWELVE)]
     else:
@@ -36,7 +37,13 @@ def report_lines(metrics: dict[str, Any]) -> list[str]:
     if classes:
         width = max(map(len, classes))
         lines += ["", f" {'class':<{width}}     AP   AP50"]
-        lines += [f" {name:<{width}}  {numbers['AP']:5.3f}  {numbers['AP50']:5.3f}" for name, numbers in classes.items()]
+        lines += [
+            f" {name:<{width}}  {numbers['AP']:5.3f}  {numbers['AP50']:5.3f}"
+            for name, numbers in classes.items()
+        ]
     if metrics.get("losses"):
-        lines += ["", " losses: " + ", ".join(f"{name} {value:.4f}" for name, value in metrics["losses"].items())]
+        lines += [
+            "",
+            " losses: " + ", ".join(f"{name} {value:.4f}" for name, value in metrics["losses"].items()),
+        ]
     return lines

@@ -15,8 +15,8 @@ def world() -> tuple[int, int]:
 
 
 def mean_over_processes(value: Tensor) -> Tensor:
-    """The sum over processes divided by their number. A loss that divides by it and whose gradients are then averaged (as
-    DistributedDataParallel does) equals one process's loss on the global batch."""
+    """The sum over processes divided by their number. A loss that divides by it and whose gradients are then
+    averaged (as DistributedDataParallel does) equals one process's loss on the global batch."""
     _, count = world()
     if count == 1:
         return value

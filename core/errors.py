@@ -1,13 +1,16 @@
-"""What a user can do wrong, one exception class per kind of misuse, each with the exit code of the command line.
+"""What a user can do wrong, one exception class per kind of misuse, each with the exit code of the command
+line.
 
-Messages say where, what, and what to type instead. `main()` prints the message alone; `--debug` adds the traceback.
+Messages say where, what, and what to type instead. `main()` prints the message alone; `--debug` adds the
+traceback.
 """
 
 from __future__ import annotations
 
 
 class DensedetError(Exception):
-    """Base of every error that is the user's to mend. exit_code: 1 failed, 2 wrong use or a faulty recipe, 3 bad data."""
+    """Base of every error that is the user's to mend. exit_code: 1 failed, 2 wrong use or a faulty recipe, 3
+    bad data."""
 
     exit_code = 1
 
@@ -19,8 +22,9 @@ class UsageError(DensedetError):
 
 
 class PartError(DensedetError):
-    """A part cannot work with what it was given. Parts raise it from their constructor or first call; the assembly adds the
-    file and line of the recipe. ``part`` names the kind at fault where the raiser is not the part itself."""
+    """A part cannot work with what it was given. Parts raise it from their constructor or first call; the
+    assembly adds the file and line of the recipe. ``part`` names the kind at fault where the raiser is not
+    the part itself."""
 
     exit_code = 2
 

@@ -1,4 +1,5 @@
-"""Small examples of what passes between parts: grids, targets and batches that `densedet.core.conformance` and tests feed to them."""
+"""Small examples of what passes between parts: grids, targets and batches that `densedet.core.conformance`
+and tests feed to them."""
 
 from __future__ import annotations
 
@@ -13,7 +14,9 @@ IMAGE_SIZE = (64, 96)
 """(height, width)"""
 
 
-def level_sizes(strides: tuple[int, ...] = STRIDES, size: tuple[int, int] = IMAGE_SIZE) -> list[tuple[int, int]]:
+def level_sizes(
+    strides: tuple[int, ...] = STRIDES, size: tuple[int, int] = IMAGE_SIZE
+) -> list[tuple[int, int]]:
     """(height, width) in cells of each level."""
     return [(-(-size[0] // s), -(-size[1] // s)) for s in strides]
 
@@ -31,7 +34,9 @@ def example_targets(counts: list[int], positives: bool = True) -> Targets:
     labels = torch.full((2, total), CLASSES).masked_fill(positive, 1).masked_fill(index == -2, -1)
     levels = tuple(Level(1, count // 2, 2, stride) for count, stride in zip(counts, STRIDES))
     boxes = (anchors + torch.tensor([2.0, 2.0, 6.0, 5.0])).expand(2, -1, -1)
-    return Targets(anchors, levels, index, positive, labels, boxes.where(positive.unsqueeze(-1), anchors), positive * 0.7)
+    return Targets(
+        anchors, levels, index, positive, labels, boxes.where(positive.unsqueeze(-1), anchors), positive * 0.7
+    )
 
 
 def example_grid() -> tuple[Tensor, tuple[Level, ...]]:
@@ -47,7 +52,8 @@ def example_grid() -> tuple[Tensor, tuple[Level, ...]]:
 
 
 def example_batch(channels: int = 1, objects: int = 2, size: tuple[int, int] = IMAGE_SIZE) -> Batch:
-    """Two uint8 images (the second one smaller than the tensor), with ``objects`` each, the last of the second ignored."""
+    """Two uint8 images (the second one smaller than the tensor), with ``objects`` each, the last of the
+    second ignored."""
     height, width = size
     generator = torch.Generator().manual_seed(0)
     corner = torch.rand(2, objects, 2, generator=generator) * torch.tensor([width / 2.0, height / 2.0])
@@ -56,13 +62,13 @@ def example_batch(channels: int = 1, objects: int = 2, size: tuple[int, int] = I
         ignore[1, -1] = True
     return Batch(
         images=torch.randint(0, 256, (2, channels, height, width), generator=generator, dtype=torch.uint8),
-        sizes=torch.tensor([[height, width], [height - 8, width - 16]]),
+        valid_hw=torch.tensor([[height, width], [height - 8, width - 16]]),
         boxes=torch.cat([corner, corner + torch.tensor([width / 3.0, height / 3.0])], dim=-1),
         labels=torch.arange(2 * objects).view(2, objects) % CLASSES,
         valid=torch.ones(2, objects, dtype=torch.bool),
         ignore=ignore,
         indices=torch.arange(2),
         image_ids=[11, 12],
-        source_sizes=torch.tensor([[height, width], [height - 8, width - 16]]),
+        source_hw=torch.tensor([[height, width], [height - 8, width - 16]]),
         to_source=torch.tensor([[1.0, 1, 0, 0]] * 2),
     )

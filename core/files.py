@@ -12,7 +12,8 @@ from typing import BinaryIO
 
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
-    """A temporary name beside ``path`` for writers that open files themselves; synced and renamed at the end, removed on failure."""
+    """A temporary name beside ``path`` for writers that open files themselves; synced and renamed at the end,
+    removed on failure."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
     os.close(handle)

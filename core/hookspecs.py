@@ -1,7 +1,8 @@
 """The hooks a plug-in may implement (pluggy). Mark a function with ``densedet.hookimpl``.
 
-`densedet_register` runs when plug-ins load; the run hooks are called by the runner in the order in which the recipe lists them.
-``run`` is `densedet.core.run.Run`. A built-in run hook acts on rank 0 only; ``run.is_main`` tells.
+`densedet_register` runs when plug-ins load; the run hooks are called by the runner in the order in which the
+recipe lists them. ``run`` is `densedet.core.training.run.Run`. A built-in run hook acts on rank 0 only;
+``run.is_main`` tells.
 """
 
 from __future__ import annotations
@@ -39,7 +40,8 @@ def densedet_run_start(run: Any) -> None:
 
 @hookspec
 def densedet_run_step(run: Any, step: dict[str, Any]) -> None:
-    """After each optimizer step. ``step``: losses, loss, learning_rate, step_seconds, data_seconds, images."""
+    """After each optimizer step. ``step``: losses, loss, learning_rate, step_seconds, data_seconds,
+    images."""
 
 
 @hookspec
@@ -73,7 +75,8 @@ def densedet_report_section(comparison: Any) -> str:  # type: ignore[empty-body]
 
 
 def manager_of(hooks: Sequence[Any]) -> pluggy.PluginManager:
-    """A manager that calls ``hooks`` in this order: pluggy calls the last registered first, so they are registered backwards."""
+    """A manager that calls ``hooks`` in this order: pluggy calls the last registered first, so they are
+    registered backwards."""
     manager = pluggy.PluginManager(PROJECT)
     manager.add_hookspecs(sys.modules[__name__])
     for hook in reversed(hooks):

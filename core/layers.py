@@ -10,11 +10,13 @@ from torch import Tensor, nn
 Norm = Literal["none", "batch", "frozen", "group"]
 
 
-def norm_layer(norm: Norm, channels: int, *, eps: float = 1e-5, momentum: float = 0.1, groups: int = 32) -> nn.Module:
+def norm_layer(
+    norm: Norm, channels: int, *, eps: float = 1e-5, momentum: float = 0.1, groups: int = 32
+) -> nn.Module:
     """The normalisation of ``channels`` maps.
 
-    "batch"; "frozen" (statistics and scale are constants, as in detection fine-tuning); "group" (GroupNorm with the largest number
-    of groups <= ``groups`` that divides ``channels``); "none" (identity).
+    "batch"; "frozen" (statistics and scale are constants, as in detection fine-tuning); "group" (GroupNorm
+    with the largest number of groups <= ``groups`` that divides ``channels``); "none" (identity).
     """
     if norm == "none":
         return nn.Identity()
@@ -29,7 +31,8 @@ def norm_layer(norm: Norm, channels: int, *, eps: float = 1e-5, momentum: float 
 
 
 class ConvNormAct(nn.Sequential):
-    """Convolution, normalisation, activation. The convolution has a bias only where no normalisation follows (or ``bias`` says so)."""
+    """Convolution, normalisation, activation. The convolution has a bias only where no normalisation follows
+    (or ``bias`` says so)."""
 
     def __init__(
         self,
@@ -49,7 +52,16 @@ class ConvNormAct(nn.Sequential):
     ) -> None:
         padding = (kernel - 1) // 2 * dilation if padding is None else padding
         layers: list[nn.Module] = [
-            nn.Conv2d(in_channels, out_channels, kernel, stride, padding, dilation, groups, bias=norm == "none" if bias is None else bias)
+            nn.Conv2d(
+                in_channels,
+                out_channels,
+                kernel,
+                stride,
+                padding,
+                dilation,
+                groups,
+                bias=norm == "none" if bias is None else bias,
+            )
         ]
         if norm != "none":
             layers.append(norm_layer(norm, out_channels, eps=eps, momentum=momentum))
@@ -59,7 +71,8 @@ class ConvNormAct(nn.Sequential):
 
 
 def flatten_cells(maps: Tensor, channels: int) -> Tensor:
-    """Convolution output (B, A*channels, h, w), channel = anchor * channels + c -> (B, h*w*A, channels) in the order y, x, anchor."""
+    """Convolution output (B, A*channels, h, w), channel = anchor * channels + c -> (B, h*w*A, channels) in
+    the order y, x, anchor."""
     batch, _, height, width = maps.shape
     anchors = maps.shape[1] // channels
     cells = maps.view(batch, anchors, channels, height, width).permute(0, 3, 4, 1, 2)

@@ -6,18 +6,21 @@ import re
 from collections.abc import Iterable
 
 Rule = tuple[str, str]
-"""(their pattern, our pattern): ``#`` stands for a number, ``*`` for any text that is not empty; both sides have the same ones in the same
-order."""
+"""(their pattern, our pattern): ``#`` stands for a number, ``*`` for any text that is not empty; both sides
+have the same ones in the same order."""
 
 
 class NameRules:
-    """Renames by the first rule whose pattern fits the whole name. Where several of their patterns mean one of ours, the first is written."""
+    """Renames by the first rule whose pattern fits the whole name. Where several of their patterns mean one
+    of ours, the first is written."""
 
     def __init__(self, rules: Iterable[Rule]) -> None:
         self._forward, self._backward = [], []
         for theirs, ours in rules:
             if re.findall("[#*]", theirs) != re.findall("[#*]", ours):
-                raise ValueError(f"rule {theirs!r} <-> {ours!r}: both sides need the same '#' and '*' in the same order")
+                raise ValueError(
+                    f"rule {theirs!r} <-> {ours!r}: both sides need the same '#' and '*' in the same order"
+                )
             self._forward.append((_pattern(theirs), ours))
             self._backward.append((_pattern(ours), theirs))
 

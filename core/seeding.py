@@ -1,4 +1,5 @@
-"""Seeds that depend on nothing but what they are for: not on the process, the platform or what was drawn before."""
+"""Seeds that depend on nothing but what they are for: not on the process, the platform or what was drawn
+before."""
 
 from __future__ import annotations
 
@@ -10,7 +11,8 @@ if TYPE_CHECKING:
 
 
 def seed_of(*parts: int | str) -> int:
-    """A seed in 0..2**63-1 from what it is for, e.g. ``seed_of(seed, "sample", epoch, index)``; any other parts give another seed."""
+    """A seed in 0..2**63-1 from what it is for, e.g. ``seed_of(seed, "sample", epoch, index)``; any other
+    parts give another seed."""
     text = "\0".join(f"{type(part).__name__}:{part}" for part in parts)
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little") >> 1
 

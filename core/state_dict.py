@@ -1,4 +1,5 @@
-"""Weights in files: reading them without running code, and not reading them where a checkpoint's weights replace them anyway."""
+"""Weights in files: reading them without running code, and not reading them where a checkpoint's weights
+replace them anyway."""
 
 from __future__ import annotations
 
@@ -20,7 +21,8 @@ _replaced: ContextVar[bool] = ContextVar("_replaced", default=False)
 
 @contextmanager
 def weights_follow() -> Iterator[None]:
-    """Parts built inside leave their pretrained weights unread: others will replace them, and the file or the network may be gone."""
+    """Parts built inside leave their pretrained weights unread: others will replace them, and the file or the
+    network may be gone."""
     token = _replaced.set(True)
     try:
         yield
@@ -34,8 +36,8 @@ def follow() -> bool:
 
 
 def for_channels(kernel: Tensor, wanted: Tensor) -> Tensor:
-    """A convolution's weight (out,3,k,k) for RGB summed over the colours where (out,1,k,k) is ``wanted``: that gives grey images the answer
-    of their RGB copies. Anything else as it is."""
+    """A convolution's weight (out,3,k,k) for RGB summed over the colours where (out,1,k,k) is ``wanted``:
+    that gives grey images the answer of their RGB copies. Anything else as it is."""
     if kernel.dim() == wanted.dim() == 4 and kernel.shape[1] == 3 and wanted.shape[1] == 1:
         return kernel.sum(dim=1, keepdim=True)
     return kernel
@@ -44,8 +46,8 @@ def for_channels(kernel: Tensor, wanted: Tensor) -> Tensor:
 def read_state(path: str) -> dict[str, Tensor]:
     """The state dict in a file, read without running any code of it.
 
-    A checkpoint that keeps it under "model" or "state_dict" is unwrapped, one of densedet's gives its averaged weights, or the trained
-    ones where there are none. Raises PartError for any other file.
+    A checkpoint that keeps it under "model" or "state_dict" is unwrapped, one of densedet's gives its
+    averaged weights, or the trained ones where there are none. Raises PartError for any other file.
     """
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
@@ -55,10 +57,14 @@ def read_state(path: str) -> dict[str, Tensor]:
             f"the weights file {path!r} cannot be read as a state dict ({type(error).__name__}: {reason}): "
             "write one with torch.save(network.state_dict(), PATH)"
         ) from error
-    for key in ("average", "detector", "model", "state_dict"):
+    for key in ("ema", "detector", "model", "state_dict"):
         if isinstance(state, Mapping) and isinstance(state.get(key), Mapping):
             state = state[key]
-    if not isinstance(state, Mapping) or not state or not all(isinstance(k, str) and isinstance(v, Tensor) for k, v in state.items()):
+    if (
+        not isinstance(state, Mapping)
+        or not state
+        or not all(isinstance(k, str) and isinstance(v, Tensor) for k, v in state.items())
+    ):
         what = "nothing" if isinstance(state, Mapping) and not state else f"a {type(state).__name__}"
         raise PartError(
             f"the weights file {path!r} holds {what}, not a state dict (names and tensors): "
@@ -70,13 +76,17 @@ def read_state(path: str) -> dict[str, Tensor]:
 def download(published: Any, what: str, instead: str) -> dict[str, Tensor]:
     """The state dict behind a member of one of torchvision's weights enums, kept in torch's hub folder.
 
-    Raises PartError where the network does not give it: ``what`` could not be had, and ``instead`` is what to write.
+    Raises PartError where the network does not give it: ``what`` could not be had, and ``instead`` is what to
+    write.
     """
     try:
-        return dict(published.get_state_dict(progress=False, check_hash=True, weights_only=True, map_location="cpu"))
+        return dict(
+            published.get_state_dict(progress=False, check_hash=True, weights_only=True, map_location="cpu")
+        )
     except Exception as error:
         raise PartError(
-            f"{what} could not be downloaded from {published.url} ({type(error).__name__}: {error}): fetch that file elsewhere and write {instead}"
+            f"{what} could not be downloaded from {published.url} ({type(error).__name__}: {error}): "
+            f"fetch that file elsewhere and write {instead}"
         ) from error
 
 
@@ -88,16 +98,29 @@ def misfit(
     may_differ: Container[str] = (),
     may_lack: tuple[str, ...] = (COUNT,),
 ) -> str | None:
-    """What keeps ``state`` from filling ``own``, which belongs to ``reader``: "they lack a.b and 3 more"; None where nothing does.
+    """What keeps ``state`` from filling ``own``, which belongs to ``reader``: "they lack a.b and 3 more";
+    None where nothing does.
 
     may_differ: names whose shape may be another one. may_lack: endings of names that only one side may have.
     """
     missing = [name for name in own if name not in state and not name.endswith(may_lack)]
     strange = [name for name in state if name not in own and not name.endswith(may_lack)]
-    shapes = [name for name in own if name in state and state[name].shape != own[name].shape and name not in may_differ]
-    for found, problem in ((missing, "lack"), (strange, f"have entries unknown to this {reader}:"), (shapes, "differ in shape at")):
+    shapes = [
+        name
+        for name in own
+        if name in state and state[name].shape != own[name].shape and name not in may_differ
+    ]
+    for found, problem in (
+        (missing, "lack"),
+        (strange, f"have entries unknown to this {reader}:"),
+        (shapes, "differ in shape at"),
+    ):
         if found:
             more = f" and {len(found) - 1} more" if len(found) > 1 else ""
-            detail = f" ({tuple(state[found[0]].shape)} there, {tuple(own[found[0]].shape)} here)" if found is shapes else ""
+            detail = (
+                f" ({tuple(state[found[0]].shape)} there, {tuple(own[found[0]].shape)} here)"
+                if found is shapes
+                else ""
+            )
             return f"they {problem} {found[0]}{detail}{more}"
     return None

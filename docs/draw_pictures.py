@@ -1,7 +1,7 @@
 """Draws the pictures of these pages: ``python docs/draw_pictures.py [--run RUN]``.
 
-Without --run it draws those that need no training. RUN is a finished run of examples/beside_a_recipe/my_head.yaml; its score maps become
-one_tower.png.
+Without --run it draws those that need no training. RUN is a finished run of
+examples/beside_a_recipe/my_head.yaml; its score maps become one_tower.png.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from PIL import Image, ImageDraw
 
 import densedet
 from densedet.core import assembly
-from densedet.core.drawing import class_color, draw_boxes, enlarge, font, grid, side_by_side, to_image
-from densedet.core.heatmaps import score_map_panel
-from densedet.core.loader import collate
-from densedet.core.prediction import load
-from densedet.core.run import make_dataset
+from densedet.core.data.loader import collate
+from densedet.core.report.drawing import class_color, draw_boxes, enlarge, font, grid, side_by_side, to_image
+from densedet.core.report.heatmaps import score_map_panel
+from densedet.core.training.prediction import load
+from densedet.core.training.run import make_dataset
 from densedet.core.types import Batch
 
 DOCS = Path(__file__).resolve().parent
@@ -49,20 +49,29 @@ def built(name: str | Path) -> tuple[Any, Batch, tuple[str, ...]]:
     recipe = densedet.load_recipe(name)
     source = assembly.build_source(recipe, "val")
     torch.manual_seed(0)
-    return densedet.build(recipe).eval(), collate([make_dataset(recipe, source, source.classes)[SCENE]]), source.classes
+    return (
+        densedet.build(recipe).eval(),
+        collate([make_dataset(recipe, source, source.classes)[SCENE]]),
+        source.classes,
+    )
 
 
 def flow() -> Image.Image:
     """Shapes from image to detections of quickstart_retinanet, each taken from the tensor itself."""
     detector, batch, classes = built("quickstart_retinanet")
     with torch.no_grad():
-        normal = detector.normalise(batch.images, batch.sizes)
+        normal = detector.normalise(batch.images, batch.valid_hw)
         maps = detector.backbone(normal)
         levels = detector.neck(maps)
         prediction = detector.head(levels)
         inside = detector.explain(batch)
     columns = {
-        "batch": ["images uint8", shape(batch.images), f"boxes {shape(batch.boxes)}", f"{len(classes)} classes"],
+        "batch": [
+            "images uint8",
+            shape(batch.images),
+            f"boxes {shape(batch.boxes)}",
+            f"{len(classes)} classes",
+        ],
         "backbone": ["", *(shape(m) for m in maps)],
         "neck": ["", *(shape(m) for m in levels)],
         "head": [*(f"{shape(c)} + {b.shape[2]}" for c, b in zip(prediction.logits, prediction.box))],
@@ -74,12 +83,16 @@ def flow() -> Image.Image:
     pen = ImageDraw.Draw(sheet)
     for place, (name, lines) in enumerate(columns.items()):
         x = place * (width + 22)
-        pen.rounded_rectangle((x, 0, x + width - 1, height - 1), radius=6, outline=class_color(place), width=3)
+        pen.rounded_rectangle(
+            (x, 0, x + width - 1, height - 1), radius=6, outline=class_color(place), width=3
+        )
         pen.text((x + width / 2, 16), name, fill="black", font=font(17), anchor="mm")
         for row, line in enumerate(filter(None, lines)):
             pen.text((x + width / 2, 42 + 19 * row), line, fill="black", font=font(14), anchor="mm")
         if place:
-            pen.polygon([(x - 18, height / 2 - 7), (x - 18, height / 2 + 7), (x - 5, height / 2)], fill="grey")
+            pen.polygon(
+                [(x - 18, height / 2 - 7), (x - 18, height / 2 + 7), (x - 5, height / 2)], fill="grey"
+            )
     return sheet
 
 
@@ -107,7 +120,9 @@ def anchors_of(name: str, margin: int = 64) -> Image.Image:
         labels += [place] * level.anchors
         start += level.count
     names = [f"stride {level.stride}" for level in inside.levels]
-    picture = draw_boxes(canvas, torch.cat(boxes) + margin, torch.tensor(labels), None, names, scale=2, names=False)
+    picture = draw_boxes(
+        canvas, torch.cat(boxes) + margin, torch.tensor(labels), None, names, scale=2, names=False
+    )
     key = Image.new("RGB", (picture.width, 22), "white")
     pen = ImageDraw.Draw(key)
     for place, text in enumerate(names):
@@ -117,18 +132,32 @@ def anchors_of(name: str, margin: int = 64) -> Image.Image:
 
 
 def matches() -> Image.Image:
-    """Truth, and the anchors that the matchers of both quick starts made positive, in their objects' colours."""
+    """Truth, and the anchors that the matchers of both quick starts made positive, in their objects'
+    colours."""
     pictures, titles = [], []
     for name, title in (("quickstart_ssd", "SSD"), ("quickstart_retinanet", "RetinaNet")):
         detector, batch, classes = built(name)
         if not pictures:
             boxes, labels = batch.boxes[0][batch.valid[0]], batch.labels[0][batch.valid[0]]
-            pictures.append(draw_boxes(batch.images[0], boxes, labels, None, classes, scale=3, style="dashed"))
+            pictures.append(
+                draw_boxes(batch.images[0], boxes, labels, None, classes, scale=3, style="dashed")
+            )
             titles.append("objects")
         targets = detector.explain(batch).targets
         positive = targets.positive[0]
         of_class = targets.labels[0][positive]
-        pictures.append(draw_boxes(batch.images[0], targets.anchors[positive], of_class, None, classes, scale=3, names=False, limit=500))
+        pictures.append(
+            draw_boxes(
+                batch.images[0],
+                targets.anchors[positive],
+                of_class,
+                None,
+                classes,
+                scale=3,
+                names=False,
+                limit=500,
+            )
+        )
         titles.append(f"{title}: {int(positive.sum())} of {len(positive):,} anchors answer for them")
     return side_by_side(pictures, titles)
 
@@ -141,11 +170,21 @@ def one_tower(run: Path) -> Image.Image:
     inside, found = detector.explain(batch), detector.predict(batch)[0]
     boxes, labels = batch.boxes[0][batch.valid[0]], batch.labels[0][batch.valid[0]]
     truth = draw_boxes(batch.images[0], boxes, labels, None, classes, scale=3, style="dashed")
-    predictions = draw_boxes(batch.images[0], found.boxes, found.labels, found.scores, classes, scale=3, min_score=0.3)
+    predictions = draw_boxes(
+        batch.images[0], found.boxes, found.labels, found.scores, classes, scale=3, min_score=0.3
+    )
     label = int(labels[(boxes[:, 2:] - boxes[:, :2]).prod(dim=1).argmax()])
     maps = [level[0, label] for level in inside.score_maps()]
     strides = [level.stride for level in inside.levels]
-    panel = score_map_panel(batch.images[0], maps, classes[label], strides=strides, boxes=boxes[labels == label], label=label, side=190)
+    panel = score_map_panel(
+        batch.images[0],
+        maps,
+        classes[label],
+        strides=strides,
+        boxes=boxes[labels == label],
+        label=label,
+        side=190,
+    )
     pair = side_by_side([truth, predictions], ["objects", "found, score from 0.30"])
     return grid([pair, enlarge(panel, 1)], columns=1)
 

@@ -11,7 +11,10 @@ if TYPE_CHECKING:
     from densedet.registry import Registry
 
 if not __name__.startswith("densedet."):
-    raise ImportError(f"plugins was imported as {__name__!r}: write 'from densedet import plugins' (and take the root off sys.path)")
+    raise ImportError(
+        f"plugins was imported as {__name__!r}: write 'from densedet import plugins' (and take the "
+        f"root off sys.path)"
+    )
 
 FAMILIES = (
     "detectors",
@@ -24,7 +27,7 @@ FAMILIES = (
     "losses",
     "postprocess",
     "sources",
-    "resizes",
+    "resize",
     "transforms",
     "optim",
     "evaluators",

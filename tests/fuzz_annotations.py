@@ -2,7 +2,8 @@
 
     python tests/fuzz_annotations.py --db 100000 --others 10000 --seed 0
 
-A crash, a hang (10 s for one file), another exception than DataError or memory beyond a bound ends it with exit code 1 and the seed of the case.
+A crash, a hang (10 s for one file), another exception than DataError or memory beyond a bound ends it with
+exit code 1 and the seed of the case.
 """
 
 from __future__ import annotations
@@ -20,21 +21,39 @@ from pathlib import Path
 
 import numpy as np
 
-from densedet.core.annotation_table import AnnotationTable, box_faults
+from densedet.core.annotations.builder import Faults, TableBuilder
+from densedet.core.annotations.table import AnnotationTable, box_faults
 from densedet.core.errors import DataError
-from densedet.core.table_builder import Faults, TableBuilder
-from densedet.plugins.sources.coco import Coco
-from densedet.plugins.sources.flatbuffers_db import FlatBuffers
-from densedet.plugins.sources.flatbuffers_file import COLUMNS, Opened
-from densedet.plugins.sources.sqlite import Sqlite
-from densedet.plugins.sources.voc import Voc
-from densedet.plugins.sources.yolo import Yolo
+from densedet.plugins.sources._flatbuffers_file import COLUMNS, Opened
+from densedet.plugins.sources.coco import CocoSource
+from densedet.plugins.sources.flatbuffers_db import FlatBuffersSource
+from densedet.plugins.sources.sqlite import SQLiteSource
+from densedet.plugins.sources.voc import VOCSource
+from densedet.plugins.sources.yolo import YOLOSource
 
 SECONDS = 10
 MEGABYTES = 300
 """Above what the process had at the start; the files have a few KB, SQLite's own caches some MB."""
 
-NUMBERS = (0, 1, 2, 3, 4, 5, 7, 8, 255, 256, 1 << 15, (1 << 16) - 1, 1 << 16, (1 << 31) - 1, 1 << 31, (1 << 32) - 4, (1 << 32) - 1)
+NUMBERS = (
+    0,
+    1,
+    2,
+    3,
+    4,
+    5,
+    7,
+    8,
+    255,
+    256,
+    1 << 15,
+    (1 << 16) - 1,
+    1 << 16,
+    (1 << 31) - 1,
+    1 << 31,
+    (1 << 32) - 4,
+    (1 << 32) - 1,
+)
 FLOATS = (float("nan"), float("inf"), -float("inf"), -0.0, 5e-324, 1e308, -1e308, 1e-40, -1.0)
 TEXTS = (
     b"../",
@@ -67,7 +86,15 @@ def table() -> AnnotationTable:
     for image_id, name in ((9, "a.jpg"), (4, "deep/b.jpg"), (7, "empty.jpg")):
         builder.add_image(image_id, name, 100, 50)
     for number, (image_id, label) in enumerate(((9, 90), (4, 3), (4, 90), (9, 3), (4, 3))):
-        builder.add_box(image_id, label, (number, 1.5, 20, 3.25), area=60.5, crowd=number == 1, ignore=number == 2, id=number + 1)
+        builder.add_box(
+            image_id,
+            label,
+            (number, 1.5, 20, 3.25),
+            area=60.5,
+            crowd=number == 1,
+            ignore=number == 2,
+            id=number + 1,
+        )
     return builder.finish()
 
 
@@ -94,7 +121,10 @@ def mutated(content: bytes, draw: random.Random) -> bytes:
             del data[at:]
         elif kind == 5:
             other, length = draw.randrange(max(len(data), 1)), draw.choice((1, 4, 8, 32))
-            data[at : at + length], data[other : other + length] = data[other : other + length], data[at : at + length]
+            data[at : at + length], data[other : other + length] = (
+                data[other : other + length],
+                data[at : at + length],
+            )
         elif kind == 6:
             del data[at : at + draw.choice((1, 2, 4, 8))]
         else:
@@ -104,14 +134,25 @@ def mutated(content: bytes, draw: random.Random) -> bytes:
 
 def sound(found: AnnotationTable) -> None:
     """What every table that was read must keep to."""
-    assert len(found.xywh) == len(found.labels) == len(found.flags) == len(found.areas) == len(found.ids) == found.offsets[-1]
+    assert (
+        len(found.xywh)
+        == len(found.labels)
+        == len(found.flags)
+        == len(found.areas)
+        == len(found.ids)
+        == found.offsets[-1]
+    )
     assert (np.diff(found.offsets.astype(np.int64)) >= 0).all()
     assert not len(found.labels) or int(found.labels.max()) < len(found.classes)
     assert np.isfinite(found.areas).all()
     assert set(np.unique(box_faults(found.xywh, found.sizes, found.owners()))) <= {0, 4}
     for index in range(len(found)):
         name = found.name(index)
-        assert "\0" not in name and not name.startswith(("/", "\\")) and ".." not in name.replace("\\", "/").split("/"), name
+        assert (
+            "\0" not in name
+            and not name.startswith(("/", "\\"))
+            and ".." not in name.replace("\\", "/").split("/")
+        ), name
         boxes = found.objects(index).boxes
         assert (boxes[:, 2:] > boxes[:, :2]).all() and (boxes >= 0).all()
 
@@ -123,10 +164,10 @@ def read_db(path: Path) -> None:
 
 
 def read_sqlite(path: Path) -> None:
-    lenient = Sqlite(annotations=str(path), images=str(path.parent))
+    lenient = SQLiteSource(annotations=str(path), images=str(path.parent))
     lenient.faults = Faults(strict=False)
     sound(lenient.table)
-    source = Sqlite(annotations=str(path), images=str(path.parent))
+    source = SQLiteSource(annotations=str(path), images=str(path.parent))
     alone = [source.annotation(index) for index in range(min(len(source), 50))]
     sound(source.table)
     assert len(alone) == min(len(source.table), 50)
@@ -135,25 +176,25 @@ def read_sqlite(path: Path) -> None:
 
 
 def read_json(path: Path) -> None:
-    sound(Coco(annotations=str(path), images=str(path.parent)).table)
+    sound(CocoSource(annotations=str(path), images=str(path.parent)).table)
 
 
 def read_voc(path: Path) -> None:
-    sound(Voc(annotations=str(path.parent), images=str(path.parent)).table)
+    sound(VOCSource(annotations=str(path.parent), images=str(path.parent)).table)
 
 
 def read_yolo(path: Path) -> None:
     root = path.parent.parent.parent if path.suffix == ".txt" else path.parent
-    sound(Yolo(root=str(root)).table)
+    sound(YOLOSource(root=str(root)).table)
 
 
 def cases(folder: Path) -> dict[str, tuple[Path, Callable[[Path], None]]]:
     """{name: (a valid file, what reads it)}."""
-    FlatBuffers.write(table(), folder / "db" / "x.db")
-    Sqlite.write(table(), folder / "sqlite" / "x.sqlite")
-    Coco.write(table(), folder / "json" / "x.json")
-    Voc.write(table(), folder / "voc")
-    Yolo.write(table(), folder / "yolo")
+    FlatBuffersSource.write(table(), folder / "db" / "x.db")
+    SQLiteSource.write(table(), folder / "sqlite" / "x.sqlite")
+    CocoSource.write(table(), folder / "json" / "x.json")
+    VOCSource.write(table(), folder / "voc")
+    YOLOSource.write(table(), folder / "yolo")
     return {
         "db": (folder / "db" / "x.db", read_db),
         "sqlite": (folder / "sqlite" / "x.sqlite", read_sqlite),
@@ -180,7 +221,9 @@ def fuzz(name: str, path: Path, read: Callable[[Path], None], count: int, seed: 
             assert str(error).strip(), "an empty sentence"
             outcome["refused"] += 1
         except Exception as error:
-            raise AssertionError(f"{name}, seed {seed}, case {case}: {type(error).__name__}: {error}") from error
+            raise AssertionError(
+                f"{name}, seed {seed}, case {case}: {type(error).__name__}: {error}"
+            ) from error
         finally:
             signal.alarm(0)
     path.write_bytes(good)
@@ -208,9 +251,15 @@ def main() -> int:
         before = peak_mb()
         for name, (path, read) in rows.items():
             begin = time.perf_counter()
-            outcome = fuzz(name, path, read, arguments.db if name == "db" else arguments.others, arguments.seed)
+            outcome = fuzz(
+                name, path, read, arguments.db if name == "db" else arguments.others, arguments.seed
+            )
             grown = peak_mb() - before
-            print(f"{name}: {dict(outcome)} in {time.perf_counter() - begin:.0f} s, {grown:.0f} MB more than at the start", flush=True)
+            print(
+                f"{name}: {dict(outcome)} in {time.perf_counter() - begin:.0f} s, {grown:.0f} MB more "
+                f"than at the start",
+                flush=True,
+            )
             assert grown < MEGABYTES, "memory grew"
     return 0
 

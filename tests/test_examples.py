@@ -1,4 +1,5 @@
-"""examples/beside_a_recipe: a head, a source, a hook and a whole detector kind from files beside a recipe, and the pages in docs/."""
+"""examples/beside_a_recipe: a head, a source, a hook and a whole detector kind from files beside a recipe,
+and the pages in docs/."""
 
 from __future__ import annotations
 
@@ -17,13 +18,14 @@ import torch
 from PIL import Image
 
 import densedet
-from densedet.core import assembly, checkpoint, conformance, hookspecs
+from densedet.core import assembly, conformance, hookspecs
 from densedet.core.boxes import pairwise_iou
 from densedet.core.conformance import check_detector, check_head, check_source, wire
+from densedet.core.data.loader import collate, train_loader
 from densedet.core.errors import DataError, DensedetError, PartError
-from densedet.core.loader import collate, train_loader
-from densedet.core.plugin_loading import load_plugins
-from densedet.core.run import make_dataset
+from densedet.core.recipe.plugin_loading import load_plugins
+from densedet.core.training import checkpoint
+from densedet.core.training.run import make_dataset
 from densedet.registry import KINDS
 from densedet.tools.main import main
 
@@ -55,7 +57,7 @@ def loss_names(run: Path) -> set[str]:
     return set(json.loads((run / "metrics.jsonl").read_text().splitlines()[0])["losses"])
 
 
-# -- a head ----------------------------------------------------------------------------------------------------------------
+# -- a head --------------------
 
 
 def test_the_head_keeps_its_contract() -> None:
@@ -81,14 +83,26 @@ def test_the_head_trains_from_the_file_beside_its_recipe(tmp_path: Path) -> None
     assert (run / "pictures" / "0_heatmap.png").exists()
 
 
-# -- a source --------------------------------------------------------------------------------------------------------------
+# -- a source --------------------
 
 
 def test_the_source_keeps_its_contract() -> None:
     for split, count in (("train", 16), ("val", 4)):
         source = part("my_source.py", "source", "csv_boxes")
-        check_source(source, root=str(EXAMPLES / "shapes"), boxes=f"{split}.csv", classes=("circle", "square"))
-        assert len(source(root=str(EXAMPLES), boxes=f"shapes/{split}.csv", images="shapes", classes=("circle", "square"))) == count
+        check_source(
+            source, root=str(EXAMPLES / "shapes"), boxes=f"{split}.csv", classes=("circle", "square")
+        )
+        assert (
+            len(
+                source(
+                    root=str(EXAMPLES),
+                    boxes=f"shapes/{split}.csv",
+                    images="shapes",
+                    classes=("circle", "square"),
+                )
+            )
+            == count
+        )
 
 
 def test_the_source_says_where_a_line_is_wrong(tmp_path: Path) -> None:
@@ -102,9 +116,13 @@ def test_the_source_says_where_a_line_is_wrong(tmp_path: Path) -> None:
     good = read("a.png,1,2,5,9,dot\n\na.png,3,3,3,9,dot\na.png,5,0,20,4,dot\n")
     assert good.annotation(0).boxes.tolist() == [[1, 2, 5, 9], [5, 0, 20, 4]]
     assert good.annotation(0).area.tolist() == [4 * 7, 15 * 4]
-    assert [text.replace(str(tmp_path), "") for text in good.invalid()] == [f"{os.sep}boxes.csv:3: a box without area was dropped"]
+    assert [text.replace(str(tmp_path), "") for text in good.invalid()] == [
+        f"{os.sep}boxes.csv:3: a box without area was dropped"
+    ]
     for faulty in ("a.png,1,2,5,9,dash", "a.png,1,2,5,dot", "a.png,1,2,x,9,dot"):
-        with pytest.raises(DataError, match=r"boxes\.csv:2: .* is not file,x1,y1,x2,y2,class with a class of dot"):
+        with pytest.raises(
+            DataError, match=r"boxes\.csv:2: .* is not file,x1,y1,x2,y2,class with a class of dot"
+        ):
             len(read(f"a.png\n{faulty}\n"))
     with pytest.raises(DataError, match=r"b\.png cannot be read"):
         read("b.png\n").annotation(0)
@@ -114,7 +132,9 @@ def test_the_source_says_where_a_line_is_wrong(tmp_path: Path) -> None:
 
 def test_the_source_trains_and_works_in_a_spawned_process(tmp_path: Path) -> None:
     root = f"data.root={json.dumps(str(EXAMPLES / 'shapes'))}"
-    _, summary = train(tmp_path, EXAMPLES / "my_source.yaml", root, "run.hooks=[metrics]", "model.backbone.widths=[8, 8, 8]")
+    _, summary = train(
+        tmp_path, EXAMPLES / "my_source.yaml", root, "run.hooks=[metrics]", "model.backbone.widths=[8, 8, 8]"
+    )
     assert summary["steps"] == 4
     assert set(summary["classes"]) == {"circle", "square"}
 
@@ -128,17 +148,25 @@ def test_the_source_trains_and_works_in_a_spawned_process(tmp_path: Path) -> Non
     assert torch.equal(here.boxes, there.boxes)
 
 
-# -- a run hook ------------------------------------------------------------------------------------------------------------
+# -- a run hook --------------------
 
 
 def test_the_hook_stops_the_run_and_its_module_hears_every_step(tmp_path: Path) -> None:
     listed = "run.hooks=[metrics, {name: stop_at, ap: 0, times: 2}, checkpoint]"
-    run, summary = train(tmp_path, EXAMPLES / "my_hook.yaml", *DIGITS, listed, "train.budget.steps=9", "train.evaluations=3")
-    assert (summary["status"], summary["reason"], summary["steps"]) == ("stopped", "AP reached 0.0 in 2 evaluations", 6)
+    run, summary = train(
+        tmp_path, EXAMPLES / "my_hook.yaml", *DIGITS, listed, "train.budget.steps=9", "train.evaluations=3"
+    )
+    assert (summary["status"], summary["reason"], summary["steps"]) == (
+        "stopped",
+        "AP reached 0.0 in 2 evaluations",
+        6,
+    )
     lines = [line.split(",") for line in (run / "learning_rate.csv").read_text().splitlines()]
     assert [int(step) for step, _, _ in lines] == [1, 2, 3, 4, 5, 6]
     steps = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    assert [float(rate) for _, rate, _ in lines] == [pytest.approx(s["learning_rate"], rel=1e-5) for s in steps if s["event"] == "step"]
+    assert [float(rate) for _, rate, _ in lines] == [
+        pytest.approx(s["learning_rate"], rel=1e-5) for s in steps if s["event"] == "step"
+    ]
     # What must survive a resume is in the checkpoint, and finds its way back.
     kept = checkpoint.load(run / "last.pt")["plugins"]
     assert kept == {"stop_at": 2}
@@ -147,35 +175,49 @@ def test_the_hook_stops_the_run_and_its_module_hears_every_step(tmp_path: Path) 
     assert again.reached == 2
 
 
-# -- a detector kind -------------------------------------------------------------------------------------------------------
+# -- a detector kind --------------------
 
 
 def test_centernet_keeps_the_contract_of_detectors() -> None:
     centernet, table = part("centernet.py", "detector", "centernet"), load_plugins().components
     for neck in (None, "pan"):
         backbone = wire(table.get("backbone", "convnet").load(), {"widths": (8, 8, 8)}, in_channels=1)
-        made = neck and wire(table.get("neck", neck).load(), {}, in_channels=backbone.channels, in_strides=backbone.strides)
+        made = neck and wire(
+            table.get("neck", neck).load(), {}, in_channels=backbone.channels, in_strides=backbone.strides
+        )
         last = made or backbone
-        check_detector(centernet, backbone=backbone, neck=made, in_channels=last.channels, in_strides=last.strides, width=8)
+        check_detector(
+            centernet,
+            backbone=backbone,
+            neck=made,
+            in_channels=last.channels,
+            in_strides=last.strides,
+            width=8,
+        )
 
 
 def test_centernets_targets() -> None:
     functions = module_of(part("centernet.py", "detector", "centernet"))
-    # A box of 4x4 and IoU 0.5: one corner each way: (4-r)^2 / (32 - (4-r)^2) = 0.5 -> (4-r)^2 = 32/3 -> r = 0.734;
-    # inwards: (4-2r)^2 = 8 -> r = 0.586; outwards: (4+2r)^2 = 32 -> r = 0.828. The smallest holds.
+    # A box of 4x4 and IoU 0.5: one corner each way: (4-r)^2 / (32 - (4-r)^2) = 0.5 -> (4-r)^2 = 32/3 -> r =
+    # 0.734; inwards: (4-2r)^2 = 8 -> r = 0.586; outwards: (4+2r)^2 = 32 -> r = 0.828. The smallest holds.
     assert float(functions["radius"](torch.tensor([4.0, 4.0]), 0.5)) == pytest.approx(0.5858, abs=1e-4)
     # Radius below 1 -> deviation (0 + 1) / 6: the next cell gets exp(-1 / (2/36)) = exp(-18).
-    bump = functions["gaussians"](torch.tensor([[[2.0, 1.0]]]), torch.tensor([[[4.0, 4.0]]]), (3, 5), 0.5)[0, 0]
+    bump = functions["gaussians"](torch.tensor([[[2.0, 1.0]]]), torch.tensor([[[4.0, 4.0]]]), (3, 5), 0.5)[
+        0, 0
+    ]
     assert bump.shape == (3, 5)
     assert float(bump[1, 2]) == 1
     assert float(bump[1, 3]) == pytest.approx(float(torch.tensor(-18.0).exp()), rel=1e-4)
-    # Score 0.5: in an object's cell 0.5^2 * ln 2; at target 0.5 another (1 - 0.5)^4 of that; both 0.1733 and 0.01083.
+    # Score 0.5: in an object's cell 0.5^2 * ln 2; at target 0.5 another (1 - 0.5)^4 of that; both 0.1733 and
+    # 0.01083.
     loss = functions["focal"](torch.zeros(2), torch.tensor([1.0, 0.5]))
     assert loss.tolist() == pytest.approx([0.17329, 0.01083], abs=1e-5)
 
 
 def test_centernet_learns_four_images() -> None:
-    recipe = densedet.load_recipe(EXAMPLES / "centernet.yaml", ["data.train.count=4", "data.train.min_objects=1"])
+    recipe = densedet.load_recipe(
+        EXAMPLES / "centernet.yaml", ["data.train.count=4", "data.train.min_objects=1"]
+    )
     source = assembly.build_source(recipe, "train")
     dataset = make_dataset(recipe, source, source.classes)
     batch = collate([dataset[index] for index in range(4)])
@@ -198,7 +240,9 @@ def test_centernet_learns_four_images() -> None:
 
 
 def test_an_ignored_object_neither_counts_nor_hurts_in_centernet() -> None:
-    recipe = densedet.load_recipe(EXAMPLES / "centernet.yaml", ["data.train.count=1", "data.train.min_objects=3"])
+    recipe = densedet.load_recipe(
+        EXAMPLES / "centernet.yaml", ["data.train.count=1", "data.train.min_objects=3"]
+    )
     source = assembly.build_source(recipe, "train")
     dataset = make_dataset(recipe, source, source.classes)
     detector, batch = densedet.build(recipe).eval(), collate([dataset[0]])
@@ -211,13 +255,19 @@ def test_an_ignored_object_neither_counts_nor_hurts_in_centernet() -> None:
     # Nothing counts but background, and none of it within the objects' boxes.
     cells = functions["CenterNet"]._ignored(batch.boxes / 4, batch.valid, (16, 32))
     logits = detector.run_network(batch)[0]
-    assert float(nothing["heatmap"]) == pytest.approx(float((functions["focal"](logits, torch.zeros_like(logits)) * cells).sum()), rel=1e-5)
+    assert float(nothing["heatmap"]) == pytest.approx(
+        float((functions["focal"](logits, torch.zeros_like(logits)) * cells).sum()), rel=1e-5
+    )
     assert 0 < int((~cells).sum()) < 16 * 32
     assert float(whole["size"]) > 0
 
 
-def test_centernet_trains_and_its_checkpoint_asks_for_its_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    run, summary = train(tmp_path, EXAMPLES / "centernet.yaml", *DIGITS, "run.hooks=[metrics, checkpoint, tensorboard]")
+def test_centernet_trains_and_its_checkpoint_asks_for_its_file(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run, summary = train(
+        tmp_path, EXAMPLES / "centernet.yaml", *DIGITS, "run.hooks=[metrics, checkpoint, tensorboard]"
+    )
     assert summary["steps"] == 4
     assert summary["flops"] > 0
     assert loss_names(run) == {"heatmap", "size", "offset"}
@@ -229,11 +279,15 @@ def test_centernet_trains_and_its_checkpoint_asks_for_its_file(tmp_path: Path, c
     assert json.loads(capsys.readouterr().out)["images"] == 3
 
 
-# -- the pages -------------------------------------------------------------------------------------------------------------
+# -- the pages --------------------
 
 
 def blocks(page: str, language: str) -> list[str]:
-    return re.findall(rf"^```{language}\n(.*?)^```$", (DOCS / page).read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+    return re.findall(
+        rf"^```{language}\n(.*?)^```$",
+        (DOCS / page).read_text(encoding="utf-8"),
+        flags=re.MULTILINE | re.DOTALL,
+    )
 
 
 def test_the_page_about_a_head_shows_the_file_and_its_recipe() -> None:
@@ -266,22 +320,33 @@ def test_the_first_recipe_of_the_page_about_recipes_loads(tmp_path: Path) -> Non
     shutil.copy(EXAMPLES / "my_head.py", tmp_path)
     (tmp_path / "r.yaml").write_text(blocks("recipes.md", "yaml")[0])
     model = densedet.load_recipe(tmp_path / "r.yaml").values["model"]
-    assert (model["head"]["depth"], model["matcher"]["positive"], model["matcher"]["negative"]) == (3, 0.6, 0.4)
+    assert (model["head"]["depth"], model["matcher"]["positive"], model["matcher"]["negative"]) == (
+        3,
+        0.6,
+        0.4,
+    )
 
 
-def test_every_recipe_in_a_command_of_the_pages_loads(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    """`densedet train RECIPE path=value ...` and `densedet show recipe ...`; what only building refuses is another test's."""
+def test_every_recipe_in_a_command_of_the_pages_loads(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`densedet train RECIPE path=value ...` and `densedet show recipe ...`; what only building refuses is
+    another test's."""
     monkeypatch.chdir(ROOT)
     command = re.compile(r"(?:^|`)densedet (?:train|show recipe) ([^-`\n][^`\n]*)", flags=re.MULTILINE)
     lines = [line for page in DOCS.glob("*.md") for line in command.findall(page.read_text(encoding="utf-8"))]
     for line in lines:
-        assert main(["show", "recipe", "--plain", *shlex.split(line)]) == 0, f"{line}: {capsys.readouterr().err}"
+        assert main(["show", "recipe", "--plain", *shlex.split(line)]) == 0, (
+            f"{line}: {capsys.readouterr().err}"
+        )
     assert len(lines) >= 10
 
 
 def test_the_pages_name_files_that_exist() -> None:
     for page in DOCS.glob("*.md"):
-        for path in re.findall(r"(?:examples|configs|core)/[\w./-]+\.(?:py|yaml|csv)", page.read_text(encoding="utf-8")):
+        for path in re.findall(
+            r"(?:examples|configs|core)/[\w./-]+\.(?:py|yaml|csv)", page.read_text(encoding="utf-8")
+        ):
             assert (ROOT / path).exists(), f"{page.name}: {path}"
 
 
@@ -303,15 +368,21 @@ def test_the_page_about_plugins_lists_every_hook_and_check() -> None:
 
 
 def test_the_page_about_parts_has_every_kind() -> None:
-    cells = re.findall(r"^\| ([a-z_, ]+) \|", (DOCS / "parts.md").read_text(encoding="utf-8"), flags=re.MULTILINE)
+    cells = re.findall(
+        r"^\| ([a-z_, ]+) \|", (DOCS / "parts.md").read_text(encoding="utf-8"), flags=re.MULTILINE
+    )
     named = {kind for cell in cells for kind in cell.split(", ")}
     assert set(KINDS) <= named
 
 
-@pytest.mark.parametrize("page", [*sorted(DOCS.glob("*.md")), *sorted((ROOT / "examples").rglob("*.md"))], ids=lambda p: p.name)
+@pytest.mark.parametrize(
+    "page", [*sorted(DOCS.glob("*.md")), *sorted((ROOT / "examples").rglob("*.md"))], ids=lambda p: p.name
+)
 def test_links_and_pictures_exist(page: Path) -> None:
     text = page.read_text(encoding="utf-8")
-    links = [link for link in re.findall(r"\]\(([^)\s]+)\)", text) if not link.startswith(("http:", "https:"))]
+    links = [
+        link for link in re.findall(r"\]\(([^)\s]+)\)", text) if not link.startswith(("http:", "https:"))
+    ]
     assert links, "a page that leads nowhere"
     for link in links:
         file, _, anchor = link.partition("#")
@@ -319,7 +390,9 @@ def test_links_and_pictures_exist(page: Path) -> None:
         assert target.exists(), link
         if anchor:
             titles = re.findall(r"^#+ (.*)$", target.read_text(encoding="utf-8"), flags=re.MULTILINE)
-            assert anchor in [re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles], link
+            assert anchor in [re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles], (
+                link
+            )
     assert len(text.splitlines()) < 120
 
 

@@ -10,7 +10,12 @@ import pytest
 @pytest.mark.skipif(sys.platform == "win32", reason="there is no alarm signal")
 def test_mutated_files_are_read_or_refused():
     script = Path(__file__).with_name("fuzz_annotations.py")
-    done = subprocess.run([sys.executable, str(script), "--db", "3000", "--others", "300"], capture_output=True, text=True, timeout=300)
+    done = subprocess.run(
+        [sys.executable, str(script), "--db", "3000", "--others", "300"],
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     rows = done.stdout.splitlines()
     assert len(rows) == 7

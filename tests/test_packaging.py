@@ -36,7 +36,10 @@ def test_setup_cfg_lists_every_package() -> None:
 def test_every_folder_with_code_is_a_package() -> None:
     """A forgotten __init__.py would leave the folder out of the wheel."""
     bare = {
-        f.parent for area in ("core", "plugins", "tools") for f in (ROOT / area).rglob("*.py") if not (f.parent / "__init__.py").exists()
+        f.parent
+        for area in ("core", "plugins", "tools")
+        for f in (ROOT / area).rglob("*.py")
+        if not (f.parent / "__init__.py").exists()
     }
     assert not bare
 
@@ -52,7 +55,17 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> zipfile.ZipFile:
         if (ROOT / name).exists():
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(ROOT / name, folder / name)
-    command = [sys.executable, "-m", "pip", "wheel", "--no-deps", "--quiet", "--wheel-dir", str(folder / "dist"), str(folder)]
+    command = [
+        sys.executable,
+        "-m",
+        "pip",
+        "wheel",
+        "--no-deps",
+        "--quiet",
+        "--wheel-dir",
+        str(folder / "dist"),
+        str(folder),
+    ]
     subprocess.run(command, check=True, capture_output=True)
     [built] = (folder / "dist").glob("densedet-*.whl")
     return zipfile.ZipFile(built)
@@ -63,7 +76,7 @@ def test_the_wheel_holds_recipes_templates_and_data(wheel: zipfile.ZipFile) -> N
     tracked = {p.relative_to(ROOT).as_posix() for p in (ROOT / "configs").rglob("*.yaml")}
     assert {f"densedet/{name}" for name in tracked} <= names
     assert {
-        "densedet/core/templates/compare.html",
+        "densedet/core/report/templates/compare.html",
         "densedet/plugins/sources/digits.npz",
         "densedet/py.typed",
         "densedet/registry.py",

@@ -1,4 +1,5 @@
-"""A stranger's package: densedet and examples/densedet-lite-head, installed with pip into a fresh environment, train."""
+"""A stranger's package: densedet and examples/densedet-lite-head, installed with pip into a fresh
+environment, train."""
 
 from __future__ import annotations
 
@@ -15,36 +16,60 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "examples" / "densedet-lite-head"
-SMALL = ("data.train.count=8", "data.val.count=2", "train.batch_size=4", "train.budget.steps=3", "train.evaluations=1", "train.threads=1")
+SMALL = (
+    "data.train.count=8",
+    "data.val.count=2",
+    "train.batch_size=4",
+    "train.budget.steps=3",
+    "train.evaluations=1",
+    "train.threads=1",
+)
 
 
 class Environment:
-    """A fresh virtual environment. torch and the like (gigabytes) are the running interpreter's; what pip installs is its own."""
+    """A fresh virtual environment. torch and the like (gigabytes) are the running interpreter's; what pip
+    installs is its own."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         venv.EnvBuilder(symlinks=os.name != "nt").create(folder)
         self.bin = folder / ("Scripts" if os.name == "nt" else "bin")
         here = {"base": str(folder), "platbase": str(folder)}
-        self.site = Path(sysconfig.get_path("purelib", scheme="venv" if "venv" in sysconfig.get_scheme_names() else None, vars=here))
+        self.site = Path(
+            sysconfig.get_path(
+                "purelib", scheme="venv" if "venv" in sysconfig.get_scheme_names() else None, vars=here
+            )
+        )
         theirs = dict.fromkeys(sysconfig.get_path(name) for name in ("purelib", "platlib"))
-        # Behind the environment's own packages. Their .pth files are not read there, so an editable densedet of theirs stays unseen.
-        (self.site / "torch_of_the_running_interpreter.pth").write_text("".join(f"{path}\n" for path in theirs))
+        # Behind the environment's own packages. Their .pth files are not read there, so an editable densedet
+        # of theirs stays unseen.
+        (self.site / "torch_of_the_running_interpreter.pth").write_text(
+            "".join(f"{path}\n" for path in theirs)
+        )
 
     def run(self, program: str, *arguments: object, code: int = 0) -> str:
-        """What one of its programs prints; it must end with ``code``, and where that is not 0, what it says on standard error."""
+        """What one of its programs prints; it must end with ``code``, and where that is not 0, what it says
+        on standard error."""
         outside = ("PYTHONPATH", "PYTHONHOME", "DENSEDET_PLUGINS", "VIRTUAL_ENV")
-        variables = {name: value for name, value in os.environ.items() if name not in outside} | {"PIP_DISABLE_PIP_VERSION_CHECK": "1"}
+        variables = {name: value for name, value in os.environ.items() if name not in outside} | {
+            "PIP_DISABLE_PIP_VERSION_CHECK": "1"
+        }
         command = [str(self.bin / program), *map(str, arguments)]
-        done = subprocess.run(command, cwd=self.folder, env=variables, capture_output=True, text=True, check=False)
-        assert done.returncode == code, f"{' '.join(command)} ended with {done.returncode}\n{done.stdout}\n{done.stderr}"
+        done = subprocess.run(
+            command, cwd=self.folder, env=variables, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == code, (
+            f"{' '.join(command)} ended with {done.returncode}\n{done.stdout}\n{done.stderr}"
+        )
         return done.stderr if code else done.stdout
 
     def install(self, folder: Path) -> None:
         """pip install, without the packages it depends on: those are there."""
         # Where setuptools is at hand nothing needs to be fetched to build with.
         offline = ["--no-build-isolation"] if importlib.util.find_spec("setuptools") else []
-        self.run("python", "-m", "pip", "install", "--quiet", "--no-deps", "--ignore-installed", *offline, folder)
+        self.run(
+            "python", "-m", "pip", "install", "--quiet", "--no-deps", "--ignore-installed", *offline, folder
+        )
 
 
 @pytest.fixture(scope="module")
@@ -54,10 +79,20 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> Environment:
     # Copies: building writes into the source tree.
     for part in ("core", "plugins", "configs", "tools"):
         shutil.copytree(ROOT / part, folder / "densedet" / part, ignore=shutil.ignore_patterns("__pycache__"))
-    for file in ("__init__.py", "registry.py", "py.typed", "setup.cfg", "pyproject.toml", "LICENSE", "README.md"):
+    for file in (
+        "__init__.py",
+        "registry.py",
+        "py.typed",
+        "setup.cfg",
+        "pyproject.toml",
+        "LICENSE",
+        "README.md",
+    ):
         if (ROOT / file).exists():
             shutil.copy(ROOT / file, folder / "densedet" / file)
-    shutil.copytree(PACKAGE, folder / "package", ignore=shutil.ignore_patterns("__pycache__", "build", "*.egg-info"))
+    shutil.copytree(
+        PACKAGE, folder / "package", ignore=shutil.ignore_patterns("__pycache__", "build", "*.egg-info")
+    )
     environment.install(folder / "densedet")
     environment.install(folder / "package")
     return environment
@@ -69,7 +104,9 @@ def test_it_trains_where_it_is_installed_and_is_missed_where_it_is_not(environme
     assert all(environment.folder in Path(file).parents for file in (first, second))
     assert "lite_head 0.1.0: loaded, from densedet-lite-head (entry point lite_head)" in shown
     assert any(line.startswith("  lite ") and line.endswith("[densedet-lite-head 0.1.0]") for line in shown)
-    assert " passed" in environment.run("python", "-m", "pytest", "-q", "-p", "no:cacheprovider", environment.folder.parent / "package")
+    assert " passed" in environment.run(
+        "python", "-m", "pytest", "-q", "-p", "no:cacheprovider", environment.folder.parent / "package"
+    )
 
     recipe = environment.folder.parent / "package" / "recipe.yaml"
     environment.run("densedet", "train", recipe, *SMALL)

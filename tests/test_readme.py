@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from densedet.core import assembly
-from densedet.core.recipe import RecipeError, load_recipe
-from densedet.core.recipe_merge import shipped_recipes
+from densedet.core.recipe.loading import RecipeError, load_recipe
+from densedet.core.recipe.merging import shipped_recipes
 from densedet.tools.main import build_parser
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -22,14 +22,16 @@ def test_the_swap_builds(tmp_path: Path) -> None:
     [block] = [b for b in BLOCKS if "base:" in b]
     (tmp_path / "swap.yaml").write_text(block)
     detector = assembly.build_detector(load_recipe(tmp_path / "swap.yaml"), 10)
-    assert type(detector.neck).__name__ == "FPN"
-    assert type(detector.class_loss).__name__ == "Focal"
+    assert type(detector.neck).__name__ == "FPNNeck"
+    assert type(detector.class_loss).__name__ == "FocalLoss"
 
 
 def test_the_mistakes_are_reported_as_shown(tmp_path: Path) -> None:
     (tmp_path / "my_recipe.yaml").write_text(
-        "base: [densedet:quickstart_ssd.yaml]\nmodel:\n  neck: {name: fnp, channels: 48}\n  matcher: {positive: 0.6}\n"
-        "  head: {name: retinanet, in_channels: 64, depth: four}\ntrain:\n  optimizer: {lr: 3e-3}\n  batch_size: 0\n"
+        "base: [densedet:quickstart_ssd.yaml]\nmodel:\n  neck: {name: fnp, channels: 48}\n  matcher: "
+        "{positive: 0.6}\n"
+        "  head: {name: retinanet, in_channels: 64, depth: four}\ntrain:\n  optimizer: {lr: 3e-3}\n  "
+        "batch_size: 0\n"
     )
     with pytest.raises(RecipeError) as raised:
         load_recipe(tmp_path / "my_recipe.yaml")
@@ -40,7 +42,9 @@ def test_the_mistakes_are_reported_as_shown(tmp_path: Path) -> None:
 
 def test_commands_parse_and_recipes_exist() -> None:
     parser = build_parser()
-    commands = re.findall(r"^(densedet (?:train|evaluate|predict|compare|new|show) .*?)(?:\s{2,}#.*)?$", TEXT, re.M)
+    commands = re.findall(
+        r"^(densedet (?:train|evaluate|predict|compare|new|show) .*?)(?:\s{2,}#.*)?$", TEXT, re.M
+    )
     assert len(commands) >= 5
     for command in commands:
         arguments = parser.parse_args(command.split()[1:])

@@ -10,12 +10,13 @@ import pytest
 import torch
 import yaml
 
-from densedet.core import assembly, profile
+from densedet.core import assembly
 from densedet.core.examples import example_batch
-from densedet.core.plugin_loading import load_plugins
-from densedet.core.recipe import Recipe, load_recipe
-from densedet.core.recipe_merge import CONFIGS, shipped_recipes
-from densedet.core.recipe_schema import json_schema
+from densedet.core.recipe.loading import Recipe, load_recipe
+from densedet.core.recipe.merging import CONFIGS, shipped_recipes
+from densedet.core.recipe.plugin_loading import load_plugins
+from densedet.core.recipe.schema import json_schema
+from densedet.core.training import profile
 
 RECIPES = shipped_recipes()
 FULL_SIZE = tuple(name for name in RECIPES if "r50" in name or "resnet50" in name)
@@ -23,14 +24,16 @@ FULL_SIZE = tuple(name for name in RECIPES if "r50" in name or "resnet50" in nam
 
 def small(name: str) -> Recipe:
     """At an eighth of the pixels where the recipe is for 800-pixel images."""
-    return load_recipe(name, ["data.size=[256, 160]", "data.resize={name: exact}"] if name in FULL_SIZE else [])
+    return load_recipe(
+        name, ["data.input_size_wh=[256, 160]", "data.resize={name: exact}"] if name in FULL_SIZE else []
+    )
 
 
 def one_step(name: str, classes: int = 3) -> dict[str, Any]:
     recipe = small(name)
     torch.manual_seed(0)
     detector = assembly.build_detector(recipe, classes).train()
-    width, height = recipe.values["data"]["size"]
+    width, height = recipe.values["data"]["input_size_wh"]
     batch = example_batch(1 if recipe.values["data"]["color"] == "grey" else 3, 3, (height, width))
     parameters = {n: p.detach().clone() for n, p in detector.named_parameters()}
     optimizer = torch.optim.SGD([p for p in detector.parameters() if p.requires_grad], lr=1e-3)
@@ -85,7 +88,7 @@ def test_the_schema_refuses_mutations() -> None:
         {"model": {"head": {"name": "retinanet", "in_channels": [1]}}},
         {"train": {"budget": {"epochs": 0}}},
         {"train": {"optimiser": {"name": "adamw"}}},
-        {"data": {"size": [128]}},
+        {"data": {"input_size_wh": [128]}},
     ):
         assert not validator.is_valid(broken), broken
 
@@ -94,7 +97,7 @@ def maps_of(name: str) -> tuple[list[tuple[int, int]], int]:
     """(height, width) of each level and the number of anchors."""
     recipe = load_recipe(name)
     detector = assembly.build_detector(recipe, 80).eval()
-    width, height = recipe.values["data"]["size"]
+    width, height = recipe.values["data"]["input_size_wh"]
     output = detector.run_network(profile.blank_batch(1, 3, height, width, torch.device("cpu")))
     return [(level.height, level.width) for level in output.levels], len(output.anchors)
 
@@ -119,15 +122,24 @@ def test_ssdlite320_is_torchvisions() -> None:
         ("ssd300_vgg16", "ssd300_vgg16", [], 0),
         ("ssdlite320_mobilenet_v3", "ssdlite320_mobilenet_v3_large", [], 0),
         # torchvision makes P6 from P5, the paper from C5.
-        ("retinanet_r50_fpn", "retinanet_resnet50_fpn", ["model.backbone.norm=batch", "model.neck.extra=p5"], 0),
+        (
+            "retinanet_r50_fpn",
+            "retinanet_resnet50_fpn",
+            ["model.backbone.norm=batch", "model.neck.extra=p5"],
+            0,
+        ),
         # The paper's learnable scale on each of the five levels, which torchvision leaves out.
         ("fcos_r50_fpn", "fcos_resnet50_fpn", ["model.backbone.norm=batch"], 5),
     ],
 )
-def test_as_many_parameters_as_torchvisions(name: str, constructor: str, overrides: list[str], more_than_theirs: int) -> None:
+def test_as_many_parameters_as_torchvisions(
+    name: str, constructor: str, overrides: list[str], more_than_theirs: int
+) -> None:
     import torchvision
 
     ours = assembly.build_detector(load_recipe(name, overrides), 80)
     slots = 81 if "ssd" in name else 80  # torchvision counts SSD's background as a class
-    theirs = getattr(torchvision.models.detection, constructor)(weights=None, weights_backbone=None, num_classes=slots)
+    theirs = getattr(torchvision.models.detection, constructor)(
+        weights=None, weights_backbone=None, num_classes=slots
+    )
     assert profile.parameter_count(ours) - profile.parameter_count(theirs) == more_than_theirs

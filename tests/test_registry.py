@@ -7,7 +7,15 @@ import sys
 
 import pytest
 
-from densedet.registry import KINDS, Component, DuplicateComponent, InvalidComponent, Registry, RegistryError, UnknownComponent
+from densedet.registry import (
+    KINDS,
+    Component,
+    DuplicateComponent,
+    InvalidComponent,
+    Registry,
+    RegistryError,
+    UnknownComponent,
+)
 
 
 class Head:
@@ -60,7 +68,10 @@ def test_lazy_target_is_imported_at_first_use(registry: Registry) -> None:
 def test_a_target_that_does_not_import_gives_the_real_error_each_time() -> None:
     component = Component("head", "lost", "no_such_module:Head", origin="./x.py")
     for _ in range(2):
-        with pytest.raises(InvalidComponent, match=r"head 'lost' \(from \./x\.py\).*ModuleNotFoundError: No module named 'no_such_module'"):
+        with pytest.raises(
+            InvalidComponent,
+            match=r"head 'lost' \(from \./x\.py\).*ModuleNotFoundError: No module named 'no_such_module'",
+        ):
             component.load()
 
 
@@ -73,7 +84,9 @@ def test_a_target_that_does_not_import_gives_the_real_error_each_time() -> None:
         (3, "is a int"),
     ],
 )
-def test_targets_that_hide_their_arguments_are_refused(registry: Registry, target: object, phrase: str) -> None:
+def test_targets_that_hide_their_arguments_are_refused(
+    registry: Registry, target: object, phrase: str
+) -> None:
     with pytest.raises(InvalidComponent, match=phrase):
         registry.add("head", "x", target)
     assert registry.names("head") == []
@@ -83,7 +96,10 @@ def test_unknown_kinds_and_names_get_suggestions(registry: Registry) -> None:
     registry.add("head", "retinanet", Head)
     with pytest.raises(RegistryError, match=r"unknown kind 'haed'\. Did you mean 'head'\?"):
         registry.add("haed", "x", Head)
-    with pytest.raises(UnknownComponent, match=r"no head is called 'retinante'\. Did you mean 'retinanet'\? Registered: retinanet"):
+    with pytest.raises(
+        UnknownComponent,
+        match=r"no head is called 'retinante'\. Did you mean 'retinanet'\? Registered: retinanet",
+    ):
         registry.get("head", "retinante")
     with pytest.raises(UnknownComponent, match="Registered: none"):
         registry.get("neck", "x")
@@ -118,7 +134,13 @@ def test_registering_marks_the_origin_and_undoes_on_failure(registry: Registry) 
 
 
 def test_find_takes_wildcards_and_sorts_by_kind_then_name(registry: Registry) -> None:
-    for kind, name in [("neck", "b"), ("neck", "a"), ("backbone", "resnet18"), ("backbone", "resnet50"), ("backbone", "vgg")]:
+    for kind, name in [
+        ("neck", "b"),
+        ("neck", "a"),
+        ("backbone", "resnet18"),
+        ("backbone", "resnet50"),
+        ("backbone", "vgg"),
+    ]:
         registry.add(kind, name, Head)
     assert [c.name for c in registry.find("backbone", "resnet*")] == ["resnet18", "resnet50"]
     assert [(c.kind, c.name) for c in registry.find(name="?")] == [("neck", "a"), ("neck", "b")]

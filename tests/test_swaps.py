@@ -1,4 +1,5 @@
-"""The promise of the project: any cross of the parts builds and trains a step, or is refused while loading with a sentence."""
+"""The promise of the project: any cross of the parts builds and trains a step, or is refused while loading
+with a sentence."""
 
 from __future__ import annotations
 
@@ -11,8 +12,8 @@ import torch
 
 from densedet.core import assembly
 from densedet.core.examples import example_batch
-from densedet.core.plugin_loading import load_plugins
-from densedet.core.recipe import RecipeError, recipe_from_dict
+from densedet.core.recipe.loading import RecipeError, recipe_from_dict
+from densedet.core.recipe.plugin_loading import load_plugins
 
 SIDE = 32
 ARGUMENTS: dict[tuple[str, str], dict[str, Any]] = {
@@ -55,7 +56,7 @@ def recipe_of(color: str = "grey", size: tuple[int, int] = (SIDE, SIDE), **parts
     } | parts
     values = {
         "model": {kind: spec(kind, name) for kind, name in chosen.items()},
-        "data": {"train": {"name": "digits"}, "size": list(size), "color": color},
+        "data": {"train": {"name": "digits"}, "input_size_wh": list(size), "color": color},
         "train": {"budget": {"steps": 1}},
     }
     return recipe_from_dict(values)
@@ -114,7 +115,8 @@ def test_full_cross(head: str) -> None:
 
 
 def test_pairwise_cross() -> None:
-    """Every pair of two kinds' parts at least once, with scenarios dealt out over them; the full cross is the long test above."""
+    """Every pair of two kinds' parts at least once, with scenarios dealt out over them; the full cross is the
+    long test above."""
     scenarios = [
         {"color": color, "size": size, "objects": objects}
         for color in ("grey", "rgb")
@@ -126,9 +128,13 @@ def test_pairwise_cross() -> None:
         for pair in itertools.product(names(first), names(second)):
             scenario = scenarios[done % len(scenarios)]
             done += 1
-            recipe = recipe_of(color=scenario["color"], size=scenario["size"], **dict(zip((first, second), pair)))
+            recipe = recipe_of(
+                color=scenario["color"], size=scenario["size"], **dict(zip((first, second), pair))
+            )
             width, height = scenario["size"]
-            batch = example_batch(1 if scenario["color"] == "grey" else 3, scenario["objects"], (height, width))
+            batch = example_batch(
+                1 if scenario["color"] == "grey" else 3, scenario["objects"], (height, width)
+            )
             step(recipe, batch)
     assert done > 150
 
@@ -148,7 +154,10 @@ def test_every_neck_is_in_the_cross() -> None:
 
 def test_refusals_name_the_part_and_the_way_out() -> None:
     """A box loss in a space that the coder lacks; a shared head on unequal anchors."""
-    with pytest.raises(RecipeError, match=r"model\.box_loss: DFL works on bins.*choose a box loss on deltas or boxes, or another coder"):
+    with pytest.raises(
+        RecipeError,
+        match=r"model\.box_loss: DistributionFocalLoss works on bins.*choose a box loss on deltas or boxes, or another coder",
+    ):
         assembly.build_detector(recipe_of(box_loss="dfl"), 3)
     values = recipe_of(anchors="default_boxes").values
     values["model"]["anchors"] |= {"ratios": [[2.0], [2.0, 3.0]]}

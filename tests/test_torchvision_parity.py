@@ -1,7 +1,9 @@
-"""The five detectors of torchvision, from our parts: the same detections, losses and gradients with the same weights.
+"""The five detectors of torchvision, from our parts: the same detections, losses and gradients with the same
+weights.
 
-Weights are torchvision's constructors' (nothing is downloaded), with class layers, box layers and batch norm drawn so that every image
-gives at least `FEWEST` detections; plain random weights would give none, and the comparison would be empty.
+Weights are torchvision's constructors' (nothing is downloaded), with class layers, box layers and batch norm
+drawn so that every image gives at least `FEWEST` detections; plain random weights would give none, and the
+comparison would be empty.
 """
 
 from __future__ import annotations
@@ -16,14 +18,20 @@ import torchvision
 from PIL import Image
 from torch import Tensor, nn
 
-from densedet.core import pretrained
-from densedet.core.dataset import sample_of
-from densedet.core.loader import collate
-from densedet.core.prediction import Predictor
-from densedet.core.recipe import load_recipe
+from densedet.core.data.dataset import sample_of
+from densedet.core.data.loader import collate
+from densedet.core.recipe.loading import load_recipe
+from densedet.core.training.prediction import Predictor
 from densedet.core.types import Annotation, Batch
+from densedet.core.weights import pretrained
 
-NAMES = ("retinanet_resnet50_fpn", "retinanet_resnet50_fpn_v2", "fcos_resnet50_fpn", "ssd300_vgg16", "ssdlite320_mobilenet_v3_large")
+NAMES = (
+    "retinanet_resnet50_fpn",
+    "retinanet_resnet50_fpn_v2",
+    "fcos_resnet50_fpn",
+    "ssd300_vgg16",
+    "ssdlite320_mobilenet_v3_large",
+)
 SEEDS = (0, 1, 2)
 FEWEST = 50
 DRAWS = 20
@@ -37,7 +45,8 @@ SPREAD = {"retinanet": (-3.0, 0.6), "fcos": (-2.5, 1.2), "ssd": (0.0, 1.0)}
 """family -> mean and deviation that the class logits of the finest level are drawn to have."""
 
 BOXES = {"retinanet": (0.0, 0.0015), "fcos": (1.0, 0.015), "ssd": (0.0, 0.04)}
-"""The same for the box outputs. Small, since a side of 800 pixels times what two orders of summation differ by must stay below 1e-4."""
+"""The same for the box outputs. Small, since a side of 800 pixels times what two orders of summation differ
+by must stay below 1e-4."""
 
 
 class Pair(NamedTuple):
@@ -60,8 +69,15 @@ def family(name: str) -> str:
 def pictures() -> list[np.ndarray]:
     """Photographs (drawn clouds where there are none): large, high, tiny, and grey."""
     files = sorted(SHARED.glob("*.jpg"))[:4] if SHARED.is_dir() else []
-    found = [np.asarray(Image.open(file).convert("RGB")) for file in files] or [clouds(seed) for seed in range(4)]
-    return [found[0], found[1][20:320, 200:380], found[2][200:248, 300:364], found[3][100:300, 150:430].mean(2).astype(np.uint8)]
+    found = [np.asarray(Image.open(file).convert("RGB")) for file in files] or [
+        clouds(seed) for seed in range(4)
+    ]
+    return [
+        found[0],
+        found[1][20:320, 200:380],
+        found[2][200:248, 300:364],
+        found[3][100:300, 150:430].mean(2).astype(np.uint8),
+    ]
 
 
 def clouds(seed: int) -> np.ndarray:
@@ -90,8 +106,8 @@ def pair(
     frozen: bool = False,
     overrides: tuple[str, ...] = (),
 ) -> Pair:
-    """images: that weights are drawn on. short: of the images' sides, where the recipe does not fix them; None: the recipe's own. frozen: with
-    the norm that published weights have."""
+    """images: that weights are drawn on. short: of the images' sides, where the recipe does not fix them;
+    None: the recipe's own. frozen: with the norm that published weights have."""
     torch.manual_seed(seed)
     theirs = reference(name, short, frozen)
     draw_weights(theirs, name, images)
@@ -99,7 +115,9 @@ def pair(
     changes = [f"model.weights={tmp_path / 'theirs.pth'}", *overrides]
     if "resnet50" in name:
         changes += ["model.backbone.frozen_stages=0"]
-        changes += [] if short is None else [f"data.resize.short={short}", f"data.resize.max={short * 5 // 3}"]
+        changes += (
+            [] if short is None else [f"data.resize.short={short}", f"data.resize.max={short * 5 // 3}"]
+        )
         if not frozen:
             changes += ["model.backbone.norm=batch", "model.backbone.eps=1e-5"]
     recipe = load_recipe(f"torchvision/{name}", changes)
@@ -140,7 +158,10 @@ def draw_weights(model: nn.Module, name: str, images: list[np.ndarray]) -> None:
         if isinstance(m, nn.Conv2d) and m.bias is not None and ".fc" not in n
     ]
     features = [*model.backbone(model.transform(tensors(images))[0].tensors).values()]
-    for part, (mean, spread) in ((model.head.classification_head, SPREAD[family(name)]), (model.head.regression_head, BOXES[family(name)])):
+    for part, (mean, spread) in (
+        (model.head.classification_head, SPREAD[family(name)]),
+        (model.head.regression_head, BOXES[family(name)]),
+    ):
         hooks += [layer.register_forward_hook(Rescaled(spread, mean)) for layer in last_layers(part)]
     model.head(features)
     for hook in hooks:
@@ -163,8 +184,9 @@ def settle(norm: nn.Module, given: tuple[Tensor, ...]) -> None:
 
 
 class Rescaled:
-    """Scales a convolution's weights so that its first output (the finest level's) has this deviation; with a mean it gets new weights with
-    which each channel has this deviation and about this mean. That output is then what the network goes on with."""
+    """Scales a convolution's weights so that its first output (the finest level's) has this deviation; with a
+    mean it gets new weights with which each channel has this deviation and about this mean. That output is
+    then what the network goes on with."""
 
     def __init__(self, spread: float, mean: float | None = None) -> None:
         self.spread, self.mean, self.done = spread, mean, False
@@ -180,12 +202,18 @@ class Rescaled:
         layer.bias.zero_()
         said = self.again(layer, given[0])
         layer.weight.mul_((self.spread / said.std((0, 2, 3), correction=0)).view(-1, 1, 1, 1))
-        layer.bias.copy_(self.mean - self.again(layer, given[0]).mean((0, 2, 3)) + 0.2 * self.spread * torch.randn_like(layer.bias))
+        layer.bias.copy_(
+            self.mean
+            - self.again(layer, given[0]).mean((0, 2, 3))
+            + 0.2 * self.spread * torch.randn_like(layer.bias)
+        )
         return self.again(layer, given[0])
 
     @staticmethod
     def again(layer: nn.Conv2d, maps: Tensor) -> Tensor:
-        return nn.functional.conv2d(maps, layer.weight, layer.bias, layer.stride, layer.padding, layer.dilation, layer.groups)
+        return nn.functional.conv2d(
+            maps, layer.weight, layer.bias, layer.stride, layer.padding, layer.dilation, layer.groups
+        )
 
 
 Found = list[dict[str, Tensor]]
@@ -198,7 +226,8 @@ def detections(model: nn.Module, images: list[Tensor]) -> Found:
 
 
 def assert_agree(expected: Found, found: Found, limit: int, tolerance: float = 1e-4) -> None:
-    """Detections whose scores are closer than the arithmetic's noise may stand in another order. limit: of detections an image."""
+    """Detections whose scores are closer than the arithmetic's noise may stand in another order. limit: of
+    detections an image."""
     for theirs, ours in zip(expected, found, strict=True):
         scores = theirs["scores"]
         assert len(ours["scores"]) == len(scores)
@@ -217,8 +246,8 @@ def assert_agree(expected: Found, found: Found, limit: int, tolerance: float = 1
 
 
 def same_detections(name: str, seed: int, tmp_path: Path, images: list[np.ndarray], **options: Any) -> None:
-    """Count, labels, scores and boxes of every image, all in one batch. Where they differ, torchvision must be sure of its own: on a draw where
-    it is not, another is made."""
+    """Count, labels, scores and boxes of every image, all in one batch. Where they differ, torchvision must
+    be sure of its own: on a draw where it is not, another is made."""
     for draw in range(DRAWS):
         made = pair(name, seed + len(SEEDS) * draw, tmp_path, images, **options)
         expected = detections(made.theirs, tensors(images))
@@ -227,7 +256,10 @@ def same_detections(name: str, seed: int, tmp_path: Path, images: list[np.ndarra
             assert len(theirs["labels"].unique()) >= 10
             assert len(theirs["scores"].unique()) > 0.9 * len(theirs["scores"])
         found = made.ours.predict(images, batch_size=len(images))
-        ours = [{"scores": one.scores, "labels": one.labels + made.background, "boxes": one.boxes} for one in found]
+        ours = [
+            {"scores": one.scores, "labels": one.labels + made.background, "boxes": one.boxes}
+            for one in found
+        ]
         try:
             assert_agree(expected, ours, made.theirs.detections_per_img)
         except AssertionError:
@@ -235,17 +267,21 @@ def same_detections(name: str, seed: int, tmp_path: Path, images: list[np.ndarra
                 raise
         else:
             return
-    raise AssertionError(f"torchvision's {name} agreed with itself in none of {DRAWS} draws: they are too noisy")
+    raise AssertionError(
+        f"torchvision's {name} agreed with itself in none of {DRAWS} draws: they are too noisy"
+    )
 
 
 def steady(model: nn.Module, images: list[np.ndarray], expected: Found) -> bool:
-    """Whether torchvision finds the same in pixels that are off by `NUDGE`. Among thousands of overlapping boxes some draws have two whose IoU
-    is NMS's threshold, or whose scores are equal, but for the last digit: which one stays is then the machine's choice."""
+    """Whether torchvision finds the same in pixels that are off by `NUDGE`. Among thousands of overlapping
+    boxes some draws have two whose IoU is NMS's threshold, or whose scores are equal, but for the last digit:
+    which one stays is then the machine's choice."""
     given, generator = tensors(images), torch.Generator().manual_seed(0)
     for _ in range(NUDGES):
         nudged = [image + NUDGE * torch.randn(image.shape, generator=generator) for image in given]
         try:
-            # a nudge moves all numbers by more than our arithmetic does; what it must not do is bring other boxes in
+            # a nudge moves all numbers by more than our arithmetic does; what it must not do is bring other
+            # boxes in
             assert_agree(expected, detections(model, nudged), model.detections_per_img, tolerance=1e-3)
         except AssertionError:
             return False
@@ -253,7 +289,8 @@ def steady(model: nn.Module, images: list[np.ndarray], expected: Found) -> bool:
 
 
 def images_for(name: str, seed: int) -> list[np.ndarray]:
-    """All four kinds for the first seed, a high and a tiny one for the others; SSD300, which enlarges all, gets fewer."""
+    """All four kinds for the first seed, a high and a tiny one for the others; SSD300, which enlarges all,
+    gets fewer."""
     chosen = pictures() if seed == 0 else pictures()[1:3]
     return chosen[::2] if name == "ssd300_vgg16" else chosen
 
@@ -268,7 +305,9 @@ def test_detections(name: str, seed: int, tmp_path: Path) -> None:
     same_detections(name, seed, tmp_path, images)
 
 
-@pytest.mark.parametrize("name", ["retinanet_resnet50_fpn", pytest.param("fcos_resnet50_fpn", marks=pytest.mark.long)])
+@pytest.mark.parametrize(
+    "name", ["retinanet_resnet50_fpn", pytest.param("fcos_resnet50_fpn", marks=pytest.mark.long)]
+)
 def test_detections_with_the_norm_of_published_weights(name: str, tmp_path: Path) -> None:
     """The recipe as it ships: frozen norm, for RetinaNet with eps 0."""
     images = images_for(name, 1)
@@ -282,15 +321,17 @@ def test_detections_at_full_size(name: str, tmp_path: Path) -> None:
     same_detections(name, 0, tmp_path, images, short=None)
 
 
-# -- training ----------------------------------------------------------------------------------------------------------
+# -- training --------------------
 
 CONTIGUOUS = "train.channels_last=false"
-"""As torchvision trains. In the other memory format torchvision's own gradients differ by 18 % of their norm from these (batch norm on a
-few cells magnifies each rounding), and ours agree with those as closely as with these."""
+"""As torchvision trains. In the other memory format torchvision's own gradients differ by 18 % of their norm
+from these (batch norm on a few cells magnifies each rounding), and ours agree with those as closely as with
+these."""
 
 
 def truth_of(image: np.ndarray, kind: str, seed: int) -> Annotation:
-    """Objects of an image: "none"; "few" of ordinary size; "crowd": 40, one of them a speck; "outside": one that touches no anchor."""
+    """Objects of an image: "none"; "few" of ordinary size; "crowd": 40, one of them a speck; "outside": one
+    that touches no anchor."""
     height, width = image.shape[:2]
     generator = torch.Generator().manual_seed(seed)
     count = {"none": 0, "few": 3, "crowd": 40, "outside": 2}[kind]
@@ -308,8 +349,9 @@ def truth_of(image: np.ndarray, kind: str, seed: int) -> Annotation:
 
 
 class Step(NamedTuple):
-    """A training step of torchvision's. losses: under our names. seen: what its compute_loss was called with, and "input", the batch that
-    its network saw. batch: the same images and objects as our detector takes them."""
+    """A training step of torchvision's. losses: under our names. seen: what its compute_loss was called with,
+    and "input", the batch that its network saw. batch: the same images and objects as our detector takes
+    them."""
 
     losses: dict[str, Tensor]
     seen: dict[str, Any]
@@ -320,7 +362,10 @@ def train_step(pair: Pair, images: list[np.ndarray], truths: list[Annotation]) -
     recipe = pair.ours.recipe
     resize = pair.ours._resize
     batch = collate(
-        [sample_of(i, color="rgb", resize=resize, index=n, truth=t) for n, (i, t) in enumerate(zip(images, truths))],
+        [
+            sample_of(i, color="rgb", resize=resize, index=n, truth=t)
+            for n, (i, t) in enumerate(zip(images, truths))
+        ],
         pad_to=recipe.values["data"]["pad_to"],
     )
     seen: dict[str, Any] = {}
@@ -342,10 +387,12 @@ def train_step(pair: Pair, images: list[np.ndarray], truths: list[Annotation]) -
 
 
 def same_losses_and_gradients(pair: Pair, step: Step, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Losses of the whole way from pixels on; gradients on bit-equal input, since a ReLU near 0 or a maximum of equals that the last digit
-    of a pixel decides moves a gradient by far more than it moves a loss."""
+    """Losses of the whole way from pixels on; gradients on bit-equal input, since a ReLU near 0 or a maximum
+    of equals that the last digit of a pixel decides moves a gradient by far more than it moves a loss."""
     detector = pair.ours.detector.train()
-    torch.testing.assert_close(detector.normalise(step.batch.images, step.batch.sizes), step.seen["input"], rtol=1e-5, atol=2e-4)
+    torch.testing.assert_close(
+        detector.normalise(step.batch.images, step.batch.valid_hw), step.seen["input"], rtol=1e-5, atol=2e-4
+    )
     with torch.no_grad():
         ours = detector.losses(step.batch)
     assert set(step.losses) == set(ours)
@@ -370,22 +417,28 @@ def same_targets(pair: Pair, step: Step) -> None:
     output = detector.run_network(batch)
     targets = detector.assign(output, batch)
     assert torch.equal(output.anchors, step.seen["anchors"][0])
-    assert torch.equal(targets.index, step.seen["matched"])
+    assert torch.equal(targets.matched_idxs, step.seen["matched"])
     coder = pair.theirs.box_coder
     for row, theirs in enumerate(step.seen["targets"]):
         positive = targets.positive[row]
         ours = detector.coder.encode(targets.boxes[row][positive], output.anchors[positive])
         matched = theirs["boxes"][step.seen["matched"][row][positive]]
         anchors = step.seen["anchors"][row][positive]
-        expected = coder.encode(anchors, matched) if "fcos" in pair.name else coder.encode_single(matched, anchors)
+        expected = (
+            coder.encode(anchors, matched) if "fcos" in pair.name else coder.encode_single(matched, anchors)
+        )
         assert torch.equal(ours, expected)
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_losses_gradients_and_targets(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An image without objects, one with an ordinary few, one with a crowd and a speck smaller than any anchor."""
+    """An image without objects, one with an ordinary few, one with a crowd and a speck smaller than any
+    anchor."""
     images = pictures()[1:4]
-    truths = [truth_of(image, kind, seed) for seed, (image, kind) in enumerate(zip(images, ("few", "none", "crowd")))]
+    truths = [
+        truth_of(image, kind, seed)
+        for seed, (image, kind) in enumerate(zip(images, ("few", "none", "crowd")))
+    ]
     both = pair(name, 0, tmp_path, images, overrides=(CONTIGUOUS,))
     step = train_step(both, images, truths)
     assert (step.seen["matched"][0] >= 0).any()
@@ -394,10 +447,15 @@ def test_losses_gradients_and_targets(name: str, tmp_path: Path, monkeypatch: py
     same_targets(both, step)
 
 
-@pytest.mark.parametrize("name", ["ssdlite320_mobilenet_v3_large", pytest.param("retinanet_resnet50_fpn", marks=pytest.mark.long)])
+@pytest.mark.parametrize(
+    "name", ["ssdlite320_mobilenet_v3_large", pytest.param("retinanet_resnet50_fpn", marks=pytest.mark.long)]
+)
 def test_an_object_that_touches_no_anchor(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """torchvision makes anchors positive that do not touch it: an argument reproduces that, our default does not."""
-    images = pictures()  # with two, batch norm on SSDlite's 1x1 map would turn the last digits of two numbers into +1 and -1
+    """torchvision makes anchors positive that do not touch it: an argument reproduces that, our default does
+    not."""
+    images = (
+        pictures()
+    )  # with two, batch norm on SSDlite's 1x1 map would turn the last digits of two numbers into +1 and -1
     truths = [truth_of(image, "outside", seed) for seed, image in enumerate(images)]
     as_theirs = pair(name, 0, tmp_path, images, overrides=("model.matcher.force_min_iou=null", CONTIGUOUS))
     step = train_step(as_theirs, images, truths)
@@ -406,4 +464,4 @@ def test_an_object_that_touches_no_anchor(name: str, tmp_path: Path, monkeypatch
     shipped = pair(name, 0, tmp_path, images).ours.detector
     targets = shipped.assign(shipped.run_network(step.batch), step.batch)
     assert (step.seen["matched"] == 0).any(1).all()
-    assert not (targets.index == 0).any()
+    assert not (targets.matched_idxs == 0).any()

@@ -1,5 +1,5 @@
-"""Measure what BENCHMARKS.md states: annotation databases at COCO's size, decoding and the cache, augmentation, waiting for data, a
-training step beside torchvision's."""
+"""Measure what BENCHMARKS.md states: annotation databases at COCO's size, decoding and the cache,
+augmentation, waiting for data, a training step beside torchvision's."""
 
 from __future__ import annotations
 
@@ -23,33 +23,52 @@ def add_parser(subparsers: Any) -> None:
     from densedet.tools.benchmark_step import step
     from densedet.tools.benchmark_training import training
 
-    parser = subparsers.add_parser("benchmark", help="measure the figures of BENCHMARKS.md on this machine", description=__doc__)
+    parser = subparsers.add_parser(
+        "benchmark", help="measure the figures of BENCHMARKS.md on this machine", description=__doc__
+    )
     topics = parser.add_subparsers(dest="topic", metavar="TOPIC", required=True)
-    boxes = topics.add_parser("annotations", help="databases of COCO train2017's size", description=databases.__doc__)
-    boxes.add_argument("--scale", type=float, default=1.0, help="share of 118,287 images and 860,001 boxes (default 1)")
+    boxes = topics.add_parser(
+        "annotations", help="databases of COCO train2017's size", description=databases.__doc__
+    )
     boxes.add_argument(
-        "--json-too", action="store_true", help="also a 560 MB JSON file: converted, and read by pycocotools where it is installed"
+        "--scale", type=float, default=1.0, help="share of 118,287 images and 860,001 boxes (default 1)"
+    )
+    boxes.add_argument(
+        "--json-too",
+        action="store_true",
+        help="also a 560 MB JSON file: converted, and read by pycocotools where it is installed",
     )
     boxes.set_defaults(run=databases)
-    pictures = topics.add_parser("images", help="decoding, the cache, augmentation", description=images.__doc__)
+    pictures = topics.add_parser(
+        "images", help="decoding, the cache, augmentation", description=images.__doc__
+    )
     pictures.add_argument("folder", help="a folder of JPEGs of about 640x480")
     pictures.add_argument("--size", nargs=2, type=int, metavar=("WIDTH", "HEIGHT"), default=(128, 64))
     pictures.set_defaults(run=images)
-    runs = topics.add_parser("training", help="the share of training time spent waiting for data", description=training.__doc__)
+    runs = topics.add_parser(
+        "training", help="the share of training time spent waiting for data", description=training.__doc__
+    )
     runs.add_argument("data", help="a folder in COCO's format (or its annotation file)")
     runs.add_argument("--split", default="train", help="which part of the folder (default train)")
     runs.add_argument("--epochs", type=int, default=5, help="of each of the four runs (default 5)")
     runs.add_argument("--threads", type=int, help="cores that PyTorch may use (default: all)")
     runs.set_defaults(run=lambda arguments: tell(training(arguments), arguments.json))
-    steps = topics.add_parser("step", help="a training step beside torchvision's, same network and weights", description=step.__doc__)
-    steps.add_argument("--rounds", type=int, default=15, help="how often each is timed, in turns (default 15)")
+    steps = topics.add_parser(
+        "step",
+        help="a training step beside torchvision's, same network and weights",
+        description=step.__doc__,
+    )
+    steps.add_argument(
+        "--rounds", type=int, default=15, help="how often each is timed, in turns (default 15)"
+    )
     steps.set_defaults(run=lambda arguments: tell(step(arguments) | step_memory(), arguments.json))
     for one in (boxes, pictures, runs, steps):
         one.add_argument("--json", action="store_true", help="print as JSON")
 
 
 def databases(arguments: argparse.Namespace) -> int:
-    """Write, open, check, filter and read a made database, each figure the median of seven, memory in a process of its own."""
+    """Write, open, check, filter and read a made database, each figure the median of seven, memory in a
+    process of its own."""
     from densedet.tools.benchmark_files import BOXES, IMAGES, coco_like, coco_like_table
 
     count = int(IMAGES * arguments.scale), int(BOXES * arguments.scale)
@@ -70,7 +89,9 @@ def databases(arguments: argparse.Namespace) -> int:
             kind.write(table, folder / f"x.{suffix}")
             rows[f".{suffix}: write s"] = round(time.perf_counter() - begin, 2)
             rows[f".{suffix}: MB"] = round((folder / f"x.{suffix}").stat().st_size / 1e6, 1)
-            rows |= {f".{suffix}: {key}": value for key, value in in_process(DATABASE, str(folder), suffix).items()}
+            rows |= {
+                f".{suffix}: {key}": value for key, value in in_process(DATABASE, str(folder), suffix).items()
+            }
     return tell(rows, arguments.json)
 
 
@@ -79,16 +100,16 @@ import json, resource, sys, time
 from pathlib import Path
 from statistics import median
 import numpy as np
-from densedet.core.annotation_where import where_masks
-from densedet.core.memory import used_mb
+from densedet.core.annotations.where import where_masks
+from densedet.core.training.memory import used_mb
 folder, suffix = sys.argv[1:]
 from densedet.plugins.sources.flatbuffers_db import FlatBuffers
 from densedet.plugins.sources.sqlite import Sqlite
 kind = {"db": FlatBuffers, "sqlite": Sqlite}[suffix]
 import torch
-from densedet.core.filters import filtered
-from densedet.core.sections import FilterSection
-from densedet.plugins.resizes.exact import Exact
+from densedet.core.annotations.filters import filtered
+from densedet.core.recipe.sections import FilterSection
+from densedet.plugins.resize.exact import Exact
 before = used_mb()
 def source(): return kind(annotations=f"x.{suffix}", images=".", root=folder)
 kept = source(); kept.table.xywh.sum() + kept.table.areas.sum() + kept.table.ids.sum()
@@ -107,10 +128,15 @@ result["check all values at first use ms"] = round(1e3 * median(whole() for _ in
 one = source(); len(one.table); images = len(one)
 names = ("person", "car")
 rules = FilterSection(empty="drop", rest="drop")
-result["filter to two classes ms"] = round(1e3 * timed(lambda: filtered(one, rules, classes=names, resize=Exact(size=(128, 64)))), 1)
-result["where class in two ms"] = round(1e3 * timed(lambda: where_masks(one, "class in ('person', 'car')"), 3), 1)
+def narrow():
+    return filtered(one, rules, classes=names, resize=Exact(size_wh=(128, 64)))
+def select():
+    return where_masks(one, "class in ('person', 'car')")
+result["filter to two classes ms"] = round(1e3 * timed(narrow), 1)
+result["where class in two ms"] = round(1e3 * timed(select, 3), 1)
 order = np.random.default_rng(0).integers(0, images, 20000).tolist()
-for label, act in (("an image's boxes us", one.table.objects), ("an image's annotation (tensors) us", one.annotation)):
+reads = {"an image's boxes us": one.table.objects, "an image's annotation (tensors) us": one.annotation}
+for label, act in reads.items():
     seconds = []
     for part in range(5):
         begin = time.perf_counter()
@@ -124,21 +150,24 @@ CONVERT = """
 import json, resource, sys, time
 from pathlib import Path
 begin = time.perf_counter()
-from densedet.core.conversion import convert, open_source, recognise, writer_of
-from densedet.core.plugin_loading import load_plugins
+from densedet.core.annotations.conversion import convert, open_source, recognise, writer_of
+from densedet.core.recipe.plugin_loading import load_plugins
 components = load_plugins([]).components
 folder = Path(sys.argv[1])
 source = open_source(recognise(folder / "x.json", components), components)
 convert(source, writer_of(folder / "y.db", components), folder / "y.db")
 peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
-print(json.dumps({"seconds": round(time.perf_counter() - begin, 1), "peak MB": round(peak), "torch loaded": "torch" in sys.modules}))
+seconds = round(time.perf_counter() - begin, 1)
+print(json.dumps({"seconds": seconds, "peak MB": round(peak), "torch loaded": "torch" in sys.modules}))
 """
 
 LOAD = """
 import json, resource, sys, time
 begin = time.perf_counter()
 json.load(open(sys.argv[1] + "/x.json"))
-print(json.dumps({"seconds": round(time.perf_counter() - begin, 1), "peak MB": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3)}))
+seconds = round(time.perf_counter() - begin, 1)
+print(json.dumps({"seconds": seconds,
+    "peak MB": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3)}))
 """
 
 PYCOCOTOOLS = """
@@ -155,7 +184,8 @@ begin = time.perf_counter()
 order = sorted(coco.imgs)[::10]
 for image in order: coco.loadAnns(coco.getAnnIds(imgIds=[image]))
 access = (time.perf_counter() - begin) / len(order)
-print(json.dumps({"open seconds": round(seconds, 1), "filter to two classes ms": round(1e3 * filtering, 1), "an image's boxes us": round(1e6 * access, 1),
+print(json.dumps({"open seconds": round(seconds, 1), "filter to two classes ms": round(1e3 * filtering, 1),
+    "an image's boxes us": round(1e6 * access, 1),
     "peak MB": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3)}))
 """
 
@@ -171,7 +201,8 @@ def in_process(script: str, *arguments: str) -> dict[str, Any]:
 
 
 def images(arguments: argparse.Namespace) -> int:
-    """Milliseconds an image on one core, medians of seven alternating rounds: decoding to grey at --size, cached reading, augmentation."""
+    """Milliseconds an image on one core, medians of seven alternating rounds: decoding to grey at --size,
+    cached reading, augmentation."""
     import torch
 
     torch.set_num_threads(1)
@@ -198,22 +229,23 @@ def alternating(acts: dict[str, Callable[[], Any]], count: int) -> dict[str, flo
 
 
 def decoding(paths: list[Path], size: tuple[int, int]) -> dict[str, Any]:
-    """A plain full decode, ours, and ours from the cache; and by how many grey levels ours differs from the plain one."""
+    """A plain full decode, ours, and ours from the cache; and by how many grey levels ours differs from the
+    plain one."""
     import numpy as np
     import torch
     from PIL import Image
 
-    from densedet.core.dataset import DetectionDataset, sample_of
-    from densedet.core.image_cache import fitting_cache
-    from densedet.core.image_header import image_size
-    from densedet.core.table_builder import TableBuilder
+    from densedet.core.annotations.builder import TableBuilder
+    from densedet.core.annotations.image_header import image_size
+    from densedet.core.data.dataset import DetectionDataset, sample_of
+    from densedet.core.data.image_cache import fitting_cache
 
     def plain(path: Path) -> Any:
         with Image.open(path) as picture:
             grey = picture.convert("RGB").resize(size, Image.Resampling.BILINEAR).convert("L")
         return torch.from_numpy(np.array(grey))[None]
 
-    resize, database = part("resize", "exact")(size=size), part("source", "flatbuffers")
+    resize, database = part("resize", "exact")(size_wh=size), part("source", "flatbuffers")
     with tempfile.TemporaryDirectory() as name:
         builder = TableBuilder("benchmark")
         builder.add_class(1, "thing")
@@ -222,10 +254,14 @@ def decoding(paths: list[Path], size: tuple[int, int]) -> dict[str, Any]:
             builder.add_box(index, 1, (0, 0, 50, 50))
         database.write(builder.finish(), Path(name) / "x.db")
         source: Any = database(annotations=str(Path(name) / "x.db"), images=str(paths[0].parent.resolve()))
-        cache, _ = fitting_cache(source, resize=resize, color="grey", limit_gb=1, folder=str(Path(name) / "cache"))
+        cache, _ = fitting_cache(
+            source, resize=resize, color="grey", limit_gb=1, folder=str(Path(name) / "cache")
+        )
         cached = DetectionDataset(source, resize=resize, color="grey", classes=("thing",), cache=cache)
         ours = [sample_of(path, color="grey", resize=resize).image for path in paths]
-        difference = float(np.mean([(o.float() - plain(p).float()).abs().mean().item() for o, p in zip(ours, paths)]))
+        difference = float(
+            np.mean([(o.float() - plain(p).float()).abs().mean().item() for o, p in zip(ours, paths)])
+        )
         acts = {
             "plain full decode ms": lambda: [plain(path) for path in paths],
             "decode ms": lambda: [sample_of(path, color="grey", resize=resize) for path in paths],
@@ -239,20 +275,31 @@ def decoding(paths: list[Path], size: tuple[int, int]) -> dict[str, Any]:
 
 
 def augmentation(size: tuple[int, int], count: int = 16) -> dict[str, Any]:
-    """SSD's transforms sample by sample against the batched ones: flip, crop and photometric, the same with affine for crop, affine alone."""
+    """SSD's transforms sample by sample against the batched ones: flip, crop and photometric, the same with
+    affine for crop, affine alone."""
     import torch
 
-    from densedet.core.dataset import DetectionDataset
-    from densedet.core.loader import BatchDataset
+    from densedet.core.data.dataset import DetectionDataset
+    from densedet.core.data.loader import BatchDataset
 
     rows: dict[str, Any] = {}
     for color in ("grey", "rgb"):
         source = Held(part("source", "digits")(count=count, size=size, color=color))
-        names = ("RandomPhotometricDistort", "RandomZoomOut", "RandomIoUCrop", "SanitizeBoundingBoxes", "RandomHorizontalFlip")
+        names = (
+            "RandomPhotometricDistort",
+            "RandomZoomOut",
+            "RandomIoUCrop",
+            "SanitizeBoundingBoxes",
+            "RandomHorizontalFlip",
+        )
         single = [part("transform", name)() for name in names]
         batched = [part("batch_transform", name)() for name in ("flip", "crop", "photometric")]
         turned = [part("batch_transform", name)() for name in ("flip", "affine", "photometric")]
-        shared: dict[str, Any] = {"resize": part("resize", "exact")(size=size), "color": color, "classes": source.classes}
+        shared: dict[str, Any] = {
+            "resize": part("resize", "exact")(size_wh=size),
+            "color": color,
+            "classes": source.classes,
+        }
         sets = {
             "none": BatchDataset(DetectionDataset(source, **shared)),  # type: ignore[arg-type]
             "per sample": BatchDataset(DetectionDataset(source, transforms=single, **shared)),  # type: ignore[arg-type]
@@ -261,19 +308,23 @@ def augmentation(size: tuple[int, int], count: int = 16) -> dict[str, Any]:
             "affine alone": BatchDataset(DetectionDataset(source, **shared), transforms=turned[1:2]),  # type: ignore[arg-type]
         }
         step = iter(range(1_000_000))
-        acts: dict[str, Callable[[], Any]] = {name: partial(_batch, data, step, count) for name, data in sets.items()}
+        acts: dict[str, Callable[[], Any]] = {
+            name: partial(_batch, data, step, count) for name, data in sets.items()
+        }
         with torch.no_grad():
             times = alternating(acts, count)
         took = {name: time - times["none"] for name, time in times.items() if name != "none"}
         rows |= {f"{color}: {name} augmentation ms": round(time, 3) for name, time in took.items()}
         rows |= {
-            f"{color}: {name} / per sample": round(time / took["per sample"], 3) for name, time in took.items() if name != "per sample"
+            f"{color}: {name} / per sample": round(time / took["per sample"], 3)
+            for name, time in took.items()
+            if name != "per sample"
         }
     return rows
 
 
 def _batch(data: Any, step: Iterator[int], count: int) -> Any:
-    from densedet.core.loader import BatchKey
+    from densedet.core.data.loader import BatchKey
 
     return data[BatchKey(next(step), 0, 0, tuple(range(count)))]
 
@@ -305,7 +356,7 @@ def step_memory() -> dict[str, Any]:
 
 def part(kind: str, name: str) -> Any:
     """A built-in component, through the registry like everybody."""
-    from densedet.core.plugin_loading import load_plugins
+    from densedet.core.recipe.plugin_loading import load_plugins
 
     return load_plugins([]).components.get(kind, name).load()
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from densedet.core.annotation_table import AnnotationTable, pack_names
+from densedet.core.annotations.table import AnnotationTable, pack_names
 from densedet.core.files import atomic_file
 
 IMAGES, BOXES = 118_287, 860_001
@@ -109,12 +109,18 @@ NAMES = [
 
 
 def coco_like_table(images: int = IMAGES, boxes: int = BOXES, seed: int = 0) -> AnnotationTable:
-    """A table with train2017's numbers of images, boxes and classes (their shares fall off as there, 30 % persons), 1 % crowds."""
+    """A table with train2017's numbers of images, boxes and classes (their shares fall off as there, 30 %
+    persons), 1 % crowds."""
     random = np.random.default_rng(seed)
     category_ids = [i + 1 for i, name in enumerate(NAMES) if name]
     landscape = random.random(images) < 0.75
-    long, short = random.choice([640, 640, 640, 500, 612], images), random.choice([480, 427, 425, 375, 480], images)
-    sizes = np.where(landscape[:, None], np.stack([long, short], 1), np.stack([short, long], 1)).astype(np.int32)
+    long, short = (
+        random.choice([640, 640, 640, 500, 612], images),
+        random.choice([480, 427, 425, 375, 480], images),
+    )
+    sizes = np.where(landscape[:, None], np.stack([long, short], 1), np.stack([short, long], 1)).astype(
+        np.int32
+    )
     shares = 1 / np.arange(3, 3 + len(category_ids)) ** 1.1
     shares[0] = 0.43 * shares.sum()
     counts = random.multinomial(boxes, random.dirichlet(np.full(images, 1.2)))
@@ -122,7 +128,9 @@ def coco_like_table(images: int = IMAGES, boxes: int = BOXES, seed: int = 0) -> 
     sides = np.clip(np.exp(random.normal(4.0, 1.1, (boxes, 2))), 4, 0.95 * sizes[owners])
     sides = np.round(np.clip(sides * np.exp(random.normal(0, 0.3, (boxes, 2))), 4, sizes[owners] - 1), 2)
     corner = np.floor(random.random((boxes, 2)) * (sizes[owners] - sides) * 100) / 100
-    names, name_offsets = pack_names([f"{i:012d}.jpg" for i in sorted(random.choice(600_000, images, replace=False).tolist())])
+    names, name_offsets = pack_names(
+        [f"{i:012d}.jpg" for i in sorted(random.choice(600_000, images, replace=False).tolist())]
+    )
     numbers = names.reshape(images, 16)[:, :12] - ord("0")
     return AnnotationTable(
         classes=tuple(NAMES[i - 1] for i in category_ids),
@@ -141,7 +149,8 @@ def coco_like_table(images: int = IMAGES, boxes: int = BOXES, seed: int = 0) -> 
 
 
 def coco_like(path: Path, images: int = IMAGES, boxes: int = BOXES, *, seed: int = 0) -> AnnotationTable:
-    """Write such a table as COCO JSON with polygons, about 450 MB at full size, in one line as COCO's own; -> the table."""
+    """Write such a table as COCO JSON with polygons, about 450 MB at full size, in one line as COCO's own; ->
+    the table."""
     table = coco_like_table(images, boxes, seed)
     random = np.random.default_rng(seed + 1)
     owners, order = table.owners(), np.random.default_rng(seed + 2).permutation(boxes)
@@ -171,11 +180,20 @@ def coco_like(path: Path, images: int = IMAGES, boxes: int = BOXES, *, seed: int
                 points = angles[: random.integers(4, 60)]
                 outline = np.stack([x + w / 2 * (1 + np.cos(points)), y + h / 2 * (1 + np.sin(points))], 1)
                 polygon = np.round(outline + random.random(outline.shape), 2).reshape(-1).tolist()
-                entry = {"segmentation": [polygon], "area": float(table.areas[row]), "iscrowd": int(table.flags[row])}
+                entry = {
+                    "segmentation": [polygon],
+                    "area": float(table.areas[row]),
+                    "iscrowd": int(table.flags[row]),
+                }
                 entry |= {"image_id": int(table.image_ids[owners[row]]), "bbox": [x, y, w, h]}  # type: ignore[arg-type]
-                entry |= {"category_id": table.category_ids[int(table.labels[row])], "id": int(table.ids[row])}
+                entry |= {
+                    "category_id": table.category_ids[int(table.labels[row])],
+                    "id": int(table.ids[row]),
+                }
                 lines.append(json.dumps(entry))
             file.write(((", " if start else "") + ", ".join(lines)).encode())
-        categories = [{"supercategory": "none", "id": i, "name": n} for i, n in zip(table.category_ids, table.classes)]
+        categories = [
+            {"supercategory": "none", "id": i, "name": n} for i, n in zip(table.category_ids, table.classes)
+        ]
         file.write(b'], "categories": ' + json.dumps(categories).encode() + b"}")
     return table

@@ -15,12 +15,14 @@ SIZE = (128, 64)
 """WIDTH, HEIGHT"""
 
 LEARNING_RATE = 0.0002
-"""Of both sides. At ten times as much, torchvision leaves a twin of itself whose weights differ by one rounding by 1e-3 of the box loss in
-13 steps (the gradient of L1 jumps with its sign): no two programs would agree longer. At this rate the twins stay within 1e-4 for 50."""
+"""Of both sides. At ten times as much, torchvision leaves a twin of itself whose weights differ by one
+rounding by 1e-3 of the box loss in
+13 steps (the gradient of L1 jumps with its sign): no two programs would agree longer. At this rate the twins
+stay within 1e-4 for 50."""
 
 SAME = (
     "model.backbone={name: resnet18, norm: batch, frozen_stages: 0}",
-    f"data.size={list(SIZE)}",
+    f"data.input_size_wh={list(SIZE)}",
     "data.resize={name: exact, antialias: false}",
     "data.train={name: digits, split: train, count: 512, color: rgb}",
     "data.val=null",
@@ -36,7 +38,12 @@ SAME = (
 )
 """torchvision's RetinaNet with ResNet-18 at 128x64, on our embedded digits."""
 
-PLAIN = ("train.precision=float32", "train.channels_last=false", "train.clip_norm=null", "train.ema_decay=null")
+PLAIN = (
+    "train.precision=float32",
+    "train.channels_last=false",
+    "train.clip_norm=null",
+    "train.ema_decay=null",
+)
 """What torchvision's reference does."""
 
 FAST = ("train.clip_norm=10.0", "train.ema_decay=0.998")
@@ -67,18 +74,23 @@ def ours(folder: Path, model: Any, *changes: str) -> Any:
     """A run of ours that has not begun, with the weights of torchvision's ``model``."""
     import torch
 
-    from densedet.core.recipe import load_recipe
-    from densedet.core.run import Run
+    from densedet.core.recipe.loading import load_recipe
+    from densedet.core.training.run import Run
 
     torch.save(model.state_dict(), folder / "theirs.pth")
-    recipe = load_recipe(RECIPE, [*SAME, f"run.folder={folder}", f"model.weights={folder / 'theirs.pth'}", *changes])
+    recipe = load_recipe(
+        RECIPE, [*SAME, f"run.folder={folder}", f"model.weights={folder / 'theirs.pth'}", *changes]
+    )
     return Run(recipe)
 
 
 def as_theirs(batch: Any) -> tuple[list[Any], list[dict[str, Any]]]:
     """A batch of ours as torchvision takes it: images in 0..1, targets."""
     images = [image.float() / 255 for image in batch.images]
-    targets = [{"boxes": batch.boxes[row][valid], "labels": batch.labels[row][valid]} for row, valid in enumerate(batch.valid)]
+    targets = [
+        {"boxes": batch.boxes[row][valid], "labels": batch.labels[row][valid]}
+        for row, valid in enumerate(batch.valid)
+    ]
     return images, targets
 
 
@@ -99,14 +111,17 @@ def step_of(model: Any, optimizer: Any, images: list[Any], targets: list[dict[st
 
 
 def step(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Median seconds of training steps of 16 images, in turns in one process: torchvision's, ours in float32, ours by default, the bare
-    network; then what a small network's step spends outside the network."""
+    """Median seconds of training steps of 16 images, in turns in one process: torchvision's, ours in float32,
+    ours by default, the bare network; then what a small network's step spends outside the network."""
     import torch
 
-    from densedet.core.engine import optimizer_step
-    from densedet.core.memory import keep_freed_memory
+    from densedet.core.training.engine import optimizer_step
+    from densedet.core.training.memory import keep_freed_memory
 
-    rows: dict[str, Any] = {"threads": torch.get_num_threads(), "freed memory kept": keep_freed_memory()}  # for both sides
+    rows: dict[str, Any] = {
+        "threads": torch.get_num_threads(),
+        "freed memory kept": keep_freed_memory(),
+    }  # for both sides
     with TemporaryDirectory() as name:
         folder = Path(name)
         model = reference(10).train()
@@ -136,16 +151,20 @@ def step(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def nano(name: str, precision: str, folder: Path, rounds: int) -> dict[str, Any]:
-    """A shipped small recipe: its arithmetic, and the share of a step that is no network: matching, encoding, losses and optimizer, and with
-    gradient clipping, averaged weights and all else."""
+    """A shipped small recipe: its arithmetic, and the share of a step that is no network: matching, encoding,
+    losses and optimizer, and with gradient clipping, averaged weights and all else."""
     import torch
 
-    from densedet.core import profile
-    from densedet.core.engine import optimizer_step
-    from densedet.core.recipe import load_recipe
-    from densedet.core.run import Run
+    from densedet.core.recipe.loading import load_recipe
+    from densedet.core.training import profile
+    from densedet.core.training.engine import optimizer_step
+    from densedet.core.training.run import Run
 
-    run = Run(load_recipe(name, [f"run.folder={folder}", "run.hooks=[]", "data.val=null", f"train.precision={precision}"]))
+    run = Run(
+        load_recipe(
+            name, [f"run.folder={folder}", "run.hooks=[]", "data.val=null", f"train.precision={precision}"]
+        )
+    )
     key = f"{name}, {run.precision}"
     run.detector.train()
     batch = next(run.stream())[0]
@@ -159,7 +178,7 @@ def nano(name: str, precision: str, folder: Path, rounds: int) -> dict[str, Any]
     }
     times = in_turns(acts, rounds * 4)
     counted = [loss + update for loss, update in zip(times["loss"], times["optimizer"])]
-    width, height = run.recipe.values["data"]["size"]
+    width, height = run.recipe.values["data"]["input_size_wh"]
     flops = profile.forward_flops(run.detector, profile.blank_batch(1, 1, height, width, torch.device("cpu")))
     return {
         f"{key}: GFLOP forward": round(flops / 1e9, 3),
@@ -193,7 +212,8 @@ def bare(run: Any, batch: Any) -> None:
 
 
 def ratio(values: list[float], others: list[float]) -> float:
-    """The median of the rounds' ratios: a machine that slows down for a while does so for both sides of a round."""
+    """The median of the rounds' ratios: a machine that slows down for a while does so for both sides of a
+    round."""
     return median(value / other for value, other in zip(values, others))
 
 
@@ -214,9 +234,9 @@ import json, resource, sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
 import torch, torchvision
-from densedet.core.memory import keep_freed_memory, used_mb
+from densedet.core.training.memory import keep_freed_memory, used_mb
 from densedet.tools import benchmark_step as b
-from densedet.core.engine import optimizer_step
+from densedet.core.training.engine import optimizer_step
 imports = used_mb()
 with TemporaryDirectory() as name:
     torch.manual_seed(0)
@@ -235,7 +255,8 @@ with TemporaryDirectory() as name:
     import gc; gc.collect()
     Path("/proc/self/clear_refs").write_text("5")
     for _ in range(4): act()
-    peak = next(int(l.split()[1]) / 1e3 for l in Path("/proc/self/status").read_text().splitlines() if l.startswith("VmHWM"))
+    lines = Path("/proc/self/status").read_text().splitlines()
+    peak = next(int(l.split()[1]) / 1e3 for l in lines if l.startswith("VmHWM"))
 print(json.dumps({"peak MB": round(peak), "above the imports MB": round(peak - imports)}))
 """
 """Peak resident memory of four steps, each side in a process of its own; Linux only."""

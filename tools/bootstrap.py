@@ -1,7 +1,9 @@
-"""The two commands of the README, for a machine that has Python >= 3.10 and nothing of ours (Linux, macOS, Windows).
+"""The two commands of the README, for a machine that has Python >= 3.10 and nothing of ours (Linux, macOS,
+Windows).
 
-    python tools/bootstrap.py quickstart    make .venv, install, train SSD and RetinaNet on embedded data, compare them
-    python tools/bootstrap.py test          make .venv if need be, install, lint, type-check and run the tests
+    python tools/bootstrap.py quickstart    make .venv, install, train SSD and RetinaNet on embedded data,
+    compare them python tools/bootstrap.py test          make .venv if need be, install, lint, type-check and
+    run the tests
 
 Only the standard library is used here; everything else runs inside .venv.
 """
@@ -20,7 +22,10 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 if sys.version_info < (3, 10):  # noqa: UP036 (this file is what an old Python meets first)
-    sys.exit(f"densedet needs Python 3.10 or newer, this is {sys.version.split()[0]}: use a newer one, e.g. python3.11 tools/bootstrap.py")
+    sys.exit(
+        f"densedet needs Python 3.10 or newer, this is {sys.version.split()[0]}: use a newer one, e.g. "
+        f"python3.11 tools/bootstrap.py"
+    )
 
 
 def python_of(environment: Path) -> Path:
@@ -39,7 +44,8 @@ def run(*command: str | Path, folder: Path = ROOT) -> None:
 
 
 def prepare(environment: Path, extras: str = "") -> Path:
-    """Make the environment and install densedet from this checkout, unless that was done for this setup.cfg; its interpreter."""
+    """Make the environment and install densedet from this checkout, unless that was done for this setup.cfg;
+    its interpreter."""
     python = python_of(environment)
     stamp = environment / f"densedet-installed{'-' + extras if extras else ''}"
     wanted = hashlib.sha256((ROOT / "setup.cfg").read_bytes()).hexdigest()
@@ -69,12 +75,23 @@ def test(environment: Path, arguments: list[str]) -> None:
 
 
 def type_check(python: Path) -> None:
-    """mypy on an installed copy: it cannot follow an editable install whose folder is not named like the package."""
+    """mypy on an installed copy: it cannot follow an editable install whose folder is not named like the
+    package."""
     with tempfile.TemporaryDirectory() as folder:
         exported = Path(folder) / "source"
         leave_out = shutil.ignore_patterns(".*", "build", "runs", "tests", "*.egg-info", "__pycache__")
         shutil.copytree(ROOT, exported, ignore=leave_out)
-        run(python, "-m", "pip", "install", "--quiet", "--no-deps", "--target", Path(folder) / "installed", exported)
+        run(
+            python,
+            "-m",
+            "pip",
+            "install",
+            "--quiet",
+            "--no-deps",
+            "--target",
+            Path(folder) / "installed",
+            exported,
+        )
         run(
             python,
             "-m",
@@ -89,9 +106,16 @@ def type_check(python: Path) -> None:
 
 def main() -> None:
     """Parse and go."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("command", choices=("quickstart", "test"))
-    parser.add_argument("--venv", type=Path, default=ROOT / ".venv", help="the virtual environment (default: .venv beside the README)")
+    parser.add_argument(
+        "--venv",
+        type=Path,
+        default=ROOT / ".venv",
+        help="the virtual environment (default: .venv beside the README)",
+    )
     arguments, rest = parser.parse_known_args()
     if rest and arguments.command != "test":
         parser.error(f"unknown arguments: {' '.join(rest)}")

@@ -1,4 +1,5 @@
-"""Check a data set before training on it: classes, broken boxes and images, duplicates, sizes after resizing, class balance."""
+"""Check a data set before training on it: classes, broken boxes and images, duplicates, sizes after resizing,
+class balance."""
 
 from __future__ import annotations
 
@@ -18,18 +19,33 @@ LISTED = 10
 
 def add_parser(subparsers: Any) -> None:
     """densedet check data RECIPE | FILE"""
-    parser = subparsers.add_parser("check", help="look for trouble before it costs a night", description=__doc__)
+    parser = subparsers.add_parser(
+        "check", help="look for trouble before it costs a night", description=__doc__
+    )
     topics = parser.add_subparsers(dest="topic", metavar="TOPIC", required=True)
-    one = topics.add_parser("data", help="a recipe's images and annotations, or a file of annotations", description=data.__doc__)
+    one = topics.add_parser(
+        "data", help="a recipe's images and annotations, or a file of annotations", description=data.__doc__
+    )
     one.add_argument("what", help="a recipe, or an annotation file or folder")
     one.add_argument("overrides", nargs="*", metavar="path=value", help="for a recipe, e.g. data.root=DIR")
     one.add_argument("--images", metavar="DIR", help="for an annotation file: its folder of images")
     one.add_argument("--split", metavar="NAME", help="for a data set with several parts")
     one.add_argument(
-        "--resize", nargs=2, type=int, metavar=("WIDTH", "HEIGHT"), default=(128, 64), help="for an annotation file (default 128 64)"
+        "--resize",
+        nargs=2,
+        type=int,
+        metavar=("WIDTH", "HEIGHT"),
+        default=(128, 64),
+        help="for an annotation file (default 128 64)",
     )
     one.add_argument("--no-images", action="store_true", help="look at the annotations only")
-    one.add_argument("--plugin", action="append", default=[], metavar="FILE", help="a plug-in file with a source of its own")
+    one.add_argument(
+        "--plugin",
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="a plug-in file with a source of its own",
+    )
     one.add_argument("--json", action="store_true", help="print everything as JSON")
     one.set_defaults(run=data)
 
@@ -39,7 +55,7 @@ def data(arguments: argparse.Namespace) -> int:
     from rich.console import Console
     from rich.progress import Progress
 
-    from densedet.core.data_check import check_source, problems, shared_images
+    from densedet.core.data.checking import check_source, problems, shared_images
 
     splits, resize, color = sources(arguments)
     facts: dict[str, dict[str, Any]] = {}
@@ -65,7 +81,9 @@ def data(arguments: argparse.Namespace) -> int:
     for split, row in facts.items():
         show(console, split, row, decoded=not arguments.no_images)
     if shared:
-        console.print(f"{shared} images of val are, byte for byte, training images too: AP on them says nothing")
+        console.print(
+            f"{shared} images of val are, byte for byte, training images too: AP on them says nothing"
+        )
     console.print(f"{wrong} boxes or images cannot be used" if wrong else "no box and no image is broken")
     return 3 if wrong else 0
 
@@ -77,11 +95,11 @@ def _advance(bar: Any, task: Any, done: int) -> None:
 def sources(arguments: argparse.Namespace) -> tuple[dict[str, Any], Any, Any]:
     """({split: source}, resize, colour) of a recipe, unfiltered, or of an annotation file."""
     from densedet.core import assembly
-    from densedet.core.conversion import open_source, recognise
-    from densedet.core.plugin_loading import load_plugins
-    from densedet.core.recipe import load_recipe
-    from densedet.core.recipe_merge import shipped_recipes
-    from densedet.core.table_builder import Faults
+    from densedet.core.annotations.builder import Faults
+    from densedet.core.annotations.conversion import open_source, recognise
+    from densedet.core.recipe.loading import load_recipe
+    from densedet.core.recipe.merging import shipped_recipes
+    from densedet.core.recipe.plugin_loading import load_plugins
 
     path = Path(arguments.what)
     components = load_plugins(arguments.plugin).components
@@ -97,7 +115,7 @@ def sources(arguments: argparse.Namespace) -> tuple[dict[str, Any], Any, Any]:
         spec = recognise(path, components, split=arguments.split)
         name = arguments.split or "data"
         splits = {name: open_source(spec, components, images=arguments.images)}
-        resize, color = components.get("resize", "exact").load()(size=tuple(arguments.resize)), "grey"
+        resize, color = components.get("resize", "exact").load()(size_wh=tuple(arguments.resize)), "grey"
     for source in splits.values():
         if hasattr(source, "faults"):
             source.faults = Faults(strict=False)
@@ -108,7 +126,10 @@ def show(console: Any, split: str, facts: dict[str, Any], *, decoded: bool) -> N
     """Print one split."""
     from rich.table import Table
 
-    console.print(f"{split}: {facts['images']:,} images ({facts['empty_images']:,} without a box), {facts['boxes']:,} boxes")
+    console.print(
+        f"{split}: {facts['images']:,} images ({facts['empty_images']:,} without a box), "
+        f"{facts['boxes']:,} boxes"
+    )
     table = Table(
         "label",
         "category id",
@@ -128,19 +149,36 @@ def show(console: Any, split: str, facts: dict[str, Any], *, decoded: bool) -> N
     for row in facts["classes"]:
         quantiles = facts["sides"]["classes"][row["name"]]
         sides = [f"{quantiles[i]:.1f}" for i in (1, 2, 3)] if quantiles else ["-"] * 3
-        numbers = [f"{row['boxes']:,}", f"{row['share']:.1%}", f"{row['images']:,}", f"{row['ignored']:,}", f"{row['crowd']:,}"]
+        numbers = [
+            f"{row['boxes']:,}",
+            f"{row['share']:.1%}",
+            f"{row['images']:,}",
+            f"{row['ignored']:,}",
+            f"{row['crowd']:,}",
+        ]
         table.add_row(str(row["label"]), str(row["category_id"]), row["name"], *numbers, *sides)
     console.print(table)
     counting = sum(row["boxes"] for row in facts["classes"])
-    below = ", ".join(f"{count:,} ({count / max(counting, 1):.0%}) below {side}" for side, count in facts["sides"]["below"].items())
+    below = ", ".join(
+        f"{count:,} ({count / max(counting, 1):.0%}) below {side}"
+        for side, count in facts["sides"]["below"].items()
+    )
     console.print(f"  sides (square root of the area) in pixels of the network's input: {below}")
     absent = [row["name"] for row in facts["classes"] if not row["boxes"]]
     if absent:
         console.print(f"  classes without a box: {', '.join(absent)}")
-    findings(console, f"{facts['dropped_boxes']} boxes dropped, {facts['clipped_boxes']} clipped", facts["invalid_boxes"])
+    findings(
+        console,
+        f"{facts['dropped_boxes']} boxes dropped, {facts['clipped_boxes']} clipped",
+        facts["invalid_boxes"],
+    )
     findings(console, f"{len(facts['duplicate_boxes'])} boxes stand twice", facts["duplicate_boxes"])
     findings(console, "file names that stand twice", facts["duplicate_names"])
-    findings(console, "images that are the same byte for byte", [" = ".join(group) for group in facts["duplicate_images"]])
+    findings(
+        console,
+        "images that are the same byte for byte",
+        [" = ".join(group) for group in facts["duplicate_images"]],
+    )
     findings(console, f"{facts['broken_count']} images cannot be read", facts["broken_images"])
     if not decoded:
         console.print("  images were not looked at (--no-images)")

@@ -14,32 +14,47 @@ def add_parser(subparsers: Any) -> None:
     """densedet compare RUN|RECIPE ... [--budget minutes=5]"""
     parser = subparsers.add_parser("compare", help="compare recipes or runs", description=__doc__)
     parser.add_argument(
-        "what", nargs="+", metavar="RUN|RECIPE", help="run folders, recipes (trained first, one after the other), or path=value"
+        "what",
+        nargs="+",
+        metavar="RUN|RECIPE",
+        help="run folders, recipes (trained first, one after the other), or path=value",
     )
-    parser.add_argument("--budget", metavar="UNIT=N", help="the same budget for all recipes: minutes=5, epochs=10 or steps=500")
-    parser.add_argument("--output", metavar="FILE", help="the HTML file (default: runs/compare/N/report.html)")
+    parser.add_argument(
+        "--budget",
+        metavar="UNIT=N",
+        help="the same budget for all recipes: minutes=5, epochs=10 or steps=500",
+    )
+    parser.add_argument(
+        "--output", metavar="FILE", help="the HTML file (default: runs/compare/N/report.html)"
+    )
     parser.add_argument("--json", action="store_true", help="print the comparison as JSON")
     parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Train what is not trained yet, then write and print the comparison."""
-    overrides = [w for w in arguments.what if "=" in w and not Path(w).exists()] + budget_override(arguments.budget)
+    overrides = [w for w in arguments.what if "=" in w and not Path(w).exists()] + budget_override(
+        arguments.budget
+    )
     names = [w for w in arguments.what if w not in overrides]
     prepare(names, overrides)
     folders = [Path(name) if is_run(Path(name)) else train(name, overrides) for name in names]
 
-    from densedet.core.comparison import table_text
-    from densedet.core.plugin_loading import load_plugins
-    from densedet.core.records import read_run
-    from densedet.core.report import write_report
-    from densedet.core.run import new_folder
+    from densedet.core.recipe.plugin_loading import load_plugins
+    from densedet.core.report.comparison import table_text
+    from densedet.core.report.page import write_report
+    from densedet.core.report.records import read_run
+    from densedet.core.training.run import new_folder
 
     records = [read_run(folder) for folder in folders]
-    sections = [text for text in load_plugins().manager.hook.densedet_report_section(comparison=records) if text]
+    sections = [
+        text for text in load_plugins().manager.hook.densedet_report_section(comparison=records) if text
+    ]
     path = Path(arguments.output) if arguments.output else new_folder(Path("runs"), "compare") / "report.html"
     path.parent.mkdir(parents=True, exist_ok=True)
-    report = write_report(records, path, title=" / ".join(dict.fromkeys(record.name for record in records)), sections=sections)
+    report = write_report(
+        records, path, title=" / ".join(dict.fromkeys(record.name for record in records)), sections=sections
+    )
     if arguments.json:
         print(report.with_suffix(".json").read_text(encoding="utf-8"))
     else:
@@ -59,12 +74,15 @@ def prepare(names: list[str], overrides: list[str]) -> None:
     from densedet.core.errors import UsageError
 
     if not names:
-        raise UsageError("give at least one run folder or recipe, e.g. densedet compare quickstart_ssd quickstart_retinanet")
+        raise UsageError(
+            "give at least one run folder or recipe, e.g. densedet compare quickstart_ssd "
+            "quickstart_retinanet"
+        )
     recipes = [name for name in names if not is_run(Path(name))]
     if overrides and not recipes:
         raise UsageError(f"{overrides[0]} changes nothing: all that is compared has been trained already")
     if recipes:
-        from densedet.core.recipe import load_recipe
+        from densedet.core.recipe.loading import load_recipe
 
         for name in recipes:
             load_recipe(name, overrides)

@@ -1,5 +1,6 @@
-"""Convert annotations between COCO JSON, Pascal VOC, YOLO, Roboflow's exports, FlatBuffers (.db) and SQLite (.sqlite); or, written
-`densedet convert weights A B`, a detector's weights between our names and another library's."""
+"""Convert annotations between COCO JSON, Pascal VOC, YOLO, Roboflow's exports, FlatBuffers (.db) and SQLite
+(.sqlite); or, written `densedet convert weights A B`, a detector's weights between our names and another
+library's."""
 
 from __future__ import annotations
 
@@ -19,27 +20,58 @@ SHOWN = 20
 
 def add_parser(subparsers: Any) -> None:
     """densedet convert A B | densedet convert weights A B"""
-    parser = subparsers.add_parser("convert", help="annotations from one format to another", description=__doc__)
-    parser.add_argument("source", help="a file or folder; its format is recognised. 'weights A B': weights instead of annotations")
-    parser.add_argument("target", help="what to write: x.db, x.sqlite, x.json, or a folder with --to voc or --to yolo")
-    parser.add_argument("weights_target", nargs="?", metavar="B", help="after 'weights A': the file to write")
-    parser.add_argument("--from", dest="source_format", metavar="NAME", help="the source's format, where it is not recognised")
+    parser = subparsers.add_parser(
+        "convert", help="annotations from one format to another", description=__doc__
+    )
     parser.add_argument(
-        "--to", dest="target_format", metavar="NAME", help="the target's format, or whose names weights get, where that is not clear"
+        "source",
+        help="a file or folder; its format is recognised. 'weights A B': weights instead of annotations",
+    )
+    parser.add_argument(
+        "target", help="what to write: x.db, x.sqlite, x.json, or a folder with --to voc or --to yolo"
+    )
+    parser.add_argument("weights_target", nargs="?", metavar="B", help="after 'weights A': the file to write")
+    parser.add_argument(
+        "--from", dest="source_format", metavar="NAME", help="the source's format, where it is not recognised"
+    )
+    parser.add_argument(
+        "--to",
+        dest="target_format",
+        metavar="NAME",
+        help="the target's format, or whose names weights get, where that is not clear",
     )
     parser.add_argument(
         "--split",
         metavar="NAME",
-        help="which part of a data set with several (train, val, test) is read, and what it is called where a folder is written; a "
+        help="which part of a data set with several (train, val, test) is read, and what it is called "
+        "where a folder is written; a "
         "VOC or YOLO folder can be given one split after the other",
     )
-    parser.add_argument("--images", metavar="DIR", help="the source's folder of images, where it is not found")
-    parser.add_argument("--where", metavar="SQL", help="only these images and boxes, e.g. \"width > 500 and class in ('person', 'car')\"")
-    parser.add_argument("--copy-images", action="store_true", help="copy the images to where the target's format expects them")
-    parser.add_argument("--link-images", action="store_true", help="link them there instead (hard links where possible)")
+    parser.add_argument(
+        "--images", metavar="DIR", help="the source's folder of images, where it is not found"
+    )
+    parser.add_argument(
+        "--where",
+        metavar="SQL",
+        help="only these images and boxes, e.g. \"width > 500 and class in ('person', 'car')\"",
+    )
+    parser.add_argument(
+        "--copy-images", action="store_true", help="copy the images to where the target's format expects them"
+    )
+    parser.add_argument(
+        "--link-images", action="store_true", help="link them there instead (hard links where possible)"
+    )
     parser.add_argument("--overwrite", action="store_true", help="replace an existing target file")
-    parser.add_argument("--report", metavar="FILE", help="write every sentence about what was wrong in the input there")
-    parser.add_argument("--plugin", action="append", default=[], metavar="FILE", help="a plug-in file with a format of its own")
+    parser.add_argument(
+        "--report", metavar="FILE", help="write every sentence about what was wrong in the input there"
+    )
+    parser.add_argument(
+        "--plugin",
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="a plug-in file with a format of its own",
+    )
     parser.add_argument("--json", action="store_true", help="print the outcome as JSON")
     parser.set_defaults(run=run)
 
@@ -51,19 +83,22 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.weights_target is not None:
         if arguments.source != "weights":
             raise UsageError(
-                f"{arguments.weights_target} is one name too many: write densedet convert A B, or densedet convert weights A B"
+                f"{arguments.weights_target} is one name too many: write densedet convert A B, or "
+                f"densedet convert weights A B"
             )
         return convert_weights(arguments)
-    from densedet.core.annotation_where import where_masks
-    from densedet.core.conversion import convert, open_source, recognise, writer_of
-    from densedet.core.folders import is_free
-    from densedet.core.plugin_loading import load_plugins
+    from densedet.core.annotations.conversion import convert, open_source, recognise, writer_of
+    from densedet.core.annotations.folders import is_free
+    from densedet.core.annotations.where import where_masks
+    from densedet.core.recipe.plugin_loading import load_plugins
 
     components = load_plugins(arguments.plugin).components
     path = Path(arguments.target)
     target = writer_of(path, components, arguments.target_format)
     if not is_free(path) and not (path.is_file() and arguments.overwrite) and not joins(target, path):
-        raise UsageError(f"{path} is there already: give another name" + (" or --overwrite" if path.is_file() else ""))
+        raise UsageError(
+            f"{path} is there already: give another name" + (" or --overwrite" if path.is_file() else "")
+        )
     if arguments.copy_images and arguments.link_images:
         raise UsageError("give --copy-images or --link-images, not both")
     spec = recognise(Path(arguments.source), components, split=arguments.split, name=arguments.source_format)
@@ -81,8 +116,20 @@ def run(arguments: argparse.Namespace) -> int:
                 on_fault=None if sentences is None else lambda text: print(text, file=sentences),
             )
             if arguments.copy_images or arguments.link_images:
-                chosen = range(len(source)) if arguments.where is None else where_masks(source, arguments.where)[0].nonzero()[0].tolist()
-                bring_images(source, chosen, target, path, arguments.split or "train", link=arguments.link_images, bar=bar)
+                chosen = (
+                    range(len(source))
+                    if arguments.where is None
+                    else where_masks(source, arguments.where)[0].nonzero()[0].tolist()
+                )
+                bring_images(
+                    source,
+                    chosen,
+                    target,
+                    path,
+                    arguments.split or "train",
+                    link=arguments.link_images,
+                    bar=bar,
+                )
     finally:
         if sentences is not None:
             sentences.close()
@@ -90,27 +137,37 @@ def run(arguments: argparse.Namespace) -> int:
         print(sentence, file=sys.stderr)
     total = sum(report.faults.values())
     if total > SHOWN:
-        print(f"... and {total - SHOWN} more" + ("" if arguments.report else " (--report FILE writes all)"), file=sys.stderr)
+        print(
+            f"... and {total - SHOWN} more" + ("" if arguments.report else " (--report FILE writes all)"),
+            file=sys.stderr,
+        )
     if arguments.json:
         numbers = {**vars(report), "source": spec["name"], "target": str(path), "faults": dict(report.faults)}
         print(json.dumps({key: value for key, value in numbers.items() if key != "sentences"}))
         return 0
     wrong = f"; {report.dropped} left out, {report.clipped} clipped" if total else "; nothing was wrong"
-    print(f"{path}: {report.images:,} images, {report.boxes:,} boxes of {report.classes} classes from {spec['name']}{wrong}")
+    print(
+        f"{path}: {report.images:,} images, {report.boxes:,} boxes of {report.classes} classes from "
+        f"{spec['name']}{wrong}"
+    )
     return 0
 
 
 def convert_weights(arguments: argparse.Namespace) -> int:
     """Weights under the names of the other side."""
     from densedet.core.errors import UsageError
-    from densedet.core.plugin_loading import load_plugins
-    from densedet.core.pretrained import convert
+    from densedet.core.recipe.plugin_loading import load_plugins
+    from densedet.core.weights.pretrained import convert
 
     path = Path(arguments.weights_target)
     if path.exists() and not (path.is_file() and arguments.overwrite):
-        raise UsageError(f"{path} is there already: give another name" + (" or --overwrite" if path.is_file() else ""))
+        raise UsageError(
+            f"{path} is there already: give another name" + (" or --overwrite" if path.is_file() else "")
+        )
     components = load_plugins(arguments.plugin).components
-    used, side, entries = convert(arguments.target, path, components, arguments.target_format or arguments.source_format)
+    used, side, entries = convert(
+        arguments.target, path, components, arguments.target_format or arguments.source_format
+    )
     if arguments.json:
         print(json.dumps({"weight_map": used, "names": side, "entries": entries, "target": str(path)}))
     else:
@@ -134,28 +191,36 @@ def progress(source: Any) -> Any:
     return bar
 
 
-def bring_images(source: Any, chosen: Sequence[int], target: Any, path: Path, split: str, *, link: bool, bar: Any) -> None:
-    """Copy or link the images at the positions ``chosen`` to where the target's format has them. Raises UsageError where it has no such
-    place, DataError where another image is there."""
+def bring_images(
+    source: Any, chosen: Sequence[int], target: Any, path: Path, split: str, *, link: bool, bar: Any
+) -> None:
+    """Copy or link the images at the positions ``chosen`` to where the target's format has them. Raises
+    UsageError where it has no such place, DataError where another image is there."""
     from densedet.core.errors import DataError, UsageError
 
     place = getattr(target, "image_folder", None)
     if place is None:
-        raise UsageError(f"{path.name} does not hold images: it is used with --images DIR or a recipe's 'images'")
+        raise UsageError(
+            f"{path.name} does not hold images: it is used with --images DIR or a recipe's 'images'"
+        )
     for index in bar.track(chosen, description="images"):
         name = source.table.name(index)
         origin, destination = Path(source.image(index)), path / place.format(split=split) / name
         destination.parent.mkdir(parents=True, exist_ok=True)
         try:
             if os.path.lexists(destination):
-                if origin.exists() and not (destination.is_file() and filecmp.cmp(origin, destination, shallow=False)):
+                if origin.exists() and not (
+                    destination.is_file() and filecmp.cmp(origin, destination, shallow=False)
+                ):
                     raise DataError(f"another image is at {destination} already: rename it, or {origin}")
             elif link:
                 _link(origin, destination)
             else:
                 shutil.copyfile(origin, destination)
         except OSError as error:
-            raise DataError(f"image {origin} cannot be brought to {destination}: {error.strerror or error}") from error
+            raise DataError(
+                f"image {origin} cannot be brought to {destination}: {error.strerror or error}"
+            ) from error
 
 
 def _link(origin: Path, destination: Path) -> None:

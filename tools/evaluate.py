@@ -1,4 +1,5 @@
-"""Evaluate a detector (a run's, a checkpoint's, or a recipe's with model.weights=FILE): COCO's twelve numbers, AP per class, COCO results JSON."""
+"""Evaluate a detector (a run's, a checkpoint's, or a recipe's with model.weights=FILE): COCO's twelve
+numbers, AP per class, COCO results JSON."""
 
 from __future__ import annotations
 
@@ -12,14 +13,27 @@ from typing import Any
 def add_parser(subparsers: Any) -> None:
     """densedet evaluate RUN [path=value ...]"""
     parser = subparsers.add_parser("evaluate", help="judge a trained detector", description=__doc__)
-    parser.add_argument("checkpoint", help="a run folder (its best.pt), a checkpoint, or a recipe with model.weights")
     parser.add_argument(
-        "overrides", nargs="*", metavar="path=value", help="e.g. data.val.annotations=other.json data.root=DIR model.weights=FILE"
+        "checkpoint", help="a run folder (its best.pt), a checkpoint, or a recipe with model.weights"
     )
-    parser.add_argument("--split", choices=("val", "train"), default="val", help="which of the recipe's sources (default val)")
-    parser.add_argument("--output", metavar="FILE", help="write the detections as COCO results JSON (source pixels, original category ids)")
+    parser.add_argument(
+        "overrides",
+        nargs="*",
+        metavar="path=value",
+        help="e.g. data.val.annotations=other.json data.root=DIR model.weights=FILE",
+    )
+    parser.add_argument(
+        "--split", choices=("val", "train"), default="val", help="which of the recipe's sources (default val)"
+    )
+    parser.add_argument(
+        "--output",
+        metavar="FILE",
+        help="write the detections as COCO results JSON (source pixels, original category ids)",
+    )
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, mps")
-    parser.add_argument("--plugin", action="append", default=[], metavar="FILE", help="a plug-in file that the recipe needs")
+    parser.add_argument(
+        "--plugin", action="append", default=[], metavar="FILE", help="a plug-in file that the recipe needs"
+    )
     parser.add_argument("--json", action="store_true", help="print the metrics as JSON")
     parser.set_defaults(run=run)
 
@@ -32,17 +46,28 @@ def run(arguments: argparse.Namespace) -> int:
     from densedet.core.api import Evaluation
     from densedet.core.coco_numbers import report_lines
     from densedet.core.files import write_text
-    from densedet.core.prediction import coco_results
+    from densedet.core.training.prediction import coco_results
 
     rows: list[dict[str, Any]] = []
-    judged = Evaluation(arguments.checkpoint, arguments.overrides, split=arguments.split, device=arguments.device, plugins=arguments.plugin)
+    judged = Evaluation(
+        arguments.checkpoint,
+        arguments.overrides,
+        split=arguments.split,
+        device=arguments.device,
+        plugins=arguments.plugin,
+    )
 
     def keep(index: int, detections: Any) -> None:
-        rows.extend(coco_results(detections, judged.source.annotation(index).image_id, judged.predictor.category_ids))
+        rows.extend(
+            coco_results(detections, judged.source.annotation(index).image_id, judged.predictor.category_ids)
+        )
 
     with Progress(console=Console(file=sys.stderr), transient=True) as bar:
         task = bar.add_task("evaluating", total=len(judged.source))
-        metrics = judged.run(on_batch=lambda done: bar.update(task, completed=done), on_detections=keep if arguments.output else None)
+        metrics = judged.run(
+            on_batch=lambda done: bar.update(task, completed=done),
+            on_detections=keep if arguments.output else None,
+        )
     if arguments.output:
         write_text(Path(arguments.output), json.dumps(rows))
         print(f"{len(rows)} detections in {arguments.output}", file=sys.stderr)

@@ -12,7 +12,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 COMMANDS = ("train", "evaluate", "predict", "compare", "convert", "show", "check", "new", "benchmark")
-EPILOG = "Exit codes: 0 done, 1 failed, 2 wrong use or a faulty recipe, 3 bad data. 'densedet COMMAND --help' tells more."
+EPILOG = (
+    "Exit codes: 0 done, 1 failed, 2 wrong use or a faulty recipe, 3 bad data. 'densedet COMMAND "
+    "--help' tells more."
+)
 
 
 def build_parser(names: Sequence[str] = COMMANDS) -> argparse.ArgumentParser:
@@ -20,7 +23,9 @@ def build_parser(names: Sequence[str] = COMMANDS) -> argparse.ArgumentParser:
     from densedet import __version__
 
     parser = argparse.ArgumentParser(
-        prog="densedet", description="Single-stage dense object detectors from interchangeable parts.", epilog=EPILOG
+        prog="densedet",
+        description="Single-stage dense object detectors from interchangeable parts.",
+        epilog=EPILOG,
     )
     parser.add_argument("--version", action="version", version=f"densedet {__version__}")
     subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
@@ -33,7 +38,7 @@ def build_parser(names: Sequence[str] = COMMANDS) -> argparse.ArgumentParser:
 
 def add_plugin_commands(parser: argparse.ArgumentParser) -> None:
     """Sub-commands of installed plug-ins (`densedet_commands`)."""
-    from densedet.core.plugin_loading import load_plugins
+    from densedet.core.recipe.plugin_loading import load_plugins
 
     for action in parser._subparsers._group_actions if parser._subparsers else ():
         if isinstance(action, argparse._SubParsersAction):
@@ -67,7 +72,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except MemoryError as error:
-        return fail(arguments.command, error, 1, debug, "out of memory: use a smaller train.batch_size or data.size")
+        return fail(
+            arguments.command,
+            error,
+            1,
+            debug,
+            "out of memory: use a smaller train.batch_size or data.input_size_wh",
+        )
     except OSError as error:
         return fail(arguments.command, error, 1, debug)
 
@@ -81,12 +92,17 @@ def fail(command: str, error: BaseException, code: int, debug: bool, text: str |
 
 
 def run_file(file: str) -> int:
-    """What ``python tools/NAME.py`` does: the same as ``densedet NAME``, and says so when the installed copy is another one."""
+    """What ``python tools/NAME.py`` does: the same as ``densedet NAME``, and says so when the installed copy
+    is another one."""
     import densedet
 
     ours, installed = Path(file).resolve().parent.parent, Path(densedet.__file__).resolve().parent
     if ours != installed:
-        print(f"note: this uses the installed densedet in {installed}, not {ours} (pip install -e {ours} to use that)", file=sys.stderr)
+        print(
+            f"note: this uses the installed densedet in {installed}, not {ours} (pip install -e {ours} "
+            f"to use that)",
+            file=sys.stderr,
+        )
     return main([Path(file).stem, *sys.argv[1:]])
 
 

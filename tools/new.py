@@ -1,4 +1,5 @@
-"""Start a plug-in package: `densedet new plugin NAME --kind head` writes one that installs, passes its tests and shows up in the registry."""
+"""Start a plug-in package: `densedet new plugin NAME --kind head` writes one that installs, passes its tests
+and shows up in the registry."""
 
 from __future__ import annotations
 
@@ -8,22 +9,26 @@ import sys
 from pathlib import Path
 from typing import Any
 
-TEMPLATES = Path(__file__).resolve().parent.parent / "core" / "templates" / "plugins"
+TEMPLATES = Path(__file__).resolve().parent / "templates"
 
 IMPORTS = {
     "head": (
-        "from typing import Literal\n\nimport densedet\nfrom densedet.core.errors import PartError\nfrom densedet.core.layers import flatten_cells\n"
+        "from typing import Literal\n\nimport densedet\nfrom densedet.core.errors import "
+        "PartError\nfrom densedet.core.layers import flatten_cells\n"
         "from densedet.core.types import Branch, Prediction\nfrom torch import Tensor, nn\n"
     ),
     "class_loss": (
         "import math\nfrom typing import Literal\n\nimport densedet\nimport torch\n"
-        "from densedet.core.arguments import PositiveFloat, Probability\nfrom torch import Tensor, nn\nfrom torch.nn import functional\n"
+        "from densedet.core.arguments import PositiveFloat, Probability\nfrom torch import Tensor, "
+        "nn\nfrom torch.nn import functional\n"
     ),
     "box_loss": (
-        "from typing import Literal\n\nimport densedet\nfrom densedet.core.arguments import PositiveFloat\nfrom torch import Tensor, nn\n"
+        "from typing import Literal\n\nimport densedet\nfrom densedet.core.arguments import "
+        "PositiveFloat\nfrom torch import Tensor, nn\n"
     ),
     "matcher": (
-        "import densedet\nimport torch\nfrom densedet.core.arguments import Probability\nfrom densedet.core.boxes import area, centers\n"
+        "import densedet\nimport torch\nfrom densedet.core.arguments import Probability\nfrom "
+        "densedet.core.boxes import area, centers\n"
         "from densedet.core.types import Assignment, Level\nfrom torch import Tensor\n"
     ),
     "hook": "from typing import Any\n\nimport densedet\nfrom densedet.core.arguments import PositiveInt\n",
@@ -66,17 +71,20 @@ RECIPES = {
     "class_loss": "base: densedet:quickstart_retinanet.yaml\nmodel:\n  class_loss: {{name: {name}}}\n",
     "box_loss": "base: densedet:quickstart_retinanet.yaml\nmodel:\n  box_loss: {{name: {name}}}\n",
     "matcher": "base: densedet:quickstart_retinanet.yaml\nmodel:\n  matcher: {{name: {name}}}\n",
-    "hook": "base: densedet:quickstart_ssd.yaml\nrun:\n  hooks: [metrics, checkpoint, tensorboard, progress, {{name: {name}}}]\n",
+    "hook": "base: densedet:quickstart_ssd.yaml\nrun:\n  hooks: [metrics, checkpoint, tensorboard, "
+    "progress, {{name: {name}}}]\n",
 }
 
 TESTS = {
     "hook": (
-        "from densedet.core.plugin_loading import load_plugins\n\n\ndef test_is_registered() -> None:\n"
+        "from densedet.core.recipe.plugin_loading import load_plugins\n\n\ndef test_is_registered() -> "
+        "None:\n"
         '    assert load_plugins().components.get("hook", "{name}").load()\n'
     ),
 }
 TEST = (
-    "from densedet.core.conformance import check_{kind}\nfrom {module} import {class_name}\n\n\ndef test_keeps_its_contract() -> None:\n"
+    "from densedet.core.conformance import check_{kind}\nfrom {module} import {class_name}\n\n\ndef "
+    "test_keeps_its_contract() -> None:\n"
     "    check_{kind}({class_name})\n"
 )
 
@@ -97,7 +105,10 @@ def run(arguments: argparse.Namespace) -> int:
 
     name, kind = arguments.name, arguments.kind
     if not re.fullmatch(r"[a-z][a-z0-9_]*", name):
-        raise UsageError(f"{name!r} cannot be a part's name: write small letters, digits and _, beginning with a letter, e.g. lite_head")
+        raise UsageError(
+            f"{name!r} cannot be a part's name: write small letters, digits and _, beginning with a "
+            f"letter, e.g. lite_head"
+        )
     folder = Path(arguments.output or f"densedet-{name.replace('_', '-')}")
     if folder.exists():
         raise UsageError(f"{folder} is there already: give another name or --output")
@@ -112,7 +123,8 @@ def run(arguments: argparse.Namespace) -> int:
     for file, text in package_files(words).items():
         (folder / file).write_text(text, encoding="utf-8")
     print(
-        f"{folder} written. Next: cd {folder}; pip install -e .; pytest; densedet show components {kind} {name}; densedet train recipe.yaml"
+        f"{folder} written. Next: cd {folder}; pip install -e .; pytest; densedet show components "
+        f"{kind} {name}; densedet train recipe.yaml"
     )
     return 0
 
@@ -121,7 +133,10 @@ def package_files(words: dict[str, str]) -> dict[str, str]:
     """File name -> text."""
     kind = words["kind"]
     body = (TEMPLATES / f"{kind}.txt").read_text(encoding="utf-8").format(**words)
-    module = '"""The {kind} {name} for densedet."""\n\nfrom __future__ import annotations\n\n'.format(**words) + IMPORTS[kind]
+    module = (
+        '"""The {kind} {name} for densedet."""\n\nfrom __future__ import annotations\n\n'.format(**words)
+        + IMPORTS[kind]
+    )
     module += '\n\n@densedet.register("{kind}", "{name}")\n'.format(**words) + body
     return {
         f"{words['module']}.py": module,

@@ -16,14 +16,26 @@ OVERRIDE = re.compile(r"[a-z_]+(\.\w+)+=")
 def add_parser(subparsers: Any) -> None:
     """densedet predict RUN IMAGE_OR_FOLDER ..."""
     parser = subparsers.add_parser("predict", help="find objects in images", description=__doc__)
-    parser.add_argument("checkpoint", help="a run folder (its best.pt), a checkpoint, or a recipe with model.weights=FILE")
-    parser.add_argument("images", nargs="+", help="image files, or folders of them, and changes to the recipe (path=value)")
-    parser.add_argument("--output", metavar="DIR", help="folder for pictures and results.json (default: runs/predict/N)")
-    parser.add_argument("--score", type=float, default=0.3, help="draw and write detections from this score on (default 0.3)")
-    parser.add_argument("--batch_size", "--batch-size", type=int, default=16, help="images at once (default 16)")
+    parser.add_argument(
+        "checkpoint", help="a run folder (its best.pt), a checkpoint, or a recipe with model.weights=FILE"
+    )
+    parser.add_argument(
+        "images", nargs="+", help="image files, or folders of them, and changes to the recipe (path=value)"
+    )
+    parser.add_argument(
+        "--output", metavar="DIR", help="folder for pictures and results.json (default: runs/predict/N)"
+    )
+    parser.add_argument(
+        "--score", type=float, default=0.3, help="draw and write detections from this score on (default 0.3)"
+    )
+    parser.add_argument(
+        "--batch_size", "--batch-size", type=int, default=16, help="images at once (default 16)"
+    )
     parser.add_argument("--no-pictures", action="store_true", help="write results.json only")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, mps")
-    parser.add_argument("--plugin", action="append", default=[], metavar="FILE", help="a plug-in file that the recipe needs")
+    parser.add_argument(
+        "--plugin", action="append", default=[], metavar="FILE", help="a plug-in file that the recipe needs"
+    )
     parser.add_argument("--json", action="store_true", help="print the results as JSON too")
     parser.set_defaults(run=run)
 
@@ -35,15 +47,17 @@ def run(arguments: argparse.Namespace) -> int:
 
     from densedet.core.errors import DataError, UsageError
     from densedet.core.files import write_text
-    from densedet.core.prediction import coco_results, find_images, load
-    from densedet.core.run import new_folder
+    from densedet.core.training.prediction import coco_results, find_images, load
+    from densedet.core.training.run import new_folder
 
     if not 0 <= arguments.score <= 1:
         raise UsageError(f"--score {arguments.score} is no score: give a number from 0 to 1")
     if arguments.batch_size < 1:
         raise UsageError(f"--batch_size {arguments.batch_size}: give at least 1")
     overrides = [text for text in arguments.images if OVERRIDE.match(text) and not Path(text).exists()]
-    predictor = load(arguments.checkpoint, device=arguments.device, plugins=arguments.plugin, overrides=overrides)
+    predictor = load(
+        arguments.checkpoint, device=arguments.device, plugins=arguments.plugin, overrides=overrides
+    )
     files = find_images([text for text in arguments.images if text not in overrides])
     folder = empty_folder(Path(arguments.output)) if arguments.output else new_folder(Path("runs"), "predict")
     rows: list[dict[str, Any]] = []
@@ -54,10 +68,20 @@ def run(arguments: argparse.Namespace) -> int:
 
     console = Console(file=sys.stderr)
     stream = predictor.stream(files, batch_size=arguments.batch_size, on_broken=on_broken)
-    for index, found in track(stream, "predicting", total=len(files), console=console, disable=not console.is_terminal, transient=True):
+    for index, found in track(
+        stream,
+        "predicting",
+        total=len(files),
+        console=console,
+        disable=not console.is_terminal,
+        transient=True,
+    ):
         keep = found.scores >= arguments.score
         found = found.where(keep)
-        rows += [{**row, "file_name": str(files[index])} for row in coco_results(found, index, predictor.category_ids)]
+        rows += [
+            {**row, "file_name": str(files[index])}
+            for row in coco_results(found, index, predictor.category_ids)
+        ]
         if not arguments.no_pictures:
             draw(folder, index, files[index], found, predictor.classes)
     write_text(folder / "results.json", json.dumps(rows, indent=0))
@@ -71,8 +95,8 @@ def run(arguments: argparse.Namespace) -> int:
 
 def draw(folder: Path, index: int, file: Path, found: Any, classes: tuple[str, ...]) -> None:
     """The image with its detections, as FOLDER/INDEX_NAME.png."""
-    from densedet.core.decode import open_image
-    from densedet.core.drawing import draw_boxes
+    from densedet.core.data.decoding import open_image
+    from densedet.core.report.drawing import draw_boxes
 
     picture = draw_boxes(open_image(file), found.boxes, found.labels, found.scores, classes)
     picture.save(folder / f"{index:05d}_{file.stem}.png")

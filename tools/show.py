@@ -12,33 +12,52 @@ from typing import Any
 
 def add_parser(subparsers: Any) -> None:
     """densedet show components | plugins | recipe | schema"""
-    parser = subparsers.add_parser("show", help="look at components, plug-ins, recipes, the schema", description=__doc__)
+    parser = subparsers.add_parser(
+        "show", help="look at components, plug-ins, recipes, the schema", description=__doc__
+    )
     topics = parser.add_subparsers(dest="topic", metavar="TOPIC", required=True)
-    parts = topics.add_parser("components", help="list and search parts; one part's arguments", description=components.__doc__)
+    parts = topics.add_parser(
+        "components", help="list and search parts; one part's arguments", description=components.__doc__
+    )
     parts.add_argument("kind", nargs="?", default="*", help="e.g. head, or a wildcard")
     parts.add_argument("name", nargs="?", default="*", help="e.g. retinanet, or a wildcard such as 's*'")
-    parts.add_argument("--plugin", action="append", default=[], metavar="FILE", help="list the parts of this plug-in file too")
+    parts.add_argument(
+        "--plugin",
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="list the parts of this plug-in file too",
+    )
     parts.add_argument("--json", action="store_true", help="print as JSON")
     parts.set_defaults(run=components)
-    loaded = topics.add_parser("plugins", help="what is loaded, from where, and what failed", description=plugins.__doc__)
+    loaded = topics.add_parser(
+        "plugins", help="what is loaded, from where, and what failed", description=plugins.__doc__
+    )
     loaded.add_argument("--plugin", action="append", default=[], metavar="FILE", help="a plug-in file to try")
     loaded.add_argument("--json", action="store_true", help="print as JSON")
     loaded.set_defaults(run=plugins)
-    one = topics.add_parser("recipe", help="the resolved recipe, with the origin of each value", description=recipe.__doc__)
-    one.add_argument("recipe", nargs="?", help="a YAML file or a shipped recipe's name; without it: the shipped ones")
+    one = topics.add_parser(
+        "recipe", help="the resolved recipe, with the origin of each value", description=recipe.__doc__
+    )
+    one.add_argument(
+        "recipe", nargs="?", help="a YAML file or a shipped recipe's name; without it: the shipped ones"
+    )
     one.add_argument("overrides", nargs="*", metavar="path=value")
     one.add_argument("--plain", action="store_true", help="the YAML alone, complete and loadable")
     one.add_argument("--json", action="store_true", help="the values as JSON")
     one.set_defaults(run=recipe)
     scheme = topics.add_parser("schema", help="a JSON Schema for editors", description=schema.__doc__)
-    scheme.add_argument("--plugin", action="append", default=[], metavar="FILE", help="include the parts of this plug-in file")
+    scheme.add_argument(
+        "--plugin", action="append", default=[], metavar="FILE", help="include the parts of this plug-in file"
+    )
     scheme.add_argument("--output", metavar="FILE", help="write it there instead of printing it")
     scheme.set_defaults(run=schema)
 
 
 def components(arguments: argparse.Namespace) -> int:
-    """List components by kind and name (wildcards allowed); where one is left, its arguments, docstring, origin and the recipes that use it."""
-    from densedet.core.plugin_loading import load_plugins
+    """List components by kind and name (wildcards allowed); where one is left, its arguments, docstring,
+    origin and the recipes that use it."""
+    from densedet.core.recipe.plugin_loading import load_plugins
     from densedet.registry import KINDS, UnknownComponent, suggest
 
     table = load_plugins(arguments.plugin).components
@@ -50,12 +69,18 @@ def components(arguments: argparse.Namespace) -> int:
         known = table.names(arguments.kind) if arguments.kind in KINDS else list(KINDS)
         word = arguments.name if arguments.kind in KINDS else arguments.kind
         raise UnknownComponent(
-            f"no component matches {arguments.kind} {arguments.name}.{suggest(word, known)} There are: {', '.join(known)}"
+            f"no component matches {arguments.kind} {arguments.name}.{suggest(word, known)} There are: "
+            f"{', '.join(known)}"
         )
     if len(rows) == 1 and arguments.name != "*":
         return one_component(rows[0], arguments.json)
     if arguments.json:
-        print(json.dumps([{"kind": c.kind, "name": c.name, "summary": c.summary, "origin": c.origin} for c in rows], indent=1))
+        print(
+            json.dumps(
+                [{"kind": c.kind, "name": c.name, "summary": c.summary, "origin": c.origin} for c in rows],
+                indent=1,
+            )
+        )
         return 0
     width = max(len(c.name) for c in rows)
     for kind in dict.fromkeys(c.kind for c in rows):
@@ -68,7 +93,7 @@ def components(arguments: argparse.Namespace) -> int:
 
 def one_component(component: Any, as_json: bool) -> int:
     """All about one."""
-    from densedet.core.signatures import describe_component
+    from densedet.core.recipe.signatures import describe_component
 
     facts = {**describe_component(component), "recipes": recipes_using(component.kind, component.name)}
     if as_json:
@@ -91,14 +116,24 @@ def one_component(component: Any, as_json: bool) -> int:
 
 def recipes_using(kind: str, name: str) -> list[str]:
     """Names of shipped recipes in which a component stands anywhere."""
-    from densedet.core.recipe import RecipeError, load_recipe
-    from densedet.core.recipe_merge import shipped_recipes
+    from densedet.core.recipe.loading import RecipeError, load_recipe
+    from densedet.core.recipe.merging import shipped_recipes
 
-    places = {"source": "data", "resize": "data", "transform": "data", "batch_transform": "data", "optimizer": "train", "schedule": "train"}
+    places = {
+        "source": "data",
+        "resize": "data",
+        "transform": "data",
+        "batch_transform": "data",
+        "optimizer": "train",
+        "schedule": "train",
+    }
     section = places.get(kind, {"evaluator": "evaluate", "hook": "run"}.get(kind, "model"))
-    keys = {"transform": ("transforms",), "batch_transform": ("batch_transforms",), "hook": ("hooks",), "source": ("train", "val")}.get(
-        kind, (kind,)
-    )
+    keys = {
+        "transform": ("transforms",),
+        "batch_transform": ("batch_transforms",),
+        "hook": ("hooks",),
+        "source": ("train", "val"),
+    }.get(kind, (kind,))
     users = []
     for shipped in shipped_recipes():
         try:
@@ -113,13 +148,16 @@ def recipes_using(kind: str, name: str) -> list[str]:
 
 
 def plugins(arguments: argparse.Namespace) -> int:
-    """Which plug-ins are loaded, their versions, where they come from, which hooks they have, and why one failed."""
-    from densedet.core.plugin_loading import load_plugins
+    """Which plug-ins are loaded, their versions, where they come from, which hooks they have, and why one
+    failed."""
+    from densedet.core.recipe.plugin_loading import load_plugins
 
     rows = list(load_plugins(arguments.plugin, strict=False))
     if arguments.json:
         keys = ("name", "version", "origin", "status", "reason")
-        print(json.dumps([{**{k: getattr(r, k) for k in keys}, "hooks": list(r.hooks)} for r in rows], indent=1))
+        print(
+            json.dumps([{**{k: getattr(r, k) for k in keys}, "hooks": list(r.hooks)} for r in rows], indent=1)
+        )
     else:
         for row in rows:
             print(f"{row.name} {row.version}".rstrip() + f": {row.status}, from {row.origin}")
@@ -131,11 +169,12 @@ def plugins(arguments: argparse.Namespace) -> int:
 
 
 def recipe(arguments: argparse.Namespace) -> int:
-    """The resolved recipe: every value with the file and line it was written at, or whose default it is. Without RECIPE: the shipped ones."""
-    from densedet.core.recipe import load_recipe
+    """The resolved recipe: every value with the file and line it was written at, or whose default it is.
+    Without RECIPE: the shipped ones."""
+    from densedet.core.recipe.loading import load_recipe
 
     if arguments.recipe is None:
-        from densedet.core.recipe_merge import shipped_recipes
+        from densedet.core.recipe.merging import shipped_recipes
 
         for name in shipped_recipes():
             print(f"{name:<36} {' '.join((load_recipe(name).values.get('description') or '').split())}")
@@ -147,7 +186,9 @@ def recipe(arguments: argparse.Namespace) -> int:
         print(loaded.to_yaml(), end="")
     else:
         for path, value in leaves(loaded.values):
-            print(f"{path} = {json.dumps(value, ensure_ascii=False)}".ljust(70) + f"  # {loaded.origin(path)}")
+            print(
+                f"{path} = {json.dumps(value, ensure_ascii=False)}".ljust(70) + f"  # {loaded.origin(path)}"
+            )
     return 0
 
 
@@ -164,15 +205,19 @@ def leaves(values: Any, path: str = "") -> Any:
 
 
 def schema(arguments: argparse.Namespace) -> int:
-    """A JSON Schema of recipes, installed plug-ins' parts included, so that an editor completes names and arguments and marks mistakes."""
+    """A JSON Schema of recipes, installed plug-ins' parts included, so that an editor completes names and
+    arguments and marks mistakes."""
     from densedet.core.files import write_text
-    from densedet.core.plugin_loading import load_plugins
-    from densedet.core.recipe_schema import json_schema
+    from densedet.core.recipe.plugin_loading import load_plugins
+    from densedet.core.recipe.schema import json_schema
 
     text = json.dumps(json_schema(load_plugins(arguments.plugin).components), indent=1)
     if arguments.output:
         write_text(Path(arguments.output), text + "\n")
-        print(f'{arguments.output} written; in VS Code: "yaml.schemas": {{"{arguments.output}": "*.yaml"}}', file=sys.stderr)
+        print(
+            f'{arguments.output} written; in VS Code: "yaml.schemas": {{"{arguments.output}": "*.yaml"}}',
+            file=sys.stderr,
+        )
     else:
         print(text)
     return 0

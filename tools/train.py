@@ -15,32 +15,86 @@ SHORT = {"ssd": "laptop_ssd", "retinanet": "laptop_retinanet"}
 def add_parser(subparsers: Any) -> None:
     """densedet train RECIPE [path=value ...] | --db FILE --images DIR ... | --resume RUN"""
     parser = subparsers.add_parser("train", help="train a recipe", description=__doc__)
-    parser.add_argument("recipe", nargs="?", help="a YAML file, or the name of a shipped recipe such as quickstart_ssd")
-    parser.add_argument("overrides", nargs="*", metavar="path=value", help="e.g. train.budget.epochs=20 model.matcher.positive=0.6")
-    parser.add_argument("--resume", nargs="?", const="", metavar="RUN", help="continue a run folder (without RUN: the recipe's newest)")
-    parser.add_argument("--plugin", action="append", default=[], metavar="FILE", help="a plug-in file that a resumed run needs")
-    parser.add_argument("--plan", action="store_true", help="predict memory, disk and minutes from two probe batches, and stop")
-    parser.add_argument("--json", action="store_true", help="print the run's summary as JSON on standard output")
+    parser.add_argument(
+        "recipe", nargs="?", help="a YAML file, or the name of a shipped recipe such as quickstart_ssd"
+    )
+    parser.add_argument(
+        "overrides",
+        nargs="*",
+        metavar="path=value",
+        help="e.g. train.budget.epochs=20 model.matcher.positive=0.6",
+    )
+    parser.add_argument(
+        "--resume",
+        nargs="?",
+        const="",
+        metavar="RUN",
+        help="continue a run folder (without RUN: the recipe's newest)",
+    )
+    parser.add_argument(
+        "--plugin",
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="a plug-in file that a resumed run needs",
+    )
+    parser.add_argument(
+        "--plan",
+        action="store_true",
+        help="predict memory, disk and minutes from two probe batches, and stop",
+    )
+    parser.add_argument(
+        "--json", action="store_true", help="print the run's summary as JSON on standard output"
+    )
     short = parser.add_argument_group("without a recipe")
-    short.add_argument("--db", metavar="FILE", help="annotations of the training images: .db, .sqlite, COCO JSON, a VOC or YOLO folder")
+    short.add_argument(
+        "--db",
+        metavar="FILE",
+        help="annotations of the training images: .db, .sqlite, COCO JSON, a VOC or YOLO folder",
+    )
     short.add_argument("--images", metavar="DIR", help="folder of the training images")
-    short.add_argument("--val-db", metavar="FILE", help="annotations to evaluate on (default: a tenth of the training images is held out)")
+    short.add_argument(
+        "--val-db",
+        metavar="FILE",
+        help="annotations to evaluate on (default: a tenth of the training images is held out)",
+    )
     short.add_argument("--val-images", metavar="DIR", help="their folder (default: --images)")
     short.add_argument("--device", help="auto, cpu, cuda, cuda:1, mps")
-    short.add_argument("--resize", nargs=2, type=int, metavar=("WIDTH", "HEIGHT"), help="network input in pixels (default 128 64)")
+    short.add_argument(
+        "--resize",
+        nargs=2,
+        type=int,
+        metavar=("WIDTH", "HEIGHT"),
+        help="network input in pixels (default 128 64)",
+    )
     short.add_argument("--epochs", type=int, help="passes over the training images (default 10)")
     short.add_argument("--batch_size", "--batch-size", type=int, help="images a step (default 16)")
     short.add_argument("--classes", nargs="+", metavar="NAME", help="train on these classes only")
     short.add_argument(
-        "--where", metavar="SQL", help="train on these images and boxes only, e.g. \"width > 500 and class in ('person', 'car')\""
+        "--where",
+        metavar="SQL",
+        help="train on these images and boxes only, e.g. \"width > 500 and class in ('person', 'car')\"",
     )
     short.add_argument("--crowd", choices=("ignore", "drop", "count"), help="crowd boxes (default ignore)")
-    short.add_argument("--min-side", type=float, metavar="PIXELS", help="ignore boxes whose shorter side is below this in the source image")
-    short.add_argument("--min-input-side", type=float, metavar="PIXELS", help="the same in the network's input")
+    short.add_argument(
+        "--min-side",
+        type=float,
+        metavar="PIXELS",
+        help="ignore boxes whose shorter side is below this in the source image",
+    )
+    short.add_argument(
+        "--min-input-side", type=float, metavar="PIXELS", help="the same in the network's input"
+    )
     short.add_argument("--drop-empty", action="store_true", help="leave out images without a box that counts")
     short.add_argument("--limit", type=int, metavar="N", help="train on N images, drawn by a seed")
-    short.add_argument("--fraction", type=float, metavar="SHARE", help="train on this share of the images, drawn by a seed")
-    short.add_argument("--skip-broken", action="store_true", help="leave out images that cannot be read, and name them at the end")
+    short.add_argument(
+        "--fraction", type=float, metavar="SHARE", help="train on this share of the images, drawn by a seed"
+    )
+    short.add_argument(
+        "--skip-broken",
+        action="store_true",
+        help="leave out images that cannot be read, and name them at the end",
+    )
     short.add_argument("--head", choices=sorted(SHORT), help="ssd or retinanet (default ssd)")
     parser.set_defaults(run=run)
 
@@ -53,12 +107,16 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.resume is not None:
         finished = resume(arguments, recipe, overrides)
     else:
-        from densedet.core import engine
-        from densedet.core.recipe import load_recipe
+        from densedet.core.recipe.loading import load_recipe
+        from densedet.core.training import engine
 
         finished = engine.train(load_recipe(str(recipe), overrides))
     if arguments.json:
-        print(json.dumps({**json.loads((finished.folder / "summary.json").read_text()), "folder": str(finished.folder)}))
+        print(
+            json.dumps(
+                {**json.loads((finished.folder / "summary.json").read_text()), "folder": str(finished.folder)}
+            )
+        )
     elif finished.is_main:
         print(f"results in {finished.folder} (look: tensorboard --logdir {finished.folder.parent.parent})")
     return 0
@@ -66,8 +124,8 @@ def run(arguments: argparse.Namespace) -> int:
 
 def plan(recipe: str, overrides: list[str], as_json: bool) -> int:
     """What the run would take."""
-    from densedet.core import plan as planning
-    from densedet.core.recipe import load_recipe
+    from densedet.core.recipe.loading import load_recipe
+    from densedet.core.training import plan as planning
 
     numbers = planning.plan(load_recipe(recipe, overrides))
     print(json.dumps(numbers) if as_json else "\n".join(planning.lines(numbers)))
@@ -76,16 +134,18 @@ def plan(recipe: str, overrides: list[str], as_json: bool) -> int:
 
 def resume(arguments: argparse.Namespace, recipe: str | None, overrides: list[str]) -> Any:
     """Continue the run that --resume names, or the newest of the recipe."""
-    from densedet.core import engine
-    from densedet.core.recipe import load_recipe
-    from densedet.core.run import latest_folder
+    from densedet.core.recipe.loading import load_recipe
+    from densedet.core.training import engine
+    from densedet.core.training.run import latest_folder
 
     folder = Path(arguments.resume) if arguments.resume else None
     if folder is None:
         from densedet.core.errors import UsageError
 
         if recipe is None:
-            raise UsageError("--resume needs a run folder (runs/NAME/N) or the recipe whose newest run to continue")
+            raise UsageError(
+                "--resume needs a run folder (runs/NAME/N) or the recipe whose newest run to continue"
+            )
         loaded = load_recipe(recipe, overrides)
         folder, overrides = latest_folder(Path(loaded.values["run"]["folder"]), loaded.name), []
     return engine.resume(folder, tuple(overrides), tuple(arguments.plugin))
@@ -103,7 +163,10 @@ def normalise(arguments: argparse.Namespace) -> tuple[str | None, list[str]]:
     if arguments.db is None:
         for flag in ("images", "val_db", "val_images", "head"):
             if getattr(arguments, flag) is not None:
-                raise UsageError(f"--{flag.replace('_', '-')} goes with --db: write --db FILE --images DIR, or give a recipe")
+                raise UsageError(
+                    f"--{flag.replace('_', '-')} goes with --db: write --db FILE --images DIR, or give "
+                    f"a recipe"
+                )
         if recipe is None and arguments.resume is None:
             raise UsageError("give a recipe (densedet train quickstart_ssd) or --db FILE --images DIR")
         return recipe, short + overrides
@@ -116,8 +179,8 @@ def normalise(arguments: argparse.Namespace) -> tuple[str | None, list[str]]:
 
 def database_overrides(arguments: argparse.Namespace) -> list[str]:
     """The data section for --db and --images, relative to the working directory."""
-    from densedet.core.conversion import recognise
-    from densedet.core.plugin_loading import load_plugins
+    from densedet.core.annotations.conversion import recognise
+    from densedet.core.recipe.plugin_loading import load_plugins
 
     components = load_plugins(arguments.plugin).components
 
@@ -127,8 +190,14 @@ def database_overrides(arguments: argparse.Namespace) -> list[str]:
 
     rows = ["data.root=.", f"data.train={source(arguments.db, arguments.images)}"]
     if arguments.val_db:
-        return [*rows, f"data.val={source(arguments.val_db, arguments.val_images or arguments.images)}", "data.holdout=null"]
-    print("no --val-db: a tenth of the images, drawn by the seed, is held out to evaluate on", file=sys.stderr)
+        return [
+            *rows,
+            f"data.val={source(arguments.val_db, arguments.val_images or arguments.images)}",
+            "data.holdout=null",
+        ]
+    print(
+        "no --val-db: a tenth of the images, drawn by the seed, is held out to evaluate on", file=sys.stderr
+    )
     return [*rows, "data.val=null", "data.holdout=0.1"]
 
 
@@ -138,7 +207,7 @@ def short_overrides(arguments: argparse.Namespace) -> list[str]:
     if arguments.device:
         rows.append(f"train.device={json.dumps(arguments.device)}")
     if arguments.resize:
-        rows.append(f"data.size={json.dumps(arguments.resize)}")
+        rows.append(f"data.input_size_wh={json.dumps(arguments.resize)}")
     if arguments.epochs is not None:
         rows.append(f"train.budget.epochs={arguments.epochs}")
     if arguments.batch_size is not None:

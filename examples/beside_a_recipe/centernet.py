@@ -1,4 +1,5 @@
-"""A detector kind of its own, without anchors: CenterNet, "Objects as Points" (Zhou, Wang and Kraehenbuehl 2019)."""
+"""A detector kind of its own, without anchors: CenterNet, "Objects as Points" (Zhou, Wang and Kraehenbuehl
+2019)."""
 
 import torch
 from torch import Tensor, nn
@@ -8,20 +9,23 @@ import densedet
 from densedet.core.arguments import NonNegativeFloat, PositiveInt, Probability
 from densedet.core.boxes import clip
 from densedet.core.distributed import mean_over_processes
-from densedet.core.images import blank_outside
 from densedet.core.layers import ConvNormAct
+from densedet.core.placement import blank_outside
 from densedet.core.types import Batch, Detections
 
 
 @densedet.register("detector", "centernet")
 class CenterNet(nn.Module):
-    """Objects as peaks of one heat map per class at the finest level, with the box's size and the centre's offset beside it.
+    """Objects as peaks of one heat map per class at the finest level, with the box's size and the centre's
+    offset beside it.
 
-    Works on any backbone (and neck): all levels are brought to ``width`` channels and added up at the finest stride R, the paper's 4 with
-    the default backbone. Losses: "heatmap" (equation 1), "size" and "offset" (L1), each divided by the objects of the batch.
+    Works on any backbone (and neck): all levels are brought to ``width`` channels and added up at the finest
+    stride R, the paper's 4 with the default backbone. Losses: "heatmap" (equation 1), "size" and "offset"
+    (L1), each divided by the objects of the batch.
 
-    width: channels of the merged map. size_weight, offset_weight: of the losses (section 3). min_overlap: boxes shifted within the
-    heat map's Gaussians still have this IoU with their object (as CornerNet, section 3.1). top_k: detections an image at most.
+    width: channels of the merged map. size_weight, offset_weight: of the losses (section 3). min_overlap:
+    boxes shifted within the heat map's Gaussians still have this IoU with their object (as CornerNet, section
+    3.1). top_k: detections an image at most.
     score: detections below it are left out.
     """
 
@@ -52,8 +56,9 @@ class CenterNet(nn.Module):
             self.register_buffer(name, torch.tensor(value).view(1, -1, 1, 1) * 255, persistent=False)
 
     def run_network(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
-        """Heat-map logits (B,C,h,w), sizes in cells (B,2,h,w) and offsets in cells (B,2,h,w), float32; 2 is x, y."""
-        images = blank_outside((batch.images.float() - self.mean) / self.std, batch.sizes)
+        """Heat-map logits (B,C,h,w), sizes in cells (B,2,h,w) and offsets in cells (B,2,h,w), float32; 2 is
+        x, y."""
+        images = blank_outside((batch.images.float() - self.mean) / self.std, batch.valid_hw)
         levels = self.backbone(images)
         if self.neck is not None:
             levels = self.neck(levels)
@@ -69,7 +74,9 @@ class CenterNet(nn.Module):
         logits, size, offset = self.run_network(batch)
         boxes, counted = batch.boxes / self.stride, batch.valid & ~batch.ignore  # (B,G,4) in cells, (B,G)
         centers, sides = (boxes[..., :2] + boxes[..., 2:]) / 2, boxes[..., 2:] - boxes[..., :2]
-        cells = torch.minimum(centers.floor(), centers.new_tensor([logits.shape[3] - 1, logits.shape[2] - 1])).clamp(min=0)
+        cells = torch.minimum(
+            centers.floor(), centers.new_tensor([logits.shape[3] - 1, logits.shape[2] - 1])
+        ).clamp(min=0)
         bumps = gaussians(cells, sides, logits.shape[-2:], self.min_overlap) * counted[..., None, None]
         labels = batch.labels.clamp(min=0)[..., None, None].expand_as(bumps)
         target = torch.zeros_like(logits).scatter_reduce(1, labels, bumps, "amax")
@@ -96,20 +103,26 @@ class CenterNet(nn.Module):
     def predict(self, batch: Batch) -> list[Detections]:
         logits, size, offset = self.run_network(batch)
         heat = logits.sigmoid()
-        heat = heat * (heat == functional.max_pool2d(heat, 3, stride=1, padding=1))  # the peaks: all that this detector needs for NMS
+        heat = heat * (
+            heat == functional.max_pool2d(heat, 3, stride=1, padding=1)
+        )  # the peaks: all that this detector needs for NMS
         scores, index = heat.flatten(1).topk(min(self.top_k, heat[0].numel()))
         cell, labels = index % heat[0, 0].numel(), index // heat[0, 0].numel()
         centers = torch.stack([cell % heat.shape[3], cell // heat.shape[3]], dim=-1) + at(offset, cell)
         half = at(size, cell).clamp(min=0) / 2
-        boxes = clip(torch.cat([centers - half, centers + half], dim=-1) * self.stride, batch.sizes)
+        boxes = clip(torch.cat([centers - half, centers + half], dim=-1) * self.stride, batch.valid_hw)
         keep = (scores >= self.score) & (boxes[..., 2:] > boxes[..., :2]).all(dim=-1)
         none = torch.full_like(labels, -1)
-        return [Detections(b[k], s[k], c[k], n[k]) for b, s, c, n, k in zip(boxes, scores, labels, none, keep)]
+        return [
+            Detections(b[k], s[k], c[k], n[k]) for b, s, c, n, k in zip(boxes, scores, labels, none, keep)
+        ]
 
 
 def branch(width: int, outputs: int) -> nn.Sequential:
     """A 3x3 convolution, ReLU and a 1x1 convolution (the paper's section 4)."""
-    return nn.Sequential(nn.Conv2d(width, width, 3, padding=1), nn.ReLU(inplace=True), nn.Conv2d(width, outputs, 1))
+    return nn.Sequential(
+        nn.Conv2d(width, width, 3, padding=1), nn.ReLU(inplace=True), nn.Conv2d(width, outputs, 1)
+    )
 
 
 def at(maps: Tensor, cells: Tensor) -> Tensor:
@@ -118,7 +131,8 @@ def at(maps: Tensor, cells: Tensor) -> Tensor:
 
 
 def gaussians(cells: Tensor, sides: Tensor, height_width: tuple[int, int], min_overlap: float) -> Tensor:
-    """(B,G,h,w): 1 in each object's cell (B,G,2), falling off with a deviation of a third of `radius`. sides: (B,G,2) in cells."""
+    """(B,G,h,w): 1 in each object's cell (B,G,2), falling off with a deviation of a third of `radius`. sides:
+    (B,G,2) in cells."""
     y, x = (torch.arange(n, device=cells.device, dtype=cells.dtype) for n in height_width)
     squares = (y - cells[..., 1:])[..., :, None] ** 2 + (x - cells[..., :1])[..., None, :] ** 2
     deviation = (2 * radius(sides, min_overlap).floor() + 1) / 6
@@ -126,10 +140,12 @@ def gaussians(cells: Tensor, sides: Tensor, height_width: tuple[int, int], min_o
 
 
 def radius(sides: Tensor, min_overlap: float) -> Tensor:
-    """(...,2) -> (...): how far both corners of a box may move with an IoU of at least ``min_overlap`` left, whichever way they move
-    (Law and Deng 2018, section 3.1): the smallest r of one corner each way, both inwards, both outwards."""
+    """(...,2) -> (...): how far both corners of a box may move with an IoU of at least ``min_overlap`` left,
+    whichever way they move (Law and Deng 2018, section 3.1): the smallest r of one corner each way, both
+    inwards, both outwards."""
     total, area = sides.sum(dim=-1), sides.prod(dim=-1)
-    # (w-r)(h-r) / (2wh - (w-r)(h-r)) = o;  (w-2r)(h-2r) / wh = o;  wh / ((w+2r)(h+2r)) = o; each a quadratic a r^2 + b r + c = 0.
+    # (w-r)(h-r) / (2wh - (w-r)(h-r)) = o;  (w-2r)(h-2r) / wh = o;  wh / ((w+2r)(h+2r)) = o; each a quadratic
+    # a r^2 + b r + c = 0.
     shifted = smaller_root(1, -total, area * (1 - min_overlap) / (1 + min_overlap))
     inwards = smaller_root(4, -2 * total, area * (1 - min_overlap))
     outwards = (-2 * total + (4 * total**2 + 16 * area * (1 / max(min_overlap, 1e-6) - 1)).sqrt()) / 8
@@ -141,7 +157,8 @@ def smaller_root(a: float, b: Tensor, c: Tensor) -> Tensor:
 
 
 def focal(logits: Tensor, target: Tensor) -> Tensor:
-    """(B,C,h,w) each -> the same: equation 1 with alpha 2 and beta 4; target is 1 in the objects' cells and below 1 elsewhere."""
+    """(B,C,h,w) each -> the same: equation 1 with alpha 2 and beta 4; target is 1 in the objects' cells and
+    below 1 elsewhere."""
     score = logits.sigmoid()
     positive = -((1 - score) ** 2) * functional.logsigmoid(logits)
     negative = -((1 - target) ** 4) * score**2 * functional.logsigmoid(-logits)

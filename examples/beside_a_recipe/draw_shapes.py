@@ -1,4 +1,5 @@
-"""Draws the data set of my_source.yaml: ``python draw_shapes.py`` writes shapes/*.png, shapes/train.csv and shapes/val.csv."""
+"""Draws the data set of my_source.yaml: ``python draw_shapes.py`` writes shapes/*.png, shapes/train.csv and
+shapes/val.csv."""
 
 import csv
 import random
@@ -25,7 +26,8 @@ def main() -> None:
 
 
 def draw(path: Path, chance: random.Random) -> list[tuple[int, int, int, int, str]]:
-    """One image of 96x64; its shapes as x1, y1, x2, y2, class. Each shape keeps to its own third of the image."""
+    """One image of 96x64; its shapes as x1, y1, x2, y2, class. Each shape keeps to its own third of the
+    image."""
     image = Image.new("RGB", (96, 64), "whitesmoke")
     pen, shapes = ImageDraw.Draw(image), []
     for third in sorted(chance.sample(range(3), chance.choice((0, 1, 2, 3, 3)))):

@@ -28,7 +28,10 @@ class OneTowerHead(nn.Module):
     ) -> None:
         super().__init__()
         if len(set(zip(in_channels, num_anchors))) > 1:
-            raise PartError(f"all levels share this head, but have {in_channels} channels, {num_anchors} anchors: put neck fpn before it")
+            raise PartError(
+                f"all levels share this head, but have {in_channels} channels, {num_anchors} anchors: "
+                f"put neck fpn before it"
+            )
         width, anchors = in_channels[0], num_anchors[0]
         self.class_channels, self.box_channels = class_channels, box_channels
         self.branches: dict[str, Branch] = {}

@@ -1,4 +1,5 @@
-"""Two ways into a run: a hook that a recipe lists, and functions that are called while this plug-in is loaded."""
+"""Two ways into a run: a hook that a recipe lists, and functions that are called while this plug-in is
+loaded."""
 
 from typing import Any
 

@@ -15,10 +15,11 @@ from densedet.core.types import Annotation
 
 @densedet.register("source", "csv_boxes")
 class CsvBoxes:
-    """Boxes from a CSV file with the columns file, x1, y1, x2, y2, class; an image without objects has a line with its name alone.
+    """Boxes from a CSV file with the columns file, x1, y1, x2, y2, class; an image without objects has a line
+    with its name alone.
 
-    boxes: the CSV file. images: the folder of the images; null: where the CSV file is. classes: names in label order.
-    Paths start at data.root. Raises DataError with the line of the file.
+    boxes: the CSV file. images: the folder of the images; null: where the CSV file is. classes: names in
+    label order. Paths start at data.root. Raises DataError with the line of the file.
     """
 
     def __init__(self, *, root: str, boxes: str, images: str | None = None, classes: tuple[str, ...]) -> None:
@@ -29,7 +30,8 @@ class CsvBoxes:
 
     @cached_property
     def _table(self) -> tuple[list[tuple[str, list[tuple[list[float], int]]]], list[str]]:
-        """(name, [(box, label), ...]) of each image, and sentences about lines that were left out. Read at first use."""
+        """(name, [(box, label), ...]) of each image, and sentences about lines that were left out. Read at
+        first use."""
         rows: dict[str, list[tuple[list[float], int]]] = {}
         dropped: list[str] = []
         try:

@@ -1,4 +1,5 @@
-"""A head for small computers: depthwise separable towers, and a branch that says how well an anchor fits its object."""
+"""A head for small computers: depthwise separable towers, and a branch that says how well an anchor fits its
+object."""
 
 import torch
 from torch import Tensor, nn
@@ -14,7 +15,8 @@ from densedet.core.types import Branch, Prediction, Targets
 
 @densedet.register("head", "lite")
 class LiteHead(nn.Module):
-    """RetinaNet's two towers with depthwise separable convolutions (Howard et al. 2017), shared by all levels. Branch: "quality".
+    """RetinaNet's two towers with depthwise separable convolutions (Howard et al. 2017), shared by all
+    levels. Branch: "quality".
 
     depth: separable convolutions per tower. kernel: their size, odd.
     """
@@ -32,14 +34,23 @@ class LiteHead(nn.Module):
     ) -> None:
         super().__init__()
         if len(set(zip(in_channels, num_anchors))) > 1:
-            raise PartError(f"all levels share this head, but have {in_channels} channels, {num_anchors} anchors: put neck fpn before it")
+            raise PartError(
+                f"all levels share this head, but have {in_channels} channels, {num_anchors} anchors: "
+                f"put neck fpn before it"
+            )
         if kernel % 2 == 0:
-            raise PartError(f"kernel is {kernel}, but only an odd one keeps the map's size: write {kernel + 1}")
+            raise PartError(
+                f"kernel is {kernel}, but only an odd one keeps the map's size: write {kernel + 1}"
+            )
         width, anchors = in_channels[0], num_anchors[0]
         self.outputs = (class_channels, box_channels, 1)
         self.branches = {"quality": Branch(loss=quality_loss, adjust=with_quality, weight=quality_target)}
-        self.class_tower, self.box_tower = (nn.Sequential(*(separable(width, kernel) for _ in range(depth))) for _ in range(2))
-        self.logits, self.box, self.quality = (nn.Conv2d(width, anchors * outputs, 1) for outputs in self.outputs)
+        self.class_tower, self.box_tower = (
+            nn.Sequential(*(separable(width, kernel) for _ in range(depth))) for _ in range(2)
+        )
+        self.logits, self.box, self.quality = (
+            nn.Conv2d(width, anchors * outputs, 1) for outputs in self.outputs
+        )
         nn.init.normal_(self.logits.weight, std=0.01)
         nn.init.constant_(self.logits.bias, class_bias)
 
@@ -54,7 +65,8 @@ class LiteHead(nn.Module):
 
 
 def separable(width: int, kernel: int) -> nn.Sequential:
-    """A depthwise and a pointwise convolution; group norm, since all levels share it and their statistics differ."""
+    """A depthwise and a pointwise convolution; group norm, since all levels share it and their statistics
+    differ."""
     depthwise = ConvNormAct(width, width, kernel=kernel, groups=width, norm="group")
     return nn.Sequential(depthwise, ConvNormAct(width, width, kernel=1, norm="group"))
 
@@ -67,7 +79,9 @@ def quality_target(targets: Targets) -> Tensor:
 
 def quality_loss(values: Tensor, targets: Targets) -> Tensor:
     """Raw values (B,N,1) -> (B,N): binary cross entropy on the positives, 0 elsewhere."""
-    loss = functional.binary_cross_entropy_with_logits(values.squeeze(-1), quality_target(targets), reduction="none")
+    loss = functional.binary_cross_entropy_with_logits(
+        values.squeeze(-1), quality_target(targets), reduction="none"
+    )
     return torch.where(targets.positive, loss, torch.zeros_like(loss))
 
 

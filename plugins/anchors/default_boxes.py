@@ -11,27 +11,34 @@ from torch import Tensor
 
 from densedet.core.arguments import PositiveFloat
 from densedet.core.errors import PartError
-from densedet.plugins.anchors.grid import check_count, check_maps, per_level
+from densedet.plugins.anchors._grid import check_count, check_maps, per_level
 
 
-class DefaultBoxes:
-    """Two squares and two boxes per ratio on every cell, sized relative to the image: level k has a scale s_k.
+class DefaultBoxAnchors:
+    """Two squares and two boxes per ratio on every cell, sized relative to the image: level k has a scale
+    s_k.
 
-    scales: s_1 ... s_L and one more, 1 = the whole image; null: linear from min_scale to max_scale, then 1 (section 2.2, equation 4).
-    min_scale, max_scale: of the first and the last level, where ``scales`` is null. A single level takes both as its two scales.
-    ratios: of the long side to the short, each used lying and standing; 1 is always there, as squares of s_k and
-    sqrt(s_k * s_{k+1}). One list for all levels ([2]: 4 boxes per cell, [2, 3]: 6) or a list per level (SSD300: [[2], [2, 3], [2, 3],
-    [2, 3], [2], [2]]).
-    steps: distance of two cells in pixels, per level; null: image side / map side, so that the boxes tile the image.
-    clip: width and height cut to the image's (never the corners, so boxes at the border reach over it), as torchvision.
-    relative_to: what a scale of 1 means. "sides": width of the image's width, height of its height, as SSD and torchvision do; on a
-    128x64 image "squares" are then twice as wide as high, which is right where images were squeezed by as much. "short": the short
-    side for both, so squares are squares. "area": sqrt(W*H) for both: squares, with the areas of "sides". All agree on square images.
+    scales: s_1 ... s_L and one more, 1 = the whole image; null: linear from min_scale to max_scale, then 1
+    (section 2.2, equation 4).
+    min_scale, max_scale: of the first and the last level, where ``scales`` is null. A single level takes both
+    as its two scales.
+    ratios: of the long side to the short, each used lying and standing; 1 is always there, as squares of s_k
+    and sqrt(s_k * s_{k+1}). One list for all levels ([2]: 4 boxes per cell, [2, 3]: 6) or a list per level
+    (SSD300: [[2], [2, 3], [2, 3], [2, 3], [2], [2]]).
+    steps: distance of two cells in pixels, per level; null: image side / map side, so that the boxes tile the
+    image.
+    clip: width and height cut to the image's (never the corners, so boxes at the border reach over it), as
+    torchvision.
+    relative_to: what a scale of 1 means. "sides": width of the image's width, height of its height, as SSD
+    and torchvision do; on a 128x64 image "squares" are then twice as wide as high, which is right where
+    images were squeezed by as much. "short": the short side for both, so squares are squares. "area":
+    sqrt(W*H) for both: squares, with the areas of "sides". All agree on square images.
     Wired: strides (only their number counts).
 
     Boxes of a cell: square s_k, square sqrt(s_k * s_{k+1}), then per ratio lying, standing.
-    Call: level sizes [(h,w), ...], image size (H,W), device -> per level float32 (h*w*A,4) xyxy, order y, x, anchor.
-    PartError when arguments are given for another number of levels, at the call when the number of maps differs.
+    Call: level sizes [(h,w), ...], image size (H,W), device -> per level float32 (h*w*A,4) xyxy, order y, x,
+    anchor. PartError when arguments are given for another number of levels, at the call when the number of
+    maps differs.
     """
 
     def __init__(
@@ -51,7 +58,8 @@ class DefaultBoxes:
             scales = _linear_scales(min_scale, max_scale, levels)
         elif len(scales) != levels + 1:
             raise PartError(
-                f"scales has {len(scales)} entries, but the neck has {levels} levels: give {levels + 1}, the last for the extra square"
+                f"scales has {len(scales)} entries, but the neck has {levels} levels: give "
+                f"{levels + 1}, the last for the extra square"
             )
         if steps is not None:
             check_count(len(steps), levels, f"steps has {len(steps)} entries")
@@ -61,22 +69,32 @@ class DefaultBoxes:
         level_ratios = per_level(ratios, levels, "ratios")
         for level in level_ratios:
             _check_ratios(level)
-        self._sides = [_relative_sides(s, following, r) for s, following, r in zip(scales, scales[1:], level_ratios)]
+        self._sides = [
+            _relative_sides(s, following, r) for s, following, r in zip(scales, scales[1:], level_ratios)
+        ]
         self.num_anchors = tuple(len(sides) for sides in self._sides)
 
-    def __call__(self, level_sizes: Sequence[tuple[int, int]], image_size: tuple[int, int], device: torch.device | str) -> list[Tensor]:
+    def __call__(
+        self, level_sizes: Sequence[tuple[int, int]], image_hw: tuple[int, int], device: torch.device | str
+    ) -> list[Tensor]:
         check_maps(level_sizes, len(self._sides))
-        height, width = image_size
+        height, width = image_hw
         extent = torch.tensor([width, height, width, height], dtype=torch.float32, device=device)
-        unit = {"sides": None, "short": min(height, width), "area": math.sqrt(height * width)}[self.relative_to]
+        unit = {"sides": None, "short": min(height, width), "area": math.sqrt(height * width)}[
+            self.relative_to
+        ]
         across, down = (1.0, 1.0) if unit is None else (unit / width, unit / height)
         boxes = []
         for k, (rows, columns) in enumerate(level_sizes):
-            cells_x, cells_y = (columns, rows) if self.steps is None else (width / self.steps[k], height / self.steps[k])
+            cells_x, cells_y = (
+                (columns, rows) if self.steps is None else (width / self.steps[k], height / self.steps[k])
+            )
             x = (torch.arange(columns, dtype=torch.float32, device=device) + 0.5) / cells_x
             y = (torch.arange(rows, dtype=torch.float32, device=device) + 0.5) / cells_y
             center = torch.stack(torch.meshgrid(y, x, indexing="ij")[::-1], dim=-1).unsqueeze(2)
-            sides = torch.tensor([(w * across, h * down) for w, h in self._sides[k]], dtype=torch.float32, device=device)
+            sides = torch.tensor(
+                [(w * across, h * down) for w, h in self._sides[k]], dtype=torch.float32, device=device
+            )
             half = 0.5 * (sides.clamp(max=1) if self.clip else sides)
             boxes.append((torch.cat((center - half, center + half), dim=-1) * extent).reshape(-1, 4))
         return boxes
@@ -84,7 +102,10 @@ class DefaultBoxes:
 
 def _linear_scales(smallest: float, largest: float, levels: int) -> tuple[float, ...]:
     if smallest >= largest:
-        raise PartError(f"min_scale {smallest} is not below max_scale {largest}: give a smaller min_scale or a larger max_scale")
+        raise PartError(
+            f"min_scale {smallest} is not below max_scale {largest}: give a smaller min_scale or a "
+            f"larger max_scale"
+        )
     if levels == 1:
         return (smallest, largest)
     return tuple(smallest + (largest - smallest) * k / (levels - 1.0) for k in range(levels)) + (1.0,)
@@ -97,7 +118,10 @@ def _check_ratios(ratios: tuple[float, ...]) -> None:
     long = [max(ratio, 1 / ratio) for ratio in ratios]
     for i, ratio in enumerate(long):
         if any(math.isclose(ratio, other) for other in long[:i]):
-            raise PartError(f"ratios {list(ratios)} gives boxes twice, as each is used lying and standing: leave {ratios[i]:g} out")
+            raise PartError(
+                f"ratios {list(ratios)} gives boxes twice, as each is used lying and standing: leave "
+                f"{ratios[i]:g} out"
+            )
 
 
 def _relative_sides(scale: float, following: float, ratios: tuple[float, ...]) -> list[tuple[float, float]]:

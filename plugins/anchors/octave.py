@@ -9,26 +9,31 @@ from torch import Tensor
 
 from densedet.core.arguments import PositiveFloat, PositiveInt, Probability
 from densedet.core.errors import PartError
-from densedet.plugins.anchors.grid import Spacing, around, centers, check_count, check_maps, per_level
+from densedet.plugins.anchors._grid import Spacing, around, centers, check_count, check_maps, per_level
 
 
-class Octave:
-    """``octaves`` sizes per octave times ``ratios``, on every cell. A size is the square root of the anchor's area.
+class OctaveAnchors:
+    """``octaves`` sizes per octave times ``ratios``, on every cell. A size is the square root of the anchor's
+    area.
 
-    base_scale: smallest size of a level, in strides. The paper's 4 means 32 px on stride 8; small inputs want smaller ones.
+    base_scale: smallest size of a level, in strides. The paper's 4 means 32 px on stride 8; small inputs want
+    smaller ones.
     octaves: sizes per level: base * 2^(0/octaves), 2^(1/octaves), ...
-    ratios: height / width, one list for all levels or a list per level. An anchor is size / sqrt(ratio) wide, size * sqrt(ratio) high.
-    sizes: in pixels, instead of base_scale. One number per level is multiplied by the octaves; a list per level is taken as it is
-    (torchvision's RetinaNet: [[32, 40, 50], [64, 80, 101], [128, 161, 203], [256, 322, 406], [512, 645, 812]]).
+    ratios: height / width, one list for all levels or a list per level. An anchor is size / sqrt(ratio) wide,
+    size * sqrt(ratio) high.
+    sizes: in pixels, instead of base_scale. One number per level is multiplied by the octaves; a list per
+    level is taken as it is (torchvision's RetinaNet: [[32, 40, 50], [64, 80, 101], [128, 161, 203], [256,
+    322, 406], [512, 645, 812]]).
     round: corners of the anchor around 0 rounded to whole pixels, as torchvision does.
     offset: of a cell, where its anchors are centred; 0.5 the centre (default), 0 the corner (torchvision).
-    spacing: distance of two cells in pixels; "map" image side / map side (default), "floor" the same rounded down (torchvision),
-    "stride" the nominal stride.
+    spacing: distance of two cells in pixels; "map" image side / map side (default), "floor" the same rounded
+    down (torchvision), "stride" the nominal stride.
     Wired: strides.
 
     Anchors of a cell are ratio-major, as torchvision's: all sizes of the first ratio, then all of the second.
-    Call: level sizes [(h,w), ...], image size (H,W), device -> per level float32 (h*w*A,4) xyxy, order y, x, anchor.
-    PartError when arguments are given for another number of levels, at the call when the number of maps differs.
+    Call: level sizes [(h,w), ...], image size (H,W), device -> per level float32 (h*w*A,4) xyxy, order y, x,
+    anchor. PartError when arguments are given for another number of levels, at the call when the number of
+    maps differs.
     """
 
     def __init__(
@@ -51,7 +56,9 @@ class Octave:
         level_sizes = self._sizes(base_scale, octaves, sizes)
         for argument, lists in (("ratios", level_ratios), ("sizes", level_sizes)):
             if not all(lists):
-                raise PartError(f"{argument} leaves a level without anchors: give at least one number per level")
+                raise PartError(
+                    f"{argument} leaves a level without anchors: give at least one number per level"
+                )
         self._shapes = [_shapes(s, r, round=round) for s, r in zip(level_sizes, level_ratios)]
         self.num_anchors = tuple(len(shapes) for shapes in self._shapes)
 
@@ -68,16 +75,22 @@ class Octave:
             bases = sizes  # type: ignore[assignment]
         return tuple(tuple(base * 2 ** (k / octaves) for k in range(octaves)) for base in bases)
 
-    def __call__(self, level_sizes: Sequence[tuple[int, int]], image_size: tuple[int, int], device: torch.device | str) -> list[Tensor]:
+    def __call__(
+        self, level_sizes: Sequence[tuple[int, int]], image_hw: tuple[int, int], device: torch.device | str
+    ) -> list[Tensor]:
         check_maps(level_sizes, len(self.strides))
         return [
-            around(centers(size, image_size, stride, spacing=self.spacing, offset=self.offset, device=device), shapes.to(device))
+            around(
+                centers(size, image_hw, stride, spacing=self.spacing, offset=self.offset, device=device),
+                shapes.to(device),
+            )
             for size, stride, shapes in zip(level_sizes, self.strides, self._shapes)
         ]
 
 
 def _shapes(sizes: tuple[float, ...], ratios: tuple[float, ...], *, round: bool) -> Tensor:
-    """float32 (A,4): the boxes of one cell around 0, ratio-major. Same operations as torchvision's, so equal to the last bit."""
+    """float32 (A,4): the boxes of one cell around 0, ratio-major. Same operations as torchvision's, so equal
+    to the last bit."""
     size = torch.tensor(sizes, dtype=torch.float32)
     height_factor = torch.tensor(ratios, dtype=torch.float32).sqrt()
     width = (1 / height_factor[:, None] * size).flatten()

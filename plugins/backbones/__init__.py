@@ -4,7 +4,7 @@ COMPONENTS: tuple[tuple[str, str, str, str], ...] = (
     (
         "backbone",
         "convnet",
-        "densedet.plugins.backbones.convnet:ConvNet",
+        "densedet.plugins.backbones.convnet:ConvNetBackbone",
         "plain residual network of 3x3 convolutions, any width and depth",
     ),
     ("backbone", "resnet18", "densedet.plugins.backbones.resnet:ResNet18", "ResNet-18, tapped at C2..C5"),
@@ -22,7 +22,12 @@ COMPONENTS: tuple[tuple[str, str, str, str], ...] = (
         "densedet.plugins.backbones.mobilenet:MobileNetV3Small",
         "MobileNetV3 small, tapped by stride or as SSDlite does",
     ),
-    ("backbone", "vgg16_ssd", "densedet.plugins.backbones.vgg:VGG16SSD", "VGG-16 as SSD uses it, tapped at conv4_3 and fc7"),
+    (
+        "backbone",
+        "vgg16_ssd",
+        "densedet.plugins.backbones.vgg:VGG16SSDBackbone",
+        "VGG-16 as SSD uses it, tapped at conv4_3 and fc7",
+    ),
     (
         "backbone",
         "torchvision",

@@ -13,23 +13,28 @@ from torchvision.models.feature_extraction import create_feature_extractor, get_
 
 from densedet.core.arguments import PositiveFloat
 from densedet.core.errors import PartError
-from densedet.plugins.backbones.images import image_statistics
-from densedet.plugins.backbones.weights import find_published, load_weights, published_statistics
+from densedet.plugins.backbones._images import image_statistics
+from densedet.plugins.backbones._weights import find_published, load_weights, published_statistics
 from densedet.registry import suggest
 
 PROBES = (256, 512)
-"""Sides of two square images: what 256 more pixels add to a map's side tells its stride, whatever the padding."""
+"""Sides of two square images: what 256 more pixels add to a map's side tells its stride, whatever the
+padding."""
 
 
 class TorchvisionBackbone(nn.Module):
-    """A classification network of torchvision, traced and cut at its last tap. Networks for one fixed image size (ViT, MaxViT) are refused.
+    """A classification network of torchvision, traced and cut at its last tap. Networks for one fixed image
+    size (ViT, MaxViT) are refused.
 
-    in_channels: wired; another number than 3 replaces the first convolution. model: torchvision's name, e.g. "efficientnet_b0".
-    nodes: where to tap, fine to coarse, names of `torchvision.models.feature_extraction.get_graph_node_names` or of modules
-    ("layer2", "features.4"); null: the last map at each of the strides 8, 16 and 32 that is no part of a block on its way to a coarser
-    one. weights: null, torchvision's name ("DEFAULT", "IMAGENET1K_V1"), or the path of a state dict, relative to the working directory.
-    One-channel images get the first convolution's weights summed over the colours.
-    mean, std: of the images scaled to 0..1, one value or one per channel; null: those of the named weights, else ImageNet's.
+    in_channels: wired; another number than 3 replaces the first convolution. model: torchvision's name, e.g.
+    "efficientnet_b0".
+    nodes: where to tap, fine to coarse, names of `torchvision.models.feature_extraction.get_graph_node_names`
+    or of modules ("layer2", "features.4"); null: the last map at each of the strides 8, 16 and 32 that is no
+    part of a block on its way to a coarser one. weights: null, torchvision's name ("DEFAULT",
+    "IMAGENET1K_V1"), or the path of a state dict, relative to the working directory. One-channel images get
+    the first convolution's weights summed over the colours.
+    mean, std: of the images scaled to 0..1, one value or one per channel; null: those of the named weights,
+    else ImageNet's.
     """
 
     def __init__(
@@ -45,12 +50,19 @@ class TorchvisionBackbone(nn.Module):
         super().__init__()
         known = torchvision.models.list_models(module=torchvision.models)
         if model not in known:
-            raise PartError(f"torchvision has no classification network {model!r}.{suggest(model, known)} It has: {', '.join(known)}")
+            raise PartError(
+                f"torchvision has no classification network {model!r}.{suggest(model, known)} It has: "
+                f"{', '.join(known)}"
+            )
         published = find_published(weights, model)
-        self.mean, self.std = image_statistics(in_channels, mean, std, published=published_statistics(published))
+        self.mean, self.std = image_statistics(
+            in_channels, mean, std, published=published_statistics(published)
+        )
 
         device = torch.empty(0).device
-        with torch.device("cpu"):  # some of these networks compute their widths with tensors, which the meta device cannot
+        with torch.device(
+            "cpu"
+        ):  # some of these networks compute their widths with tensors, which the meta device cannot
             network = torchvision.models.get_model(model, weights=None)
             whole = tuple(network.state_dict())
             first = _adapt_first(network, in_channels)
@@ -68,9 +80,13 @@ class TorchvisionBackbone(nn.Module):
             load_weights(self.body, weights, model=model, first=first, ignored=whole)
 
     def forward(self, images: Tensor) -> list[Tensor]:
-        """Normalised images (B,in_channels,H,W) -> the tapped maps, fine to coarse; their sides follow the network's own padding."""
+        """Normalised images (B,in_channels,H,W) -> the tapped maps, fine to coarse; their sides follow the
+        network's own padding."""
         maps = self.body(images)
-        return [maps[node].permute(0, 3, 1, 2) if last else maps[node] for node, last in zip(self.nodes, self.channels_last)]
+        return [
+            maps[node].permute(0, 3, 1, 2) if last else maps[node]
+            for node, last in zip(self.nodes, self.channels_last)
+        ]
 
 
 def _node_names(network: nn.Module, model: str) -> list[str]:
@@ -78,7 +94,10 @@ def _node_names(network: nn.Module, model: str) -> list[str]:
     try:
         training, evaluation = get_graph_node_names(network)
     except Exception as error:
-        raise PartError(f"torchvision's {model} cannot be traced ({error}): choose a convolutional network such as resnet18") from error
+        raise PartError(
+            f"torchvision's {model} cannot be traced ({error}): choose a convolutional network such as "
+            f"resnet18"
+        ) from error
     kept = set(training)
     return [name for name in evaluation if name in kept]
 
@@ -92,11 +111,20 @@ def _extract(network: nn.Module, nodes: Sequence[str], model: str) -> nn.Module:
         for node in nodes:
             if not any(name == node or name.startswith(f"{node}.") for name in names):
                 some = ", ".join(names[:: max(1, len(names) // 12)])
-                choices = sorted({".".join(name.split(".")[:depth]) for name in names for depth in range(1, name.count(".") + 2)})
+                choices = sorted(
+                    {
+                        ".".join(name.split(".")[:depth])
+                        for name in names
+                        for depth in range(1, name.count(".") + 2)
+                    }
+                )
                 raise PartError(
-                    f"torchvision's {model} has no node {node!r}.{suggest(node, choices)} Some of its {len(names)} nodes: {some}"
+                    f"torchvision's {model} has no node {node!r}.{suggest(node, choices)} Some of its "
+                    f"{len(names)} nodes: {some}"
                 ) from error
-        raise PartError(f"torchvision's {model} cannot be cut at {list(nodes)} ({error}): choose other nodes") from error
+        raise PartError(
+            f"torchvision's {model} cannot be cut at {list(nodes)} ({error}): choose other nodes"
+        ) from error
 
 
 def _measure(body: nn.Module, in_channels: int, model: str) -> list[dict[str, Any]]:
@@ -106,18 +134,23 @@ def _measure(body: nn.Module, in_channels: int, model: str) -> list[dict[str, An
     training = body.training
     try:
         body.eval()
-        return [functional_call(body, empty, torch.empty(1, in_channels, side, side, device="meta")) for side in PROBES]
+        return [
+            functional_call(body, empty, torch.empty(1, in_channels, side, side, device="meta"))
+            for side in PROBES
+        ]
     except Exception as error:
         reason = str(error).split("\n")[0]
         raise PartError(
-            f"torchvision's {model} does not take images of any size ({reason}): choose a network that does, such as resnet18"
+            f"torchvision's {model} does not take images of any size ({reason}): choose a network that "
+            f"does, such as resnet18"
         ) from error
     finally:
         body.train(training)
 
 
 def _map_layout(small: Any, large: Any) -> tuple[int, int, bool] | None:
-    """(channels, stride, channels come last) of a node from its values for the two PROBES; None where it is no map."""
+    """(channels, stride, channels come last) of a node from its values for the two PROBES; None where it is
+    no map."""
     if not isinstance(small, Tensor) or not isinstance(large, Tensor) or small.dim() != 4:
         return None
     growing = [axis for axis in (1, 2, 3) if small.shape[axis] != large.shape[axis]]
@@ -129,7 +162,8 @@ def _map_layout(small: Any, large: Any) -> tuple[int, int, bool] | None:
 
 
 def _last_of_each_stride(values: list[dict[str, Any]]) -> tuple[str, ...]:
-    """The default taps: per stride of 8, 16, 32 the last map outside every module that starts at this stride and ends coarser."""
+    """The default taps: per stride of 8, 16, 32 the last map outside every module that starts at this stride
+    and ends coarser."""
     strides = {}
     for name in values[0]:
         layout = _map_layout(values[0][name], values[1][name])
@@ -143,23 +177,36 @@ def _last_of_each_stride(values: list[dict[str, Any]]) -> tuple[str, ...]:
             spans[prefix] = (min(low, stride), max(high, stride))
 
     def passing(name: str, stride: int) -> bool:
-        return any(name.startswith(f"{prefix}.") and low == stride < high for prefix, (low, high) in spans.items())
+        return any(
+            name.startswith(f"{prefix}.") and low == stride < high for prefix, (low, high) in spans.items()
+        )
 
     last = {stride: name for name, stride in strides.items() if not passing(name, stride)}
     return tuple(last[stride] for stride in (8, 16, 32) if stride in last)
 
 
-def _layout(values: list[dict[str, Any]], nodes: tuple[str, ...], model: str) -> tuple[tuple[int, ...], tuple[int, ...], tuple[bool, ...]]:
+def _layout(
+    values: list[dict[str, Any]], nodes: tuple[str, ...], model: str
+) -> tuple[tuple[int, ...], tuple[int, ...], tuple[bool, ...]]:
     layouts = []
     for node in nodes:
         layout = _map_layout(values[0][node], values[1][node])
         if layout is None:
-            shape = tuple(values[0][node].shape) if isinstance(values[0][node], Tensor) else type(values[0][node]).__name__
-            raise PartError(f"node {node!r} of torchvision's {model} is no feature map ({shape} for a 256x256 image): tap an earlier one")
+            shape = (
+                tuple(values[0][node].shape)
+                if isinstance(values[0][node], Tensor)
+                else type(values[0][node]).__name__
+            )
+            raise PartError(
+                f"node {node!r} of torchvision's {model} is no feature map ({shape} for a 256x256 "
+                f"image): tap an earlier one"
+            )
         layouts.append(layout)
     channels, strides, last = zip(*layouts)
     if list(strides) != sorted(strides):
-        raise PartError(f"nodes go from fine to coarse, but {list(nodes)} have strides {list(strides)}: sort them")
+        raise PartError(
+            f"nodes go from fine to coarse, but {list(nodes)} have strides {list(strides)}: sort them"
+        )
     return channels, strides, last
 
 

@@ -11,22 +11,26 @@ from torch import Tensor, nn
 
 from densedet.core.arguments import NonNegativeFloat, PositiveFloat
 from densedet.core.layers import norm_layer
-from densedet.plugins.backbones.images import image_statistics
-from densedet.plugins.backbones.taps import check_taps
-from densedet.plugins.backbones.weights import find_published, load_weights, published_statistics
+from densedet.plugins.backbones._images import image_statistics
+from densedet.plugins.backbones._taps import check_taps
+from densedet.plugins.backbones._weights import find_published, load_weights, published_statistics
 
 
 class ResNet(nn.Module):
-    """Deep residual network (He et al. 2016; a bottleneck's stride on its 3x3 convolution, as torchvision has it). Modules are called as
-    torchvision's (conv1, bn1, layer1..layer4), so its state dicts fit as they are.
+    """Deep residual network (He et al. 2016; a bottleneck's stride on its 3x3 convolution, as torchvision has
+    it). Modules are called as torchvision's (conv1, bn1, layer1..layer4), so its state dicts fit as they are.
 
-    in_channels: wired. out: the tapped levels, C2..C5 at strides 4..32, fine to coarse; stages past the last are not built.
-    norm: "batch", "frozen" (constant statistics and scale: for pretrained weights and small batches) or "group".
-    eps: added to the variance (torchvision's RetinaNet of COCO_V1 was trained with frozen norm and eps 0). momentum: of batch norm.
+    in_channels: wired. out: the tapped levels, C2..C5 at strides 4..32, fine to coarse; stages past the last
+    are not built.
+    norm: "batch", "frozen" (constant statistics and scale: for pretrained weights and small batches) or
+    "group".
+    eps: added to the variance (torchvision's RetinaNet of COCO_V1 was trained with frozen norm and eps 0).
+    momentum: of batch norm.
     frozen_stages: how many stages keep their weights and statistics: 1 the stem, 2 C2 too, ... 5 all; 0 none.
-    weights: null, torchvision's name ("DEFAULT", "IMAGENET1K_V1"), or the path of a state dict, relative to the working directory.
-    One-channel images get the first convolution's weights summed over the colours.
-    mean, std: of the images scaled to 0..1, one value or one per channel; null: those of the named weights, else ImageNet's.
+    weights: null, torchvision's name ("DEFAULT", "IMAGENET1K_V1"), or the path of a state dict, relative to
+    the working directory. One-channel images get the first convolution's weights summed over the colours.
+    mean, std: of the images scaled to 0..1, one value or one per channel; null: those of the named weights,
+    else ImageNet's.
     """
 
     architecture: ClassVar[str]
@@ -47,7 +51,9 @@ class ResNet(nn.Module):
         super().__init__()
         check_taps(out, (2, 3, 4, 5))
         published = find_published(weights, self.architecture)
-        self.mean, self.std = image_statistics(in_channels, mean, std, published=published_statistics(published))
+        self.mean, self.std = image_statistics(
+            in_channels, mean, std, published=published_statistics(published)
+        )
         self.out, self.frozen_stages = out, frozen_stages
 
         norms = partial(norm_layer, norm, eps=eps, momentum=momentum)
@@ -56,7 +62,12 @@ class ResNet(nn.Module):
         self.channels = tuple(widths[level] for level in out)
         self.strides = tuple(2**level for level in out)
 
-        self.conv1, self.bn1, self.relu, self.maxpool = network.conv1, network.bn1, network.relu, network.maxpool
+        self.conv1, self.bn1, self.relu, self.maxpool = (
+            network.conv1,
+            network.bn1,
+            network.relu,
+            network.maxpool,
+        )
         if in_channels != 3:
             self.conv1 = nn.Conv2d(in_channels, 64, kernel_size=7, stride=2, padding=3, bias=False)
             nn.init.kaiming_normal_(self.conv1.weight, mode="fan_out", nonlinearity="relu")
@@ -64,7 +75,9 @@ class ResNet(nn.Module):
             self.add_module(f"layer{level - 1}", getattr(network, f"layer{level - 1}"))
         if weights is not None:
             unbuilt = [f"layer{level - 1}." for level in range(out[-1] + 1, 6)]
-            load_weights(self, weights, model=self.architecture, first="conv1.weight", ignored=["fc.", *unbuilt])
+            load_weights(
+                self, weights, model=self.architecture, first="conv1.weight", ignored=["fc.", *unbuilt]
+            )
         for stage in self._frozen():
             stage.requires_grad_(False)
 
@@ -83,7 +96,8 @@ class ResNet(nn.Module):
         return self
 
     def forward(self, images: Tensor) -> list[Tensor]:
-        """Normalised images (B,in_channels,H,W) -> the tapped maps, fine to coarse, sides rounded up: ceil(H / stride)."""
+        """Normalised images (B,in_channels,H,W) -> the tapped maps, fine to coarse, sides rounded up: ceil(H
+        / stride)."""
         maps = self.maxpool(self.relu(self.bn1(self.conv1(images))))
         taps = []
         for level, stage in self._levels():

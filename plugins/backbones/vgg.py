@@ -8,27 +8,31 @@ from torch import Tensor, nn
 
 from densedet.core.arguments import PositiveFloat
 from densedet.core.layers import norm_layer
-from densedet.plugins.backbones.images import image_statistics
-from densedet.plugins.backbones.weights import find_published, load_weights, published_statistics
+from densedet.plugins.backbones._images import image_statistics
+from densedet.plugins.backbones._weights import find_published, load_weights, published_statistics
 
 GROUPS = ((64, 2), (128, 2), (256, 3), (512, 3), (512, 3))
 """(channels, convolutions) of conv1..conv5; a pooling follows each but the last (VGG's configuration D)."""
 
 
-class VGG16SSD(nn.Module):
-    """VGG-16 (Simonyan and Zisserman 2015) reshaped by SSD (Liu et al. 2016, section 3): tapped at conv4_3 after its ReLU (stride 8) and at
-    fc7 (stride 16); pool3 rounds up, pool5 is 3x3 with stride 1, fc6 a 3x3 convolution with dilation 6, fc7 a 1x1 convolution. At 300x300
-    the maps are 38x38 and 19x19. The rescaled L2 norm of the first map and the stages that follow belong to the neck ``ssd_extras``.
+class VGG16SSDBackbone(nn.Module):
+    """VGG-16 (Simonyan and Zisserman 2015) reshaped by SSD (Liu et al. 2016, section 3): tapped at conv4_3
+    after its ReLU (stride 8) and at fc7 (stride 16); pool3 rounds up, pool5 is 3x3 with stride 1, fc6 a 3x3
+    convolution with dilation 6, fc7 a 1x1 convolution. At 300x300 the maps are 38x38 and 19x19. The rescaled
+    L2 norm of the first map and the stages that follow belong to the neck ``ssd_extras``.
 
-    ``features.N`` are called as torchvision's VGG; fc6 and fc7 are ``fc.1`` and ``fc.3`` (norm "none") and always start fresh, as in
-    torchvision, where the paper subsamples VGG's.
+    ``features.N`` are called as torchvision's VGG; fc6 and fc7 are ``fc.1`` and ``fc.3`` (norm "none") and
+    always start fresh, as in torchvision, where the paper subsamples VGG's.
 
-    in_channels: wired. width: multiplies all channels, rounded to multiples of 8. norm: "none" is the paper's; "batch" (torchvision's
-    vgg16_bn) trains far better from random weights. eps, momentum: of the batch norm.
-    weights: null, torchvision's name ("IMAGENET1K_FEATURES" is SSD's own, "IMAGENET1K_V1"), or the path of a state dict, relative to
-    the working directory. One-channel images get the first convolution's weights summed over the colours.
-    mean, std: of the images scaled to 0..1, one value or one per channel; null: those of the named weights (0.48235, 0.45882, 0.40784
-    and 1/255 for SSD's own, whatever trains from a file of those needs them written down), else ImageNet's.
+    in_channels: wired. width: multiplies all channels, rounded to multiples of 8. norm: "none" is the
+    paper's; "batch" (torchvision's vgg16_bn) trains far better from random weights. eps, momentum: of the
+    batch norm.
+    weights: null, torchvision's name ("IMAGENET1K_FEATURES" is SSD's own, "IMAGENET1K_V1"), or the path of a
+    state dict, relative to the working directory. One-channel images get the first convolution's weights
+    summed over the colours.
+    mean, std: of the images scaled to 0..1, one value or one per channel; null: those of the named weights
+    (0.48235, 0.45882, 0.40784 and 1/255 for SSD's own, whatever trains from a file of those needs them
+    written down), else ImageNet's.
     """
 
     def __init__(
@@ -46,13 +50,19 @@ class VGG16SSD(nn.Module):
         super().__init__()
         architecture = "vgg16" if norm == "none" else "vgg16_bn"
         published = find_published(weights, architecture)
-        self.mean, self.std = image_statistics(in_channels, mean, std, published=published_statistics(published))
+        self.mean, self.std = image_statistics(
+            in_channels, mean, std, published=published_statistics(published)
+        )
 
         def scaled(channels: int) -> int:
             return max(8, round(channels * width / 8) * 8)
 
-        def convolution(fan_in: int, channels: int, kernel: int, padding: int, dilation: int) -> list[nn.Module]:
-            layers: list[nn.Module] = [nn.Conv2d(fan_in, channels, kernel, padding=padding, dilation=dilation)]
+        def convolution(
+            fan_in: int, channels: int, kernel: int, padding: int, dilation: int
+        ) -> list[nn.Module]:
+            layers: list[nn.Module] = [
+                nn.Conv2d(fan_in, channels, kernel, padding=padding, dilation=dilation)
+            ]
             if norm == "batch":
                 layers.append(norm_layer("batch", channels, eps=eps, momentum=momentum))
             return [*layers, nn.ReLU(inplace=True)]
@@ -82,7 +92,9 @@ class VGG16SSD(nn.Module):
         if weights is not None:
             body = nn.Module()
             body.features = self.features
-            load_weights(body, weights, model=architecture, first="features.0.weight", ignored=["classifier."])
+            load_weights(
+                body, weights, model=architecture, first="features.0.weight", ignored=["classifier."]
+            )
 
     def forward(self, images: Tensor) -> list[Tensor]:
         """Normalised images (B,in_channels,H,W) -> [conv4_3, fc7]."""

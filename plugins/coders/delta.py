@@ -8,20 +8,22 @@ import torch
 from torch import Tensor
 
 from densedet.core.arguments import PositiveFloat
-from densedet.plugins.coders.distances import SMALLEST
+from densedet.plugins.coders._distances import SMALLEST
 
 LARGEST_GROWTH = math.log(1000.0 / 16)
 
 
-class Delta:
-    """dx, dy: shift of the centre in anchor widths and heights; dw, dh: log of the ratio of the sides; each times its weight.
+class DeltaCoder:
+    """dx, dy: shift of the centre in anchor widths and heights; dw, dh: log of the ratio of the sides; each
+    times its weight.
 
-    weights: of dx, dy, dw, dh. (1, 1, 1, 1) as RetinaNet (default), (10, 10, 5, 5) as SSD, which balances the four for a smooth L1.
-    clamp: largest dw and dh (weights taken off) that decode believes, so that a wild output does not overflow exp: log(1000/16) lets a
-    side grow 62.5-fold. Shrinking is not limited.
+    weights: of dx, dy, dw, dh. (1, 1, 1, 1) as RetinaNet (default), (10, 10, 5, 5) as SSD, which balances the
+    four for a smooth L1.
+    clamp: largest dw and dh (weights taken off) that decode believes, so that a wild output does not overflow
+    exp: log(1000/16) lets a side grow 62.5-fold. Shrinking is not limited.
 
-    Equal to torchvision's BoxCoder. Sides below 0.001 px, of anchors and boxes, count as 0.001 px, so that zero-size ones encode to
-    finite numbers.
+    Equal to torchvision's BoxCoder. Sides below 0.001 px, of anchors and boxes, count as 0.001 px, so that
+    zero-size ones encode to finite numbers.
     """
 
     box_channels = 4
@@ -60,6 +62,7 @@ class Delta:
 
 
 def _center_and_sides(boxes: Tensor) -> tuple[Tensor, Tensor]:
-    """(...,4) -> (...,2) centre x, y and (...,2) width, height; in torchvision's order of operations, to agree to the last bit."""
+    """(...,4) -> (...,2) centre x, y and (...,2) width, height; in torchvision's order of operations, to
+    agree to the last bit."""
     sides = boxes[..., 2:] - boxes[..., :2]
     return boxes[..., :2] + 0.5 * sides, sides.clamp(min=SMALLEST)

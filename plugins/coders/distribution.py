@@ -6,22 +6,24 @@ import torch
 from torch import Tensor
 
 from densedet.core.arguments import PositiveFloat, PositiveInt
-from densedet.plugins.coders.distances import anchor_units, from_distances, to_distances
+from densedet.plugins.coders._distances import anchor_units, from_distances, to_distances
 
 MARGIN = 0.01
 """encode stays this far below the last bin, so that every target has a bin on either side."""
 
 
-class Distribution:
-    """Each of the four distances from the anchor's centre is the expectation of a softmax over 0, 1, ..., bins.
+class DistributionCoder:
+    """Each of the four distances from the anchor's centre is the expectation of a softmax over 0, 1, ...,
+    bins.
 
-    bins: the largest distance in bin units (GFL's reg_max). R = 4 * (bins + 1) channels, side by side: all of left, then top, right,
-    bottom.
-    bin_size: of one bin in anchor widths and heights. 1 suits points, where it is the stride: 16 bins reach 16 strides each way. On
-    wider anchors give less, e.g. 0.25 for octave anchors of base_scale 4, or most bins never see a target.
+    bins: the largest distance in bin units (GFL's reg_max). R = 4 * (bins + 1) channels, side by side: all of
+    left, then top, right, bottom.
+    bin_size: of one bin in anchor widths and heights. 1 suits points, where it is the stride: 16 bins reach
+    16 strides each way. On wider anchors give less, e.g. 0.25 for octave anchors of base_scale 4, or most
+    bins never see a target.
 
-    encode gives distances in bin units, cut to [0, bins - 0.01]: a side further away than that cannot be reached, and neither can a
-    side that the centre lies beyond.
+    encode gives distances in bin units, cut to [0, bins - 0.01]: a side further away than that cannot be
+    reached, and neither can a side that the centre lies beyond.
     """
 
     spaces = ("bins", "deltas", "boxes")
@@ -32,9 +34,12 @@ class Distribution:
         self.box_channels = 4 * (bins + 1)
 
     def encode(self, boxes: Tensor, anchors: Tensor) -> Tensor:
-        """Boxes (...,4) and anchors (...,4), broadcastable, xyxy -> (...,4) left, top, right, bottom in 0 .. bins - 0.01."""
+        """Boxes (...,4) and anchors (...,4), broadcastable, xyxy -> (...,4) left, top, right, bottom in 0 ..
+        bins - 0.01."""
         anchors = anchors.to(boxes.dtype)
-        return (to_distances(boxes, anchors) / (anchor_units(anchors) * self.bin_size)).clamp(max=self.bins - MARGIN)
+        return (to_distances(boxes, anchors) / (anchor_units(anchors) * self.bin_size)).clamp(
+            max=self.bins - MARGIN
+        )
 
     def deltas(self, raw: Tensor) -> Tensor:
         """(..., 4*(bins+1)) -> (...,4): expected distances in bin units."""

@@ -17,20 +17,24 @@ from densedet.core.types import Annotation, Detections
 class CocoEvaluator:
     """Collects detections and compares them with the source's truth.
 
-    source (wired): the truth, in source pixels. classes (wired): names in label order, empty for a label that stands for nothing; truth of
-    other classes is left out. Crowd and ignored objects are COCO's ``iscrowd``: detections on them neither count nor hurt. Only images
-    that were added are judged. Detections of equal score are ranked in the order of their images' ids, as pycocotools does (in the
-    source's order where some ids are numbers and some names), and within an image in the order in which they were added.
+    source (wired): the truth, in source pixels. classes (wired): names in label order, empty for a label that
+    stands for nothing; truth of other classes is left out. Crowd and ignored objects are COCO's ``iscrowd``:
+    detections on them neither count nor hurt. Only images that were added are judged. Detections of equal
+    score are ranked in the order of their images' ids, as pycocotools does (in the source's order where some
+    ids are numbers and some names), and within an image in the order in which they were added.
     max_detections: per image, for AP (COCO: 100).
     """
 
-    def __init__(self, *, source: Source, classes: tuple[str, ...], max_detections: PositiveInt = 100) -> None:
+    def __init__(
+        self, *, source: Source, classes: tuple[str, ...], max_detections: PositiveInt = 100
+    ) -> None:
         self.source, self.classes, self.max_detections = source, tuple(classes), max_detections
         self._labels = label_map(source.classes, self.classes)
         self._detections: dict[int, np.ndarray] = {}
 
     def add(self, index: int, detections: Detections) -> None:
-        """Detections of the source's image ``index``: boxes xyxy in source pixels, labels in 0..C-1 of `classes`."""
+        """Detections of the source's image ``index``: boxes xyxy in source pixels, labels in 0..C-1 of
+        `classes`."""
         boxes = detections.boxes.detach().cpu().numpy().astype(np.float64)
         rows = np.empty((len(boxes), 6))
         rows[:, :2], rows[:, 2:4] = boxes[:, :2], boxes[:, 2:] - boxes[:, :2]
@@ -65,7 +69,10 @@ class CocoEvaluator:
         ids = _ranks(names)
         count = sum(map(len, owner))
         truth = hotcoco.COCO.from_arrays(
-            [{"id": number, "width": width, "height": height} for number, (width, height) in zip(ids.tolist(), sizes)],
+            [
+                {"id": number, "width": width, "height": height}
+                for number, (width, height) in zip(ids.tolist(), sizes)
+            ],
             [{"id": label + 1, "name": name} for label, name in enumerate(self.classes) if name],
             ids[np.concatenate(owner)],
             np.concatenate(labels).astype(np.int64),
@@ -77,21 +84,32 @@ class CocoEvaluator:
         return truth, ids
 
     def result(self) -> dict[str, Any]:
-        """{"AP", ... COCO's twelve, "classes": {name: {"AP", "AP50"}}, "curves": {name: precision at IoU .5 over 101 recalls}}.
+        """{"AP", ... COCO's twelve, "classes": {name: {"AP", "AP50"}}, "curves": {name: precision at IoU .5
+        over 101 recalls}}.
 
         -1 where there is nothing to judge (no image, no object of that size or class).
         """
         nothing = dict.fromkeys(TWELVE, -1.0)
         if not self._detections:
-            return {**nothing, "classes": {name: {"AP": -1.0, "AP50": -1.0} for name in self.classes if name}, "curves": {}}
+            return {
+                **nothing,
+                "classes": {name: {"AP": -1.0, "AP50": -1.0} for name in self.classes if name},
+                "curves": {},
+            }
         indices = sorted(self._detections)
         truth, ids = self._truth(indices)
         found = [np.insert(self._detections[index], 0, number, axis=1) for index, number in zip(indices, ids)]
-        return judge(truth, np.concatenate(found), tuple(filter(None, self.classes)), max_detections=self.max_detections)
+        return judge(
+            truth,
+            np.concatenate(found),
+            tuple(filter(None, self.classes)),
+            max_detections=self.max_detections,
+        )
 
 
 def _ranks(names: list[int | str]) -> np.ndarray:
-    """int64 (I,), 1 .. I: the place of each image id among all, numbers by size and names by letters; as given where both occur.
+    """int64 (I,), 1 .. I: the place of each image id among all, numbers by size and names by letters; as
+    given where both occur.
 
     pycocotools goes through the images in this order, and so breaks ties in score by it: AP depends on it.
     """
@@ -112,9 +130,14 @@ def _xywh(annotation: Annotation) -> np.ndarray:
 
 
 def judge(
-    truth: hotcoco.COCO, detections: np.ndarray | list[dict[str, Any]], classes: tuple[str, ...], *, max_detections: int = 100
+    truth: hotcoco.COCO,
+    detections: np.ndarray | list[dict[str, Any]],
+    classes: tuple[str, ...],
+    *,
+    max_detections: int = 100,
 ) -> dict[str, Any]:
-    """COCO's numbers of detections, (D,7) rows (image id, x, y, w, h, score, category id) or results-file rows; `CocoEvaluator.result`.
+    """COCO's numbers of detections, (D,7) rows (image id, x, y, w, h, score, category id) or results-file
+    rows; `CocoEvaluator.result`.
 
     classes: names in the order of the truth's category ids.
     """
@@ -129,7 +152,8 @@ def judge(
     metrics: dict[str, Any] = _twelve(precision, recall)
     precision = precision[:, :, :, 0, 2]
     metrics["classes"] = {
-        name: {"AP": _mean(precision[:, :, label]), "AP50": _mean(precision[0, :, label])} for label, name in enumerate(classes)
+        name: {"AP": _mean(precision[:, :, label]), "AP50": _mean(precision[0, :, label])}
+        for label, name in enumerate(classes)
     }
     metrics["curves"] = {
         name: [round(float(value), 4) for value in precision[0, :, label]]
@@ -140,7 +164,8 @@ def judge(
 
 
 def _twelve(precision: np.ndarray, recall: np.ndarray) -> dict[str, float]:
-    """pycocotools' summary. precision: (10 IoUs, 101 recalls, C, 4 sizes, 3 limits); recall: (10, C, 4, 3)."""
+    """pycocotools' summary. precision: (10 IoUs, 101 recalls, C, 4 sizes, 3 limits); recall: (10, C, 4,
+    3)."""
     half, three_quarters = 0, 5  # positions of IoU 0.5 and 0.75 in 0.5, 0.55 ... 0.95
     best = precision[..., 2]
     values = [_mean(best[..., 0]), _mean(best[half, ..., 0]), _mean(best[three_quarters, ..., 0])]

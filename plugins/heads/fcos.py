@@ -9,21 +9,23 @@ from torch import Tensor, nn
 from densedet.core.arguments import NonNegativeInt, PositiveInt
 from densedet.core.layers import Norm, Scale
 from densedet.core.types import Branch, Prediction
-from densedet.plugins.heads import centerness
-from densedet.plugins.heads.predictors import Predictors, refuse_unequal
-from densedet.plugins.heads.towers import Tower
+from densedet.plugins.heads import _centerness as centerness
+from densedet.plugins.heads._predictors import Predictors, refuse_unequal
+from densedet.plugins.heads._towers import Tower
 
 
 class FCOSHead(nn.Module):
-    """Class tower, box tower and a 3x3 centre-ness predictor on one of them (Tian et al. 2019, section 3). Branch: "centerness".
+    """Class tower, box tower and a 3x3 centre-ness predictor on one of them (Tian et al. 2019, section 3).
+    Branch: "centerness".
 
-    Made for one point per cell; with several anchors per cell each has a centre-ness of its own. Weights start at normal(0, 0.01),
-    class biases at ``class_bias``, other biases at 0.
+    Made for one point per cell; with several anchors per cell each has a centre-ness of its own. Weights
+    start at normal(0, 0.01), class biases at ``class_bias``, other biases at 0.
 
-    depth, channels, norm, share: as in the retinanet head. bias: of the towers' convolutions; FCOS keeps it under group norm.
-    scale: one learnable factor per level on the box outputs (section 3.2), which a shared head needs where the coder's numbers grow
-    with the level; torchvision has none. centerness_on: the tower that carries the branch; the paper's first version says class,
-    its journal version and torchvision say box.
+    depth, channels, norm, share: as in the retinanet head. bias: of the towers' convolutions; FCOS keeps it
+    under group norm.
+    scale: one learnable factor per level on the box outputs (section 3.2), which a shared head needs where
+    the coder's numbers grow with the level; torchvision has none. centerness_on: the tower that carries the
+    branch; the paper's first version says class, its journal version and torchvision say box.
 
     Raises PartError where a shared head meets levels of unequal channels or unequal anchors per cell.
     """
@@ -49,16 +51,23 @@ class FCOSHead(nn.Module):
             refuse_unequal("fcos", in_channels, num_anchors)
         self.branches: dict[str, Branch] = {"centerness": centerness.branch()}
         self.centerness_on = centerness_on
-        self.class_tower = Tower(in_channels=in_channels, channels=channels, depth=depth, share=share, norm=norm, bias=bias)
-        self.box_tower = Tower(in_channels=in_channels, channels=channels, depth=depth, share=share, norm=norm, bias=bias)
+        self.class_tower = Tower(
+            in_channels=in_channels, channels=channels, depth=depth, share=share, norm=norm, bias=bias
+        )
+        self.box_tower = Tower(
+            in_channels=in_channels, channels=channels, depth=depth, share=share, norm=norm, bias=bias
+        )
         width = self.class_tower.channels
-        self.logits = Predictors(in_channels=width, num_anchors=num_anchors, outputs=class_channels, share=share, bias=class_bias)
+        self.logits = Predictors(
+            in_channels=width, num_anchors=num_anchors, outputs=class_channels, share=share, bias=class_bias
+        )
         self.box = Predictors(in_channels=width, num_anchors=num_anchors, outputs=box_channels, share=share)
         self.centerness = Predictors(in_channels=width, num_anchors=num_anchors, outputs=1, share=share)
         self.scales = nn.ModuleList(Scale() for _ in in_channels) if scale else None
 
     def forward(self, features: list[Tensor]) -> Prediction:
-        """list of (B,c_l,h_l,w_l) -> Prediction; see `densedet.core.contracts.Head`. extra["centerness"]: (B, h*w*A_l, 1) each."""
+        """list of (B,c_l,h_l,w_l) -> Prediction; see `densedet.core.contracts.Head`. extra["centerness"]: (B,
+        h*w*A_l, 1) each."""
         for_classes, for_boxes = self.class_tower(features), self.box_tower(features)
         box = self.box(for_boxes)
         if self.scales is not None:

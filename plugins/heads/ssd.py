@@ -7,7 +7,7 @@ from typing import Literal
 from torch import Tensor, nn
 
 from densedet.core.types import Branch, Prediction
-from densedet.plugins.heads.predictors import Init, Predictors
+from densedet.plugins.heads._predictors import Init, Predictors
 
 
 class SSDHead(nn.Module):
@@ -15,8 +15,8 @@ class SSDHead(nn.Module):
 
     Levels may differ in channels and in anchors per cell. No branches.
 
-    kernel: of the convolutions. init: of their weights; "xavier" as SSD, "normal" (std 0.01) as RetinaNet, which starts closer to
-    the prior of focal loss.
+    kernel: of the convolutions. init: of their weights; "xavier" as SSD, "normal" (std 0.01) as RetinaNet,
+    which starts closer to the prior of focal loss.
     """
 
     def __init__(
@@ -33,9 +33,16 @@ class SSDHead(nn.Module):
         super().__init__()
         self.branches: dict[str, Branch] = {}
         self.logits = Predictors(
-            in_channels=in_channels, num_anchors=num_anchors, outputs=class_channels, kernel=kernel, init=init, bias=class_bias
+            in_channels=in_channels,
+            num_anchors=num_anchors,
+            outputs=class_channels,
+            kernel=kernel,
+            init=init,
+            bias=class_bias,
         )
-        self.box = Predictors(in_channels=in_channels, num_anchors=num_anchors, outputs=box_channels, kernel=kernel, init=init)
+        self.box = Predictors(
+            in_channels=in_channels, num_anchors=num_anchors, outputs=box_channels, kernel=kernel, init=init
+        )
 
     def forward(self, features: list[Tensor]) -> Prediction:
         """list of (B,c_l,h_l,w_l) -> Prediction; see `densedet.core.contracts.Head`."""

@@ -9,15 +9,17 @@ from torch import Tensor, nn
 from densedet.core.arguments import Factor, PositiveFloat
 from densedet.core.layers import ConvNormAct, Norm
 from densedet.core.types import Branch, Prediction
-from densedet.plugins.heads.predictors import Predictors, initialise
+from densedet.plugins.heads._predictors import Predictors, initialise
 
 
 class SSDLiteHead(nn.Module):
-    """Per level, for classes and for boxes: 3x3 depthwise convolution, norm, ReLU6, 1x1 convolution (MobileNetV2, section 6.2).
+    """Per level, for classes and for boxes: 3x3 depthwise convolution, norm, ReLU6, 1x1 convolution
+    (MobileNetV2, section 6.2).
 
     Levels may differ in channels and in anchors per cell. No branches. Weights start at normal(0, 0.03).
 
-    norm: after the depthwise convolution. eps, momentum: of a batch norm; TensorFlow's and torchvision's SSDlite have 0.001 and 0.03.
+    norm: after the depthwise convolution. eps, momentum: of a batch norm; TensorFlow's and torchvision's
+    SSDlite have 0.001 and 0.03.
     """
 
     def __init__(
@@ -37,16 +39,24 @@ class SSDLiteHead(nn.Module):
 
         def depthwise() -> nn.ModuleList:
             blocks = nn.ModuleList(
-                ConvNormAct(c, c, groups=c, norm=norm, eps=eps, momentum=momentum, activation="relu6") for c in in_channels
+                ConvNormAct(c, c, groups=c, norm=norm, eps=eps, momentum=momentum, activation="relu6")
+                for c in in_channels
             )
             initialise(blocks, init="normal", std=0.03)
             return blocks
 
         self.class_blocks, self.box_blocks = depthwise(), depthwise()
         self.logits = Predictors(
-            in_channels=in_channels, num_anchors=num_anchors, outputs=class_channels, kernel=1, std=0.03, bias=class_bias
+            in_channels=in_channels,
+            num_anchors=num_anchors,
+            outputs=class_channels,
+            kernel=1,
+            std=0.03,
+            bias=class_bias,
         )
-        self.box = Predictors(in_channels=in_channels, num_anchors=num_anchors, outputs=box_channels, kernel=1, std=0.03)
+        self.box = Predictors(
+            in_channels=in_channels, num_anchors=num_anchors, outputs=box_channels, kernel=1, std=0.03
+        )
 
     def forward(self, features: list[Tensor]) -> Prediction:
         """list of (B,c_l,h_l,w_l) -> Prediction; see `densedet.core.contracts.Head`."""

@@ -1,14 +1,29 @@
 """Built-in run hooks; see COMPONENTS for the list."""
 
 COMPONENTS: tuple[tuple[str, str, str, str], ...] = (
-    ("hook", "metrics", "densedet.plugins.hooks.metrics:Metrics", "metrics.jsonl: one line a step and an evaluation"),
-    ("hook", "checkpoint", "densedet.plugins.hooks.checkpoint:Checkpoint", "last.pt and best.pt, written atomically"),
+    (
+        "hook",
+        "metrics",
+        "densedet.plugins.hooks.metrics:MetricsHook",
+        "metrics.jsonl: one line a step and an evaluation",
+    ),
+    (
+        "hook",
+        "checkpoint",
+        "densedet.plugins.hooks.checkpoint:CheckpointHook",
+        "last.pt and best.pt, written atomically",
+    ),
     (
         "hook",
         "tensorboard",
-        "densedet.plugins.hooks.tensorboard:TensorBoard",
+        "densedet.plugins.hooks.tensorboard:TensorBoardHook",
         "curves, predictions and class-head score maps for TensorBoard",
     ),
-    ("hook", "progress", "densedet.plugins.hooks.progress:Progress", "a progress bar, or plain lines when the output is no terminal"),
+    (
+        "hook",
+        "progress",
+        "densedet.plugins.hooks.progress:ProgressHook",
+        "a progress bar, or plain lines when the output is no terminal",
+    ),
 )
 """(kind, name, "module:attribute", one-line summary), registered by `densedet.plugins`."""

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from densedet.core import checkpoint
 from densedet.core.arguments import PositiveFloat, PositiveInt
 from densedet.core.hookspecs import hookimpl
+from densedet.core.training import checkpoint
 
 
-class Checkpoint:
-    """Writes last.pt at each evaluation, every ``every_minutes`` of training or ``every_steps``, and at the end; best.pt when AP improves
-    (at the end where there is no validation set)."""
+class CheckpointHook:
+    """Writes last.pt at each evaluation, every ``every_minutes`` of training or ``every_steps``, and at the
+    end; best.pt when AP improves (at the end where there is no validation set)."""
 
     def __init__(self, *, every_minutes: PositiveFloat = 5.0, every_steps: PositiveInt | None = None) -> None:
         self.every_minutes, self.every_steps = every_minutes, every_steps

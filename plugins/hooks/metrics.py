@@ -1,4 +1,5 @@
-"""metrics.jsonl: what happened, one JSON object a line, append-only; cut back to the checkpoint's step on resume."""
+"""metrics.jsonl: what happened, one JSON object a line, append-only; cut back to the checkpoint's step on
+resume."""
 
 from __future__ import annotations
 
@@ -11,8 +12,9 @@ from densedet.core.files import write_text
 from densedet.core.hookspecs import hookimpl
 
 
-class Metrics:
-    """Writes ``{"event": "step", ...}`` and ``{"event": "evaluation", ...}`` lines. every: steps between step lines."""
+class MetricsHook:
+    """Writes ``{"event": "step", ...}`` and ``{"event": "evaluation", ...}`` lines. every: steps between step
+    lines."""
 
     def __init__(self, *, every: PositiveInt = 1) -> None:
         self.every = every
@@ -41,7 +43,13 @@ class Metrics:
 
     def _write(self, run: Any, event: str, values: dict[str, Any]) -> None:
         assert self._file is not None
-        line = {"event": event, "step": run.step, "epoch": run.epoch, "seconds": round(run.seconds, 4), **values}
+        line = {
+            "event": event,
+            "step": run.step,
+            "epoch": run.epoch,
+            "seconds": round(run.seconds, 4),
+            **values,
+        }
         self._file.write(json.dumps(line) + "\n")
         if event == "evaluation" or run.step % 20 == 0:
             self._file.flush()

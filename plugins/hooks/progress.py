@@ -17,8 +17,9 @@ NAMED = 10
 """Broken images named at the end; the others stand in summary.json."""
 
 
-class Progress:
-    """A bar with losses, speed and time left; a plain line every ``seconds`` when the output is no terminal."""
+class ProgressHook:
+    """A bar with losses, speed and time left; a plain line every ``seconds`` when the output is no
+    terminal."""
 
     def __init__(self, *, seconds: PositiveFloat = 10.0) -> None:
         self.seconds = seconds
@@ -33,17 +34,24 @@ class Progress:
         data = run.recipe.values["data"]
         held = "none" if run.val_set is None else len(run.val_set)
         self._say(
-            f"{run.recipe.name}: {len(run.train_set)} training images, {held} validation images, {len(run.classes)} classes, "
-            f"{data['size'][0]}x{data['size'][1]} {data['color']}, on {run.device} in {run.precision} -> {run.folder}"
+            f"{run.recipe.name}: {len(run.train_set)} training images, {held} validation images, "
+            f"{len(run.classes)} classes, "
+            f"{data['input_size_wh'][0]}x{data['input_size_wh'][1]} {data['color']}, on {run.device} in {run.precision} "
+            f"-> {run.folder}"
         )
         for note in run.notes:
             self._say(note)
         if run.resumed:
             self._say(f"resuming after step {run.step} (epoch {run.epoch})")
         if self._console.is_terminal:
-            columns = TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:>3.0f}%"), TimeRemainingColumn()
+            columns = (
+                TextColumn("{task.description}"),
+                BarColumn(),
+                TextColumn("{task.percentage:>3.0f}%"),
+                TimeRemainingColumn(),
+            )
             self._bar = Bar(*columns, console=self._console, transient=True)
-            self._task = self._bar.add_task("training", total=1.0, completed=run.fraction)
+            self._task = self._bar.add_task("training", total=1.0, completed=run.progress)
             self._bar.start()
         self._printed = time.monotonic()
 
@@ -53,10 +61,10 @@ class Progress:
         self._busy += step["step_seconds"]
         self._waited += step["data_seconds"]
         if self._bar is not None:
-            self._bar.update(self._task, completed=run.fraction, description=self._line(run, step))
+            self._bar.update(self._task, completed=run.progress, description=self._line(run, step))
         if time.monotonic() - self._printed >= self.seconds:
             if self._bar is None:
-                self._say(f"{100 * run.fraction:5.1f}%  {self._line(run, step)}")
+                self._say(f"{100 * run.progress:5.1f}%  {self._line(run, step)}")
             self._printed = time.monotonic()
             self._images = self._busy = self._waited = 0.0
 
@@ -65,9 +73,10 @@ class Progress:
         losses = metrics.get("losses", {})
         total = f"  val loss {sum(losses.values()):.3f}" if losses else ""
         self._say(
-            f"{100 * run.fraction:5.1f}%  step {run.step}: AP {metrics['AP']:.3f}  AP50 {metrics['AP50']:.3f}  AP75 {metrics['AP75']:.3f}{total}"
+            f"{100 * run.progress:5.1f}%  step {run.step}: AP {metrics['AP']:.3f}  AP50 "
+            f"{metrics['AP50']:.3f}  AP75 {metrics['AP75']:.3f}{total}"
             if {"AP", "AP50", "AP75"} <= set(metrics)
-            else f"{100 * run.fraction:5.1f}%  step {run.step}: "
+            else f"{100 * run.progress:5.1f}%  step {run.step}: "
             + ", ".join(f"{k} {v:.3f}" for k, v in metrics.items() if isinstance(v, float))
         )
 
@@ -76,7 +85,10 @@ class Progress:
         if self._bar is not None:
             self._bar.stop()
         reason = f" ({summary['reason']})" if summary.get("reason") else ""
-        self._say(f"{summary['status']}{reason} after {run.step} steps, {summary['minutes']:.2f} minutes of training -> {run.folder}")
+        self._say(
+            f"{summary['status']}{reason} after {run.step} steps, {summary['minutes']:.2f} minutes of "
+            f"training -> {run.folder}"
+        )
         broken = summary.get("broken_images") or []
         if broken:
             self._say(f"{len(broken)} images could not be read and were left out (all in summary.json):")
@@ -88,7 +100,10 @@ class Progress:
         speed = self._images / self._busy if self._busy else 0.0
         waiting = self._waited / self._busy if self._busy else 0.0
         bound = f"  waiting for data {waiting:.0%}" if waiting > 0.5 else ""
-        return f"epoch {run.epoch + 1}  step {run.step}  loss {step['loss']:.3f}  ({losses})  {speed:.1f} images/s{bound}"
+        return (
+            f"epoch {run.epoch + 1}  step {run.step}  loss {step['loss']:.3f}  ({losses})  "
+            f"{speed:.1f} images/s{bound}"
+        )
 
     def _say(self, text: str) -> None:
         (self._bar.console if self._bar is not None else self._console).print(text, soft_wrap=True)

@@ -1,4 +1,5 @@
-"""TensorBoard events in the run folder: ``tensorboard --logdir runs`` shows every run, with the same tags for every head."""
+"""TensorBoard events in the run folder: ``tensorboard --logdir runs`` shows every run, with the same tags for
+every head."""
 
 from __future__ import annotations
 
@@ -13,10 +14,10 @@ import torch
 from PIL import Image
 
 from densedet.core.arguments import NonNegativeInt, PositiveInt, Probability
-from densedet.core.drawing import grid, side_by_side
 from densedet.core.hookspecs import hookimpl
-from densedet.core.memory import used_mb
-from densedet.core.pictures import heatmap_picture, prediction_picture, shown_classes, truth_picture
+from densedet.core.report.drawing import grid, side_by_side
+from densedet.core.report.pictures import heatmap_picture, prediction_picture, shown_classes, truth_picture
+from densedet.core.training.memory import used_mb
 from densedet.core.types import Batch
 
 STEP_TAGS = {
@@ -31,23 +32,36 @@ MEMORY_EVERY_SECONDS = 5.0
 """Reading the memory of a process tree takes milliseconds, as much as a small network's step."""
 
 
-class TensorBoard:
-    """Losses, learning rate, times, memory, AP, and pictures of the same few validation images at each evaluation.
+class TensorBoardHook:
+    """Losses, learning rate, times, memory, AP, and pictures of the same few validation images at each
+    evaluation.
 
-    images: how many validation images to draw; 0: none. every: steps between two points of the training curves, each the mean since the
-    last. heatmap_classes: for how many classes, those with most objects in the pictured images, to draw the class head's score maps
-    per level; 0: none. min_score: detections below it are not drawn.
+    images: how many validation images to draw; 0: none. every: steps between two points of the training
+    curves, each the mean since the last. heatmap_classes: for how many classes, those with most objects in
+    the pictured images, to draw the class head's score maps per level; 0: none. min_score: detections below
+    it are not drawn.
 
-    Tags: train/loss, train/loss_class, train/loss_box, train/loss_<branch>, train/grad_norm, lr, time/step (waiting for data included),
-    time/data, time/images_per_second, memory/used_mb; val/loss, val/loss_class..., val/AP, val/AP50 and what else the evaluator says,
-    val_class/<name>/AP, val_pr/<name>; images/predictions, heatmaps/<name>; recipe, hparams. Numbers that are -1 (nothing to judge) or
-    missing are left out. Acts on rank 0 only.
+    Tags: train/loss, train/loss_class, train/loss_box, train/loss_<branch>, train/grad_norm, lr, time/step
+    (waiting for data included), time/data, time/images_per_second, memory/used_mb; val/loss,
+    val/loss_class..., val/AP, val/AP50 and what else the evaluator says, val_class/<name>/AP, val_pr/<name>;
+    images/predictions, heatmaps/<name>; recipe, hparams. Numbers that are -1 (nothing to judge) or missing
+    are left out. Acts on rank 0 only.
     """
 
     def __init__(
-        self, *, images: NonNegativeInt = 4, every: PositiveInt = 10, heatmap_classes: NonNegativeInt = 3, min_score: Probability = 0.3
+        self,
+        *,
+        images: NonNegativeInt = 4,
+        every: PositiveInt = 10,
+        heatmap_classes: NonNegativeInt = 3,
+        min_score: Probability = 0.3,
     ) -> None:
-        self.images, self.every, self.heatmap_classes, self.min_score = images, every, heatmap_classes, min_score
+        self.images, self.every, self.heatmap_classes, self.min_score = (
+            images,
+            every,
+            heatmap_classes,
+            min_score,
+        )
         self._writer: Any = None
         self._sums: dict[str, list[float]] = defaultdict(list)
         self._batch: Batch | None = None
@@ -63,7 +77,9 @@ class TensorBoard:
         # What a killed run wrote after its last checkpoint is hidden, since those steps are taken again.
         self._writer = SummaryWriter(str(run.folder), purge_step=run.step + 1 if run.step else None)
         if not run.step:
-            self._writer.add_text("recipe", "\n".join("    " + line for line in run.recipe.to_yaml().splitlines()), 0)
+            self._writer.add_text(
+                "recipe", "\n".join("    " + line for line in run.recipe.to_yaml().splitlines()), 0
+            )
         self._write_hparams(run)
 
     @hookimpl
@@ -106,7 +122,9 @@ class TensorBoard:
         except Exception as error:
             # Hours of training are worth more than a picture; the warning says what to look into.
             warnings.warn(
-                f"hook tensorboard: no pictures of step {run.step}: {type(error).__name__}: {error}", RuntimeWarning, stacklevel=2
+                f"hook tensorboard: no pictures of step {run.step}: {type(error).__name__}: {error}",
+                RuntimeWarning,
+                stacklevel=2,
             )
         self._writer.flush()
 
@@ -130,16 +148,26 @@ class TensorBoard:
         self._sums.clear()
 
     def _write_curve(self, name: str, precision: list[float], step: int) -> None:
-        """Precision over 101 recalls 0..1; the plug-in wants rising thresholds, that is falling recall. Counts are not known."""
+        """Precision over 101 recalls 0..1; the plug-in wants rising thresholds, that is falling recall.
+        Counts are not known."""
         falling = np.clip(np.asarray(precision, dtype=np.float64)[::-1], 0, 1)
         recall = np.linspace(1, 0, len(falling))
         unknown = np.zeros(len(falling))
         self._writer.add_pr_curve_raw(
-            f"val_pr/{name}", unknown, unknown, unknown, unknown, falling, recall, global_step=step, num_thresholds=len(falling)
+            f"val_pr/{name}",
+            unknown,
+            unknown,
+            unknown,
+            unknown,
+            falling,
+            recall,
+            global_step=step,
+            num_thresholds=len(falling),
         )
 
     def _write_hparams(self, run: Any) -> None:
-        """The recipe's values for the HPARAMS page, which the writer's own add_hparams would put into a run of its own."""
+        """The recipe's values for the HPARAMS page, which the writer's own add_hparams would put into a run
+        of its own."""
         from torch.utils.tensorboard.summary import hparams
 
         values = flat_values(run.recipe.values)
@@ -160,12 +188,17 @@ class TensorBoard:
         detector.eval()
         try:
             detections = detector.predict(batch)
-            explanation = detector.explain(batch) if self.heatmap_classes and hasattr(detector, "explain") else None
+            explanation = (
+                detector.explain(batch) if self.heatmap_classes and hasattr(detector, "explain") else None
+            )
         finally:
             detector.train(training)
         pairs = [
             side_by_side(
-                [truth_picture(batch, i, classes), prediction_picture(batch, i, found, classes, min_score=self.min_score)],
+                [
+                    truth_picture(batch, i, classes),
+                    prediction_picture(batch, i, found, classes, min_score=self.min_score),
+                ],
                 [f"{batch.image_ids[i]}: truth", f"found, score from {self.min_score:.2f}"],
             )
             for i, found in enumerate(detections)
@@ -184,7 +217,11 @@ class TensorBoard:
 def flat_values(values: Any, path: str = "") -> dict[str, bool | int | float | str]:
     """A recipe's mappings as {"model.head.name": "ssd", ...}; lists and null as text."""
     if isinstance(values, dict):
-        return {key: leaf for name, inner in values.items() for key, leaf in flat_values(inner, f"{path}.{name}" if path else name).items()}
+        return {
+            key: leaf
+            for name, inner in values.items()
+            for key, leaf in flat_values(inner, f"{path}.{name}" if path else name).items()
+        }
     if isinstance(values, bool | int | float | str):
         return {path: values}
     return {path: json.dumps(values, default=str)}

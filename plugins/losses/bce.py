@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from densedet.plugins.losses.focal import Focal, Prior
+from densedet.plugins.losses.focal import FocalLoss, Prior
 
 
-class BCE(Focal):
-    """Binary cross entropy with every class on every anchor, summed over the classes: focal loss with gamma 0 and no alpha.
+class BCELoss(FocalLoss):
+    """Binary cross entropy with every class on every anchor, summed over the classes: focal loss with gamma 0
+    and no alpha.
 
     prior: probability that every class starts with.
     """

@@ -9,15 +9,15 @@ import torch
 from torch import Tensor, nn
 
 from densedet.core.arguments import PositiveFloat
-from densedet.plugins.losses.overlap import center_distance, overlap
+from densedet.plugins.losses._overlap import center_distance, overlap
 
 
-class CIoU(nn.Module):
-    """The DIoU loss + alpha * v, where v compares the aspect ratios and alpha (a constant to the gradient) weighs it by the IoU
-    (Zheng et al. 2020, equations 8 to 11).
+class CIoULoss(nn.Module):
+    """The DIoU loss + alpha * v, where v compares the aspect ratios and alpha (a constant to the gradient)
+    weighs it by the IoU (Zheng et al. 2020, equations 8 to 11).
 
-    eps: pixels^2 added to denominators, and the least width and height that an aspect ratio is taken of, so that boxes without
-    extent stay finite.
+    eps: pixels^2 added to denominators, and the least width and height that an aspect ratio is taken of, so
+    that boxes without extent stay finite.
     """
 
     space: Literal["boxes", "deltas", "bins"] = "boxes"

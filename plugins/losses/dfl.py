@@ -10,9 +10,9 @@ from torch.nn import functional
 from densedet.core.errors import PartError
 
 
-class DFL(nn.Module):
-    """Cross entropy of each side's distribution with the two bins around its target, weighted by nearness (Li et al. 2020,
-    Generalized Focal Loss, equation 6), **averaged** over the four sides, as GFL does.
+class DistributionFocalLoss(nn.Module):
+    """Cross entropy of each side's distribution with the two bins around its target, weighted by nearness (Li
+    et al. 2020, Generalized Focal Loss, equation 6), **averaged** over the four sides, as GFL does.
 
     For coders that predict a distribution per side. Usually added to a box loss at a weight of 0.25.
     """
@@ -31,7 +31,8 @@ class DFL(nn.Module):
         bins = channels // 4 - 1
         if channels % 4 or bins < 1:
             raise PartError(
-                f"dfl needs 4*(bins+1) box channels, but the coder has {channels}: choose coder distribution, or another box loss"
+                f"dfl needs 4*(bins+1) box channels, but the coder has {channels}: choose coder "
+                f"distribution, or another box loss"
             )
         target = target.clamp(0, bins)
         left = target.detach().floor().clamp(max=bins - 1)

@@ -7,10 +7,10 @@ from typing import Literal
 from torch import Tensor, nn
 
 from densedet.core.arguments import PositiveFloat
-from densedet.plugins.losses.overlap import center_distance, overlap
+from densedet.plugins.losses._overlap import center_distance, overlap
 
 
-class DIoU(nn.Module):
+class DIoULoss(nn.Module):
     """1 - IoU + (distance of the centres / diagonal of the hull)^2, in 0..2 (Zheng et al. 2020, equation 7).
 
     eps: pixels^2 added to denominators, so that boxes without extent stay finite.

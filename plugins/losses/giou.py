@@ -7,11 +7,12 @@ from typing import Literal
 from torch import Tensor, nn
 
 from densedet.core.arguments import PositiveFloat
-from densedet.plugins.losses.overlap import overlap
+from densedet.plugins.losses._overlap import overlap
 
 
-class GIoU(nn.Module):
-    """1 - IoU + (hull - union) / hull, in 0..2 (Rezatofighi et al. 2019, algorithm 1), where the hull is the smallest box around both.
+class GIoULoss(nn.Module):
+    """1 - IoU + (hull - union) / hull, in 0..2 (Rezatofighi et al. 2019, algorithm 1), where the hull is the
+    smallest box around both.
 
     eps: pixels^2 added to denominators, so that boxes without extent stay finite.
     """

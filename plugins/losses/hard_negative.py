@@ -9,21 +9,22 @@ import torch
 from torch import Tensor
 
 from densedet.core.arguments import NonNegativeFloat, NonNegativeInt
-from densedet.plugins.losses.sigmoid import MOST_EXPONENT
-from densedet.plugins.losses.softmax import Softmax
+from densedet.plugins.losses._sigmoid import MOST_EXPONENT
+from densedet.plugins.losses.softmax import SoftmaxLoss
 
 
-class HardNegative(Softmax):
-    """Softmax cross entropy on all positives and, in each image, on the negatives with the largest loss (Liu et al. 2016, SSD,
-    section 2.2, hard negative mining).
+class HardNegativeLoss(SoftmaxLoss):
+    """Softmax cross entropy on all positives and, in each image, on the negatives with the largest loss (Liu
+    et al. 2016, SSD, section 2.2, hard negative mining).
 
     An image with P positives gets max(ratio * P, min_negatives) negatives, or all it has.
 
-    ratio: negatives per positive; 3 in the paper. min_negatives: a floor per image, without which an image without objects (3 * 0)
-    teaches nothing; 16 is what an image with five matched anchors gets, and 0 is torchvision's rule. background: which channel is the
-    background; "first" as SSD and torchvision.
+    ratio: negatives per positive; 3 in the paper. min_negatives: a floor per image, without which an image
+    without objects (3 * 0) teaches nothing; 16 is what an image with five matched anchors gets, and 0 is
+    torchvision's rule. background: which channel is the background; "first" as SSD and torchvision.
 
-    torchvision counts a positive twice where ratio * P exceeds the number of negatives; here nothing counts twice.
+    torchvision counts a positive twice where ratio * P exceeds the number of negatives; here nothing counts
+    twice.
     """
 
     def __init__(
@@ -42,8 +43,11 @@ class HardNegative(Softmax):
         positive, negative = (labels >= 0) & (labels < self.num_classes), labels == self.num_classes
         limit = (self.ratio * positive.sum(1, keepdim=True)).clamp(min=self.min_negatives)
         most = min(math.ceil(float(limit.max())), labels.shape[1]) if limit.numel() else 0
-        # by place, not by a threshold at the last loss: that would let ties in, and at the start nearly all are ties
-        hardest = self._cost_as_background(logits).masked_fill_(~negative, -torch.inf).topk(most, dim=1).indices
+        # by place, not by a threshold at the last loss: that would let ties in, and at the start nearly all
+        # are ties
+        hardest = (
+            self._cost_as_background(logits).masked_fill_(~negative, -torch.inf).topk(most, dim=1).indices
+        )
         wanted = torch.arange(most, device=labels.device) < limit
         sampled = torch.zeros_like(negative).scatter_(1, hardest, wanted) & negative
         # few anchors are left: the others' losses need no gradient, and would cost a softmax each
@@ -52,11 +56,14 @@ class HardNegative(Softmax):
         return torch.zeros_like(logits[..., 0]).index_put((image, anchor), rows.squeeze(0))
 
     def _cost_as_background(self, logits: Tensor) -> Tensor:
-        """(B,N,C+1) -> (B,N), no gradient: what grows with the anchor's loss if its label is the background, log(sum of e^logit over the
-        classes) - the background's logit. The loss is the softplus of that, which would round small differences away."""
+        """(B,N,C+1) -> (B,N), no gradient: what grows with the anchor's loss if its label is the background,
+        log(sum of e^logit over the classes) - the background's logit. The loss is the softplus of that, which
+        would round small differences away."""
         logits = logits.detach()
         first = self.background_channel == "first"
-        background, classes = (logits[..., 0], logits[..., 1:]) if first else (logits[..., -1], logits[..., :-1])
+        background, classes = (
+            (logits[..., 0], logits[..., 1:]) if first else (logits[..., -1], logits[..., :-1])
+        )
         if logits.device.type != "cpu" or logits.numel() == 0 or not within(logits, MOST_EXPONENT):
             return classes.logsumexp(-1) - background
         # Where nothing can overflow or vanish: a fifth of logsumexp's time.

@@ -7,8 +7,9 @@ from typing import Literal
 from torch import Tensor, nn
 
 
-class L1(nn.Module):
-    """|prediction - target|, **summed** over the four numbers, as torchvision's RetinaNet (mmdetection's and Detectron2's agree)."""
+class L1Loss(nn.Module):
+    """|prediction - target|, **summed** over the four numbers, as torchvision's RetinaNet (mmdetection's and
+    Detectron2's agree)."""
 
     space: Literal["boxes", "deltas", "bins"] = "deltas"
 

@@ -8,29 +8,33 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
+from densedet.plugins.losses._sigmoid import add_at, prior_bias, split
 from densedet.plugins.losses.focal import Prior
-from densedet.plugins.losses.sigmoid import add_at, prior_bias, split
 
 
-class QualityFocal(nn.Module):
-    """|q - p|^beta * cross entropy of p with q, where q is the match's quality on the true class and 0 elseplaces, summed over the
-    classes (Li et al. 2020, Generalized Focal Loss, equation 3). No background channel; needs a quality.
+class QualityFocalLoss(nn.Module):
+    """|q - p|^beta * cross entropy of p with q, where q is the match's quality on the true class and 0
+    elseplaces, summed over the classes (Li et al. 2020, Generalized Focal Loss, equation 3). No background
+    channel; needs a quality.
 
-    beta: how much well-estimated anchors fade; at least 1, below which the gradient at p = q has no value. prior: probability that
-    every class starts with.
+    beta: how much well-estimated anchors fade; at least 1, below which the gradient at p = q has no value.
+    prior: probability that every class starts with.
     """
 
     background_channel: Literal["none", "first", "last"] = "none"
     quality: Literal["unused", "optional", "required"] = "required"
 
-    def __init__(self, *, num_classes: int, beta: Annotated[float, Field(ge=1)] = 2.0, prior: Prior = 0.01) -> None:
+    def __init__(
+        self, *, num_classes: int, beta: Annotated[float, Field(ge=1)] = 2.0, prior: Prior = 0.01
+    ) -> None:
         super().__init__()
         self.num_classes = num_classes
         self.beta = beta
         self.initial_bias = prior_bias(prior)
 
     def forward(self, logits: Tensor, labels: Tensor, quality: Tensor) -> Tensor:
-        """(B,N,C), (B,N): 0..C-1, C background, -1 ignore, quality (B,N) in 0..1 -> (B,N), 0 where ignored."""
+        """(B,N,C), (B,N): 0..C-1, C background, -1 ignore, quality (B,N) in 0..1 -> (B,N), 0 where
+        ignored."""
         negatives, logit, places = split(logits, labels, self.beta)
         wanted = quality.flatten()[places]
         entropy = functional.binary_cross_entropy_with_logits(logit, wanted, reduction="none")

@@ -10,9 +10,9 @@ from torch.nn import functional
 from densedet.core.arguments import NonNegativeFloat
 
 
-class SmoothL1(nn.Module):
-    """d^2 / (2 beta) where d = |prediction - target| < beta, d - beta / 2 beyond, **summed** over the four numbers (Girshick 2015,
-    Fast R-CNN, equation 3, with beta 1; Detectron's RetinaNet has beta 0.11).
+class SmoothL1Loss(nn.Module):
+    """d^2 / (2 beta) where d = |prediction - target| < beta, d - beta / 2 beyond, **summed** over the four
+    numbers (Girshick 2015, Fast R-CNN, equation 3, with beta 1; Detectron's RetinaNet has beta 0.11).
 
     beta: where the line takes over; 0 is the l1 loss.
     """

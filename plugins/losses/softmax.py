@@ -9,11 +9,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 NARROW = 16
-"""Below this many channels torch's kernels for the last axis do not fill a vector register on a CPU; over the axis before they are three
-to five times as fast."""
+"""Below this many channels torch's kernels for the last axis do not fill a vector register on a CPU; over the
+axis before they are three to five times as fast."""
 
 
-class Softmax(nn.Module):
+class SoftmaxLoss(nn.Module):
     """-log of the true channel's softmax on every anchor; the background is a channel of its own.
 
     Without sampling or focus the background dominates; hard_negative and focal are the cures.

@@ -9,30 +9,40 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from densedet.core.arguments import NonNegativeFloat
+from densedet.plugins.losses._sigmoid import add_at, prior_bias, split
 from densedet.plugins.losses.focal import Prior
-from densedet.plugins.losses.sigmoid import add_at, prior_bias, split
 
 
-class Varifocal(nn.Module):
-    """q * cross entropy of p with q on the true class, where q is the match's quality, and alpha * p^gamma * -log(1 - p) elsewhere,
-    summed over the classes (Zhang et al. 2021, VarifocalNet, equation 2). No background channel; needs a quality.
+class VarifocalLoss(nn.Module):
+    """q * cross entropy of p with q on the true class, where q is the match's quality, and alpha * p^gamma *
+    -log(1 - p) elsewhere, summed over the classes (Zhang et al. 2021, VarifocalNet, equation 2). No
+    background channel; needs a quality.
 
     Good positives count most, easy negatives fade. A positive of quality 0 is a negative, as in the paper.
 
-    alpha: weight of the negatives. gamma: how much easy ones fade. prior: probability that every class starts with.
+    alpha: weight of the negatives. gamma: how much easy ones fade. prior: probability that every class starts
+    with.
     """
 
     background_channel: Literal["none", "first", "last"] = "none"
     quality: Literal["unused", "optional", "required"] = "required"
 
-    def __init__(self, *, num_classes: int, alpha: NonNegativeFloat = 0.75, gamma: NonNegativeFloat = 2.0, prior: Prior = 0.01) -> None:
+    def __init__(
+        self,
+        *,
+        num_classes: int,
+        alpha: NonNegativeFloat = 0.75,
+        gamma: NonNegativeFloat = 2.0,
+        prior: Prior = 0.01,
+    ) -> None:
         super().__init__()
         self.num_classes = num_classes
         self.alpha, self.gamma = alpha, gamma
         self.initial_bias = prior_bias(prior)
 
     def forward(self, logits: Tensor, labels: Tensor, quality: Tensor) -> Tensor:
-        """(B,N,C), (B,N): 0..C-1, C background, -1 ignore, quality (B,N) in 0..1 -> (B,N), 0 where ignored."""
+        """(B,N,C), (B,N): 0..C-1, C background, -1 ignore, quality (B,N) in 0..1 -> (B,N), 0 where
+        ignored."""
         labels = torch.where((labels >= 0) & (quality <= 0), self.num_classes, labels)
         negatives, logit, places = split(logits, labels, self.gamma)
         wanted = quality.flatten()[places]

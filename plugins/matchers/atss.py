@@ -8,18 +8,21 @@ from torch import Tensor
 from densedet.core.arguments import PositiveInt
 from densedet.core.boxes import centers, iou
 from densedet.core.types import Assignment, Level
-from densedet.plugins.matchers.pairs import best_claims, check_levels, in_chunks
+from densedet.plugins.matchers._pairs import best_claims, check_levels, in_chunks
 
 
-class Atss:
-    """Each object's candidates are the anchors nearest to its centre on each level; those of them match whose IoU reaches the mean
-    plus the standard deviation of the candidates' IoU and whose centre lies inside the object.
+class ATSSMatcher:
+    """Each object's candidates are the anchors nearest to its centre on each level; those of them match whose
+    IoU reaches the mean plus the standard deviation of the candidates' IoU and whose centre lies inside the
+    object.
 
     topk: cells per level, all anchors of each; a level with fewer cells gives all it has.
-    rescue: an object that no candidate passes for (a small one between the centres) takes its candidate with the largest IoU, if that
-    is above 0, among equals the nearest. The paper leaves it without an anchor (false), which on small inputs is frequent.
+    rescue: an object that no candidate passes for (a small one between the centres) takes its candidate with
+    the largest IoU, if that is above 0, among equals the nearest. The paper leaves it without an anchor
+    (false), which on small inputs is frequent.
 
-    index: the object with the largest IoU where several claim an anchor, equal IoU: the lower slot; no anchor is ignored.
+    index: the object with the largest IoU where several claim an anchor, equal IoU: the lower slot; no anchor
+    is ignored.
     quality: IoU with it. PartError when the anchors are not those of the levels.
     """
 
@@ -58,11 +61,14 @@ class Atss:
             passes |= torch.zeros_like(passes).scatter_(2, which, lonely)
         passes &= valid.unsqueeze(-1)
         slots = torch.arange(boxes.shape[1], device=boxes.device)[:, None].expand(candidates.shape)
-        index, quality = best_claims(candidates.flatten(1), slots.flatten(1), overlaps.flatten(1), passes.flatten(1), len(anchors))
+        index, quality = best_claims(
+            candidates.flatten(1), slots.flatten(1), overlaps.flatten(1), passes.flatten(1), len(anchors)
+        )
         return Assignment(index, quality.float())
 
     def _candidates(self, boxes: Tensor, anchors: Tensor, levels: tuple[Level, ...]) -> Tensor:
-        """int64 (B,G,M): per level the topk cells' anchors nearest to the object's centre, the nearest first."""
+        """int64 (B,G,M): per level the topk cells' anchors nearest to the object's centre, the nearest
+        first."""
         x, y = centers(boxes).unsqueeze(-1).unbind(-2)
         found, start = [], 0
         for level in levels:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 
-class Identity(nn.Module):
+class IdentityNeck(nn.Module):
     """Hands the backbone's maps to the head as they are. Wired: in_channels, in_strides."""
 
     def __init__(self, *, in_channels: tuple[int, ...], in_strides: tuple[int, ...]) -> None:

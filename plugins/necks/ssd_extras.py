@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from densedet.core.arguments import NonNegativeInt, PositiveFloat, PositiveInt
 from densedet.core.errors import PartError
 from densedet.core.layers import ConvNormAct, Norm
-from densedet.plugins.necks.l2_norm import L2Norm
+from densedet.plugins.necks._l2_norm import L2Norm
 
 
 class Stage(BaseModel):
@@ -19,28 +19,38 @@ class Stage(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     out: PositiveInt = Field(..., description="channels of the new map")
-    hidden: PositiveInt | None = Field(default=None, description="channels between the two convolutions; null: half of out")
+    hidden: PositiveInt | None = Field(
+        default=None, description="channels between the two convolutions; null: half of out"
+    )
     kernel: PositiveInt = Field(default=3, description="side of the second convolution")
     stride: PositiveInt = Field(default=2, description="of the second convolution")
-    padding: NonNegativeInt | None = Field(default=None, description="of the second convolution; null: (kernel - 1) // 2")
+    padding: NonNegativeInt | None = Field(
+        default=None, description="of the second convolution; null: (kernel - 1) // 2"
+    )
     norm: Norm | None = Field(default=None, description="null: the neck's")
-    depthwise: bool | None = Field(default=None, description="second convolution depthwise, a 1x1 after it; null: the neck's")
+    depthwise: bool | None = Field(
+        default=None, description="second convolution depthwise, a 1x1 after it; null: the neck's"
+    )
 
 
-class SSDExtras(nn.Module):
+class SSDExtrasNeck(nn.Module):
     """SSD's pyramid (Liu et al. 2016, figure 2; SSDlite: Sandler et al. 2018, section 6.2).
 
-    A new map's stride is its input's times the stage's ``stride``: the distance of two cells in input pixels. A stage without padding
-    cuts the border off and leaves the stride alone, so SSD300's maps 38, 19, 10, 5, 3, 1 have strides 8, 16, 32, 64, 64, 64, and anchors
-    spread evenly over the image lie wider apart than that.
+    A new map's stride is its input's times the stage's ``stride``: the distance of two cells in input pixels.
+    A stage without padding cuts the border off and leaves the stride alone, so SSD300's maps 38, 19, 10, 5,
+    3, 1 have strides 8, 16, 32, 64, 64, 64, and anchors spread evenly over the image lie wider apart than
+    that.
 
     in_channels, in_strides: wired. stages: the extra maps, each made of the one before; may be empty.
-    l2_norm: initial scale of the L2 norm on the first map (Liu et al. 2015, ParseNet, section 3.3; SSD: 20); null: none.
-    depthwise: SSDlite's separable stages. norm, eps, momentum, activation: after each convolution; norm "none" gives them biases.
+    l2_norm: initial scale of the L2 norm on the first map (Liu et al. 2015, ParseNet, section 3.3; SSD: 20);
+    null: none.
+    depthwise: SSDlite's separable stages. norm, eps, momentum, activation: after each convolution; norm
+    "none" gives them biases.
 
-    The papers': SSD300 has ``norm: none, l2_norm: 20, stages: [{out: 512}, {out: 256}, {out: 256, stride: 1, padding: 0}, {out: 256,
-    stride: 1, padding: 0}]``; SSDlite320 has ``depthwise: true, activation: relu6, eps: 0.001, momentum: 0.03, stages: [{out: 512},
-    {out: 256}, {out: 256}, {out: 128}]``. The defaults suit small images.
+    The papers': SSD300 has ``norm: none, l2_norm: 20, stages: [{out: 512}, {out: 256}, {out: 256, stride: 1,
+    padding: 0}, {out: 256,
+    stride: 1, padding: 0}]``; SSDlite320 has ``depthwise: true, activation: relu6, eps: 0.001, momentum:
+    0.03, stages: [{out: 512}, {out: 256}, {out: 256}, {out: 128}]``. The defaults suit small images.
     """
 
     def __init__(
@@ -94,8 +104,10 @@ class SSDExtras(nn.Module):
             smallest = stage.kernel - 2 * _padding(stage)
             if min(height, width) < smallest:
                 raise PartError(
-                    f"stage {number} of {len(self.stages)} convolves {stage.kernel}x{stage.kernel} with padding {_padding(stage)} and "
-                    f"needs a map of at least {smallest}x{smallest}, but gets one of {width}x{height} (width x height): "
+                    f"stage {number} of {len(self.stages)} convolves {stage.kernel}x{stage.kernel} "
+                    f"with padding {_padding(stage)} and "
+                    f"needs a map of at least {smallest}x{smallest}, but gets one of {width}x{height} "
+                    f"(width x height): "
                     f"use larger images, leave the stage out, or give it padding: {stage.kernel // 2}",
                     part="neck",
                 )
@@ -121,7 +133,9 @@ def _stage_layers(
 ) -> nn.Sequential:
     hidden = max(1, stage.out // 2) if stage.hidden is None else stage.hidden
 
-    def convolution(inputs: int, outputs: int, kernel: int = 1, stride: int = 1, padding: int = 0, groups: int = 1) -> ConvNormAct:
+    def convolution(
+        inputs: int, outputs: int, kernel: int = 1, stride: int = 1, padding: int = 0, groups: int = 1
+    ) -> ConvNormAct:
         return ConvNormAct(
             inputs,
             outputs,
@@ -137,5 +151,9 @@ def _stage_layers(
 
     spatial = (stage.kernel, stage.stride, _padding(stage))
     if depthwise:
-        return nn.Sequential(convolution(fan_in, hidden), convolution(hidden, hidden, *spatial, hidden), convolution(hidden, stage.out))
+        return nn.Sequential(
+            convolution(fan_in, hidden),
+            convolution(hidden, hidden, *spatial, hidden),
+            convolution(hidden, stage.out),
+        )
     return nn.Sequential(convolution(fan_in, hidden), convolution(hidden, stage.out, *spatial))

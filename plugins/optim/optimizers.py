@@ -1,4 +1,5 @@
-"""torch's optimizers with their arguments named; fused kernels where torch has them (they take a fifth of the time on small nets)."""
+"""torch's optimizers with their arguments named; fused kernels where torch has them (they take a fifth of the
+time on small nets)."""
 
 from __future__ import annotations
 
@@ -10,7 +11,11 @@ from densedet.core.arguments import NonNegativeFloat, PositiveFloat, Probability
 
 
 def _fused(parameters: list[dict[str, Any]]) -> bool:
-    return all(p.device.type in ("cpu", "cuda", "mps") and p.is_floating_point() for group in parameters for p in group["params"])
+    return all(
+        p.device.type in ("cpu", "cuda", "mps") and p.is_floating_point()
+        for group in parameters
+        for p in group["params"]
+    )
 
 
 def adamw(
@@ -23,7 +28,8 @@ def adamw(
 ) -> torch.optim.Optimizer:
     """AdamW (Loshchilov & Hutter 2019).
 
-    parameters (wired): groups {"params", "decay": whether weight decay applies (not to norms and biases)}. lr: at the top of the schedule.
+    parameters (wired): groups {"params", "decay": whether weight decay applies (not to norms and biases)}.
+    lr: at the top of the schedule.
     """
     groups = [{**group, "weight_decay": weight_decay if group["decay"] else 0.0} for group in parameters]
     return torch.optim.AdamW(groups, lr=lr, betas=betas, eps=eps, fused=_fused(parameters))
@@ -39,6 +45,11 @@ def sgd(
 ) -> torch.optim.Optimizer:
     """SGD with momentum, as SSD and RetinaNet were trained. parameters (wired), lr: see `adamw`."""
     groups = [{**group, "weight_decay": weight_decay if group["decay"] else 0.0} for group in parameters]
-    # On the CPU the fused kernel copies whatever is not contiguous, as channels-last weights are: slower than a pass per operation.
-    fused = _fused(parameters) and all(p.is_contiguous() or p.device.type != "cpu" for group in parameters for p in group["params"])
-    return torch.optim.SGD(groups, lr=lr, momentum=momentum, nesterov=nesterov, fused=fused, foreach=not fused)
+    # On the CPU the fused kernel copies whatever is not contiguous, as channels-last weights are: slower than
+    # a pass per operation.
+    fused = _fused(parameters) and all(
+        p.is_contiguous() or p.device.type != "cpu" for group in parameters for p in group["params"]
+    )
+    return torch.optim.SGD(
+        groups, lr=lr, momentum=momentum, nesterov=nesterov, fused=fused, foreach=not fused
+    )

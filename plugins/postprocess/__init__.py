@@ -1,11 +1,16 @@
 """Built-in postprocess; see COMPONENTS for the list."""
 
 COMPONENTS: tuple[tuple[str, str, str, str], ...] = (
-    ("postprocess", "nms", "densedet.plugins.postprocess.nms:NMS", "top-k per level or class, then non-maximum suppression"),
+    (
+        "postprocess",
+        "nms",
+        "densedet.plugins.postprocess.nms:NMSPostprocess",
+        "top-k per level or class, then non-maximum suppression",
+    ),
     (
         "postprocess",
         "soft_nms",
-        "densedet.plugins.postprocess.soft_nms:SoftNMS",
+        "densedet.plugins.postprocess.soft_nms:SoftNMSPostprocess",
         "top-k per level or class, then scores that decay with overlap (Soft-NMS)",
     ),
 )

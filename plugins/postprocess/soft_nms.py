@@ -10,15 +10,19 @@ from torch import Tensor
 from densedet.core.arguments import NonNegativeFloat, PositiveFloat, PositiveInt, Probability
 from densedet.core.boxes import iou
 from densedet.core.types import Detections, Fate, Level, Trace
-from densedet.plugins.postprocess.candidates import Candidates, Per, candidates
+from densedet.plugins.postprocess._candidates import Candidates, Per, candidates
 
 
-class SoftNMS:
-    """Each picked box lowers the scores of the boxes of its class that overlap it (Bodla et al. 2017, section 3).
+class SoftNMSPostprocess:
+    """Each picked box lowers the scores of the boxes of its class that overlap it (Bodla et al. 2017, section
+    3).
 
-    method: "gaussian" multiplies by exp(-IoU^2 / sigma), "linear" by 1 - IoU where IoU is at least ``iou``. sigma: of the gaussian.
-    iou: of the linear method; without effect on the gaussian. final_score: a lowered score must stay strictly above it. score,
-    top_k, per, max_detections, class_agnostic, min_size: as in nms; ``score`` is asked of the scores before they are lowered.
+    method: "gaussian" multiplies by exp(-IoU^2 / sigma), "linear" by 1 - IoU where IoU is at least ``iou``.
+    sigma: of the gaussian.
+    iou: of the linear method; without effect on the gaussian. final_score: a lowered score must stay strictly
+    above it. score,
+    top_k, per, max_detections, class_agnostic, min_size: as in nms; ``score`` is asked of the scores before
+    they are lowered.
     """
 
     def __init__(
@@ -40,20 +44,35 @@ class SoftNMS:
         self.max_detections, self.class_agnostic = max_detections, class_agnostic
 
     def __call__(
-        self, scores: Tensor, boxes: Tensor, levels: tuple[Level, ...], sizes: Tensor, trace: Trace | None = None
+        self,
+        scores: Tensor,
+        boxes: Tensor,
+        levels: tuple[Level, ...],
+        sizes: Tensor,
+        trace: Trace | None = None,
     ) -> list[Detections]:
-        """(B,N,C), (B,N,4), levels, (B,2) (height, width) -> B Detections with lowered scores, best first, clipped.
+        """(B,N,C), (B,N,4), levels, (B,2) (height, width) -> B Detections with lowered scores, best first,
+        clipped.
 
         trace["fate"]: see `Fate`; REMOVED_BY_NMS is a score that sank to final_score.
         """
         images = candidates(
-            scores, boxes, levels, sizes, score=self.score, top_k=self.top_k, per=self.per, min_size=self.min_size, trace=trace
+            scores,
+            boxes,
+            levels,
+            sizes,
+            score=self.score,
+            top_k=self.top_k,
+            per=self.per,
+            min_size=self.min_size,
+            trace=trace,
         )
         return [self._suppress(found) for found in images]
 
     def _suppress(self, found: Candidates) -> Detections:
-        # One global pick after the other is the same as class by class: only a box's own class lowers it, and scores only sink,
-        # so that the picks come best first and the loop ends after max_detections instead of after all candidates.
+        # One global pick after the other is the same as class by class: only a box's own class lowers it, and
+        # scores only sink, so that the picks come best first and the loop ends after max_detections instead
+        # of after all candidates.
         remaining = found.scores.clone()
         picks: list[Tensor] = []
         lowered: list[Tensor] = []
@@ -64,7 +83,11 @@ class SoftNMS:
             picks.append(best)
             lowered.append(value)
             factor = self._factor(iou(found.boxes[best], found.boxes))
-            remaining *= factor if self.class_agnostic else torch.where(found.labels == found.labels[best], factor, 1.0)
+            remaining *= (
+                factor
+                if self.class_agnostic
+                else torch.where(found.labels == found.labels[best], factor, 1.0)
+            )
             remaining[best] = -1
         kept = torch.stack(picks) if picks else found.labels.new_zeros(0)
         found.condemn(remaining <= self.final_score, Fate.REMOVED_BY_NMS)

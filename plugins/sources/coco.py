@@ -8,32 +8,42 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar
 
-from densedet.core.annotation_table import AnnotationTable
 from densedet.core.errors import DataError
-from densedet.core.table_builder import Faults, TableBuilder
-from densedet.core.table_source import TableSource, existing_file, existing_folder
-from densedet.plugins.sources.coco_json import read_coco, write_coco
+from densedet.core.sources import (
+    AnnotationTable,
+    Faults,
+    TableBuilder,
+    TableSource,
+    existing_file,
+    existing_folder,
+)
+from densedet.plugins.sources._coco_json import read_coco, write_coco
 
 HEAD = 1 << 16
 """Bytes of a file that are looked at to recognise it."""
 
 
-class Coco(TableSource):
+class CocoSource(TableSource):
     """Images and boxes of COCO JSON files (the "object detection" form of COCO's data format).
 
-    annotations: a file, or several that are joined (train and val, say): their category tables must be equal and no image id may occur
-    twice. images: the folder that ``file_name`` is relative to. Both relative to root, which is wired from data.root.
+    annotations: a file, or several that are joined (train and val, say): their category tables must be equal
+    and no image id may occur twice. images: the folder that ``file_name`` is relative to. Both relative to
+    root, which is wired from data.root.
 
-    Labels are 0..C-1 in the order of the file's category ids, whatever their gaps and order (``category_ids`` leads back). Crowd
-    boxes (iscrowd 1) and boxes with ``ignore`` 1 are ignored. A missing area is width * height. Each box is checked once, here: not
-    finite, without a width or height above 0, or outside the image: dropped; partly outside: clipped (`invalid` tells which).
-    Boxes are in pixels of the image as it is displayed, after its EXIF orientation; where width and height in the JSON fit only the
-    image as it is stored, in pixels of that. Segmentations and keypoints are not read.
+    Labels are 0..C-1 in the order of the file's category ids, whatever their gaps and order (``category_ids``
+    leads back). Crowd boxes (iscrowd 1) and boxes with ``ignore`` 1 are ignored. A missing area is width *
+    height. Each box is checked once, here: not
+    finite, without a width or height above 0, or outside the image: dropped; partly outside: clipped
+    (`invalid` tells which). Boxes are in pixels of the image as it is displayed, after its EXIF orientation;
+    where width and height in the JSON fit only the image as it is stored, in pixels of that. Segmentations
+    and keypoints are not read.
 
-    The constructor only looks that the files are there; they are read at the first use, about 10 seconds for COCO's train2017
-    (`densedet convert` to a .db file makes that milliseconds). `fingerprint` covers the annotation files, not the images' pixels.
+    The constructor only looks that the files are there; they are read at the first use, about 10 seconds for
+    COCO's train2017 (`densedet convert` to a .db file makes that milliseconds). `fingerprint` covers the
+    annotation files, not the images' pixels.
 
-    Raises DataError: a file or the folder is missing, not JSON, not in COCO's form, or a file name leaves the folder.
+    Raises DataError: a file or the folder is missing, not JSON, not in COCO's form, or a file name leaves the
+    folder.
     """
 
     suffixes: ClassVar[tuple[str, ...]] = (".json",)
@@ -52,14 +62,17 @@ class Coco(TableSource):
         builder, first = TableBuilder(str(self.files[0]), self.faults), None
         digests = []
         for file in self.files:
-            categories, digest = read_coco(file, builder, known_categories=first, renamed=self.renamed, on_progress=self.on_progress)
+            categories, digest = read_coco(
+                file, builder, known_categories=first, renamed=self.renamed, on_progress=self.on_progress
+            )
             digests.append(digest)
             if first is None:
                 first = categories
             elif categories != first:
                 odd = sorted(set(first.items()) ^ set(categories.items()))[0]
                 raise DataError(
-                    f"{file} and {self.files[0]} cannot be joined: category {odd[0]} ({odd[1]!r}) is in only one of them; "
+                    f"{file} and {self.files[0]} cannot be joined: category {odd[0]} ({odd[1]!r}) is "
+                    f"in only one of them; "
                     "give both files the same categories"
                 )
         self._digests = tuple(digests)
@@ -71,21 +84,34 @@ class Coco(TableSource):
 
     @classmethod
     def recognise(cls, path: Path, split: str | None = None) -> dict[str, Any] | None:
-        """A JSON file that begins like COCO's, or a folder that holds one where COCO, this project or Roboflow put it."""
+        """A JSON file that begins like COCO's, or a folder that holds one where COCO, this project or
+        Roboflow put it."""
         if path.is_dir():
             return cls._in_folder(path, split)
         if path.suffix.lower() != ".json" or not path.is_file():
             return None
         with open(path, "rb") as file:
             head = file.read(HEAD).lstrip(b"\xef\xbb\xbf \t\r\n")
-        if not head.startswith(b"{") or not re.search(rb'"(images|annotations|categories|info|licenses)"\s*:', head):
+        if not head.startswith(b"{") or not re.search(
+            rb'"(images|annotations|categories|info|licenses)"\s*:', head
+        ):
             return None
         return {"annotations": str(path), "images": str(_images_of(path))}
 
     @classmethod
     def _in_folder(cls, path: Path, split: str | None) -> dict[str, Any] | None:
-        roboflow = [path / "_annotations.coco.json", *([path / split / "_annotations.coco.json"] if split else [])]
-        named = [path / f"annotations_{split}.json", *sorted((path / "annotations").glob(f"instances_{split}*.json"))] if split else []
+        roboflow = [
+            path / "_annotations.coco.json",
+            *([path / split / "_annotations.coco.json"] if split else []),
+        ]
+        named = (
+            [
+                path / f"annotations_{split}.json",
+                *sorted((path / "annotations").glob(f"instances_{split}*.json")),
+            ]
+            if split
+            else []
+        )
         plain = [] if split else [path / "annotations.json"]
         for file in (*roboflow, *named, *plain):
             if file.is_file():
@@ -107,7 +133,8 @@ class Coco(TableSource):
 
 
 def _images_of(file: Path) -> Path:
-    """Where the images of an annotation file probably are: train2017/ for instances_train2017.json, images/, else beside it."""
+    """Where the images of an annotation file probably are: train2017/ for instances_train2017.json, images/,
+    else beside it."""
     if file.name == "_annotations.coco.json":
         return file.parent
     split = file.stem.partition("_")[2]

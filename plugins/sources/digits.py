@@ -12,7 +12,7 @@ import numpy as np
 from densedet.core.arguments import NonNegativeInt, PositiveInt, Probability
 from densedet.core.errors import PartError
 from densedet.core.seeding import seed_of
-from densedet.plugins.sources.digit_scenes import Ink, Stamp, background, draw, place_stamp, render_glyph
+from densedet.plugins.sources._digit_scenes import Ink, Stamp, background, draw, place_stamp, render_glyph
 
 if TYPE_CHECKING:
     from densedet.core.types import Annotation
@@ -25,14 +25,17 @@ VERSION = 1
 """Part of the fingerprint: raised when the drawing changes."""
 
 
-class Digits:
-    """``count`` scenes with ``min_objects`` to ``max_objects`` handwritten digits each (scikit-learn's; see digits_LICENSE.txt).
+class DigitsSource:
+    """``count`` scenes with ``min_objects`` to ``max_objects`` handwritten digits each (scikit-learn's; see
+    digits_LICENSE.txt).
 
-    A scene depends on (seed, split, index) alone. Training and validation use different glyphs. size: (width, height) in pixels.
-    min_side, max_side: the longer side of a digit's box. clutter: 0 plain paper .. 1 strokes, spots and grain nearly as strong as the
-    digits. ink: digits lighter or darker than the paper, or "both", which takes longer to learn. color: "grey" images (H,W) or "rgb"
-    (H,W,3). Boxes are tight around the ink, whole numbers, and overlap little; no object
-    is ignored. Where little room is left fewer digits than drawn by lot are placed, but never fewer than min_objects.
+    A scene depends on (seed, split, index) alone. Training and validation use different glyphs. size: (width,
+    height) in pixels.
+    min_side, max_side: the longer side of a digit's box. clutter: 0 plain paper .. 1 strokes, spots and grain
+    nearly as strong as the digits. ink: digits lighter or darker than the paper, or "both", which takes
+    longer to learn. color: "grey" images (H,W) or "rgb" (H,W,3). Boxes are tight around the ink, whole
+    numbers, and overlap little; no object is ignored. Where little room is left fewer digits than drawn by
+    lot are placed, but never fewer than min_objects.
 
     Raises PartError for sizes that cannot be.
     """
@@ -56,10 +59,13 @@ class Digits:
         color: Literal["grey", "rgb"] = "grey",
     ) -> None:
         if min_objects > max_objects:
-            raise PartError(f"source digits: min_objects {min_objects} is above max_objects {max_objects}: swap them")
+            raise PartError(
+                f"source digits: min_objects {min_objects} is above max_objects {max_objects}: swap them"
+            )
         if not 8 <= min_side <= max_side <= min(size):
             raise PartError(
-                f"source digits: min_side {min_side} and max_side {max_side} must ascend, from 8 to the image's shorter side ({min(size)})"
+                f"source digits: min_side {min_side} and max_side {max_side} must ascend, from 8 to "
+                f"the image's shorter side ({min(size)})"
             )
         self.split = split
         self.count = count
@@ -84,7 +90,9 @@ class Digits:
         return images[part], labels[part]
 
     def __getstate__(self) -> dict[str, object]:
-        return {key: value for key, value in self.__dict__.items() if key != "_glyphs"} | {"_latest": (-1, [])}
+        return {key: value for key, value in self.__dict__.items() if key != "_glyphs"} | {
+            "_latest": (-1, [])
+        }
 
     def __len__(self) -> int:
         return self.count
@@ -102,7 +110,9 @@ class Digits:
             which = int(random.integers(len(images)))
             side = random.uniform(self.min_side, self.max_side)
             alpha = render_glyph(images[which], side, random)
-            stamp = place_stamp(alpha, int(labels[which]), stamps, self.size, random, always=number < self.min_objects)
+            stamp = place_stamp(
+                alpha, int(labels[which]), stamps, self.size, random, always=number < self.min_objects
+            )
             if stamp is not None:
                 stamps.append(stamp)
         self._latest = (index, stamps)
@@ -140,7 +150,15 @@ class Digits:
 
     def fingerprint(self) -> str:
         """Of everything that a scene depends on."""
-        values: list[object] = [VERSION, self.split, self.count, self.size, self.seed, self.min_objects, self.max_objects]
+        values: list[object] = [
+            VERSION,
+            self.split,
+            self.count,
+            self.size,
+            self.seed,
+            self.min_objects,
+            self.max_objects,
+        ]
         values += [self.min_side, self.max_side, self.clutter, self.ink, self.color]
         return hashlib.blake2b(repr(values).encode(), digest_size=16).hexdigest()
 

@@ -6,21 +6,23 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar
 
-from densedet.core.annotation_table import AnnotationTable
-from densedet.core.table_builder import Faults
-from densedet.core.table_source import TableSource, existing_file, existing_folder
-from densedet.plugins.sources.flatbuffers_file import IDENTIFIER, Opened, write_database
+from densedet.core.sources import AnnotationTable, Faults, TableSource, existing_file, existing_folder
+from densedet.plugins.sources._flatbuffers_file import IDENTIFIER, Opened, write_database
 
 
-class FlatBuffers(TableSource):
-    """A ``.db`` file written by `densedet convert` (schema: annotations.fbs beside this module) and a folder of images.
+class FlatBuffersSource(TableSource):
+    """A ``.db`` file written by `densedet convert` (schema: annotations.fbs beside this module) and a folder
+    of images.
 
-    annotations: the file. images: the folder that its file names are relative to. Both relative to root, which is wired from data.root.
+    annotations: the file. images: the folder that its file names are relative to. Both relative to root,
+    which is wired from data.root.
 
-    The file is mapped into memory, not read: worker processes share its pages, and a source that is pickled opens it anew. Structure is
-    checked when it opens (milliseconds), all values at the first use of a box (a tenth of a second for COCO's 860,001).
+    The file is mapped into memory, not read: worker processes share its pages, and a source that is pickled
+    opens it anew. Structure is checked when it opens (milliseconds), all values at the first use of a box (a
+    tenth of a second for COCO's 860,001).
 
-    Raises DataError: file or folder missing, not such a database, damaged, of another version, or a value that cannot be.
+    Raises DataError: file or folder missing, not such a database, damaged, of another version, or a value
+    that cannot be.
     """
 
     suffixes: ClassVar[tuple[str, ...]] = (".db",)
@@ -80,5 +82,6 @@ class FlatBuffers(TableSource):
         faults: Faults | None = None,
         on_progress: Callable[[int, int], None] | None = None,
     ) -> None:
-        """To a temporary name, then renamed. Nothing of a table is lost. Raises DataError where it exceeds 2 GB."""
+        """To a temporary name, then renamed. Nothing of a table is lost. Raises DataError where it exceeds 2
+        GB."""
         write_database(table, path, on_progress=on_progress)

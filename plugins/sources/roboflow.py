@@ -6,33 +6,39 @@ import os
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
-from densedet.core.annotation_table import AnnotationTable
 from densedet.core.errors import DataError
-from densedet.core.table_source import TableSource, existing_folder
+from densedet.core.sources import AnnotationTable, TableSource, existing_folder
 
 COCO_FILE = "_annotations.coco.json"
 FOLDERS = {"train": ("train",), "val": ("valid", "val"), "test": ("test",)}
 """The folders of each split."""
 
 
-class Roboflow(TableSource):
+class RoboflowSource(TableSource):
     """A folder that Roboflow exported, with train/, valid/ and test/ in it.
 
-    folder: the export. split: which part; "val" and "valid" are the same. Both relative to root, which is wired from data.root. Read are the exports
+    folder: the export. split: which part; "val" and "valid" are the same. Both relative to root, which is
+    wired from data.root. Read are the exports
 
-    - "COCO": SPLIT/_annotations.coco.json beside the images, or that file in the folder itself, which then counts as split "train". A
-      first category that only groups the others (its id is 0, all others name it as their supercategory, and no box is of it) is left
-      out: it would be a class without objects. It is named like the project, and so perhaps like one of the classes;
+    - "COCO": SPLIT/_annotations.coco.json beside the images, or that file in the folder itself, which then
+    counts as split "train". A
+      first category that only groups the others (its id is 0, all others name it as their supercategory, and
+      no box is of it) is left
+      out: it would be a class without objects. It is named like the project, and so perhaps like one of the
+      classes;
     - "YOLO" (v5 and later): data.yaml, SPLIT/images and SPLIT/labels;
     - "Pascal VOC": an XML file beside each image, with corners counted from 0.
 
-    Raises DataError: the folder or split is missing, or in none of these forms; and what the format's source raises.
+    Raises DataError: the folder or split is missing, or in none of these forms; and what the format's source
+    raises.
     """
 
     suffixes: ClassVar[tuple[str, ...]] = ()
     special: ClassVar[bool] = True
 
-    def __init__(self, *, folder: str = ".", split: Literal["train", "val", "valid", "test"] = "train", root: str = ".") -> None:
+    def __init__(
+        self, *, folder: str = ".", split: Literal["train", "val", "valid", "test"] = "train", root: str = "."
+    ) -> None:
         self.folder = existing_folder("source roboflow", "folder", Path(root).expanduser(), folder, "folder")
         self.inner = _source_of(self.folder, _split_of(split))
         super().__init__(self.inner.images_folder)
@@ -48,7 +54,8 @@ class Roboflow(TableSource):
 
     @classmethod
     def recognise(cls, path: Path, split: str | None = None) -> dict[str, Any] | None:
-        """A folder with a split in one of Roboflow's forms, the folder of that split, or its file of COCO JSON, whose split it is then."""
+        """A folder with a split in one of Roboflow's forms, the folder of that split, or its file of COCO
+        JSON, whose split it is then."""
         if path.is_file():
             return cls._of_file(path) if path.name == COCO_FILE else None
         if not path.is_dir() or split not in (None, *FOLDERS, "valid"):
@@ -60,7 +67,11 @@ class Roboflow(TableSource):
                 return {"folder": str(path), "split": name}
         if own is None and _form(path, "train") == ("coco", path):
             return {"folder": str(path), "split": "train"}
-        if own is not None and (split is None or _split_of(split) == own) and _form(path.parent, own) is not None:
+        if (
+            own is not None
+            and (split is None or _split_of(split) == own)
+            and _form(path.parent, own) is not None
+        ):
             return {"folder": str(path.parent), "split": own}
         return None
 
@@ -94,20 +105,21 @@ def _form(folder: Path, split: str) -> tuple[str, Path] | None:
 def _source_of(folder: Path, split: str) -> TableSource:
     form, place = _form(folder, split) or (None, folder)
     if form == "coco":
-        from densedet.plugins.sources.roboflow_coco import RoboflowCoco
+        from densedet.plugins.sources._roboflow_coco import RoboflowCoco
 
         return RoboflowCoco(annotations=str(place / COCO_FILE), images=str(place))
     if form == "yolo":
-        from densedet.plugins.sources.yolo import Yolo
+        from densedet.plugins.sources.yolo import YOLOSource
 
-        return Yolo(data=str(folder / "data.yaml"), split=split)  # type: ignore[arg-type]
+        return YOLOSource(data=str(folder / "data.yaml"), split=split)  # type: ignore[arg-type]
     if form == "voc":
-        from densedet.plugins.sources.voc import Voc
+        from densedet.plugins.sources.voc import VOCSource
 
-        return Voc(annotations=str(place), images=str(place), corners="zero_based")
+        return VOCSource(annotations=str(place), images=str(place), corners="zero_based")
     there = [name for name, names in FOLDERS.items() if any((folder / other).is_dir() for other in names)]
     raise DataError(
-        f"source roboflow: {folder} has no split {split!r} in a form that can be read (COCO, YOLO with data.yaml, Pascal VOC): "
+        f"source roboflow: {folder} has no split {split!r} in a form that can be read (COCO, YOLO with "
+        f"data.yaml, Pascal VOC): "
         + (f"it has {', '.join(there)}; " if there else "")
         + "correct 'folder' or 'split', or export anew in one of these forms"
     )

@@ -11,14 +11,34 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from densedet.core.annotation_sql import APPLICATION_ID, INDEXES, SCHEMA, VERSION, Guarded, connect, fill, refused_with
-from densedet.core.annotation_table import CLIPPED, RULES, AnnotationTable, Objects, annotation_of, box_faults, corners, pack_names
-from densedet.core.annotation_where import RowIds, check_where_syntax, matching
 from densedet.core.errors import DataError
 from densedet.core.files import atomic_path
-from densedet.core.table_builder import Faults
-from densedet.core.table_source import TableSource, existing_file, existing_folder
-from densedet.plugins.sources.sqlite_rows import BOX, IMAGE, Boxes, image_usable, is_whole, read_boxes, shown
+from densedet.core.sources import (
+    APPLICATION_ID,
+    CLIPPED,
+    INDEXES,
+    RULES,
+    SCHEMA,
+    VERSION,
+    AnnotationTable,
+    Faults,
+    Guarded,
+    Objects,
+    RowIds,
+    TableSource,
+    annotation_of,
+    box_faults,
+    check_where_syntax,
+    connect,
+    corners,
+    existing_file,
+    existing_folder,
+    fill,
+    matching,
+    pack_names,
+    refused_with,
+)
+from densedet.plugins.sources._sqlite_rows import BOX, IMAGE, Boxes, image_usable, is_whole, read_boxes, shown
 
 if TYPE_CHECKING:
     from densedet.core.types import Annotation
@@ -26,20 +46,23 @@ if TYPE_CHECKING:
 MAX_CLASSES = 1 << 16
 
 
-class Sqlite(TableSource):
+class SQLiteSource(TableSource):
     """A ``.sqlite`` file written by `densedet convert` and a folder of images.
 
-    annotations: the file. images: the folder that its file names are relative to. Both relative to root, which is wired from data.root.
+    annotations: the file. images: the folder that its file names are relative to. Both relative to root,
+    which is wired from data.root.
 
-    Tables images, boxes and classes (`densedet.core.annotation_sql.SCHEMA`) may be changed with any SQLite program: rows deleted, columns
-    added for a filter's ``where``. The file is opened read-only, once in each process, and queried for each image; a filter, `densedet check`
-    and `densedet convert` read all of it at once (`table`). Images are in the order of their row ids, boxes of an image too.
+    Tables images, boxes and classes (`densedet.core.annotations.sql.SCHEMA`) may be changed with any SQLite
+    program: rows deleted, columns added for a filter's ``where``. The file is opened read-only, once in each
+    process, and queried for each image; a filter, `densedet check` and `densedet convert` read all of it at
+    once (`table`). Images are in the order of their row ids, boxes of an image too.
 
-    Values are checked as they are read. A box without width and height above 0 or outside its image is dropped, as in a JSON file; a value
-    of another type than its column's, and a row that belongs to no image or class, is an error for training and is left out and told by
-    `densedet convert` and `densedet check`.
+    Values are checked as they are read. A box without width and height above 0 or outside its image is
+    dropped, as in a JSON file; a value of another type than its column's, and a row that belongs to no image
+    or class, is an error for training and is left out and told by `densedet convert` and `densedet check`.
 
-    Raises DataError: file or folder missing, not such a database, damaged, of another version, or a value that cannot be.
+    Raises DataError: file or folder missing, not such a database, damaged, of another version, or a value
+    that cannot be.
     """
 
     suffixes: ClassVar[tuple[str, ...]] = (".sqlite", ".sqlite3")
@@ -56,7 +79,8 @@ class Sqlite(TableSource):
         self._rows: RowIds | None = None
 
     def __getstate__(self) -> dict[str, Any]:
-        """A worker queries the file itself, unless rows were left out of the table, so that positions are not the file's."""
+        """A worker queries the file itself, unless rows were left out of the table, so that positions are not
+        the file's."""
         state = super().__getstate__() | {"_connection": None, "_process": 0}
         return state | {"_table": None, "_rows": None} if self.faults.strict else state
 
@@ -78,20 +102,31 @@ class Sqlite(TableSource):
         """A row that cannot be used, where `faults` says what is done."""
         self.faults.entry(kind, f"annotation database {self.file}: {reason}")
 
-    # -- small questions -----------------------------------------------------------------------------------------------
+    # -- small questions --------------------
 
     def _class_table(self) -> tuple[tuple[str, ...], tuple[int, ...], np.ndarray]:
         """(names, category ids, the file's labels, ascending: classes may have been deleted)."""
         if self._classes is None:
-            rows = self._query(f"SELECT label, category_id, class FROM classes ORDER BY label LIMIT {MAX_CLASSES + 1}")
+            rows = self._query(
+                f"SELECT label, category_id, class FROM classes ORDER BY label LIMIT {MAX_CLASSES + 1}"
+            )
             for label, category_id, name in rows:
-                for column, value, wanted in (("label", label, int), ("category_id", category_id, int), ("class", name, str)):
+                for column, value, wanted in (
+                    ("label", label, int),
+                    ("category_id", category_id, int),
+                    ("class", name, str),
+                ):
                     if type(value) is not wanted:
                         kind = "a whole number" if wanted is int else "a text"
-                        self._refuse("class", f"table classes, row {shown(label)}: {column} is {shown(value)}, not {kind}")
+                        self._refuse(
+                            "class",
+                            f"table classes, row {shown(label)}: {column} is {shown(value)}, not {kind}",
+                        )
             names, ids = tuple(row[2] for row in rows), tuple(row[1] for row in rows)
             if len(rows) > MAX_CLASSES or len(set(names)) != len(names) or len(set(ids)) != len(ids):
-                self._refuse("class", "table classes: class and category_id must be unique, and at most 65,536")
+                self._refuse(
+                    "class", "table classes: class and category_id must be unique, and at most 65,536"
+                )
             self._classes = names, ids, np.array([row[0] for row in rows], dtype=np.int64)
         return self._classes
 
@@ -107,7 +142,8 @@ class Sqlite(TableSource):
 
     @property
     def _whole(self) -> bool:
-        """Whether questions go to the table: it is there, or must be, because rows that cannot be used are left out of it."""
+        """Whether questions go to the table: it is there, or must be, because rows that cannot be used are
+        left out of it."""
         return self._table is not None or not self.faults.strict
 
     def _image_rows(self) -> np.ndarray:
@@ -134,17 +170,27 @@ class Sqlite(TableSource):
         faults = box_faults(boxes.xywh, np.broadcast_to((width, height), (len(labels), 2)))
         keep = (faults == 0) | (faults == CLIPPED)
         xywh, labels, flags, areas = boxes.xywh[keep], labels[keep], boxes.flags[keep], boxes.area[keep]
-        return annotation_of(Objects(corners(xywh, np.array((width, height))), xywh, labels, flags, areas), image_id, name, width, height)
+        return annotation_of(
+            Objects(corners(xywh, np.array((width, height))), xywh, labels, flags, areas),
+            image_id,
+            name,
+            width,
+            height,
+        )
 
     def image(self, index: int) -> str:
         """The path of image ``index``."""
-        return super().image(index) if self._whole else os.path.join(self.images_folder, self._image(index)[2])
+        return (
+            super().image(index) if self._whole else os.path.join(self.images_folder, self._image(index)[2])
+        )
 
     def _image(self, index: int) -> tuple[int, int | str, str, int, int]:
         number = int(self._image_rows()[index])
         found = self._query(f"SELECT {IMAGE} FROM images WHERE image = ?", number)
         if not found:
-            self._refuse("image", f"table images lists row {number} and does not have it: the file is damaged")
+            self._refuse(
+                "image", f"table images lists row {number} and does not have it: the file is damaged"
+            )
         image_usable(found[0], self._refuse)
         return found[0]  # type: ignore[no-any-return]
 
@@ -156,7 +202,7 @@ class Sqlite(TableSource):
         """(labels 0..C-1, whether there is that class) of the file's labels."""
         return _positions(self._class_table()[2], given)
 
-    # -- everything ----------------------------------------------------------------------------------------------------
+    # -- everything --------------------
 
     def _read(self) -> AnnotationTable:
         images = self._usable_images()
@@ -169,7 +215,11 @@ class Sqlite(TableSource):
         usable = owned & known
         for row in np.flatnonzero(~usable).tolist():
             if known[row]:
-                self._leave_out("image id", f"{_place(boxes, row)}: image_row is {boxes.image_row[row]}, which is not in table images")
+                self._leave_out(
+                    "image id",
+                    f"{_place(boxes, row)}: image_row is {boxes.image_row[row]}, which is not in table "
+                    f"images",
+                )
             else:
                 self._leave_out("category", _without_class(boxes, row))
         faults = np.zeros(len(labels), dtype=np.uint8)
@@ -200,12 +250,20 @@ class Sqlite(TableSource):
         )
 
     def _usable_images(self) -> list[tuple[int, int | str, str, int, int]]:
-        found = [row for row in self._query(f"SELECT {IMAGE} FROM images ORDER BY image") if image_usable(row, self._leave_out)]
+        found = [
+            row
+            for row in self._query(f"SELECT {IMAGE} FROM images ORDER BY image")
+            if image_usable(row, self._leave_out)
+        ]
         seen: set[int | str] = set()
         images = []
         for row in found:
             if row[1] in seen:
-                self._leave_out("image", f"table images, row {row[0]}: image_id {shown(row[1])} occurs twice: image ids must be unique")
+                self._leave_out(
+                    "image",
+                    f"table images, row {row[0]}: image_id {shown(row[1])} occurs twice: image ids "
+                    f"must be unique",
+                )
             else:
                 seen.add(row[1])
                 images.append(row)
@@ -216,10 +274,13 @@ class Sqlite(TableSource):
         rule = RULES[fault].format(*size) + ("" if fault == CLIPPED else " and was dropped")
         box = ", ".join(f"{v:g}" for v in boxes.xywh[row].tolist())
         place = f"{self.file}: annotation {boxes.annotation_id[row]} of image {image_id}"
-        self.faults.note("clipped" if fault == CLIPPED else "box", f"{place}: box [{box}] (x, y, width, height) {rule}")
+        self.faults.note(
+            "clipped" if fault == CLIPPED else "box", f"{place}: box [{box}] (x, y, width, height) {rule}"
+        )
 
     def where_masks(self, expression: str) -> tuple[np.ndarray, np.ndarray]:
-        """See `densedet.core.annotation_where.where_masks`; runs in the file, so columns that were added to it count."""
+        """See `densedet.core.annotations.where.where_masks`; runs in the file, so columns that were added to
+        it count."""
         check_where_syntax(expression)
         table = self.table
         assert self._rows is not None
@@ -232,7 +293,7 @@ class Sqlite(TableSource):
                 digest.update(chunk)
         return digest.hexdigest()
 
-    # -- format --------------------------------------------------------------------------------------------------------
+    # -- format --------------------
 
     @classmethod
     def recognise(cls, path: Path, split: str | None = None) -> dict[str, Any] | None:
@@ -262,7 +323,8 @@ class Sqlite(TableSource):
             connection = sqlite3.connect(temporary, isolation_level=None)
             try:
                 connection.executescript(
-                    f"PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF; PRAGMA application_id = {APPLICATION_ID};"
+                    f"PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF; PRAGMA application_id = "
+                    f"{APPLICATION_ID};"
                     f"PRAGMA user_version = {VERSION};" + SCHEMA
                 )
                 fill(connection, table)

@@ -8,14 +8,23 @@ from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 from typing import Any, ClassVar
 
-from densedet.core.annotation_table import CROWD, IGNORE, AnnotationTable, name_fault
 from densedet.core.errors import DataError
-from densedet.core.folders import FileNames, addition, is_free, new_folder
-from densedet.core.table_builder import Faults
-from densedet.core.table_source import TableSource, existing_folder
-from densedet.plugins.sources.label_files import NewFiles, plain_int, read_small
-from densedet.plugins.sources.voc_reading import VocReading
-from densedet.plugins.sources.voc_xml import Corners, VocObject, voc_text
+from densedet.core.sources import (
+    CROWD,
+    IGNORE,
+    AnnotationTable,
+    Faults,
+    FileNames,
+    TableSource,
+    addition,
+    existing_folder,
+    is_free,
+    name_fault,
+    new_folder,
+)
+from densedet.plugins.sources._label_files import NewFiles, plain_int, read_small
+from densedet.plugins.sources._voc_reading import VocReading
+from densedet.plugins.sources._voc_xml import Corners, VocObject, voc_text
 
 FOLDERS = ("Annotations", "annotations", "annots")
 """By which a folder of XML files is recognised."""
@@ -24,24 +33,29 @@ MAX_LIST = 1 << 28
 """Bytes of a split's list."""
 
 
-class Voc(TableSource):
-    """Pascal VOC (Everingham et al. 2010, development kit): ``Annotations/NAME.xml``, ``JPEGImages/NAME.jpg``, ``ImageSets/Main/SPLIT.txt``.
+class VOCSource(TableSource):
+    """Pascal VOC (Everingham et al. 2010, development kit): ``Annotations/NAME.xml``,
+    ``JPEGImages/NAME.jpg``, ``ImageSets/Main/SPLIT.txt``.
 
-    annotations: the folder of XML files, sub-folders included. images: the folder of images. split: the file under ImageSets/Main beside
-    ``annotations`` that names the images, one a line; of a list for one class ("NAME 1", "NAME -1", "NAME 0") those with 1, and with 0,
-    where all objects of the class are difficult. null: all XML files, sorted. classes: names in label order; null: those of
-    categories.json beside ``annotations`` (written by `densedet convert`, with COCO's ids), else all that occur in the whole folder, so
-    that all splits agree, sorted, with ids from 1. All relative to root, which is wired from data.root.
+    annotations: the folder of XML files, sub-folders included. images: the folder of images. split: the file
+    under ImageSets/Main beside ``annotations`` that names the images, one a line; of a list for one class
+    ("NAME 1", "NAME -1", "NAME 0") those with 1, and with 0, where all objects of the class are difficult.
+    null: all XML files, sorted. classes: names in label order; null: those of categories.json beside
+    ``annotations`` (written by `densedet convert`, with COCO's ids), else all that occur in the whole folder,
+    so that all splits agree, sorted, with ids from 1. All relative to root, which is wired from data.root.
 
-    corners: "one_based" pixels, both ends belonging to the object, as in the development kit ("the top-left pixel in the image has
-    coordinates (1,1)"): x = xmin - 1, w = xmax - xmin + 1; or "zero_based" edges: x = xmin, w = xmax - xmin, as many tools write. A box
-    with xmin = xmax and ymin = ymax, mostly a slip of the mouse, is one pixel in the first, which `invalid` tells, and nothing in the
-    second, where it is dropped. ``difficult`` objects are ignored.
+    corners: "one_based" pixels, both ends belonging to the object, as in the development kit ("the top-left
+    pixel in the image has coordinates (1,1)"): x = xmin - 1, w = xmax - xmin + 1; or "zero_based" edges: x =
+    xmin, w = xmax - xmin, as many tools write. A box with xmin = xmax and ymin = ymax, mostly a slip of the
+    mouse, is one pixel in the first, which `invalid` tells, and nothing in the second, where it is dropped.
+    ``difficult`` objects are ignored.
 
-    The size of an image is <size>'s, or its own where that is missing. An image is the one called like its XML file, as in the
-    development kit; the one of <filename> where there is none. Image ids are the names' numbers, where all are numbers, else 1..I.
+    The size of an image is <size>'s, or its own where that is missing. An image is the one called like its
+    XML file, as in the development kit; the one of <filename> where there is none. Image ids are the names'
+    numbers, where all are numbers, else 1..I.
 
-    Raises DataError: a folder, split or file is missing or is not VOC's; where strict, an object without a name or a box.
+    Raises DataError: a folder, split or file is missing or is not VOC's; where strict, an object without a
+    name or a box.
     """
 
     suffixes: ClassVar[tuple[str, ...]] = ()
@@ -58,19 +72,32 @@ class Voc(TableSource):
         root: str = ".",
     ) -> None:
         base = Path(root).expanduser()
-        self.annotations = existing_folder("source voc", "annotations", base, annotations, "annotation folder")
+        self.annotations = existing_folder(
+            "source voc", "annotations", base, annotations, "annotation folder"
+        )
         super().__init__(existing_folder("source voc", "images", base, images))
         self.split, self.given_classes, self.corners = split, classes, corners
-        self.files = (self.annotations, *([_split_file(self.annotations, split)] if split is not None else []))
+        self.files = (
+            self.annotations,
+            *([_split_file(self.annotations, split)] if split is not None else []),
+        )
         self._found_digest = ""
 
     def _read(self) -> AnnotationTable:
         listing = FileNames(self.annotations)
         found = {name[:-4]: name for name in sorted(listing.names) if name.lower().endswith(".xml")}
-        stems = list(found) if self.split is None else _stems_of(_split_file(self.annotations, self.split), found, self.faults)
+        stems = (
+            list(found)
+            if self.split is None
+            else _stems_of(_split_file(self.annotations, self.split), found, self.faults)
+        )
         known = self._known_classes()
         if not stems and (known is None or not found):
-            where = f"{self.files[-1]} names no images" if found else f"there are no XML files in {self.annotations}"
+            where = (
+                f"{self.files[-1]} names no images"
+                if found
+                else f"there are no XML files in {self.annotations}"
+            )
             raise DataError(f"{where}: correct 'split' or 'annotations'")
         others = [] if known is not None or self.split is None else sorted(set(found) - set(stems))
         reading = VocReading(self.annotations, self.images_folder, self.corners, known, self.faults)
@@ -99,7 +126,8 @@ class Voc(TableSource):
             return None
         except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise DataError(
-                f"{file} is not a list of {{'id', 'name'}}: correct it, or delete it to take the classes from the XML files"
+                f"{file} is not a list of {{'id', 'name'}}: correct it, or delete it to take the "
+                f"classes from the XML files"
             ) from error
         if len({row["id"] for row in rows}) < len(rows):
             raise DataError(f"{file} has an id twice: number its classes anew")
@@ -111,7 +139,8 @@ class Voc(TableSource):
 
     @classmethod
     def recognise(cls, path: Path, split: str | None = None) -> dict[str, Any] | None:
-        """A folder with Annotations and JPEGImages, that Annotations, or a folder of XML files with their images beside them."""
+        """A folder with Annotations and JPEGImages, that Annotations, or a folder of XML files with their
+        images beside them."""
         base = path / split if split is not None and (path / split).is_dir() else path
         for name in FOLDERS:
             if (base / name).is_dir() and _holds_voc(base / name):
@@ -120,7 +149,11 @@ class Voc(TableSource):
             return None
         if path.name in FOLDERS:
             return cls._in_layout(path, split, False)
-        if split is not None and base is path and any((path / name).is_dir() for name in ("train", "val", "valid", "test")):
+        if (
+            split is not None
+            and base is path
+            and any((path / name).is_dir() for name in ("train", "val", "valid", "test"))
+        ):
             return None
         return {"annotations": str(base), "images": str(base)}
 
@@ -133,7 +166,9 @@ class Voc(TableSource):
             return None
         if split is None and len(known) == 1 and not of_split:
             split = known[0]  # it gives the order, too
-        images = next((base / name for name in ("JPEGImages", "images", "Images") if (base / name).is_dir()), base)
+        images = next(
+            (base / name for name in ("JPEGImages", "images", "Images") if (base / name).is_dir()), base
+        )
         return {"annotations": str(annotations), "images": str(images), "split": split}
 
     @classmethod
@@ -146,9 +181,10 @@ class Voc(TableSource):
         faults: Faults | None = None,
         on_progress: Callable[[int, int], None] | None = None,
     ) -> None:
-        """A folder in VOC's layout without the images, made under a temporary name and renamed; or one more split of such a folder, where the
-        classes are the same and no file would be overwritten. Nothing of a table is lost: what VOC's elements cannot hold stands in
-        elements <coco> beside them. Raises DataError."""
+        """A folder in VOC's layout without the images, made under a temporary name and renamed; or one more
+        split of such a folder, where the classes are the same and no file would be overwritten. Nothing of a
+        table is lost: what VOC's elements cannot hold stands in elements <coco> beside them. Raises
+        DataError."""
         if name_fault(split) is not None or "/" in split or "\\" in split:
             raise DataError(f"a split cannot be called {split!r}: give it the name of a file, such as train")
         rows = [{"id": i, "name": n} for i, n in zip(table.category_ids, table.classes)]
@@ -164,7 +200,9 @@ class Voc(TableSource):
                 written = files.write(usable, ".xml", _content_of(table, index))
                 if written != stem and faults is not None:
                     faults.note(
-                        "name", f"{path}: the XML file of image {name!r} is {written}.xml: readers that go by its name miss the image"
+                        "name",
+                        f"{path}: the XML file of image {name!r} is {written}.xml: readers that go by "
+                        f"its name miss the image",
                     )
                 stems.append(written)
                 if on_progress is not None:
@@ -181,11 +219,15 @@ def _check_addition(path: Path, split: str, rows: list[dict[str, Any]]) -> None:
     if not (path / "Annotations").is_dir():
         raise DataError(f"{path} is there already and not empty: give another name")
     if os.path.lexists(path / "ImageSets" / "Main" / f"{split}.txt"):
-        raise DataError(f"{path} has a split {split!r} already: write another with --split NAME, or another folder")
+        raise DataError(
+            f"{path} has a split {split!r} already: write another with --split NAME, or another folder"
+        )
     try:
         known = json.loads(read_small(path / "categories.json"))
     except FileNotFoundError as error:
-        raise DataError(f"{path} has no categories.json to compare the classes with: write another folder") from error
+        raise DataError(
+            f"{path} has no categories.json to compare the classes with: write another folder"
+        ) from error
     except (ValueError, RecursionError) as error:
         raise DataError(f"{path / 'categories.json'} is no JSON: write another folder") from error
     if known != rows:
@@ -197,16 +239,27 @@ def _check_addition(path: Path, split: str, rows: list[dict[str, Any]]) -> None:
 
 def _listed(rows: Any) -> str:
     listed = [
-        f"{r.get('id')} {r.get('name')}" if isinstance(r, dict) else str(r)[:20] for r in (rows if isinstance(rows, list) else [rows])
+        f"{r.get('id')} {r.get('name')}" if isinstance(r, dict) else str(r)[:20]
+        for r in (rows if isinstance(rows, list) else [rows])
     ]
     return ", ".join(listed[:10]) + (", ..." if len(listed) > 10 else "")
 
 
 def _content_of(table: AnnotationTable, index: int) -> bytes:
     part = slice(int(table.offsets[index]), int(table.offsets[index + 1]))
-    columns = (column[part].tolist() for column in (table.labels, table.xywh, table.flags, table.ids, table.areas))
+    columns = (
+        column[part].tolist() for column in (table.labels, table.xywh, table.flags, table.ids, table.areas)
+    )
     objects = [
-        VocObject(table.classes[label], tuple(box), bool(flag & IGNORE), bool(flag & CROWD), own, area, table.category_ids[label])
+        VocObject(
+            table.classes[label],
+            tuple(box),
+            bool(flag & IGNORE),
+            bool(flag & CROWD),
+            own,
+            area,
+            table.category_ids[label],
+        )
         for label, box, flag, own, area in zip(*columns)
     ]
     width, height = table.sizes[index].tolist()
@@ -226,7 +279,9 @@ def _split_file(annotations: Path, split: str) -> Path:
 def _stems_of(file: Path, found: dict[str, str], faults: Faults) -> list[str]:
     """The names in a split's list, in its order, once each."""
     stems: dict[str, None] = {}
-    for number, line in enumerate(read_small(file, MAX_LIST).decode("utf-8", "surrogateescape").split("\n"), start=1):
+    for number, line in enumerate(
+        read_small(file, MAX_LIST).decode("utf-8", "surrogateescape").split("\n"), start=1
+    ):
         name = next((n for n in (line, line.strip()) if n in found), line.strip())
         if not name:
             continue
@@ -237,7 +292,9 @@ def _stems_of(file: Path, found: dict[str, str], faults: Faults) -> list[str]:
             if flag == "-1":
                 continue
         if name not in found:
-            faults.entry("split", f"{file}:{number}: there is no {name[:80]}.xml in the folder of annotations")
+            faults.entry(
+                "split", f"{file}:{number}: there is no {name[:80]}.xml in the folder of annotations"
+            )
             continue
         stems[name] = None
     return list(stems)

@@ -7,55 +7,84 @@ from collections.abc import Callable, Iterable
 from pathlib import Path, PurePosixPath
 from typing import Any, ClassVar, Literal
 
-from densedet.core.annotation_table import AnnotationTable, name_fault
 from densedet.core.errors import DataError
-from densedet.core.folders import FileNames, addition, is_free, new_folder
-from densedet.core.image_header import SUFFIXES
-from densedet.core.table_builder import Faults
-from densedet.core.table_source import TableSource, existing_file
-from densedet.plugins.sources.label_files import NewFiles, read_small
-from densedet.plugins.sources.yolo_data import SPLITS, data_text, extended_text, read_yolo_data
-from densedet.plugins.sources.yolo_exact import ExactBox, ExactFile, ExactImage, exact_file, exact_text, header_text
-from densedet.plugins.sources.yolo_labels import label_file, label_text
-from densedet.plugins.sources.yolo_reading import YoloReading
+from densedet.core.sources import (
+    SUFFIXES,
+    AnnotationTable,
+    Faults,
+    FileNames,
+    TableSource,
+    addition,
+    existing_file,
+    is_free,
+    name_fault,
+    new_folder,
+)
+from densedet.plugins.sources._label_files import NewFiles, read_small
+from densedet.plugins.sources._yolo_data import SPLITS, data_text, extended_text, read_yolo_data
+from densedet.plugins.sources._yolo_exact import (
+    ExactBox,
+    ExactFile,
+    ExactImage,
+    exact_file,
+    exact_text,
+    header_text,
+)
+from densedet.plugins.sources._yolo_labels import label_file, label_text
+from densedet.plugins.sources._yolo_reading import YoloReading
 
 MAX_LIST = 1 << 28
 """Bytes of a list of images."""
 
 
-class Yolo(TableSource):
+class YOLOSource(TableSource):
     """YOLO's text files, found as Ultralytics' trainer finds them.
 
-    data: the data.yaml, relative to root, which is wired from data.root. In it: ``train``, ``val`` and ``test``, each a folder of images, a .txt
-    list of them or a list of these, relative to ``path`` (itself relative to data.yaml; left out: data.yaml's folder); ``names`` of the
-    classes; ``nc``, if given, their number. split: which of the three is read.
+    data: the data.yaml, relative to root, which is wired from data.root. In it: ``train``, ``val`` and
+    ``test``, each a folder of images, a .txt list of them or a list of these, relative to ``path`` (itself
+    relative to data.yaml; left out: data.yaml's folder); ``names`` of the classes; ``nc``, if given, their
+    number. split: which of the three is read.
 
-    The labels of .../images/a.jpg are in .../labels/a.txt, those of an image elsewhere beside it: a line "class x y width height" an
-    object, its centre and size in parts of the image's width and height; a polygon (class x1 y1 x2 y2 x3 y3 ...) counts as the box around
-    it. An image without a file has no objects. Its size is read from its header. Category ids are the labels, 0..C-1; image ids the
-    names' numbers, where all are numbers, else 1..I.
+    The labels of .../images/a.jpg are in .../labels/a.txt, those of an image elsewhere beside it: a line
+    "class x y width height" an object, its centre and size in parts of the image's width and height; a
+    polygon (class x1 y1 x2 y2 x3 y3 ...) counts as the box around it. An image without a file has no objects.
+    Its size is read from its header. Category ids are the labels, 0..C-1; image ids the names' numbers, where
+    all are numbers, else 1..I.
 
-    What `densedet convert` writes has a file densedet_extra_SPLIT.jsonl besides, with what the text files cannot hold: ids, sizes, exact boxes,
-    crowds and ignored objects, which other trainers would learn if they stood among the labels. A line that was changed since counts as
-    it is now; so do lines and images that were added or deleted.
+    What `densedet convert` writes has a file densedet_extra_SPLIT.jsonl besides, with what the text files
+    cannot hold: ids, sizes, exact boxes, crowds and ignored objects, which other trainers would learn if they
+    stood among the labels. A line that was changed since counts as it is now; so do lines and images that
+    were added or deleted.
 
-    Raises DataError: a file or folder is missing, data.yaml is wrong, or no image has labels; where strict, a line that is no label or an
-    image that cannot be opened.
+    Raises DataError: a file or folder is missing, data.yaml is wrong, or no image has labels; where strict, a
+    line that is no label or an image that cannot be opened.
     """
 
     suffixes: ClassVar[tuple[str, ...]] = ()
     image_folder: ClassVar[str] = "images/{split}"
 
-    def __init__(self, *, data: str = "data.yaml", split: Literal["train", "val", "test"] = "train", root: str = ".") -> None:
+    def __init__(
+        self, *, data: str = "data.yaml", split: Literal["train", "val", "test"] = "train", root: str = "."
+    ) -> None:
         file = existing_file("source yolo", "data", Path(root).expanduser(), data)
         self.data, self.split = read_yolo_data(file), split
         exact = exact_file(file, split)
         ours = file.parent / "images" / split
-        self.exact = exact if exact.is_file() and self.data.entries.get(split) == (f"images/{split}",) and not self.data.path else None
+        self.exact = (
+            exact
+            if exact.is_file() and self.data.entries.get(split) == (f"images/{split}",) and not self.data.path
+            else None
+        )
         # Where only the annotations were kept, the folder of images may be gone.
         self._places = [ours] if self.exact is not None and not ours.exists() else self.data.places(split)
-        self.files = (file, *([self.exact] if self.exact is not None else []), *(p for p in self._places if p.is_file()))
-        super().__init__(Path(os.path.commonpath([os.path.abspath(self._base(place)) for place in self._places])))
+        self.files = (
+            file,
+            *([self.exact] if self.exact is not None else []),
+            *(p for p in self._places if p.is_file()),
+        )
+        super().__init__(
+            Path(os.path.commonpath([os.path.abspath(self._base(place)) for place in self._places]))
+        )
         self._found_digest = ""
 
     def _base(self, place: Path) -> Path:
@@ -63,7 +92,14 @@ class Yolo(TableSource):
         if not place.is_file():
             return place
         own = Path(os.path.abspath(place)).parent
-        return next((base for base in map(Path, map(os.path.abspath, self.data.bases)) if base == own or base in own.parents), own)
+        return next(
+            (
+                base
+                for base in map(Path, map(os.path.abspath, self.data.bases))
+                if base == own or base in own.parents
+            ),
+            own,
+        )
 
     def _read(self) -> AnnotationTable:
         names = list(dict.fromkeys(name for place in self._places for name in self._names(place)))
@@ -84,7 +120,9 @@ class Yolo(TableSource):
         return self._listed(place)
 
     def _listed(self, file: Path) -> Iterable[str]:
-        lines = [line.strip() for line in read_small(file, MAX_LIST).decode("utf-8", "surrogateescape").split("\n")]
+        lines = [
+            line.strip() for line in read_small(file, MAX_LIST).decode("utf-8", "surrogateescape").split("\n")
+        ]
         lines = [line for line in lines if line]
         own, base = Path(os.path.abspath(file)).parent, self._base(file)
         # Lines that start with ./ are relative to the list, others to where the first of them is.
@@ -96,7 +134,9 @@ class Yolo(TableSource):
             if os.path.splitext(path)[1].lower() not in SUFFIXES:
                 self.faults.entry("image", f"{file}: {line[:80]!r} is no image by its name")
             elif name_fault(name) is not None:
-                self.faults.entry("image", f"{file}: image {line[:80]!r} {name_fault(name)} ({self.images_folder})")
+                self.faults.entry(
+                    "image", f"{file}: image {line[:80]!r} {name_fault(name)} ({self.images_folder})"
+                )
             else:
                 yield name
 
@@ -118,7 +158,9 @@ class Yolo(TableSource):
                 data = read_yolo_data(file)
             except DataError:
                 return None
-            wanted = next((own for own, keys in SPLITS.items() if split in keys), split) or next(iter(data.entries), None)
+            wanted = next((own for own, keys in SPLITS.items() if split in keys), split) or next(
+                iter(data.entries), None
+            )
             if wanted in data.entries:
                 return {"data": str(file), "split": wanted}
         return None
@@ -133,13 +175,18 @@ class Yolo(TableSource):
         faults: Faults | None = None,
         on_progress: Callable[[int, int], None] | None = None,
     ) -> None:
-        """A folder with data.yaml, labels/SPLIT, an empty images/SPLIT, and densedet_extra_SPLIT.jsonl, so that nothing of the table is lost; made
-        under a temporary name and renamed; or one more split of such a folder, where the classes are the same and no file would be overwritten:
-        data.yaml gets a line more. Crowds and ignored objects are not among the labels. Raises DataError."""
+        """A folder with data.yaml, labels/SPLIT, an empty images/SPLIT, and densedet_extra_SPLIT.jsonl, so
+        that nothing of the table is lost; made under a temporary name and renamed; or one more split of such
+        a folder, where the classes are the same and no file would be overwritten: data.yaml gets a line more.
+        Crowds and ignored objects are not among the labels. Raises DataError."""
         if split not in SPLITS:
             raise DataError(f"YOLO has no split {split!r}: write one of {', '.join(SPLITS)}")
         new = is_free(path)
-        text = data_text(split, table.classes) if new else extended_text(path / "data.yaml", split, table.classes)
+        text = (
+            data_text(split, table.classes)
+            if new
+            else extended_text(path / "data.yaml", split, table.classes)
+        )
         with new_folder(path) if new else addition(path, last="data.yaml") as folder:
             files = NewFiles(folder, f"labels/{split}/unnamed")
             with open(exact_file(folder / "data.yaml", split), "xb") as exact:
@@ -148,11 +195,17 @@ class Yolo(TableSource):
                     image = _exact_image(table, index)
                     rule = str(PurePosixPath(label_file(f"/images/{split}/{image.name}")[1:-4]))
                     usable = [n for n in (rule, f"labels/{split}/{image.name}") if n.isprintable()]
-                    lines = [label_text(b.label, b.box, image.width, image.height) + "\n" for b in image.boxes if not b.flags]
+                    lines = [
+                        label_text(b.label, b.box, image.width, image.height) + "\n"
+                        for b in image.boxes
+                        if not b.flags
+                    ]
                     stem = files.write(usable, ".txt", "".join(lines).encode())
                     if stem != rule and faults is not None:
                         faults.note(
-                            "name", f"{path}: the labels of image {image.name!r} are in {stem}.txt; other trainers look for {rule}.txt"
+                            "name",
+                            f"{path}: the labels of image {image.name!r} are in {stem}.txt; other "
+                            f"trainers look for {rule}.txt",
                         )
                     image.labels = f"{stem}.txt"
                     exact.write(exact_text(image))
@@ -165,7 +218,9 @@ class Yolo(TableSource):
 
 def _exact_image(table: AnnotationTable, index: int) -> ExactImage:
     part = slice(int(table.offsets[index]), int(table.offsets[index + 1]))
-    columns = (column[part].tolist() for column in (table.ids, table.labels, table.xywh, table.areas, table.flags))
+    columns = (
+        column[part].tolist() for column in (table.ids, table.labels, table.xywh, table.areas, table.flags)
+    )
     width, height = table.sizes[index].tolist()
     boxes = [ExactBox(own, label, tuple(box), area, flags) for own, label, box, area, flags in zip(*columns)]
     return ExactImage(table.image_id(index), table.name(index), width, height, "", boxes)

@@ -1,4 +1,5 @@
-"""Built-in transforms; see COMPONENTS for the list. torchvision's go by their own names, ours in lower case."""
+"""Built-in transforms; see COMPONENTS for the list. torchvision's go by their own names, ours in lower
+case."""
 
 _TORCHVISION = {
     "ClampBoundingBoxes": "cut boxes to the image",
@@ -26,7 +27,7 @@ _TORCHVISION = {
     "RandomShortestSize": "short side from a list at random",
     "RandomSolarize": "invert bright pixels at random",
     "RandomVerticalFlip": "mirror top and bottom at random",
-    "RandomZoomOut": "SSD's zoom-out: the image on a larger canvas",
+    "RandomZoomOut": "SSD's zoom-out: the image on a larger canvas_wh",
     "Resize": "one size",
     "ScaleJitter": "large-scale jitter",
 }
@@ -44,12 +45,43 @@ _SUMMARIES = {
 }
 
 COMPONENTS: tuple[tuple[str, str, str, str], ...] = (
-    *(("transform", name, f"torchvision.transforms.v2:{name}", f"torchvision: {what}") for name, what in _TORCHVISION.items()),
-    *(("transform", name, f"densedet.plugins.transforms.{where}", f"torchvision: {_SUMMARIES[name]}") for name, where in _TYPED.items()),
-    ("batch_transform", "flip", "densedet.plugins.transforms.flip:Flip", "mirror images of a batch left and right at random"),
-    ("batch_transform", "crop", "densedet.plugins.transforms.crop:Crop", "zoom, shift and stretch images of a batch at random"),
-    ("batch_transform", "affine", "densedet.plugins.transforms.affine:Affine", "turn, slant, zoom and shift images of a batch at random"),
-    ("batch_transform", "mosaic", "densedet.plugins.transforms.mosaic:Mosaic", "four images of the batch in one"),
-    ("batch_transform", "photometric", "densedet.plugins.transforms.photometric:Photometric", "random brightness, contrast and saturation"),
+    *(
+        ("transform", name, f"torchvision.transforms.v2:{name}", f"torchvision: {what}")
+        for name, what in _TORCHVISION.items()
+    ),
+    *(
+        ("transform", name, f"densedet.plugins.transforms.{where}", f"torchvision: {_SUMMARIES[name]}")
+        for name, where in _TYPED.items()
+    ),
+    (
+        "batch_transform",
+        "flip",
+        "densedet.plugins.transforms.flip:BatchFlip",
+        "mirror images of a batch left and right at random",
+    ),
+    (
+        "batch_transform",
+        "crop",
+        "densedet.plugins.transforms.crop:BatchCrop",
+        "zoom, shift and stretch images of a batch at random",
+    ),
+    (
+        "batch_transform",
+        "affine",
+        "densedet.plugins.transforms.affine:BatchAffine",
+        "turn, slant, zoom and shift images of a batch at random",
+    ),
+    (
+        "batch_transform",
+        "mosaic",
+        "densedet.plugins.transforms.mosaic:BatchMosaic",
+        "four images of the batch in one",
+    ),
+    (
+        "batch_transform",
+        "photometric",
+        "densedet.plugins.transforms.photometric:BatchPhotometric",
+        "random brightness, contrast and saturation",
+    ),
 )
 """(kind, name, "module:attribute", one-line summary), registered by `densedet.plugins`."""

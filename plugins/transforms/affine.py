@@ -13,29 +13,33 @@ from torch import Tensor
 from densedet.core.arguments import NonNegativeFloat, PositiveFloat, Probability
 from densedet.core.boxes import clip
 from densedet.core.errors import PartError
-from densedet.core.images import blank_outside
+from densedet.core.placement import blank_outside
 from densedet.core.types import Batch
-from densedet.plugins.transforms.remaining import Partial, remaining
+from densedet.plugins.transforms._remaining import Partial, remaining
 
 Degrees = Annotated[float, Field(gt=-90, lt=90)]
 
 
-class Affine:
-    """Each image of a batch is turned, slanted, zoomed about its centre and shifted at random; its size and ``sizes`` stay.
+class BatchAffine:
+    """Each image of a batch is turned, slanted, zoomed about its centre and shifted at random; its size and
+    ``sizes`` stay.
 
-    degrees: (from, to), the turn, clockwise as displayed. shear: (from, to) in degrees, -90..90 exclusive, drawn for x and y apart: the
-    angle by which upright and level lines lean. scale: (from, to), the factor by which objects grow, drawn log-uniformly. translate:
-    the largest shift as a share of the image's (width, height), in whole pixels. p: probability for each image. What comes from outside
-    the image has grey level ``fill`` (null: the image's own mean).
+    degrees: (from, to), the turn, clockwise as displayed. shear: (from, to) in degrees, -90..90 exclusive,
+    drawn for x and y apart: the angle by which upright and level lines lean. scale: (from, to), the factor by
+    which objects grow, drawn log-uniformly. translate: the largest shift as a share of the image's (width,
+    height), in whole pixels. p: probability for each image. What comes from outside the image has grey level
+    ``fill`` (null: the image's own mean).
 
-    A box becomes an upright box again: around its turned corners (``around`` "box"), or around the turned ellipse that touched its sides
-    ("ellipse"). The first always holds the object, but grows loose: a square turned by 45 degrees gets a box of twice its area, by 10
-    degrees of 1.34 times, which the network then learns to predict. So keep the turn small (10 degrees or so), or take "ellipse", which
-    fits round things exactly, keeps a square's size at any turn, and cuts off the corners of what fills its box.
+    A box becomes an upright box again: around its turned corners (``around`` "box"), or around the turned
+    ellipse that touched its sides ("ellipse"). The first always holds the object, but grows loose: a square
+    turned by 45 degrees gets a box of twice its area, by 10 degrees of 1.34 times, which the network then
+    learns to predict. So keep the turn small (10 degrees or so), or take "ellipse", which fits round things
+    exactly, keeps a square's size at any turn, and cuts off the corners of what fills its box.
 
-    Boxes are cut to the image. An object of which less than ``min_visible`` (share of the new box's area) or less than ``min_side``
-    pixels (shorter side) remain is dropped, or ignored where ``partial`` is "ignore" and anything remains; ignored objects stay as long
-    as anything remains. Resampling is bilinear without antialiasing: to shrink objects to less than half, take crop.
+    Boxes are cut to the image. An object of which less than ``min_visible`` (share of the new box's area) or
+    less than ``min_side`` pixels (shorter side) remain is dropped, or ignored where ``partial`` is "ignore"
+    and anything remains; ignored objects stay as long as anything remains. Resampling is bilinear without
+    antialiasing: to shrink objects to less than half, take crop.
 
     Raises PartError where degrees, shear or scale does not ascend.
     """
@@ -54,9 +58,16 @@ class Affine:
         fill: Annotated[int, Field(ge=0, le=255)] | None = None,
         p: Probability = 1.0,
     ) -> None:
-        for name, value, example in (("degrees", degrees, [-10, 10]), ("shear", shear, [-5, 5]), ("scale", scale, [0.8, 1.25])):
+        for name, value, example in (
+            ("degrees", degrees, [-10, 10]),
+            ("shear", shear, [-5, 5]),
+            ("scale", scale, [0.8, 1.25]),
+        ):
             if not value[0] <= value[1]:
-                raise PartError(f"batch_transform affine: {name} {list(value)} must ascend: write [from, to], e.g. {example}")
+                raise PartError(
+                    f"batch_transform affine: {name} {list(value)} must ascend: write [from, to], e.g. "
+                    f"{example}"
+                )
         self.degrees = (degrees[0], degrees[1])
         self.shear = (shear[0], shear[1])
         self.scale = (scale[0], scale[1])
@@ -69,24 +80,25 @@ class Affine:
         self.p = p
 
     def __call__(self, batch: Batch, generator: torch.Generator) -> Batch:
-        moves, chosen = self.moves(batch.sizes.cpu(), generator)
+        moves, chosen = self.moves(batch.valid_hw.cpu(), generator)
         moves = moves.to(batch.images.device)
         rows = chosen.nonzero().flatten().to(batch.images.device)
         images = batch.images.clone()
         if len(rows):
-            images[rows] = self._redrawn(batch.images[rows], batch.sizes[rows], moves[rows])
+            images[rows] = self._redrawn(batch.images[rows], batch.valid_hw[rows], moves[rows])
         whole = self._moved(batch.boxes, moves)
         return remaining(
             replace(batch, images=images),
             whole,
-            clip(whole, batch.sizes),
+            clip(whole, batch.valid_hw),
             min_visible=self.min_visible,
             min_side=self.min_side,
             partial=self.partial,
         )
 
     def moves(self, sizes: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """(float64 (B,2,3), bool (B,)): where a point (x, y, 1) in pixels goes, and which images are moved at all. sizes: (B,2) (height, width)."""
+        """(float64 (B,2,3), bool (B,)): where a point (x, y, 1) in pixels goes, and which images are moved at
+        all. sizes: (B,2) (height, width)."""
         draw = torch.rand(len(sizes), 7, generator=generator, dtype=torch.float64)
         chosen = draw[:, 6] < self.p
         angle = torch.deg2rad(_between(draw[:, 0], self.degrees))
@@ -108,10 +120,13 @@ class Affine:
         height, width = images.shape[-2:]
         pixels = blank_outside(images.float(), sizes)
         if self.fill is None:
-            ground = (pixels.sum((2, 3)) / sizes.prod(1, keepdim=True)).to(images.dtype).float()[:, :, None, None]
+            ground = (
+                (pixels.sum((2, 3)) / sizes.prod(1, keepdim=True)).to(images.dtype).float()[:, :, None, None]
+            )
         else:
             ground = pixels.new_tensor(float(self.fill))
-        # Less the ground, so that zeros, which grid_sample has beyond the tensor and blank_outside beyond the image, are the ground.
+        # Less the ground, so that zeros, which grid_sample has beyond the tensor and blank_outside beyond the
+        # image, are the ground.
         pixels = blank_outside(pixels - ground, sizes)
         back = torch.linalg.inv(moves[:, :, :2])
         # affine_grid counts from -1 to 1 over the tensor: x = (u + 1) * width / 2.
@@ -119,7 +134,12 @@ class Affine:
         start = back @ (half - moves[:, :, 2])[..., None] - half[:, None]
         theta = torch.cat([back * half / half[:, None], start / half[:, None]], dim=2).float()
         grid = torch.nn.functional.affine_grid(theta, list(pixels.shape), align_corners=False)
-        drawn = torch.nn.functional.grid_sample(pixels, grid, mode="bilinear", padding_mode="zeros", align_corners=False) + ground
+        drawn = (
+            torch.nn.functional.grid_sample(
+                pixels, grid, mode="bilinear", padding_mode="zeros", align_corners=False
+            )
+            + ground
+        )
         if not images.is_floating_point():
             drawn = drawn.round_().clamp_(0, 255)
         return blank_outside(drawn.to(images.dtype), sizes)

@@ -13,19 +13,21 @@ from torch import Tensor
 from densedet.core.arguments import NonNegativeFloat, PositiveFloat, Probability
 from densedet.core.errors import PartError
 from densedet.core.types import Batch
-from densedet.plugins.transforms.remaining import Partial, remaining
+from densedet.plugins.transforms._remaining import Partial, remaining
 
 
-class Crop:
+class BatchCrop:
     """Each image of a batch is enlarged or shrunk about a random place; its size and ``sizes`` stay.
 
-    scale: (from, to), the factor by which objects grow, drawn log-uniformly: above 1 a window of the image fills the whole, below 1
-    the whole image lies somewhere on a plain ground of grey level ``fill`` (null: the image's own mean). stretch: width and height
-    grow apart by a factor of at most this. p: probability for each image.
+    scale: (from, to), the factor by which objects grow, drawn log-uniformly: above 1 a window of the image
+    fills the whole, below 1 the whole image lies somewhere on a plain ground of grey level ``fill`` (null:
+    the image's own mean). stretch: width and height grow apart by a factor of at most this. p: probability
+    for each image.
 
-    Windows are whole pixels, so that boxes move exactly. Boxes are cut to the window. An object of which less than ``min_visible``
-    (share of its area) or less than ``min_side`` pixels (shorter side) remain is dropped, or ignored where ``partial`` is "ignore"
-    and anything remains; ignored objects stay as long as anything remains. Resampling is bilinear with antialiasing.
+    Windows are whole pixels, so that boxes move exactly. Boxes are cut to the window. An object of which less
+    than ``min_visible`` (share of its area) or less than ``min_side`` pixels (shorter side) remain is
+    dropped, or ignored where ``partial`` is "ignore" and anything remains; ignored objects stay as long as
+    anything remains. Resampling is bilinear with antialiasing.
 
     Raises PartError where scale does not ascend.
     """
@@ -42,7 +44,10 @@ class Crop:
         p: Probability = 1.0,
     ) -> None:
         if not 0 < scale[0] <= scale[1]:
-            raise PartError(f"batch_transform crop: scale {list(scale)} must ascend from above 0: write [from, to], e.g. [0.75, 1.5]")
+            raise PartError(
+                f"batch_transform crop: scale {list(scale)} must ascend from above 0: write [from, "
+                f"to], e.g. [0.75, 1.5]"
+            )
         self.scale = (scale[0], scale[1])
         self.stretch = stretch
         self.min_visible = min_visible
@@ -52,16 +57,17 @@ class Crop:
         self.p = p
 
     def __call__(self, batch: Batch, generator: torch.Generator) -> Batch:
-        source, target = self.windows(batch.sizes.cpu(), generator)
+        source, target = self.windows(batch.valid_hw.cpu(), generator)
         images = batch.images.clone()
         rows = (source != target).any(2).any(1).nonzero().flatten().tolist()
-        sizes, sources, targets = batch.sizes.tolist(), source.tolist(), target.tolist()
+        sizes, sources, targets = batch.valid_hw.tolist(), source.tolist(), target.tolist()
         for row in rows:
             self._redraw(images[row], sizes[row], sources[row], targets[row])
         return self._moved(replace(batch, images=images), source.to(batch.boxes), target.to(batch.boxes))
 
     def windows(self, sizes: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """int64 (B,2,2) each: (start, length) along y and x of the window that is taken and of where it goes. sizes (B,2)."""
+        """int64 (B,2,2) each: (start, length) along y and x of the window that is taken and of where it goes.
+        sizes (B,2)."""
         draw = torch.rand(len(sizes), 5, generator=generator, dtype=torch.float64)
         low, high = math.log(self.scale[0]), math.log(self.scale[1])
         zoom = low + draw[:, 0] * (high - low)
@@ -75,19 +81,25 @@ class Crop:
         target = torch.stack([(place * (sizes - filled + 1)).floor().long(), filled], dim=2)
         return source, target
 
-    def _redraw(self, image: Tensor, size: list[int], source: list[list[int]], target: list[list[int]]) -> None:
+    def _redraw(
+        self, image: Tensor, size: list[int], source: list[list[int]], target: list[list[int]]
+    ) -> None:
         """Put the window of ``image`` (ch,H,W) where it belongs, in place."""
         (y, height), (x, width) = source
         (top, down), (left, across) = target
         window = image[:, y : y + height, x : x + width]
         if image.dtype == torch.uint8 and image.device.type != "cpu":
             window = window.float()
-        drawn = torch.nn.functional.interpolate(window[None].contiguous(), (down, across), mode="bilinear", antialias=True)[0]
+        drawn = torch.nn.functional.interpolate(
+            window[None].contiguous(), (down, across), mode="bilinear", antialias=True
+        )[0]
         if drawn.dtype != image.dtype:
             drawn = drawn.round().clamp(0, 255).to(image.dtype)
         if [down, across] != size:
             valid = image[:, : size[0], : size[1]]
-            valid[:] = valid.float().mean((1, 2), keepdim=True).to(image.dtype) if self.fill is None else self.fill
+            valid[:] = (
+                valid.float().mean((1, 2), keepdim=True).to(image.dtype) if self.fill is None else self.fill
+            )
         image[:, top : top + down, left : left + across] = drawn
 
     def _moved(self, batch: Batch, source: Tensor, target: Tensor) -> Batch:
@@ -96,4 +108,6 @@ class Crop:
         start, end = target[..., 0], target[..., 0] + target[..., 1]
         whole = (batch.boxes - source[..., 0].repeat(1, 1, 2)) * scale + start.repeat(1, 1, 2)
         boxes = torch.minimum(torch.maximum(whole, start.repeat(1, 1, 2)), end.repeat(1, 1, 2))
-        return remaining(batch, whole, boxes, min_visible=self.min_visible, min_side=self.min_side, partial=self.partial)
+        return remaining(
+            batch, whole, boxes, min_visible=self.min_visible, min_side=self.min_side, partial=self.partial
+        )

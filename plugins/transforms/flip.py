@@ -10,8 +10,9 @@ from densedet.core.arguments import Probability
 from densedet.core.types import Batch
 
 
-class Flip:
-    """Mirrors each image of a batch left and right with probability ``p``, within its valid size; boxes move along."""
+class BatchFlip:
+    """Mirrors each image of a batch left and right with probability ``p``, within its valid size; boxes move
+    along."""
 
     def __init__(self, *, p: Probability = 0.5) -> None:
         self.p = p
@@ -20,13 +21,13 @@ class Flip:
         chosen = torch.rand(len(batch), generator=generator) < self.p
         images = batch.images.clone()
         rows = chosen.nonzero().flatten()
-        widths = batch.sizes[rows.to(batch.sizes.device), 1].tolist()
+        widths = batch.valid_hw[rows.to(batch.valid_hw.device), 1].tolist()
         if all(width == images.shape[-1] for width in widths):
             images[rows] = batch.images[rows].flip(-1)
         else:
             for row, width in zip(rows.tolist(), widths):
                 images[row, :, :, :width] = batch.images[row, :, :, :width].flip(-1)
-        width = batch.sizes[:, 1, None].to(batch.boxes)
+        width = batch.valid_hw[:, 1, None].to(batch.boxes)
         x1, y1, x2, y2 = batch.boxes.unbind(-1)
         mirrored = torch.stack([width - x2, y1, width - x1, y2], dim=-1)
         moves = chosen.to(batch.boxes.device)[:, None] & batch.valid

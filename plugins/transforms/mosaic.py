@@ -12,23 +12,30 @@ from densedet.core.errors import PartError
 from densedet.core.types import Batch
 
 
-class Mosaic:
-    """Each image of a batch is, with probability ``p``, replaced by four: itself and three others drawn from the batch, each shrunk whole into a
-    quarter around a random centre.
+class BatchMosaic:
+    """Each image of a batch is, with probability ``p``, replaced by four: itself and three others drawn from
+    the batch, each shrunk whole into a quarter around a random centre.
 
-    center: (from, to), where the centre lies along width and height, as a share of each. min_side: objects whose shorter side becomes
-    smaller than this, in pixels, are dropped (ignored ones never). Quarters are whole pixels, so that boxes move exactly; resampling is
-    bilinear with antialiasing. The result fills the tensor (``sizes`` becomes its height and width). In a batch of fewer than four
-    images some stand twice.
+    center: (from, to), where the centre lies along width and height, as a share of each. min_side: objects
+    whose shorter side becomes smaller than this, in pixels, are dropped (ignored ones never). Quarters are
+    whole pixels, so that boxes move exactly; resampling is bilinear with antialiasing. The result fills the
+    tensor (``sizes`` becomes its height and width). In a batch of fewer than four images some stand twice.
 
     Raises PartError where center does not ascend within 0..1.
     """
 
     def __init__(
-        self, *, p: Probability = 0.5, center: tuple[Probability, Probability] = (0.3, 0.7), min_side: NonNegativeFloat = 1.0
+        self,
+        *,
+        p: Probability = 0.5,
+        center: tuple[Probability, Probability] = (0.3, 0.7),
+        min_side: NonNegativeFloat = 1.0,
     ) -> None:
         if not 0 < center[0] <= center[1] < 1:
-            raise PartError(f"batch_transform mosaic: center {list(center)} must ascend within 0..1: write e.g. [0.3, 0.7]")
+            raise PartError(
+                f"batch_transform mosaic: center {list(center)} must ascend within 0..1: write e.g. "
+                f"[0.3, 0.7]"
+            )
         self.p = p
         self.center = (center[0], center[1])
         self.min_side = min_side
@@ -41,31 +48,40 @@ class Mosaic:
         chosen = (draw[:, 0] < self.p).nonzero().flatten().tolist()
         if not chosen or min(height, width) < 2:
             return batch
-        images, sizes = batch.images.clone(), batch.sizes.clone()
+        images, sizes = batch.images.clone(), batch.valid_hw.clone()
         rows: list[tuple[Tensor, ...]] = [self._objects(batch, row) for row in range(count)]
         dropped = batch.dropped
         span = self.center[1] - self.center[0]
         for row in chosen:
             y = min(max(round(float(self.center[0] + span * draw[row, 1]) * height), 1), height - 1)
             x = min(max(round(float(self.center[0] + span * draw[row, 2]) * width), 1), width - 1)
-            quarters = ((0, 0, y, x), (0, x, y, width - x), (y, 0, height - y, x), (y, x, height - y, width - x))
+            quarters = (
+                (0, 0, y, x),
+                (0, x, y, width - x),
+                (y, 0, height - y, x),
+                (y, x, height - y, width - x),
+            )
             parts = []
             for source, (top, left, down, across) in zip([row, *others[row].tolist()], quarters):
-                valid_height, valid_width = batch.sizes[source].tolist()
+                valid_height, valid_width = batch.valid_hw[source].tolist()
                 window = batch.images[source, :, :valid_height, :valid_width]
                 images[row, :, top : top + down, left : left + across] = _shrunk(window, down, across)
                 scale = batch.boxes.new_tensor([across / valid_width, down / valid_height])
-                parts.append(self._moved(self._objects(batch, source), scale, batch.boxes.new_tensor([left, top])))
+                parts.append(
+                    self._moved(self._objects(batch, source), scale, batch.boxes.new_tensor([left, top]))
+                )
             sizes[row] = torch.tensor([height, width])
             rows[row] = tuple(torch.cat(column) for column in zip(*(part for part, _ in parts)))
             dropped += sum(lost for _, lost in parts)
-        return replace(batch, images=images, sizes=sizes, dropped=dropped, **_padded(rows))  # type: ignore[arg-type]
+        return replace(batch, images=images, valid_hw=sizes, dropped=dropped, **_padded(rows))  # type: ignore[arg-type]
 
     def _objects(self, batch: Batch, row: int) -> tuple[Tensor, ...]:
         valid = batch.valid[row]
         return batch.boxes[row, valid], batch.labels[row, valid], batch.ignore[row, valid]
 
-    def _moved(self, objects: tuple[Tensor, ...], scale: Tensor, shift: Tensor) -> tuple[tuple[Tensor, ...], int]:
+    def _moved(
+        self, objects: tuple[Tensor, ...], scale: Tensor, shift: Tensor
+    ) -> tuple[tuple[Tensor, ...], int]:
         """(the objects in their quarter, how many were lost)."""
         boxes, labels, ignore = objects
         boxes = boxes * scale.repeat(2) + shift.repeat(2)
@@ -77,7 +93,9 @@ class Mosaic:
 def _shrunk(window: Tensor, height: int, width: int) -> Tensor:
     """(ch,h,w) at another size, dtype kept."""
     through = window.float() if window.dtype == torch.uint8 and window.device.type != "cpu" else window
-    drawn = torch.nn.functional.interpolate(through[None].contiguous(), (height, width), mode="bilinear", antialias=True)[0]
+    drawn = torch.nn.functional.interpolate(
+        through[None].contiguous(), (height, width), mode="bilinear", antialias=True
+    )[0]
     return drawn if drawn.dtype == window.dtype else drawn.round().clamp(0, 255).to(window.dtype)
 
 

@@ -8,7 +8,8 @@ from densedet.core.arguments import NonNegativeFloat
 
 
 class GaussianNoise(v2.GaussianNoise):
-    """torchvision.transforms.v2.GaussianNoise: mean and sigma for an image scaled to 0..1. clip: keep to the range of pixels."""
+    """torchvision.transforms.v2.GaussianNoise: mean and sigma for an image scaled to 0..1. clip: keep to the
+    range of pixels."""
 
     def __init__(self, *, mean: float = 0.0, sigma: NonNegativeFloat = 0.1, clip: bool = True) -> None:
         super().__init__(mean, sigma, clip)

@@ -7,18 +7,20 @@ from dataclasses import replace
 import torch
 
 from densedet.core.arguments import NonNegativeFloat, Probability
-from densedet.core.images import blank_outside
+from densedet.core.placement import blank_outside
 from densedet.core.types import Batch
 
 LUMA = (0.299, 0.587, 0.114)
 
 
-class Photometric:
-    """Each image of a batch, grey or colour, gets a random contrast, brightness and (colour only) saturation, with probability ``p``.
+class BatchPhotometric:
+    """Each image of a batch, grey or colour, gets a random contrast, brightness and (colour only) saturation,
+    with probability ``p``.
 
-    pixel = (pixel - mean) * contrast + mean + brightness, with contrast drawn from 1 - c .. 1 + c (not below 0) and brightness from -b .. b
-    times 255; mean is that of the whole tensor of the image. Saturation draws colours together or apart about their luma by
-    1 - s .. 1 + s. Boxes stay; so do the zeros outside the valid size.
+    pixel = (pixel - mean) * contrast + mean + brightness, with contrast drawn from 1 - c .. 1 + c (not below
+    0) and brightness from -b .. b times 255; mean is that of the whole tensor of the image. Saturation draws
+    colours together or apart about their luma by 1 - s .. 1 + s. Boxes stay; so do the zeros outside the
+    valid size.
     """
 
     def __init__(
@@ -47,4 +49,4 @@ class Photometric:
         pixels.mul_(gain).add_(mean * (1 - gain) + 255 * self.brightness * signed[:, 1]).clamp_(0, 255)
         if not batch.images.is_floating_point():
             pixels = pixels.round_().to(batch.images.dtype)
-        return replace(batch, images=blank_outside(pixels, batch.sizes))
+        return replace(batch, images=blank_outside(pixels, batch.valid_hw))

@@ -12,7 +12,8 @@ Interpolation = Literal["nearest", "bilinear"]
 class RandomAffine(v2.RandomAffine):
     """torchvision.transforms.v2.RandomAffine; a turned box becomes the upright box around it.
 
-    degrees: d turns by -d..d, or [from, to]. translate: largest shift as a share of width and height. scale: [from, to].
+    degrees: d turns by -d..d, or [from, to]. translate: largest shift as a share of width and height. scale:
+    [from, to].
     shear: degrees, or [from, to], or [x from, x to, y from, y to]. fill: the value outside, 0..255.
     """
 
@@ -32,7 +33,8 @@ class RandomAffine(v2.RandomAffine):
 class RandomRotation(v2.RandomRotation):
     """torchvision.transforms.v2.RandomRotation; a turned box becomes the upright box around it.
 
-    degrees: d turns by -d..d, or [from, to]. expand: enlarge the image so that nothing is cut. fill: the value outside, 0..255.
+    degrees: d turns by -d..d, or [from, to]. expand: enlarge the image so that nothing is cut. fill: the
+    value outside, 0..255.
     """
 
     def __init__(

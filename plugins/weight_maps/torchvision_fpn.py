@@ -12,7 +12,8 @@ BODY: tuple[Rule, ...] = (
     ("backbone.body.*", "backbone.*"),
     ("backbone.fpn.inner_blocks.#.0.*", "neck.top_down.lateral.#.0.*"),
     ("backbone.fpn.layer_blocks.#.0.*", "neck.top_down.output.#.0.*"),
-    # Before torchvision 0.13 the pyramid's convolutions stood without a sequence around them, and so they do in published files.
+    # Before torchvision 0.13 the pyramid's convolutions stood without a sequence around them, and so they do
+    # in published files.
     ("backbone.fpn.inner_blocks.#.*", "neck.top_down.lateral.#.0.*"),
     ("backbone.fpn.layer_blocks.#.*", "neck.top_down.output.#.0.*"),
     ("backbone.fpn.extra_blocks.p6.*", "neck.extra_convolutions.convolutions.0.*"),
@@ -22,9 +23,10 @@ BODY: tuple[Rule, ...] = (
 )
 
 
-class TorchvisionRetinaNet(NameRules):
-    """retinanet_resnet50_fpn and _v2 (with group norm in the towers), names of torchvision 0.13 and newer (``conv.0.0.weight``) and of the
-    published COCO_V1 file (``conv.0.weight``, where every second layer is a ReLU)."""
+class TorchvisionRetinaNetMap(NameRules):
+    """retinanet_resnet50_fpn and _v2 (with group norm in the towers), names of torchvision 0.13 and newer
+    (``conv.0.0.weight``) and of the published COCO_V1 file (``conv.0.weight``, where every second layer is a
+    ReLU)."""
 
     def __init__(self) -> None:
         rules = list(BODY)
@@ -37,8 +39,9 @@ class TorchvisionRetinaNet(NameRules):
         super().__init__(rules)
 
 
-class TorchvisionFCOS(NameRules):
-    """fcos_resnet50_fpn. A tower is convolution, group norm, ReLU, and again: convolutions are layers 0, 3, 6, 9, norms 1, 4, 7, 10."""
+class TorchvisionFCOSMap(NameRules):
+    """fcos_resnet50_fpn. A tower is convolution, group norm, ReLU, and again: convolutions are layers 0, 3,
+    6, 9, norms 1, 4, 7, 10."""
 
     def __init__(self) -> None:
         rules = [*BODY, ("head.regression_head.bbox_ctrness.*", "head.centerness.convs.0.*")]

@@ -5,20 +5,22 @@ from __future__ import annotations
 from densedet.core.name_rules import NameRules
 
 POOL4 = 23
-"""Layer of VGG's ``features`` at which torchvision's SSD cuts: what follows goes by ``extra.0``, numbered anew."""
+"""Layer of VGG's ``features`` at which torchvision's SSD cuts: what follows goes by ``extra.0``, numbered
+anew."""
 
 CONV5 = (24, 26, 28)
 STAGES = 8
 """More extra stages than any SSD has."""
 
 C4 = 13
-"""Block of MobileNetV3 large whose expansion is tapped: ``features.0`` ends with it, ``features.1.0`` is what follows inside the block."""
+"""Block of MobileNetV3 large whose expansion is tapped: ``features.0`` ends with it, ``features.1.0`` is what
+follows inside the block."""
 
 LAST = 16
 """MobileNetV3 large's last layer."""
 
 
-class TorchvisionSSD(NameRules):
+class TorchvisionSSDMap(NameRules):
     """ssd300_vgg16."""
 
     def __init__(self) -> None:
@@ -40,11 +42,14 @@ class TorchvisionSSD(NameRules):
         )
 
 
-class TorchvisionSSDLite(NameRules):
+class TorchvisionSSDLiteMap(NameRules):
     """ssdlite320_mobilenet_v3_large."""
 
     def __init__(self) -> None:
-        after = [(f"backbone.features.1.{layer - C4}.*", f"backbone.features.{layer}.*") for layer in range(C4 + 1, LAST + 1)]
+        after = [
+            (f"backbone.features.1.{layer - C4}.*", f"backbone.features.{layer}.*")
+            for layer in range(C4 + 1, LAST + 1)
+        ]
         super().__init__(
             [
                 (f"backbone.features.0.{C4}.*", f"backbone.features.{C4}.block.0.*"),

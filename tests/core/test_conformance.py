@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from densedet.core import conformance
 from densedet.core.conformance import ConformanceError
 from densedet.core.layers import flatten_cells
-from densedet.core.plugin_loading import load_plugins
+from densedet.core.recipe.plugin_loading import load_plugins
 from densedet.core.types import Assignment, Branch, Prediction
 
 ARGUMENTS: dict[tuple[str, str], dict[str, Any]] = {
@@ -57,7 +57,13 @@ class Head(nn.Module):
     """A head that keeps the contract; the tests below break it one way each."""
 
     def __init__(
-        self, *, in_channels: tuple[int, ...], num_anchors: tuple[int, ...], class_channels: int, box_channels: int, class_bias: float
+        self,
+        *,
+        in_channels: tuple[int, ...],
+        num_anchors: tuple[int, ...],
+        class_channels: int,
+        box_channels: int,
+        class_bias: float,
     ) -> None:
         super().__init__()
         self.channels = class_channels, box_channels
@@ -111,7 +117,9 @@ class Announces(Head):
 def named(head: type) -> Any:
     """The class with Head's signature, which `wire` reads."""
 
-    def build(*, in_channels: Any, num_anchors: Any, class_channels: int, box_channels: int, class_bias: float) -> Any:
+    def build(
+        *, in_channels: Any, num_anchors: Any, class_channels: int, box_channels: int, class_bias: float
+    ) -> Any:
         return head(
             in_channels=in_channels,
             num_anchors=num_anchors,
@@ -141,7 +149,15 @@ def test_a_broken_head_is_caught(head: type, sentence: str) -> None:
 class MatchesPadding:
     uses_predictions = False
 
-    def __call__(self, boxes: Tensor, labels: Tensor, valid: Tensor, anchors: Tensor, levels: Any, predictions: Any = None) -> Assignment:
+    def __call__(
+        self,
+        boxes: Tensor,
+        labels: Tensor,
+        valid: Tensor,
+        anchors: Tensor,
+        levels: Any,
+        predictions: Any = None,
+    ) -> Assignment:
         index = torch.full((len(boxes), len(anchors)), -1)
         if boxes.shape[1]:
             index[:, 0] = 2
@@ -149,7 +165,15 @@ class MatchesPadding:
 
 
 class ForcesAnything(MatchesPadding):
-    def __call__(self, boxes: Tensor, labels: Tensor, valid: Tensor, anchors: Tensor, levels: Any, predictions: Any = None) -> Assignment:
+    def __call__(
+        self,
+        boxes: Tensor,
+        labels: Tensor,
+        valid: Tensor,
+        anchors: Tensor,
+        levels: Any,
+        predictions: Any = None,
+    ) -> Assignment:
         index = torch.full((len(boxes), len(anchors)), -1)
         if boxes.shape[1]:
             index[:, :2] = torch.where(valid[:, :2], torch.arange(2), -1)
@@ -157,7 +181,8 @@ class ForcesAnything(MatchesPadding):
 
 
 @pytest.mark.parametrize(
-    ("matcher", "sentence"), [(MatchesPadding, "valid=False got an anchor"), (ForcesAnything, "touches no anchor got one")]
+    ("matcher", "sentence"),
+    [(MatchesPadding, "valid=False got an anchor"), (ForcesAnything, "touches no anchor got one")],
 )
 def test_a_broken_matcher_is_caught(matcher: type, sentence: str) -> None:
     with pytest.raises(ConformanceError, match=sentence):

@@ -6,7 +6,14 @@ import pytest
 
 from densedet.core.name_rules import NameRules
 
-RULES = NameRules([("body.*", "backbone.*"), ("tower.#.0.*", "head.convs.#.*"), ("tower.4.*", "head.convs.2.*"), ("scale", "norm.weight")])
+RULES = NameRules(
+    [
+        ("body.*", "backbone.*"),
+        ("tower.#.0.*", "head.convs.#.*"),
+        ("tower.4.*", "head.convs.2.*"),
+        ("scale", "norm.weight"),
+    ]
+)
 
 
 @pytest.mark.parametrize(
@@ -27,7 +34,9 @@ def test_an_older_name_is_read_and_the_newer_one_written() -> None:
     assert RULES.theirs("head.convs.2.weight") == "tower.2.0.weight"
 
 
-@pytest.mark.parametrize("name", ["bodylayer", "xbody.a", "tower.x.0.bias", "scale.weight", "scale\n", "body."])
+@pytest.mark.parametrize(
+    "name", ["bodylayer", "xbody.a", "tower.x.0.bias", "scale.weight", "scale\n", "body."]
+)
 def test_whole_names_only(name: str) -> None:
     assert RULES.ours(name) is None
 

@@ -1,6 +1,8 @@
-"""Every built-in class loss, box loss and coder: its gradient is that of its value, in float64, where the function has one.
+"""Every built-in class loss, box loss and coder: its gradient is that of its value, in float64, where the
+function has one.
 
-The registry says what is built in, so a new part is tested as soon as it is listed; VARIANTS adds arguments worth a test of their own.
+The registry says what is built in, so a new part is tested as soon as it is listed; VARIANTS adds arguments
+worth a test of their own.
 """
 
 from __future__ import annotations
@@ -15,19 +17,28 @@ from torch.autograd import gradcheck
 from densedet.core.boxes import centers
 from densedet.core.conformance import wire
 from densedet.core.examples import CLASSES
-from densedet.core.plugin_loading import load_plugins
-from densedet.plugins.losses.ciou import CIoU
-from densedet.plugins.losses.overlap import overlap
+from densedet.core.recipe.plugin_loading import load_plugins
+from densedet.plugins.losses._overlap import overlap
+from densedet.plugins.losses.ciou import CIoULoss
 
 VARIANTS: dict[tuple[str, str], list[dict[str, Any]]] = {
     ("class_loss", "focal"): [{"alpha": None, "gamma": 0.5}, {"alpha": 0.9, "gamma": 1.0}, {"gamma": 3.7}],
     ("class_loss", "quality_focal"): [{"beta": 1.0}, {"beta": 1.5}],
     ("class_loss", "varifocal"): [{"gamma": 0.0}, {"alpha": 0.0}, {"gamma": 1.5}],
     ("class_loss", "softmax"): [{"background": "last"}],
-    ("class_loss", "hard_negative"): [{"background": "last"}, {"min_negatives": 0}, {"min_negatives": 3, "ratio": 1.0}],
+    ("class_loss", "hard_negative"): [
+        {"background": "last"},
+        {"min_negatives": 0},
+        {"min_negatives": 3, "ratio": 1.0},
+    ],
     ("box_loss", "smooth_l1"): [{"beta": 0.0}, {"beta": 0.11}],
-    ("coder", "delta"): [{"weights": (10.0, 10.0, 5.0, 5.0)}, {"weights": (0.3, 7.0, 1.7, 0.1), "clamp": 0.5}],
-    ("coder", "ltrb"): [{"activation": a, "normalise": n} for a in ("exp", "relu", "softplus") for n in (True, False)],
+    ("coder", "delta"): [
+        {"weights": (10.0, 10.0, 5.0, 5.0)},
+        {"weights": (0.3, 7.0, 1.7, 0.1), "clamp": 0.5},
+    ],
+    ("coder", "ltrb"): [
+        {"activation": a, "normalise": n} for a in ("exp", "relu", "softplus") for n in (True, False)
+    ],
     ("coder", "distribution"): [{"bins": 1}, {"bins": 5, "bin_size": 0.25}],
 }
 FROZEN = {("box_loss", "ciou")}
@@ -76,7 +87,10 @@ def test_box_loss(name: str, arguments: dict[str, Any]) -> None:
     loss = part("box_loss", name, arguments)
     prediction, target = boxes(12, 0), boxes(12, 1)
     prediction[:2] += 50  # apart
-    prediction[2], target[2] = torch.tensor([3.0, 4.0, 7.0, 9.0]), torch.tensor([1.0, 2.0, 30.0, 31.0])  # one inside the other
+    prediction[2], target[2] = (
+        torch.tensor([3.0, 4.0, 7.0, 9.0]),
+        torch.tensor([1.0, 2.0, 30.0, 31.0]),
+    )  # one inside the other
     if loss.space == "deltas":
         prediction, target = random(12, 4), random(12, 4, seed=1)
     elif loss.space == "bins":
@@ -86,7 +100,8 @@ def test_box_loss(name: str, arguments: dict[str, Any]) -> None:
 
 
 def test_ciou_with_its_alpha_held() -> None:
-    # Zheng et al. 2020: alpha is a constant to the gradient. The value with alpha kept from x itself, written out, has that gradient.
+    # Zheng et al. 2020: alpha is a constant to the gradient. The value with alpha kept from x itself, written
+    # out, has that gradient.
     prediction, target = boxes(12, 0), boxes(12, 1)
 
     def angle(box: Tensor) -> Tensor:
@@ -103,9 +118,11 @@ def test_ciou_with_its_alpha_held() -> None:
     alpha = v(prediction) / (1 - overlap(prediction, target, 1e-7).iou + v(prediction) + 1e-7)
     prediction.requires_grad_()
     assert gradcheck(lambda x: held(x, alpha), prediction)
-    loss, wanted = CIoU()(prediction, target), held(prediction, alpha)
+    loss, wanted = CIoULoss()(prediction, target), held(prediction, alpha)
     torch.testing.assert_close(loss, wanted, rtol=1e-12, atol=1e-12)
-    for one, other in zip(torch.autograd.grad(loss.sum(), prediction), torch.autograd.grad(wanted.sum(), prediction)):
+    for one, other in zip(
+        torch.autograd.grad(loss.sum(), prediction), torch.autograd.grad(wanted.sum(), prediction)
+    ):
         torch.testing.assert_close(one, other, rtol=1e-10, atol=1e-12)
 
 

@@ -4,9 +4,9 @@ import json
 
 import pytest
 
+from densedet.core.annotations.builder import TableBuilder
 from densedet.core.errors import TrainingError
-from densedet.core.table_builder import TableBuilder
-from densedet.plugins.sources.coco import Coco
+from densedet.plugins.sources.coco import CocoSource
 from densedet.tools import benchmark_training
 from densedet.tools.main import main
 
@@ -15,13 +15,21 @@ def metrics(folder):
     """Two epochs of two steps; the first waits 0.3 of 1 second, the second 0.02 of 0.4."""
     folder.mkdir()
     rows = [(0, 0.2, 0.6), (1, 0.1, 0.4), (1, 0.015, 0.2), (2, 0.005, 0.2)]
-    lines = [{"event": "step", "epoch": epoch, "data_seconds": data, "step_seconds": step} for epoch, data, step in rows]
+    lines = [
+        {"event": "step", "epoch": epoch, "data_seconds": data, "step_seconds": step}
+        for epoch, data, step in rows
+    ]
     lines.append({"event": "evaluation", "epoch": 2})
     (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     return folder
 
 
-WANTED = {"share waiting, first epoch": 0.3, "share waiting, later epochs": 0.05, "waiting ms a step": 10.0, "step ms": 200.0}
+WANTED = {
+    "share waiting, first epoch": 0.3,
+    "share waiting, later epochs": 0.05,
+    "waiting ms a step": 10.0,
+    "step ms": 200.0,
+}
 
 
 def test_waiting_by_hand(tmp_path):
@@ -33,7 +41,7 @@ def test_training_runs_both_heads_with_and_without_the_cache(tmp_path, monkeypat
     builder.add_class(1, "thing")
     builder.add_image(1, "a.png", 8, 8)
     (tmp_path / "images").mkdir()
-    Coco.write(builder.finish(), tmp_path / "annotations_train.json")
+    CocoSource.write(builder.finish(), tmp_path / "annotations_train.json")
     run, commands = metrics(tmp_path / "run"), []
     monkeypatch.setattr(benchmark_training, "trained", lambda command: (commands.append(command), run)[1])
     assert main(["benchmark", "training", str(tmp_path), "--epochs", "2", "--json"]) == 0
@@ -45,7 +53,12 @@ def test_training_runs_both_heads_with_and_without_the_cache(tmp_path, monkeypat
         for cache in ("cached", "uncached")
         for key, value in WANTED.items()
     }
-    assert [("ssd" in c, "data.cache_gb=0" in c) for c in commands] == [(True, False), (True, True), (False, False), (False, True)]
+    assert [("ssd" in c, "data.cache_gb=0" in c) for c in commands] == [
+        (True, False),
+        (True, True),
+        (False, False),
+        (False, True),
+    ]
     assert all(c[c.index("--images") + 1] == str(tmp_path / "images") for c in commands)
     assert main(["benchmark", "training", str(tmp_path), "--epochs", "1"]) == 2
     assert "--epochs must be 2 or more" in capsys.readouterr().err

@@ -7,13 +7,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from densedet.core.engine import optimizer_step
+from densedet.core.training.engine import optimizer_step
 from densedet.tools import benchmark_step
 
 
 @pytest.mark.parametrize("steps", [3, pytest.param(50, marks=pytest.mark.long)])
 def test_trained_side_by_side_with_torchvision(steps: int, tmp_path: Path) -> None:
-    """RetinaNet with ResNet-18 at 128x64, batches of 16: the same initial weights, images and optimizer; contiguous, float32."""
+    """RetinaNet with ResNet-18 at 128x64, batches of 16: the same initial weights, images and optimizer;
+    contiguous, float32."""
     torch.manual_seed(0)
     model = benchmark_step.reference(10).train()
     run = benchmark_step.ours(tmp_path, model, *benchmark_step.PLAIN)

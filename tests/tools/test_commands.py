@@ -75,7 +75,9 @@ def coco_folder(folder: Path, count: int = 12) -> Path:
             }
         )
     categories = [{"id": 90, "name": "car"}, {"id": 7, "name": "person"}]
-    (folder / "train.json").write_text(json.dumps({"images": images, "annotations": annotations, "categories": categories}))
+    (folder / "train.json").write_text(
+        json.dumps({"images": images, "annotations": annotations, "categories": categories})
+    )
     return folder
 
 
@@ -89,13 +91,24 @@ def test_train_leaves_a_run_and_says_where(here: Path, capsys: pytest.CaptureFix
 
 def test_the_short_form(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     data = coco_folder(here / "data")
-    given = ["train", "--db", str(data / "train.json"), "--images", str(data / "images"), "--resize", "64", "32", "--epochs", "1"]
+    given = [
+        "train",
+        "--db",
+        str(data / "train.json"),
+        "--images",
+        str(data / "images"),
+        "--resize",
+        "64",
+        "32",
+        "--epochs",
+        "1",
+    ]
     given += ["--batch_size", "4", "--classes", "person", "car", "--device", "cpu"]
     for head in ("ssd", "retinanet"):
         assert main([*given, "--head", head, "model.backbone.widths=[8, 8, 8]"]) == 0
         assert "a tenth of the images" in capsys.readouterr().err
         recipe = json.loads(_show(["recipe", f"runs/laptop_{head}/1/recipe.yaml", "--json"], capsys))
-        assert recipe["data"]["size"] == [64, 32]
+        assert recipe["data"]["input_size_wh"] == [64, 32]
         assert recipe["data"]["color"] == "grey"
         assert recipe["data"]["classes"] == ["person", "car"]
         assert recipe["train"]["batch_size"] == 4
@@ -111,8 +124,27 @@ def _show(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
 def test_the_short_form_as_a_file_with_a_validation_set(here: Path) -> None:
     """python tools/train.py, as the project began."""
     data = coco_folder(here / "data")
-    given = ["--db", "data/train.json", "--images", "data/images", "--val-db", "data/train.json", "--epochs", "1", "--batch_size", "6"]
-    command = [sys.executable, str(ROOT / "tools" / "train.py"), *given, "--resize", "64", "32", "model.backbone.widths=[8, 8, 8]"]
+    given = [
+        "--db",
+        "data/train.json",
+        "--images",
+        "data/images",
+        "--val-db",
+        "data/train.json",
+        "--epochs",
+        "1",
+        "--batch_size",
+        "6",
+    ]
+    command = [
+        sys.executable,
+        str(ROOT / "tools" / "train.py"),
+        *given,
+        "--resize",
+        "64",
+        "32",
+        "model.backbone.widths=[8, 8, 8]",
+    ]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     summary = json.loads((here / "runs/laptop_ssd/1/summary.json").read_text())
@@ -121,7 +153,9 @@ def test_the_short_form_as_a_file_with_a_validation_set(here: Path) -> None:
     assert data.exists()
 
 
-def test_evaluate_prints_cocos_lines_and_writes_results(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_evaluate_prints_cocos_lines_and_writes_results(
+    trained: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     capsys.readouterr()
     assert main(["evaluate", str(trained), "--output", "results.json"]) == 0
     out = capsys.readouterr().out
@@ -134,7 +168,9 @@ def test_evaluate_prints_cocos_lines_and_writes_results(trained: Path, capsys: p
     assert metrics["AP"] == pytest.approx(json.loads((trained / "summary.json").read_text())["AP"], abs=1e-6)
 
 
-def test_evaluate_gives_the_runs_own_numbers_whatever_it_trained_in(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_evaluate_gives_the_runs_own_numbers_whatever_it_trained_in(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main(["train", "quickstart_ssd", *QUICK, "train.precision=bf16"]) == 0
     capsys.readouterr()
     assert main(["evaluate", "runs/quickstart_ssd/1", "--json"]) == 0
@@ -187,7 +223,9 @@ def test_predict_on_files_and_folders(trained: Path, here: Path, capsys: pytest.
     assert "not empty" in error_of(capsys)
 
 
-def test_predict_leaves_out_a_broken_image_and_says_so(trained: Path, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_predict_leaves_out_a_broken_image_and_says_so(
+    trained: Path, here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     Image.new("L", (64, 64), 90).save("good.png")
     Path("bad.jpg").write_bytes(b"\xff\xd8\xff\xe0 no more")
     assert main(["predict", str(trained), "good.png", "bad.jpg", "--output", "out"]) == 3
@@ -268,7 +306,9 @@ def test_wrong_use_gets_a_sentence_and_an_exit_code(
 ) -> None:
     assert exit_code(arguments) == code
     assert sentence in error_of(capsys)
-    assert not (here / "runs").exists() or not list((here / "runs").rglob("*.pt")), "a refused command left files"
+    assert not (here / "runs").exists() or not list((here / "runs").rglob("*.pt")), (
+        "a refused command left files"
+    )
 
 
 def test_show_components(capsys: pytest.CaptureFixture[str]) -> None:
@@ -293,7 +333,9 @@ def test_show_recipe_with_origins(here: Path, capsys: pytest.CaptureFixture[str]
     assert "small_ssd.yaml" in lines["model.head.name"]
     assert "default" in lines["model.matcher.contested"]
     Path("plain.yaml").write_text(_show(["recipe", "mine.yaml", "--plain"], capsys))
-    assert json.loads(_show(["recipe", "plain.yaml", "--json"], capsys)) == json.loads(_show(["recipe", "mine.yaml", "--json"], capsys))
+    assert json.loads(_show(["recipe", "plain.yaml", "--json"], capsys)) == json.loads(
+        _show(["recipe", "mine.yaml", "--json"], capsys)
+    )
     assert "quickstart_retinanet" in _show(["recipe"], capsys)
 
 
@@ -306,10 +348,22 @@ def test_show_schema_and_plugins(here: Path, capsys: pytest.CaptureFixture[str])
     assert "no luck" in capsys.readouterr().out
 
 
-def test_broken_images_and_annotations_stop_with_exit_code_3(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_broken_images_and_annotations_stop_with_exit_code_3(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     data = coco_folder(here / "data", 4)
     (data / "images" / "2.png").write_bytes(b"\x89PNG broken")
-    given: list[Any] = ["train", "--db", "data/train.json", "--images", "data/images", "--epochs", "1", "--batch_size", "2"]
+    given: list[Any] = [
+        "train",
+        "--db",
+        "data/train.json",
+        "--images",
+        "data/images",
+        "--epochs",
+        "1",
+        "--batch_size",
+        "2",
+    ]
     assert main(given) == 3
     assert "2.png" in error_of(capsys)
     (data / "train.json").write_text("{not json")
@@ -318,7 +372,8 @@ def test_broken_images_and_annotations_stop_with_exit_code_3(here: Path, capsys:
 
 
 def test_a_plan_leaves_nothing_behind(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    # In its own process: this one has trained before, and what that took from the system serves the plan's steps too.
+    # In its own process: this one has trained before, and what that took from the system serves the plan's
+    # steps too.
     arguments = ["train", "quickstart_ssd", *QUICK, "train.budget.epochs=3", "--plan", "--json"]
     command = [sys.executable, "-m", "densedet.tools.main", *arguments]
     numbers = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from densedet.core.table_builder import TableBuilder
-from densedet.plugins.sources.coco import Coco
+from densedet.core.annotations.builder import TableBuilder
+from densedet.plugins.sources.coco import CocoSource
 from densedet.tools.main import main
 
 COUNT = 12
@@ -25,20 +25,24 @@ def data(tmp_path):
         seed = 3 if index == 4 else index
         pixels = np.full((48, 96), 120, np.uint8)
         pixels[8:28, 10 + seed : 40 + seed] = 250
-        Image.fromarray(pixels + random.integers(0, 1, (48, 96), dtype=np.uint8)).save(tmp_path / "images" / f"{index}.png")
+        Image.fromarray(pixels + random.integers(0, 1, (48, 96), dtype=np.uint8)).save(
+            tmp_path / "images" / f"{index}.png"
+        )
         builder.add_image(index, f"{index}.png", 96, 48)
         builder.add_box(index, 1, (10 + seed, 8, 30, 20), id=index)
     builder.add_box(0, 7, (50, 8, 3, 3), id=90)
     builder.add_box(0, 7, (50, 8, 3, 3), id=91)
     (tmp_path / "images" / f"{COUNT - 1}.png").write_bytes(b"no picture")
-    Coco.write(builder.finish(), tmp_path / "a.json")
+    CocoSource.write(builder.finish(), tmp_path / "a.json")
     return tmp_path
 
 
 def test_convert_reports_what_was_wrong(data, capsys):
     text = (data / "a.json").read_text().replace('"bbox": [10, 8, 30, 20]', '"bbox": [10, 8, 0, 20]')
     (data / "b.json").write_text(text.replace('"category_id": 7', '"category_id": 8', 1))
-    code = main(["convert", str(data / "b.json"), str(data / "b.db"), "--report", str(data / "report.txt"), "--json"])
+    code = main(
+        ["convert", str(data / "b.json"), str(data / "b.db"), "--report", str(data / "report.txt"), "--json"]
+    )
     told = capsys.readouterr()
     assert code == 0
     found = json.loads(told.out)
@@ -73,28 +77,54 @@ def test_convert_refuses(data, capsys, monkeypatch, arguments, code, sentence):
 
 def test_convert_with_where_and_images(data, capsys, monkeypatch):
     monkeypatch.chdir(data)
-    assert main(["convert", "a.json", "v", "--to", "voc", "--where", "class = 'dark'", "--copy-images", "--images", "images"]) == 0
+    assert (
+        main(
+            [
+                "convert",
+                "a.json",
+                "v",
+                "--to",
+                "voc",
+                "--where",
+                "class = 'dark'",
+                "--copy-images",
+                "--images",
+                "images",
+            ]
+        )
+        == 0
+    )
     assert "1 images, 2 boxes" in capsys.readouterr().out
     assert (data / "v" / "JPEGImages" / "0.png").read_bytes() == (data / "images" / "0.png").read_bytes()
     assert main(["convert", "v", "a.json", "--overwrite"]) == 0
     assert len(json.loads((data / "a.json").read_text())["annotations"]) == 2
 
 
-@pytest.mark.parametrize(("name", "images"), [("voc", "JPEGImages/{name}"), ("yolo", "images/{split}/{name}")])
+@pytest.mark.parametrize(
+    ("name", "images"), [("voc", "JPEGImages/{name}"), ("yolo", "images/{split}/{name}")]
+)
 def test_splits_are_written_into_one_folder_one_by_one(data, capsys, monkeypatch, name, images):
     monkeypatch.chdir(data)
     common = ["--to", name, "--copy-images", "--images", "images"]
     assert main(["convert", "a.json", "out", *common, "--where", "image_id < 8", "--split", "train"]) == 0
-    before = {path: path.read_bytes() for path in (data / "out").rglob("*") if path.is_file() and path.name != "data.yaml"}
+    before = {
+        path: path.read_bytes()
+        for path in (data / "out").rglob("*")
+        if path.is_file() and path.name != "data.yaml"
+    }
     assert main(["convert", "a.json", "out", *common, "--where", "image_id in (8, 9)", "--split", "val"]) == 0
     assert before == {path: path.read_bytes() for path in before}
     assert {path.name for path in (data / "out").iterdir() if path.name.startswith(".")} == set()
     for split, count in (("train", 8), ("val", 2)):
         assert main(["convert", "out", f"{split}.json", "--split", split]) == 0
-        table = Coco(annotations=f"{split}.json", images="images").table
-        assert [table.name(i) for i in range(len(table))] == [f"{i}.png" for i in range(8 * (split == "val"), 8 * (split == "val") + count)]
+        table = CocoSource(annotations=f"{split}.json", images="images").table
+        assert [table.name(i) for i in range(len(table))] == [
+            f"{i}.png" for i in range(8 * (split == "val"), 8 * (split == "val") + count)
+        ]
         assert table.classes == ("light", "dark")
-        assert all((data / "out" / images.format(split=split, name=table.name(i))).is_file() for i in range(count))
+        assert all(
+            (data / "out" / images.format(split=split, name=table.name(i))).is_file() for i in range(count)
+        )
     capsys.readouterr()
     whole = {path: path.is_file() and path.read_bytes() for path in (data / "out").rglob("*")}
     assert main(["convert", "a.json", "out", *common, "--where", "image_id = 10", "--split", "val"]) == 3
@@ -111,12 +141,28 @@ def test_a_split_that_would_overwrite_is_not_added(data, capsys, monkeypatch):
     monkeypatch.chdir(data)
     assert main(["convert", "a.json", "out", "--to", "voc", "--where", "image_id < 3"]) == 0
     whole = {path: path.is_file() and path.read_bytes() for path in (data / "out").rglob("*")}
-    assert main(["convert", "a.json", "out", "--to", "voc", "--where", "image_id in (2, 3)", "--split", "val"]) == 3
+    assert (
+        main(["convert", "a.json", "out", "--to", "voc", "--where", "image_id in (2, 3)", "--split", "val"])
+        == 3
+    )
     assert "2.xml is there already, and nothing is overwritten" in capsys.readouterr().err
     assert whole == {path: path.is_file() and path.read_bytes() for path in (data / "out").rglob("*")}
     (data / "out" / "JPEGImages" / "5.png").write_bytes(b"other")
     code = main(
-        ["convert", "a.json", "out", "--to", "voc", "--where", "image_id = 5", "--split", "val", "--copy-images", "--images", "images"]
+        [
+            "convert",
+            "a.json",
+            "out",
+            "--to",
+            "voc",
+            "--where",
+            "image_id = 5",
+            "--split",
+            "val",
+            "--copy-images",
+            "--images",
+            "images",
+        ]
     )
     assert code == 3
     assert "another image is at" in capsys.readouterr().err
@@ -131,7 +177,12 @@ def test_check_data_finds_it_all(data, capsys, monkeypatch):
     assert found["problems"] == 1
     assert (facts["images"], facts["boxes"], facts["empty_images"]) == (COUNT, COUNT + 2, 0)
     light, dark = facts["classes"]
-    assert (light["category_id"], light["boxes"], light["images"], light["share"]) == (1, 12, 12, round(12 / 14, 5))
+    assert (light["category_id"], light["boxes"], light["images"], light["share"]) == (
+        1,
+        12,
+        12,
+        round(12 / 14, 5),
+    )
     assert (dark["category_id"], dark["boxes"], dark["images"]) == (7, 2, 1)
     assert facts["duplicate_images"] == [["3.png", "4.png"]]
     assert "annotations 90 and 91 are the same dark" in facts["duplicate_boxes"][0]
@@ -151,9 +202,35 @@ def test_train_on_a_database_without_a_recipe(data, capsys, monkeypatch, name):
     monkeypatch.chdir(data)
     assert main(["convert", "a.json", name]) == 0
     capsys.readouterr()
-    command = ["train", "--db", name, "--images", "images", "--epochs", "1", "--batch_size", "4", "--resize", "64", "32"]
+    command = [
+        "train",
+        "--db",
+        name,
+        "--images",
+        "images",
+        "--epochs",
+        "1",
+        "--batch_size",
+        "4",
+        "--resize",
+        "64",
+        "32",
+    ]
     assert (
-        main([*command, "--where", "width > 50", "--limit", "12", "--skip-broken", "--json", "train.threads=1", "train.evaluations=1"]) == 0
+        main(
+            [
+                *command,
+                "--where",
+                "width > 50",
+                "--limit",
+                "12",
+                "--skip-broken",
+                "--json",
+                "train.threads=1",
+                "train.evaluations=1",
+            ]
+        )
+        == 0
     )
     told = capsys.readouterr()
     summary = json.loads(told.out)
@@ -163,7 +240,9 @@ def test_train_on_a_database_without_a_recipe(data, capsys, monkeypatch, name):
     assert "1 images could not be read and were left out" in told.err
     assert "cache:" in told.err
     assert main([*command, "--where", "widht > 50"]) == 2
-    assert "data.filter.where: where 'widht > 50': the database has no column 'widht'" in capsys.readouterr().err
+    assert (
+        "data.filter.where: where 'widht > 50': the database has no column 'widht'" in capsys.readouterr().err
+    )
     assert main([*command, "--where", "width >"]) == 2
     assert main(command) == 3  # the broken image stops it
     assert "11.png is in no known format" in capsys.readouterr().err

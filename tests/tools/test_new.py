@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from densedet.core import assembly
-from densedet.core.recipe import load_recipe
+from densedet.core.recipe.loading import load_recipe
 from densedet.tools.main import main
 from densedet.tools.new import IMPORTS
 

@@ -1,4 +1,5 @@
-"""torchvision's weights on the command line, as a user types it: evaluate, predict and train with model.weights=FILE, convert weights."""
+"""torchvision's weights on the command line, as a user types it: evaluate, predict and train with
+model.weights=FILE, convert weights."""
 
 from __future__ import annotations
 
@@ -31,8 +32,19 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         pixels = np.random.default_rng(number).integers(0, 255, (60, 80, 3), dtype=np.uint8)
         Image.fromarray(pixels).save(folder / f"{number}.png")
         images.append({"id": number, "file_name": f"{number}.png", "width": 80, "height": 60})
-        boxes.append({"id": number, "image_id": number, "category_id": 18, "bbox": [10, 10, 30, 30], "area": 900, "iscrowd": 0})
-    (folder / "a.json").write_text(json.dumps({"images": images, "annotations": boxes, "categories": CATEGORIES}))
+        boxes.append(
+            {
+                "id": number,
+                "image_id": number,
+                "category_id": 18,
+                "bbox": [10, 10, 30, 30],
+                "area": 900,
+                "iscrowd": 0,
+            }
+        )
+    (folder / "a.json").write_text(
+        json.dumps({"images": images, "annotations": boxes, "categories": CATEGORIES})
+    )
     return folder
 
 
@@ -51,7 +63,22 @@ def data(folder: Path, split: str) -> str:
 
 def test_predict_needs_no_data_set(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Labels become COCO's ids by the recipe's own table; slots without a category never show."""
-    assert main(["predict", RECIPE, str(folder / "1.png"), weights(folder), "--output", "out", "--score", "0", "--json"]) == 0
+    assert (
+        main(
+            [
+                "predict",
+                RECIPE,
+                str(folder / "1.png"),
+                weights(folder),
+                "--output",
+                "out",
+                "--score",
+                "0",
+                "--json",
+            ]
+        )
+        == 0
+    )
     rows = json.loads(capsys.readouterr().out)
     ids = {row["category_id"] for row in rows}
     assert len(rows) > 50
@@ -69,14 +96,25 @@ def test_a_plugin_file_named_beside_the_recipe(folder: Path, capsys: pytest.Capt
         "    def __init__(self):\n"
         "        super().__init__(score=0.0, max_detections=1)\n"
     )
-    command = ["predict", RECIPE, str(folder / "1.png"), weights(folder), "model.postprocess={name: only_one}", "--score", "0", "--json"]
+    command = [
+        "predict",
+        RECIPE,
+        str(folder / "1.png"),
+        weights(folder),
+        "model.postprocess={name: only_one}",
+        "--score",
+        "0",
+        "--json",
+    ]
     assert main(command) == 2
     assert "only_one" in capsys.readouterr().err
     assert main([*command, "--plugin", "mine.py"]) == 0
     assert len(json.loads(capsys.readouterr().out)) == 1
 
 
-def test_evaluate_opens_the_images_to_judge_on_alone(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_evaluate_opens_the_images_to_judge_on_alone(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     command = ["evaluate", RECIPE, weights(folder), data(folder, "val"), "--output", "found.json", "--json"]
     assert main(command) == 0
     metrics = json.loads(capsys.readouterr().out)
@@ -87,10 +125,21 @@ def test_evaluate_opens_the_images_to_judge_on_alone(folder: Path, capsys: pytes
     assert metrics["images"] == 2
 
 
-def test_train_starts_from_them_and_says_what_starts_anew(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    few = ["data.classes=null", "data.category_ids=null", "data.size=[64, 64]", "data.transforms=[]", "data.workers=0"]
+def test_train_starts_from_them_and_says_what_starts_anew(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    few = [
+        "data.classes=null",
+        "data.category_ids=null",
+        "data.input_size_wh=[64, 64]",
+        "data.transforms=[]",
+        "data.workers=0",
+    ]
     steps = ["train.budget={steps: 1}", "train.batch_size=2", "train.device=cpu"]
-    assert main(["train", RECIPE, weights(folder), data(folder, "train"), data(folder, "val"), *few, *steps]) == 0
+    assert (
+        main(["train", RECIPE, weights(folder), data(folder, "train"), data(folder, "val"), *few, *steps])
+        == 0
+    )
     said = "".join(capsys.readouterr())
     assert "names of torchvision_ssdlite" in " ".join(said.split())
     assert "start anew: head.logits.convs.0.weight" in " ".join(said.split())
@@ -122,18 +171,36 @@ def test_convert_there_and_back(folder: Path, capsys: pytest.CaptureFixture[str]
 @pytest.mark.parametrize(
     ("command", "code", "said"),
     [
-        (["predict", RECIPE, "{folder}/1.png"], 2, "is a recipe without trained weights: add model.weights=FILE"),
+        (
+            ["predict", RECIPE, "{folder}/1.png"],
+            2,
+            "is a recipe without trained weights: add model.weights=FILE",
+        ),
         (["evaluate", RECIPE], 2, "is a recipe without trained weights: add model.weights=FILE"),
         (["predict", RECIPE, "{folder}/1.png", "model.weights=no.pth"], 2, "'no.pth' are neither a file"),
         (["predict", RECIPE, "{folder}/1.png", "model.wieghts=no.pth"], 2, "Did you mean 'weights'?"),
-        (["predict", RECIPE, "{folder}/1.png", "{weights}", "data.classes=[a, b]"], 2, "data.category_ids: has 90 ids for 2 classes"),
-        (["predict", RECIPE, "{folder}/1.png", "{weights}", "data.classes=[null]"], 2, "name at least one class"),
-        (["predict", RECIPE, "{folder}/1.png", "{weights}", "--plugin", "no.py"], 2, "plug-in no.py does not load"),
+        (
+            ["predict", RECIPE, "{folder}/1.png", "{weights}", "data.classes=[a, b]"],
+            2,
+            "data.category_ids: has 90 ids for 2 classes",
+        ),
+        (
+            ["predict", RECIPE, "{folder}/1.png", "{weights}", "data.classes=[null]"],
+            2,
+            "name at least one class",
+        ),
+        (
+            ["predict", RECIPE, "{folder}/1.png", "{weights}", "--plugin", "no.py"],
+            2,
+            "plug-in no.py does not load",
+        ),
         (["convert", "weights", "no.pth", "b.pth"], 2, "'no.pth' are neither a file"),
         (["convert", "a", "b", "c"], 2, "c is one name too many"),
     ],
 )
-def test_mistakes_are_sentences(command: list[str], code: int, said: str, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_mistakes_are_sentences(
+    command: list[str], code: int, said: str, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main([word.format(folder=folder, weights=weights(folder)) for word in command]) == code
     error = capsys.readouterr().err
     assert said in error

@@ -3,37 +3,41 @@ import torch
 from torch import nn
 
 from densedet.core.errors import PartError
-from densedet.plugins.backbones.convnet import ConvNet, ResidualBlock
+from densedet.plugins.backbones.convnet import ConvNetBackbone, ResidualBlock
 
 
 def test_defaults_suit_a_laptop():
-    backbone = ConvNet(in_channels=1)
+    backbone = ConvNetBackbone(in_channels=1)
     assert backbone.channels == (24, 48, 96)
     assert backbone.strides == (4, 8, 16)
     convolutions = 9 * (1 * 16 + 16 * 24 + 2 * 24**2 + 24 * 48 + 2 * 48**2 + 48 * 96 + 2 * 96**2)
-    assert sum(p.numel() for p in backbone.parameters()) == convolutions + 2 * (16 + 3 * (24 + 48 + 96)) == 274208
+    assert (
+        sum(p.numel() for p in backbone.parameters())
+        == convolutions + 2 * (16 + 3 * (24 + 48 + 96))
+        == 274208
+    )
 
 
 def test_four_stages_are_tapped_at_8_16_32():
-    backbone = ConvNet(in_channels=1, widths=(8, 16, 24, 32))
+    backbone = ConvNetBackbone(in_channels=1, widths=(8, 16, 24, 32))
     assert backbone.channels == (16, 24, 32)
     assert backbone.strides == (8, 16, 32)
     assert [tuple(m.shape[2:]) for m in backbone(torch.rand(2, 1, 64, 128))] == [(8, 16), (4, 8), (2, 4)]
 
 
 def test_strides_follow_stem_and_stages():
-    backbone = ConvNet(in_channels=3, widths=(8, 8, 16), strides=(1, 2, 2), stem_stride=1, out=(1, 3))
+    backbone = ConvNetBackbone(in_channels=3, widths=(8, 8, 16), strides=(1, 2, 2), stem_stride=1, out=(1, 3))
     assert backbone.strides == (1, 4)
     assert [tuple(m.shape[1:]) for m in backbone(torch.rand(2, 3, 9, 16))] == [(8, 9, 16), (16, 3, 4)]
 
 
 def test_stages_past_the_last_tap_are_not_built():
-    backbone = ConvNet(in_channels=1, widths=(8, 8, 16), out=(1, 2))
+    backbone = ConvNetBackbone(in_channels=1, widths=(8, 8, 16), out=(1, 2))
     assert len(backbone.stages) == 2
 
 
 def test_depth_zero_is_one_convolution():
-    backbone = ConvNet(in_channels=1, widths=(8, 8), depths=(0, 2))
+    backbone = ConvNetBackbone(in_channels=1, widths=(8, 8), depths=(0, 2))
     assert [len(stage) for stage in backbone.stages] == [1, 3]
 
 
@@ -51,7 +55,7 @@ def test_block_adds_its_input_before_the_activation():
 @pytest.mark.parametrize("norm", ["none", "batch", "frozen", "group"])
 @pytest.mark.parametrize("activation", ["relu", "relu6", "silu"])
 def test_norms_and_activations(norm, activation):
-    backbone = ConvNet(in_channels=1, widths=(8, 12), norm=norm, activation=activation)
+    backbone = ConvNetBackbone(in_channels=1, widths=(8, 12), norm=norm, activation=activation)
     maps = backbone(torch.rand(2, 1, 32, 48))
     assert all(torch.isfinite(m).all() and m.std() > 0 for m in maps)
 
@@ -68,4 +72,4 @@ def test_norms_and_activations(norm, activation):
 )
 def test_faulty_arguments_are_refused(arguments, message):
     with pytest.raises(PartError, match=message):
-        ConvNet(in_channels=1, **arguments)
+        ConvNetBackbone(in_channels=1, **arguments)

@@ -12,7 +12,9 @@ def test_same_maps_as_torchvision_for_the_same_weights(tmp_path):
     network = torchvision.models.resnet18().eval()
     torch.save(network.state_dict(), tmp_path / "w.pth")
     nodes = ("layer1", "layer3.1.relu_1")
-    backbone = TorchvisionBackbone(in_channels=3, model="resnet18", nodes=nodes, weights=str(tmp_path / "w.pth")).eval()
+    backbone = TorchvisionBackbone(
+        in_channels=3, model="resnet18", nodes=nodes, weights=str(tmp_path / "w.pth")
+    ).eval()
     assert backbone.channels == (64, 256)
     assert backbone.strides == (4, 16)
     images = torch.rand(1, 3, 64, 48)
@@ -30,7 +32,8 @@ def test_layers_past_the_last_tap_are_gone():
 
 def test_default_taps_are_the_last_blocks_at_8_16_32():
     backbone = TorchvisionBackbone(in_channels=1, model="mobilenet_v3_small")
-    # The expansions that begin the next stride (features.4.block.0, features.9.block.0) belong to blocks that end coarser.
+    # The expansions that begin the next stride (features.4.block.0, features.9.block.0) belong to blocks that
+    # end coarser.
     assert backbone.nodes == ("features.3.add", "features.8.add", "features.12")
     assert backbone.channels == (24, 48, 576)
     assert backbone.strides == (8, 16, 32)
@@ -52,7 +55,10 @@ def test_networks_with_channels_last_and_floor_rounding():
     assert backbone.channels == (96, 192)
     assert backbone.strides == (4, 8)
     with torch.no_grad():
-        assert [tuple(m.shape[1:]) for m in backbone(torch.rand(1, 1, 64, 96))] == [(96, 16, 24), (192, 8, 12)]
+        assert [tuple(m.shape[1:]) for m in backbone(torch.rand(1, 1, 64, 96))] == [
+            (96, 16, 24),
+            (192, 8, 12),
+        ]
 
 
 def test_network_whose_constructor_the_meta_device_refuses():
@@ -79,12 +85,21 @@ def test_copies_and_modes_are_its_own():
     ("arguments", "message"),
     [
         ({"model": "resnet19"}, "no classification network 'resnet19'. Did you mean 'resnet18'"),
-        ({"model": "resnet18", "nodes": ("layer1", "layr3")}, "resnet18 has no node 'layr3'. Did you mean 'layer3'"),
+        (
+            {"model": "resnet18", "nodes": ("layer1", "layr3")},
+            "resnet18 has no node 'layr3'. Did you mean 'layer3'",
+        ),
         ({"model": "resnet18", "nodes": ("layer2", "layer1")}, r"have strides \[8, 4\]: sort them"),
         ({"model": "resnet18", "nodes": ("layer1", "layer1")}, "each once"),
         ({"model": "resnet18", "nodes": ()}, "at least one"),
-        ({"model": "resnet18", "nodes": ("layer1", "fc")}, "'fc' of torchvision's resnet18 is no feature map"),
-        ({"model": "resnet18", "nodes": ("avgpool",)}, "'avgpool' of torchvision's resnet18 is no feature map"),
+        (
+            {"model": "resnet18", "nodes": ("layer1", "fc")},
+            "'fc' of torchvision's resnet18 is no feature map",
+        ),
+        (
+            {"model": "resnet18", "nodes": ("avgpool",)},
+            "'avgpool' of torchvision's resnet18 is no feature map",
+        ),
         ({"model": "vit_b_16"}, "vit_b_16 cannot be traced|vit_b_16 does not take images of any size"),
         ({"model": "resnet18", "nodes": ("layer1",), "weights": "IMAGENET"}, "neither a file"),
     ],

@@ -1,7 +1,7 @@
 import pytest
 
 from densedet.core.errors import PartError
-from densedet.plugins.backbones.images import IMAGENET_MEAN, IMAGENET_STD, image_statistics
+from densedet.plugins.backbones._images import IMAGENET_MEAN, IMAGENET_STD, image_statistics
 
 
 def test_colour_images_get_imagenets():

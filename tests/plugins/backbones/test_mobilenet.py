@@ -22,10 +22,17 @@ def saved(network, path):
 @pytest.mark.parametrize("reduced_tail", [False, True])
 def test_ssdlite_taps_are_torchvisions(tmp_path, reduced_tail):
     norm = partial(nn.BatchNorm2d, eps=0.001, momentum=0.03)
-    network = saved(torchvision.models.mobilenet_v3_large(norm_layer=norm, reduced_tail=reduced_tail), tmp_path / "weights.pth")
+    network = saved(
+        torchvision.models.mobilenet_v3_large(norm_layer=norm, reduced_tail=reduced_tail),
+        tmp_path / "weights.pth",
+    )
     theirs = SSDLiteFeatureExtractorMobileNet(network.features, 13, norm).eval()
     ours = MobileNetV3Large(
-        in_channels=3, out="ssdlite", reduced_tail=reduced_tail, momentum=0.03, weights=str(tmp_path / "weights.pth")
+        in_channels=3,
+        out="ssdlite",
+        reduced_tail=reduced_tail,
+        momentum=0.03,
+        weights=str(tmp_path / "weights.pth"),
     ).eval()
     images = torch.rand(1, 3, 64, 48)
     with torch.no_grad():
@@ -41,7 +48,8 @@ def test_taps_by_stride_are_the_last_blocks(tmp_path):
     backbone = MobileNetV3Small(in_channels=3, out=(2, 3, 4, 5), weights=str(tmp_path / "weights.pth")).eval()
     maps = torch.rand(1, 3, 64, 48)
     taps = backbone(maps)
-    # Table 2 of the paper: 16 channels at stride 4 (block 1), 24 at 8 (block 3), 48 at 16 (block 8), 576 at 32 (last convolution).
+    # Table 2 of the paper: 16 channels at stride 4 (block 1), 24 at 8 (block 3), 48 at 16 (block 8), 576 at
+    # 32 (last convolution).
     assert backbone.channels == (16, 24, 48, 576)
     expected = {}
     with torch.no_grad():
@@ -62,4 +70,6 @@ def test_width_and_norm_arguments_arrive():
     backbone = MobileNetV3Large(in_channels=1, out=(3,), width=0.5, eps=1e-4, momentum=0.05)
     # 40 * 0.5 = 20 is rounded to a multiple of 8, and 16 would lose more than a tenth: 24.
     assert backbone.channels == (24,)
-    assert {(m.eps, m.momentum) for m in backbone.modules() if isinstance(m, nn.BatchNorm2d)} == {(1e-4, 0.05)}
+    assert {(m.eps, m.momentum) for m in backbone.modules() if isinstance(m, nn.BatchNorm2d)} == {
+        (1e-4, 0.05)
+    }

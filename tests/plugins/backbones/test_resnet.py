@@ -59,7 +59,12 @@ def test_stages_past_the_last_tap_are_not_built(reference):
     backbone = ResNet18(in_channels=3, out=(2, 3), weights=path)
     assert backbone.channels == (64, 128)
     assert not hasattr(backbone, "layer3")
-    assert {name.split(".")[0] for name, _ in backbone.named_parameters()} == {"conv1", "bn1", "layer1", "layer2"}
+    assert {name.split(".")[0] for name, _ in backbone.named_parameters()} == {
+        "conv1",
+        "bn1",
+        "layer1",
+        "layer2",
+    }
 
 
 def test_channels_of_the_others():
@@ -89,7 +94,9 @@ def test_frozen_norm_has_neither_parameters_nor_changing_statistics():
 
 def test_norm_arguments_arrive():
     backbone = ResNet18(in_channels=1, out=(2,), eps=1e-3, momentum=0.03)
-    assert {(m.eps, m.momentum) for m in backbone.modules() if isinstance(m, nn.BatchNorm2d)} == {(1e-3, 0.03)}
+    assert {(m.eps, m.momentum) for m in backbone.modules() if isinstance(m, nn.BatchNorm2d)} == {
+        (1e-3, 0.03)
+    }
     assert any(isinstance(m, nn.GroupNorm) for m in ResNet18(in_channels=1, out=(2,), norm="group").modules())
 
 

@@ -1,7 +1,7 @@
 import pytest
 
 from densedet.core.errors import PartError
-from densedet.plugins.backbones.taps import check_taps
+from densedet.plugins.backbones._taps import check_taps
 
 
 def test_any_increasing_choice_is_fine():

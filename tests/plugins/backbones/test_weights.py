@@ -4,7 +4,7 @@ import torchvision
 
 from densedet.core.errors import PartError
 from densedet.plugins.backbones.resnet import ResNet18
-from densedet.plugins.backbones.vgg import VGG16SSD
+from densedet.plugins.backbones.vgg import VGG16SSDBackbone
 
 
 @pytest.fixture(scope="module")
@@ -28,12 +28,18 @@ def load(path, **more):
 
 
 def test_unknown_name_is_neither_file_nor_torchvisions():
-    with pytest.raises(PartError, match=r"'IMAGENET1K_V9' are neither a file .* Did you mean 'IMAGENET1K_V1'.*torchvision has: .*DEFAULT"):
+    with pytest.raises(
+        PartError,
+        match=r"'IMAGENET1K_V9' are neither a file .* Did you mean 'IMAGENET1K_V1'.*torchvision has: "
+        r".*DEFAULT",
+    ):
         load("IMAGENET1K_V9")
 
 
 def test_failed_download_is_a_sentence(offline):
-    with pytest.raises(PartError, match=r"'DEFAULT' of resnet18 could not be downloaded from https://.*weights: PATH"):
+    with pytest.raises(
+        PartError, match=r"'DEFAULT' of resnet18 could not be downloaded from https://.*weights: PATH"
+    ):
         load("DEFAULT")
 
 
@@ -59,7 +65,7 @@ def test_meta_device_checks_a_file(tmp_path, state):
 
 def test_named_weights_bring_their_statistics():
     with torch.device("meta"):
-        backbone = VGG16SSD(in_channels=3, weights="IMAGENET1K_FEATURES")
+        backbone = VGG16SSDBackbone(in_channels=3, weights="IMAGENET1K_FEATURES")
     assert backbone.mean == pytest.approx((0.48235, 0.45882, 0.40784))
     assert backbone.std == pytest.approx((1 / 255, 1 / 255, 1 / 255))
 
@@ -96,7 +102,9 @@ def test_missing_strange_and_misshapen_entries(tmp_path, state):
     path = tmp_path / "w.pth"
     torch.save({k: v for k, v in state.items() if not k.startswith("layer1.0.bn")}, path)
     # Two norms of weight, bias, mean and variance: 8 entries.
-    with pytest.raises(PartError, match=r"do not fit this resnet18: they lack layer1\.0\.bn1\.weight and 7 more"):
+    with pytest.raises(
+        PartError, match=r"do not fit this resnet18: they lack layer1\.0\.bn1\.weight and 7 more"
+    ):
         load(path)
     torch.save({**state, "neck.weight": torch.zeros(1)}, path)
     with pytest.raises(PartError, match=r"unknown to this backbone: neck\.weight;"):

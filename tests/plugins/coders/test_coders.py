@@ -1,4 +1,5 @@
-"""What every built-in coder must do, whatever the box and the anchor: finite numbers, and the box again where it can be reached."""
+"""What every built-in coder must do, whatever the box and the anchor: finite numbers, and the box again where
+it can be reached."""
 
 from __future__ import annotations
 
@@ -10,10 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from densedet.core.plugin_loading import load_plugins
-from densedet.plugins.coders.delta import Delta
-from densedet.plugins.coders.distribution import Distribution
-from densedet.plugins.coders.ltrb import Ltrb
+from densedet.core.recipe.plugin_loading import load_plugins
+from densedet.plugins.coders.delta import DeltaCoder
+from densedet.plugins.coders.distribution import DistributionCoder
+from densedet.plugins.coders.ltrb import LTRBCoder
 
 VARIANTS: dict[str, list[dict[str, Any]]] = {
     "delta": [{"weights": (10.0, 10.0, 5.0, 5.0)}, {"weights": (0.3, 7.0, 1.7, 0.1)}],
@@ -43,7 +44,8 @@ def tensor(box: tuple[float, float, float, float], dtype: torch.dtype = torch.fl
 @settings(max_examples=100, deadline=None)
 @given(anything, anything, st.floats(-10000, 10000, width=32))
 def test_finite_whatever_the_box_and_the_anchor(dtype, box, anchor, said):
-    """Zero-size, a million images away, the centre outside: encode and decode and their gradients stay finite."""
+    """Zero-size, a million images away, the centre outside: encode and decode and their gradients stay
+    finite."""
     box, anchor = tensor(box, dtype), tensor(anchor, dtype)
     for coder in CODERS:
         box = box.detach().requires_grad_()
@@ -75,13 +77,18 @@ weight = st.floats(0.05, 20)
     st.one_of(st.just((1.0, 1.0, 1.0, 1.0)), st.just(SSD), st.tuples(weight, weight, weight, weight)),
 )
 def test_delta_gives_the_box_back(box, anchor, weights):
-    """With any weights, wherever the two lie. Limit: a side at most exp(clamp) as long as the anchor's; beyond, exactly that long."""
-    coder, box, anchor = Delta(weights=weights), tensor(box), tensor(anchor)
+    """With any weights, wherever the two lie. Limit: a side at most exp(clamp) as long as the anchor's;
+    beyond, exactly that long."""
+    coder, box, anchor = DeltaCoder(weights=weights), tensor(box), tensor(anchor)
     # corners lose the last bits of a side that is small beside its position: take off what the corners say
     sides, anchor_sides = box[:, 2:] - box[:, :2], (anchor[:, 2:] - anchor[:, :2]).clamp(min=1e-3)
     reached = torch.minimum(sides.clamp(min=1e-3), anchor_sides * 62.5)  # clamp = log(1000 / 16) = log(62.5)
     center = (box[:, :2] + box[:, 2:]) / 2
-    close(coder.decode(coder.encode(box, anchor), anchor), torch.cat([center - reached / 2, center + reached / 2], dim=1), anchor)
+    close(
+        coder.decode(coder.encode(box, anchor), anchor),
+        torch.cat([center - reached / 2, center + reached / 2], dim=1),
+        anchor,
+    )
 
 
 INVERSE = {"relu": lambda d: d, "exp": torch.log, "softplus": lambda d: d + torch.log(-torch.expm1(-d))}
@@ -95,8 +102,9 @@ INVERSE = {"relu": lambda d: d, "exp": torch.log, "softplus": lambda d: d + torc
     st.booleans(),
 )
 def test_ltrb_gives_the_box_back(anchor, distances, activation, normalise):
-    """Each activation undone by its inverse. Limit: the centre inside the box (exp: at most exp(10) anchor sides away)."""
-    coder, anchor = Ltrb(activation=activation, normalise=normalise), tensor(anchor)
+    """Each activation undone by its inverse. Limit: the centre inside the box (exp: at most exp(10) anchor
+    sides away)."""
+    coder, anchor = LTRBCoder(activation=activation, normalise=normalise), tensor(anchor)
     center = (anchor[:, :2] + anchor[:, 2:]) / 2
     # Distances in anchor sides, at most exp(9), where the limit is exp(10); in pixels as they are.
     away = torch.tensor([distances], dtype=torch.float64)
@@ -121,9 +129,16 @@ def sharp(distances: Tensor, bins: int) -> Tensor:
     st.sampled_from([1.0, 0.25, 3.0]),
 )
 def test_distribution_gives_the_box_back(anchor, distances, bins, bin_size):
-    """Limits: 0 where the centre lies beyond a side, bins - 0.01 where a side is out of reach; between them the box itself."""
-    coder, anchor = Distribution(bins=bins, bin_size=bin_size), tensor(anchor)
-    center, unit = (anchor[:, :2] + anchor[:, 2:]) / 2, (anchor[:, 2:] - anchor[:, :2]).repeat(1, 2) * bin_size
+    """Limits: 0 where the centre lies beyond a side, bins - 0.01 where a side is out of reach; between them
+    the box itself."""
+    coder, anchor = DistributionCoder(bins=bins, bin_size=bin_size), tensor(anchor)
+    center, unit = (
+        (anchor[:, :2] + anchor[:, 2:]) / 2,
+        (anchor[:, 2:] - anchor[:, :2]).repeat(1, 2) * bin_size,
+    )
     away = torch.tensor([distances], dtype=torch.float64)
-    box, reached = (torch.cat([center - d[:, :2], center + d[:, 2:]], dim=1) for d in (away * unit, away.clamp(0, bins - 0.01) * unit))
+    box, reached = (
+        torch.cat([center - d[:, :2], center + d[:, 2:]], dim=1)
+        for d in (away * unit, away.clamp(0, bins - 0.01) * unit)
+    )
     close(coder.decode(sharp(coder.encode(box, anchor), bins), anchor), reached, anchor)

@@ -1,4 +1,5 @@
-"""AP equal to pycocotools' to 1e-9: on random cases that try every rule, through a source and its file, and on real data where at hand."""
+"""AP equal to pycocotools' to 1e-9: on random cases that try every rule, through a source and its file, and
+on real data where at hand."""
 
 from __future__ import annotations
 
@@ -16,24 +17,35 @@ import torch
 from densedet.core.coco_numbers import LINES, TWELVE, report_lines
 from densedet.core.types import Detections
 from densedet.plugins.evaluators.coco import CocoEvaluator, judge
-from densedet.plugins.sources.coco import Coco
+from densedet.plugins.sources.coco import CocoSource
 
 pytest.importorskip("pycocotools", reason="the reference is not installed: pip install pycocotools")
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 REFERENCES = Path(__file__).resolve().parents[4] / "shared" / "data" / "eval"
-SIDES = [(8.0, 8.0), (32.0, 32.0), (31.75, 32.0), (32.25, 32.0), (16.0, 64.0), (96.0, 96.0), (95.75, 96.0), (96.25, 96.0), (48.0, 192.0)]
+SIDES = [
+    (8.0, 8.0),
+    (32.0, 32.0),
+    (31.75, 32.0),
+    (32.25, 32.0),
+    (16.0, 64.0),
+    (96.0, 96.0),
+    (95.75, 96.0),
+    (96.25, 96.0),
+    (48.0, 192.0),
+]
 """On COCO's edges of 32^2 and 96^2, a quarter pixel to either side, and other shapes of the same area."""
 
 
 def random_case(seed: int) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """A COCO file and its results.
 
-    Crowds, four scores only (so most tie, within and across images), a class without objects and one without detections, images
-    without objects, without detections and without either, areas on COCO's edges and areas that are not width * height, image ids
-    and category ids in no order and with gaps. Coordinates are quarters of a pixel, so IoUs of exactly 0.5 or 0.75 occur. Every fifth
-    case has one crowded image of some 130 detections of one class.
+    Crowds, four scores only (so most tie, within and across images), a class without objects and one without
+    detections, images without objects, without detections and without either, areas on COCO's edges and areas
+    that are not width * height, image ids and category ids in no order and with gaps. Coordinates are
+    quarters of a pixel, so IoUs of exactly 0.5 or 0.75 occur. Every fifth case has one crowded image of some
+    130 detections of one class.
     """
     rng = np.random.default_rng(seed)
     count = int(rng.integers(1, 6))
@@ -43,7 +55,14 @@ def random_case(seed: int) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     results: list[dict[str, Any]] = []
 
     def detect(image: int, category: int, box: list[float]) -> None:
-        results.append({"image_id": image, "category_id": category, "bbox": box, "score": float(rng.choice([0.125, 0.5, 0.75, 0.875]))})
+        results.append(
+            {
+                "image_id": image,
+                "category_id": category,
+                "bbox": box,
+                "score": float(rng.choice([0.125, 0.5, 0.75, 0.875])),
+            }
+        )
 
     for image in image_ids:
         for _ in range(int(rng.integers(0, 6))):
@@ -51,11 +70,23 @@ def random_case(seed: int) -> tuple[dict[str, Any], list[dict[str, Any]]]:
             x, y = (rng.integers(0, 1600, 2) / 4).tolist()
             area = width * height * (1 if rng.random() < 0.7 else float(rng.choice([0.5, 0.75])))
             category, crowd = categories[int(rng.integers(0, 3))], int(rng.random() < 0.15)
-            annotations.append({"image_id": image, "category_id": category, "bbox": [x, y, width, height], "area": area, "iscrowd": crowd})
+            annotations.append(
+                {
+                    "image_id": image,
+                    "category_id": category,
+                    "bbox": [x, y, width, height],
+                    "area": area,
+                    "iscrowd": crowd,
+                }
+            )
             for _ in range(int(rng.integers(0, 4))):
                 step = rng.integers(-8, 9, 4) * rng.choice([0.0, 0.25, 1.0])
                 shifted = [x + step[0], y + step[1], max(width + step[2], 0.25), max(height + step[3], 0.25)]
-                detect(image, categories[int(rng.choice([1, 2, 3]))] if rng.random() < 0.3 else category, [float(v) for v in shifted])
+                detect(
+                    image,
+                    categories[int(rng.choice([1, 2, 3]))] if rng.random() < 0.3 else category,
+                    [float(v) for v in shifted],
+                )
             if rng.random() < 0.2:
                 detect(image, category, [x, y, width / 2, height])  # IoU exactly 0.5
                 detect(image, category, [x, y, width, height * 0.75])  # and 0.75
@@ -67,21 +98,28 @@ def random_case(seed: int) -> tuple[dict[str, Any], list[dict[str, Any]]]:
             detect(image_ids[0], categories[1], [x, y, 32.0, 32.0])
     rng.shuffle(results)  # type: ignore[arg-type]
     data = {
-        "images": [{"id": image, "file_name": f"{image}.jpg", "width": 640, "height": 640} for image in image_ids],
+        "images": [
+            {"id": image, "file_name": f"{image}.jpg", "width": 640, "height": 640} for image in image_ids
+        ],
         "categories": [{"id": category, "name": f"c{category}"} for category in categories],
         "annotations": [{"id": number, **row} for number, row in enumerate(annotations, start=1)],
     }
     return data, results
 
 
-def reference(data: dict[str, Any], results: list[dict[str, Any]], max_detections: int = 100) -> tuple[dict[str, Any], list[str]]:
-    """pycocotools' twelve numbers, AP and AP50 per class (in the order of the category ids), and the lines that it prints."""
+def reference(
+    data: dict[str, Any], results: list[dict[str, Any]], max_detections: int = 100
+) -> tuple[dict[str, Any], list[str]]:
+    """pycocotools' twelve numbers, AP and AP50 per class (in the order of the category ids), and the lines
+    that it prints."""
     text = io.StringIO()
     with contextlib.redirect_stdout(text):
         truth = COCO()
         truth.dataset = json.loads(json.dumps(data))
         truth.createIndex()
-        evaluation = COCOeval(truth, truth.loadRes(json.loads(json.dumps(results))) if results else COCO(), "bbox")
+        evaluation = COCOeval(
+            truth, truth.loadRes(json.loads(json.dumps(results))) if results else COCO(), "bbox"
+        )
         evaluation.params.maxDets = [1, 10, max_detections]
         evaluation.evaluate()
         evaluation.accumulate()
@@ -92,17 +130,30 @@ def reference(data: dict[str, Any], results: list[dict[str, Any]], max_detection
     def mean(values: np.ndarray) -> float:
         return float(values[values > -1].mean()) if (values > -1).any() else -1.0
 
-    limits = [evaluation.params.maxDets.index(limit) for limit in (1, 10, max_detections)]  # pycocotools sorted them
+    limits = [
+        evaluation.params.maxDets.index(limit) for limit in (1, 10, max_detections)
+    ]  # pycocotools sorted them
     most = limits[2]
     # precision: IoU, recall, class, size, limit. recall: IoU, class, size, limit.
-    twelve = [mean(precision[..., 0, most]), mean(precision[0, ..., 0, most]), mean(precision[5, ..., 0, most])]
+    twelve = [
+        mean(precision[..., 0, most]),
+        mean(precision[0, ..., 0, most]),
+        mean(precision[5, ..., 0, most]),
+    ]
     twelve += [mean(precision[..., size, most]) for size in (1, 2, 3)]
-    twelve += [mean(recall[..., 0, limit]) for limit in limits] + [mean(recall[..., size, most]) for size in (1, 2, 3)]
+    twelve += [mean(recall[..., 0, limit]) for limit in limits] + [
+        mean(recall[..., size, most]) for size in (1, 2, 3)
+    ]
     if max_detections == 100:
         assert twelve == pytest.approx(evaluation.stats.tolist(), abs=1e-12)
     names = [category["name"] for category in sorted(data["categories"], key=lambda category: category["id"])]
-    classes = {name: {"AP": mean(precision[:, :, c, 0, most]), "AP50": mean(precision[0, :, c, 0, most])} for c, name in enumerate(names)}
-    return {**dict(zip(TWELVE, twelve)), "classes": classes}, [line for line in text.getvalue().splitlines() if "Average" in line]
+    classes = {
+        name: {"AP": mean(precision[:, :, c, 0, most]), "AP50": mean(precision[0, :, c, 0, most])}
+        for c, name in enumerate(names)
+    }
+    return {**dict(zip(TWELVE, twelve)), "classes": classes}, [
+        line for line in text.getvalue().splitlines() if "Average" in line
+    ]
 
 
 def assert_equal(ours: dict[str, Any], theirs: dict[str, Any], what: object) -> None:
@@ -119,13 +170,18 @@ def judged(data: dict[str, Any], results: list[dict[str, Any]], max_detections: 
     truth = hotcoco.COCO.from_arrays(
         [{key: image[key] for key in ("id", "width", "height")} for image in data["images"]],
         rows,
-        *(np.array([a[key] for a in data["annotations"]], dtype=np.int64) for key in ("image_id", "category_id")),
+        *(
+            np.array([a[key] for a in data["annotations"]], dtype=np.int64)
+            for key in ("image_id", "category_id")
+        ),
         np.array([a["bbox"] for a in data["annotations"]], dtype=np.float64).reshape(-1, 4),
         ids=np.arange(1, len(data["annotations"]) + 1),
         area=np.array([a["area"] for a in data["annotations"]], dtype=np.float64),
         iscrowd=np.array([a["iscrowd"] for a in data["annotations"]], dtype=np.int64),
     )
-    found = np.array([[r["image_id"], *r["bbox"], r["score"], r["category_id"]] for r in results], dtype=np.float64).reshape(-1, 7)
+    found = np.array(
+        [[r["image_id"], *r["bbox"], r["score"], r["category_id"]] for r in results], dtype=np.float64
+    ).reshape(-1, 7)
     return judge(truth, found, tuple(row["name"] for row in rows), max_detections=max_detections)
 
 
@@ -133,7 +189,9 @@ def check(seeds: range) -> None:
     for seed in seeds:
         data, results = random_case(seed)
         limit = (100, 100, 100, 20, 5, 1)[seed % 6]
-        assert_equal(judged(data, results, limit), reference(data, results, limit)[0], f"seed {seed}, maxDets {limit}")
+        assert_equal(
+            judged(data, results, limit), reference(data, results, limit)[0], f"seed {seed}, maxDets {limit}"
+        )
 
 
 def test_100_random_cases() -> None:
@@ -146,7 +204,8 @@ def test_900_more_random_cases() -> None:
 
 
 def test_the_cases_have_what_they_promise() -> None:
-    """Over the 100: a crowd, an image without objects, one without detections, a class without either, areas on both edges, a tie."""
+    """Over the 100: a crowd, an image without objects, one without detections, a class without either, areas
+    on both edges, a tie."""
     seen: set[str] = set()
     for seed in range(100):
         data, results = random_case(seed)
@@ -162,7 +221,11 @@ def test_the_cases_have_what_they_promise() -> None:
             "32": any(a["area"] == 32**2 for a in truths),
             "96": any(a["area"] == 96**2 for a in truths),
             "more than 100 of an image and class": any(pairs.count(pair) > 100 for pair in set(pairs)),
-            "tie across images": any(a["score"] == b["score"] and a["image_id"] != b["image_id"] for a in results for b in results[:5]),
+            "tie across images": any(
+                a["score"] == b["score"] and a["image_id"] != b["image_id"]
+                for a in results
+                for b in results[:5]
+            ),
             "ids out of order": [i["id"] for i in data["images"]] != sorted(images),
         }
         seen |= {what for what, there in found.items() if there}
@@ -182,9 +245,11 @@ def detections(results: list[dict[str, Any]], image: int, category_ids: tuple[in
     )
 
 
-def through_the_source(data: dict[str, Any], results: list[dict[str, Any]], folder: Path) -> tuple[Coco, CocoEvaluator]:
+def through_the_source(
+    data: dict[str, Any], results: list[dict[str, Any]], folder: Path
+) -> tuple[CocoSource, CocoEvaluator]:
     (folder / "truth.json").write_text(json.dumps(data))
-    source = Coco(annotations="truth.json", images=".", root=str(folder))
+    source = CocoSource(annotations="truth.json", images=".", root=str(folder))
     evaluator = CocoEvaluator(source=source, classes=source.classes)
     for index in range(len(source)):
         evaluator.add(index, detections(results, int(source.annotation(index).image_id), source.category_ids))
@@ -192,20 +257,25 @@ def through_the_source(data: dict[str, Any], results: list[dict[str, Any]], fold
 
 
 def test_through_a_source_and_its_file(tmp_path: Path) -> None:
-    """Quarters of a pixel are exact in float32, so the file's boxes, the source's and the detector's are the same numbers."""
+    """Quarters of a pixel are exact in float32, so the file's boxes, the source's and the detector's are the
+    same numbers."""
     for seed in range(1000, 1040):
         data, results = random_case(seed)
         for row in data["annotations"][::3]:
-            # Half of it leaves the image. The source clips what is trained on, not what is judged: a detection of the inner half has IoU 0.5.
+            # Half of it leaves the image. The source clips what is trained on, not what is judged: a
+            # detection of the inner half has IoU 0.5.
             row["bbox"][0] = 640 - row["bbox"][2] / 2
             inner = [row["bbox"][0], row["bbox"][1], row["bbox"][2] / 2, row["bbox"][3]]
-            results.append({"image_id": row["image_id"], "category_id": row["category_id"], "bbox": inner, "score": 1.0})
+            results.append(
+                {"image_id": row["image_id"], "category_id": row["category_id"], "bbox": inner, "score": 1.0}
+            )
         _, evaluator = through_the_source(data, results, tmp_path)
         assert_equal(evaluator.result(), reference(data, results)[0], f"seed {seed}")
 
 
 def test_decimal_boxes_through_a_source_and_its_file(tmp_path: Path) -> None:
-    """Hundredths, as in COCO, which no float32 has; the detector's float32 corners are written to the results file as they are."""
+    """Hundredths, as in COCO, which no float32 has; the detector's float32 corners are written to the results
+    file as they are."""
     rng = np.random.default_rng(0)
     for seed in range(1040, 1060):
         data, results = random_case(seed)
@@ -213,7 +283,9 @@ def test_decimal_boxes_through_a_source_and_its_file(tmp_path: Path) -> None:
             row["bbox"] = np.round(np.array(row["bbox"]) + rng.uniform(0, 0.2, 4), 2).tolist()
         for row in results:
             corner = np.array(row["bbox"]) + rng.uniform(0, 0.2, 4)
-            corner = np.concatenate([corner[:2], corner[:2] + corner[2:]]).astype(np.float32).astype(np.float64)
+            corner = (
+                np.concatenate([corner[:2], corner[:2] + corner[2:]]).astype(np.float32).astype(np.float64)
+            )
             row["bbox"] = [*corner[:2].tolist(), *(corner[2:] - corner[:2]).tolist()]
         _, evaluator = through_the_source(data, results, tmp_path)
         assert_equal(evaluator.result(), reference(data, results)[0], f"seed {seed}")
@@ -231,7 +303,8 @@ def test_the_files_float64_boxes_are_judged(tmp_path: Path) -> None:
 
 
 def test_ignored_objects_are_crowds(tmp_path: Path) -> None:
-    """pycocotools overwrites the file's ``ignore`` with iscrowd; here ``ignore`` is heeded, and means what iscrowd means."""
+    """pycocotools overwrites the file's ``ignore`` with iscrowd; here ``ignore`` is heeded, and means what
+    iscrowd means."""
     for seed in range(1060, 1070):
         data, results = random_case(seed)
         marked = json.loads(json.dumps(data))
@@ -249,14 +322,17 @@ def test_the_lines_are_those_of_pycocotools(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(not REFERENCES.exists(), reason="the reference data set is not beside the project")
 def test_real_data(tmp_path: Path) -> None:
-    """100 real COCO images with detections: by `judge` and through the source, against pycocotools and what it once said."""
+    """100 real COCO images with detections: by `judge` and through the source, against pycocotools and what
+    it once said."""
     data = json.loads((REFERENCES / "instances_val2014_100.json").read_text())
     results = json.loads((REFERENCES / "instances_val2014_fakebbox100_results.json").read_text())
-    written = dict(zip(TWELVE, json.loads((REFERENCES / "pycocotools_bbox.txt").read_text().splitlines()[-1])))
+    written = dict(
+        zip(TWELVE, json.loads((REFERENCES / "pycocotools_bbox.txt").read_text().splitlines()[-1]))
+    )
     theirs, _ = reference(data, results)
     assert {key: theirs[key] for key in TWELVE} == pytest.approx(written, abs=1e-9)
     assert_equal(judged(data, results), theirs, "judge")
-    source = Coco(annotations="instances_val2014_100.json", images=".", root=str(REFERENCES))
+    source = CocoSource(annotations="instances_val2014_100.json", images=".", root=str(REFERENCES))
     evaluator = CocoEvaluator(source=source, classes=source.classes)
     for index in range(len(source)):
         # float64 corners: the file's boxes are decimals, which a float32 detector could not have given

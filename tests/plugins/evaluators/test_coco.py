@@ -1,4 +1,5 @@
-"""The evaluator by itself: numbers worked out by hand, and a small case whose twelve numbers pycocotools gave (it need not be here)."""
+"""The evaluator by itself: numbers worked out by hand, and a small case whose twelve numbers pycocotools gave
+(it need not be here)."""
 
 from __future__ import annotations
 
@@ -12,7 +13,7 @@ import torch
 from densedet.core.coco_numbers import TWELVE
 from densedet.core.types import Annotation, Detections
 from densedet.plugins.evaluators.coco import CocoEvaluator
-from densedet.plugins.sources.coco import Coco
+from densedet.plugins.sources.coco import CocoSource
 
 BUNDLED = Path(__file__).parent / "small_case.json"
 
@@ -20,7 +21,9 @@ BUNDLED = Path(__file__).parent / "small_case.json"
 class Truth:
     """A source out of plain lists: per image a list of (label, x, y, w, h, crowd)."""
 
-    def __init__(self, images: list[list[tuple[float, ...]]], classes: tuple[str, ...], ids: tuple[int | str, ...] = ()) -> None:
+    def __init__(
+        self, images: list[list[tuple[float, ...]]], classes: tuple[str, ...], ids: tuple[int | str, ...] = ()
+    ) -> None:
         self.images, self.classes, self.category_ids = images, classes, tuple(range(1, len(classes) + 1))
         self.ids = ids or tuple(range(1, len(images) + 1))
 
@@ -32,7 +35,9 @@ class Truth:
         boxes = torch.cat([rows[:, 1:3], rows[:, 1:3] + rows[:, 3:5]], dim=1)
         crowd = rows[:, 5] > 0
         area = rows[:, 3] * rows[:, 4]
-        return Annotation(boxes, rows[:, 0].long(), crowd.clone(), crowd, area, self.ids[index], f"{index}.jpg", 640, 480)
+        return Annotation(
+            boxes, rows[:, 0].long(), crowd.clone(), crowd, area, self.ids[index], f"{index}.jpg", 640, 480
+        )
 
 
 def random_case(seed: int) -> tuple[list[list[tuple[float, ...]]], list[np.ndarray], int]:
@@ -50,7 +55,15 @@ def random_case(seed: int) -> tuple[list[list[tuple[float, ...]]], list[np.ndarr
                 shift = rng.normal(0, side / 8, 4)
                 score = float(rng.choice([0.1, 0.5, 0.5, 0.9]))
                 detections.append(
-                    [image + 1, x + shift[0], y + shift[1], side + shift[2], side + shift[3], score, int(rng.integers(0, classes)) + 1]
+                    [
+                        image + 1,
+                        x + shift[0],
+                        y + shift[1],
+                        side + shift[2],
+                        side + shift[3],
+                        score,
+                        int(rng.integers(0, classes)) + 1,
+                    ]
                 )
         images.append(rows)
         found.append(np.array(detections).reshape(-1, 7))
@@ -60,7 +73,10 @@ def random_case(seed: int) -> tuple[list[list[tuple[float, ...]]], list[np.ndarr
 def detections_of(rows: np.ndarray) -> Detections:
     boxes = torch.from_numpy(np.concatenate([rows[:, 1:3], rows[:, 1:3] + rows[:, 3:5]], axis=1))
     return Detections(
-        boxes, torch.from_numpy(rows[:, 5]), torch.from_numpy(rows[:, 6]).long() - 1, torch.zeros(len(rows), dtype=torch.int64)
+        boxes,
+        torch.from_numpy(rows[:, 5]),
+        torch.from_numpy(rows[:, 6]).long() - 1,
+        torch.zeros(len(rows), dtype=torch.int64),
     )
 
 
@@ -68,7 +84,12 @@ def test_perfect_and_hopeless() -> None:
     images = [[(0, 10.0, 10, 50, 50, 0), (1, 100.0, 100, 200, 200, 0)], []]
     source = Truth(images, ("a", "b", "never"))
     evaluator = CocoEvaluator(source=source, classes=source.classes)
-    evaluator.add(0, Detections(torch.tensor([[10.0, 10, 60, 60]]), torch.tensor([0.9]), torch.tensor([0]), torch.tensor([0])))
+    evaluator.add(
+        0,
+        Detections(
+            torch.tensor([[10.0, 10, 60, 60]]), torch.tensor([0.9]), torch.tensor([0]), torch.tensor([0])
+        ),
+    )
     evaluator.add(1, Detections.empty())
     metrics = evaluator.result()
     assert metrics["classes"]["a"]["AP"] == pytest.approx(1.0)
@@ -89,7 +110,12 @@ def test_nothing_found_and_nothing_judged() -> None:
 def test_classes_that_the_recipe_left_out_do_not_count() -> None:
     source = Truth([[(0, 10.0, 10, 50, 50, 0), (1, 100.0, 100, 90, 90, 0)]], ("a", "b"))
     evaluator = CocoEvaluator(source=source, classes=("b",))
-    evaluator.add(0, Detections(torch.tensor([[100.0, 100, 190, 190]]), torch.tensor([0.9]), torch.tensor([0]), torch.tensor([0])))
+    evaluator.add(
+        0,
+        Detections(
+            torch.tensor([[100.0, 100, 190, 190]]), torch.tensor([0.9]), torch.tensor([0]), torch.tensor([0])
+        ),
+    )
     assert evaluator.result()["AP"] == pytest.approx(1.0)
 
 
@@ -105,10 +131,17 @@ def test_two_processes_see_what_one_sees() -> None:
 
 
 def test_equal_scores_are_ranked_by_image_id() -> None:
-    # Two objects in two images, one found, one missed; both detections score 0.5. Ranked hit, miss: precision 1 up to recall 1/2, that is
-    # at 51 of 101 recalls, AP 51/101. Ranked miss, hit: precision 1/2 there, AP 51/202. The file has image 9 before image 2.
+    # Two objects in two images, one found, one missed; both detections score 0.5. Ranked hit, miss: precision
+    # 1 up to recall 1/2, that is at 51 of 101 recalls, AP 51/101. Ranked miss, hit: precision 1/2 there, AP
+    # 51/202. The file has image 9 before image 2.
     hit, miss = torch.tensor([[10.0, 10, 60, 60]]), torch.tensor([[300.0, 300, 360, 360]])
-    for ids, ap in (((9, 2), 51 / 202), ((2, 9), 51 / 101), (("b", "a"), 51 / 202), (("a", "b"), 51 / 101), ((9, "a"), 51 / 101)):
+    for ids, ap in (
+        ((9, 2), 51 / 202),
+        ((2, 9), 51 / 101),
+        (("b", "a"), 51 / 202),
+        (("a", "b"), 51 / 101),
+        ((9, "a"), 51 / 101),
+    ):
         source = Truth([[(0, 10.0, 10, 50, 50, 0)], [(0, 10.0, 10, 50, 50, 0)]], ("a",), ids)
         evaluator = CocoEvaluator(source=source, classes=("a",))
         for index, box in enumerate((hit, miss)):
@@ -117,23 +150,30 @@ def test_equal_scores_are_ranked_by_image_id() -> None:
 
 
 def test_the_bundled_case(tmp_path: Path) -> None:
-    """The twelve numbers, and AP per class, that pycocotools 2.0 gave for these boxes are written in the file."""
+    """The twelve numbers, and AP per class, that pycocotools 2.0 gave for these boxes are written in the
+    file."""
     case = json.loads(BUNDLED.read_text())
     (tmp_path / "truth.json").write_text(json.dumps(case["truth"]))
-    source = Coco(annotations="truth.json", images=".", root=str(tmp_path))
+    source = CocoSource(annotations="truth.json", images=".", root=str(tmp_path))
     evaluator = CocoEvaluator(source=source, classes=source.classes)
     for index in range(len(source)):
         rows = [row for row in case["results"] if row["image_id"] == source.annotation(index).image_id]
-        boxes = torch.tensor([row["bbox"] for row in rows]).reshape(-1, 4)  # quarters of a pixel: exact in float32
+        boxes = torch.tensor([row["bbox"] for row in rows]).reshape(
+            -1, 4
+        )  # quarters of a pixel: exact in float32
         evaluator.add(
             index,
             Detections(
                 torch.cat([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], dim=1),
                 torch.tensor([row["score"] for row in rows]),
-                torch.tensor([source.category_ids.index(row["category_id"]) for row in rows], dtype=torch.int64),
+                torch.tensor(
+                    [source.category_ids.index(row["category_id"]) for row in rows], dtype=torch.int64
+                ),
                 torch.zeros(len(rows), dtype=torch.int64),
             ),
         )
     ours = evaluator.result()
     assert [ours[key] for key in TWELVE] == pytest.approx(case["pycocotools"]["twelve"], abs=1e-9)
-    assert {name: numbers["AP"] for name, numbers in ours["classes"].items()} == pytest.approx(case["pycocotools"]["classes"], abs=1e-9)
+    assert {name: numbers["AP"] for name, numbers in ours["classes"].items()} == pytest.approx(
+        case["pycocotools"]["classes"], abs=1e-9
+    )

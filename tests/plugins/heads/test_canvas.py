@@ -1,8 +1,8 @@
 import pytest
 import torch
 
-from densedet.plugins.heads import canvas
-from densedet.plugins.heads.canvas import Canvas, arrange
+from densedet.plugins.heads import _canvas as canvas
+from densedet.plugins.heads._canvas import Canvas, arrange
 from densedet.plugins.heads.retinanet import RetinaNetHead
 
 SIZES = [(8, 16), (4, 8), (2, 4), (1, 2), (1, 1)]
@@ -17,7 +17,9 @@ def maps(batch=2, channels=6):
 @pytest.fixture
 def head():
     torch.manual_seed(1)
-    head = RetinaNetHead(in_channels=(6,) * 5, num_anchors=(3,) * 5, class_channels=4, box_channels=4, class_bias=-2.0, depth=3).double()
+    head = RetinaNetHead(
+        in_channels=(6,) * 5, num_anchors=(3,) * 5, class_channels=4, box_channels=4, class_bias=-2.0, depth=3
+    ).double()
     for parameter in head.parameters():
         torch.nn.init.normal_(parameter, std=0.3)  # with biases: they would fill the gaps
     return head
@@ -30,7 +32,8 @@ def numbers(head, features):
 
 
 def test_by_hand():
-    # 4x8 in the corner; 2x4 beside it makes the area 4 * 13 = 52, below it 7 * 8 = 56; the others fit under the 2x4
+    # 4x8 in the corner; 2x4 beside it makes the area 4 * 13 = 52, below it 7 * 8 = 56; the others fit under
+    # the 2x4
     assert arrange(SIZES[1:]) == (((0, 0), (0, 9), (3, 9), (3, 12)), (4, 13))
     assert arrange([(4, 2), (4, 2)]) == (((0, 0), (5, 0)), (9, 2))  # 18 below, 20 beside
 
@@ -81,6 +84,14 @@ def test_not_where_it_does_not_pay(features):
 
 @pytest.mark.parametrize("norm", ["group", "batch", "frozen"])
 def test_not_under_a_norm_that_tells_levels_apart(norm):
-    head = RetinaNetHead(in_channels=(6,) * 5, num_anchors=(3,) * 5, class_channels=4, box_channels=4, class_bias=-2.0, depth=1, norm=norm)
+    head = RetinaNetHead(
+        in_channels=(6,) * 5,
+        num_anchors=(3,) * 5,
+        class_channels=4,
+        box_channels=4,
+        class_bias=-2.0,
+        depth=1,
+        norm=norm,
+    )
     assert not head.class_tower.fits_canvas
     head.train()([x.detach().float() for x in maps()])

@@ -3,7 +3,7 @@ import math
 import torch
 
 from densedet.core.types import Level, Targets
-from densedet.plugins.heads.centerness import adjust, branch, centerness, loss, target
+from densedet.plugins.heads._centerness import adjust, branch, centerness, loss, target
 
 
 def targets(anchors, boxes, positive):
@@ -11,7 +11,7 @@ def targets(anchors, boxes, positive):
     return Targets(
         anchors=anchors,
         levels=(Level(1, len(anchors), 1, 8),),
-        index=torch.where(positive, 0, -1),
+        matched_idxs=torch.where(positive, 0, -1),
         positive=positive,
         labels=torch.where(positive, 0, 1),
         boxes=boxes,
@@ -20,8 +20,9 @@ def targets(anchors, boxes, positive):
 
 def test_by_hand():
     boxes = torch.tensor([[0.0, 0.0, 10.0, 20.0]])
-    # In the middle 1. At (2, 10): l 2, r 8, t = b = 10: sqrt(2/8 * 1) = 0.5. At (2, 4): t 4, b 16: sqrt(2/8 * 4/16) = 0.25.
-    # On the edge 0. Outside, at (-5, 10) and (-5, -5), 0 and not NaN (there l < 0 < r; -5/15 * -5/25 would even be positive).
+    # In the middle 1. At (2, 10): l 2, r 8, t = b = 10: sqrt(2/8 * 1) = 0.5. At (2, 4): t 4, b 16: sqrt(2/8 *
+    # 4/16) = 0.25. On the edge 0. Outside, at (-5, 10) and (-5, -5), 0 and not NaN (there l < 0 < r; -5/15 *
+    # -5/25 would even be positive).
     points = torch.tensor([[5.0, 10.0], [2.0, 10.0], [2.0, 4.0], [0.0, 10.0], [-5.0, 10.0], [-5.0, -5.0]])
     torch.testing.assert_close(centerness(points, boxes), torch.tensor([1.0, 0.5, 0.25, 0.0, 0.0, 0.0]))
 
@@ -32,13 +33,17 @@ def test_a_box_without_extent_is_0():
 
 def test_target_is_0_off_the_positives():
     # Anchor centres (2, 10) and (5, 10) in the same box; the second, in the very middle, is not positive.
-    given = targets([[0.0, 8.0, 4.0, 12.0], [3.0, 8.0, 7.0, 12.0]], [[0.0, 0.0, 10.0, 20.0]] * 2, [True, False])
+    given = targets(
+        [[0.0, 8.0, 4.0, 12.0], [3.0, 8.0, 7.0, 12.0]], [[0.0, 0.0, 10.0, 20.0]] * 2, [True, False]
+    )
     torch.testing.assert_close(target(given), torch.tensor([[0.5, 0.0]]))
     torch.testing.assert_close(branch().weight(given), torch.tensor([[0.5, 0.0]]))
 
 
 def test_loss_counts_positives_only():
-    given = targets([[0.0, 8.0, 4.0, 12.0], [3.0, 8.0, 7.0, 12.0]], [[0.0, 0.0, 10.0, 20.0]] * 2, [True, False])
+    given = targets(
+        [[0.0, 8.0, 4.0, 12.0], [3.0, 8.0, 7.0, 12.0]], [[0.0, 0.0, 10.0, 20.0]] * 2, [True, False]
+    )
     values = torch.tensor([[[math.log(3.0)], [100.0]]], requires_grad=True)
     # sigmoid(log 3) = 0.75, target 0.5: -(0.5 log 0.75 + 0.5 log 0.25) = 0.836988; gradient 0.75 - 0.5
     result = loss(values, given)
@@ -68,4 +73,6 @@ def test_no_positives_is_0_and_connected():
 
 def test_adjust_is_the_root_of_the_product():
     # sigmoid(0) = 0.5: sqrt(0.5 * 0.5) = 0.5, sqrt(0.02 * 0.5) = 0.1
-    torch.testing.assert_close(adjust(torch.tensor([[[0.5, 0.02]]]), torch.zeros(1, 1, 1)), torch.tensor([[[0.5, 0.1]]]))
+    torch.testing.assert_close(
+        adjust(torch.tensor([[[0.5, 0.02]]]), torch.zeros(1, 1, 1)), torch.tensor([[[0.5, 0.1]]])
+    )

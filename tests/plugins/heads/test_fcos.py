@@ -5,13 +5,22 @@ from torchvision.models.detection.fcos import FCOSHead as Reference
 from densedet.core.errors import PartError
 from densedet.plugins.heads.fcos import FCOSHead
 
-WIRED = {"in_channels": (32, 32), "num_anchors": (1, 1), "class_channels": 5, "box_channels": 4, "class_bias": -4.6}
+WIRED = {
+    "in_channels": (32, 32),
+    "num_anchors": (1, 1),
+    "class_channels": 5,
+    "box_channels": 4,
+    "class_bias": -4.6,
+}
 
 
 def test_equals_torchvision():
     head = FCOSHead(**WIRED, scale=False)
     reference = Reference(32, 1, 5)
-    for tower, conv in ((head.class_tower, reference.classification_head.conv), (head.box_tower, reference.regression_head.conv)):
+    for tower, conv in (
+        (head.class_tower, reference.classification_head.conv),
+        (head.box_tower, reference.regression_head.conv),
+    ):
         for i in range(4):
             tower.convs[0][i].load_state_dict(conv[3 * i].state_dict())
             tower.norms[0][i].load_state_dict(conv[3 * i + 1].state_dict())
@@ -50,5 +59,7 @@ def test_centerness_follows_its_tower(where, moved):
 
 
 def test_refuses_unequal_anchors():
-    with pytest.raises(PartError, match=r"the fcos head is shared by all levels but they have \(4, 6\) anchors"):
+    with pytest.raises(
+        PartError, match=r"the fcos head is shared by all levels but they have \(4, 6\) anchors"
+    ):
         FCOSHead(**{**WIRED, "num_anchors": (4, 6)})

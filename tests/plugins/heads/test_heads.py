@@ -10,7 +10,13 @@ from densedet.plugins.heads.ssd import SSDHead
 from densedet.plugins.heads.ssdlite import SSDLiteHead
 
 EACH = [SSDHead, SSDLiteHead, RetinaNetHead, FCOSHead]
-WIRED = {"in_channels": (8, 8), "num_anchors": (3, 3), "class_channels": 5, "box_channels": 4, "class_bias": -2.0}
+WIRED = {
+    "in_channels": (8, 8),
+    "num_anchors": (3, 3),
+    "class_channels": 5,
+    "box_channels": 4,
+    "class_bias": -2.0,
+}
 UNEQUAL = {**WIRED, "in_channels": (8, 12), "num_anchors": (4, 6)}
 
 
@@ -24,7 +30,14 @@ def features(device="cpu"):
 )
 def test_outputs_come_in_the_order_level_y_x_anchor(head_class, plain):
     sizes, anchors, classes = [(2, 3), (1, 2)], 2, 3
-    head = head_class(in_channels=(1, 1), num_anchors=(2, 2), class_channels=classes, box_channels=4, class_bias=0.0, **plain)
+    head = head_class(
+        in_channels=(1, 1),
+        num_anchors=(2, 2),
+        class_channels=classes,
+        box_channels=4,
+        class_bias=0.0,
+        **plain,
+    )
     # Every convolution hands on the middle of its window; the predictors add 0.0001 * their channel number.
     for layer in head.modules():
         if isinstance(layer, nn.Conv2d):
@@ -65,7 +78,11 @@ def test_shapes_and_class_bias(head_class):
 def test_every_parameter_gets_a_gradient(head_class):
     head = head_class(**WIRED)
     prediction = head(features())
-    sum(x.square().sum() for maps in (prediction.logits, prediction.box, *prediction.extra.values()) for x in maps).backward()
+    sum(
+        x.square().sum()
+        for maps in (prediction.logits, prediction.box, *prediction.extra.values())
+        for x in maps
+    ).backward()
     assert [name for name, p in head.named_parameters() if p.grad is None or not p.grad.any()] == []
 
 
@@ -89,13 +106,16 @@ def test_bf16_autocast(head_class):
 def test_memory_format_does_not_change_the_numbers(head_class):
     head, maps = head_class(**WIRED).eval(), features()
     first = head(maps)
-    second = head.to(memory_format=torch.channels_last)([x.to(memory_format=torch.channels_last) for x in maps])
+    second = head.to(memory_format=torch.channels_last)(
+        [x.to(memory_format=torch.channels_last) for x in maps]
+    )
     for a, b in zip((*first.logits, *first.box), (*second.logits, *second.box)):
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize(
-    ("head_class", "more"), [(SSDHead, {}), (SSDLiteHead, {}), (RetinaNetHead, {"share": False}), (FCOSHead, {"share": False})]
+    ("head_class", "more"),
+    [(SSDHead, {}), (SSDLiteHead, {}), (RetinaNetHead, {"share": False}), (FCOSHead, {"share": False})],
 )
 def test_levels_may_differ_where_nothing_is_shared(head_class, more):
     prediction = head_class(**UNEQUAL, **more)([torch.randn(2, 8, 2, 2), torch.randn(2, 12, 1, 1)])

@@ -8,7 +8,13 @@ from torchvision.models.detection.retinanet import RetinaNetHead as Reference
 from densedet.core.errors import PartError
 from densedet.plugins.heads.retinanet import RetinaNetHead
 
-WIRED = {"in_channels": (32, 32), "num_anchors": (3, 3), "class_channels": 5, "box_channels": 4, "class_bias": -4.6}
+WIRED = {
+    "in_channels": (32, 32),
+    "num_anchors": (3, 3),
+    "class_channels": 5,
+    "box_channels": 4,
+    "class_bias": -4.6,
+}
 
 
 @pytest.mark.parametrize("norm", ["none", "group"])
@@ -16,7 +22,12 @@ def test_equals_torchvision(norm):
     head = RetinaNetHead(**WIRED, norm=norm)
     reference = Reference(32, 3, 5, norm_layer=partial(nn.GroupNorm, 32) if norm == "group" else None)
     for tower, predictors, conv, last in (
-        (head.class_tower, head.logits, reference.classification_head.conv, reference.classification_head.cls_logits),
+        (
+            head.class_tower,
+            head.logits,
+            reference.classification_head.conv,
+            reference.classification_head.cls_logits,
+        ),
         (head.box_tower, head.box, reference.regression_head.conv, reference.regression_head.bbox_reg),
     ):
         for i, block in enumerate(conv):
@@ -34,7 +45,10 @@ def test_equals_torchvision(norm):
 
 
 def test_refuses_unequal_anchors():
-    with pytest.raises(PartError, match=r"the retinanet head is shared by all levels but they have \(4, 6\) anchors: .*share: false"):
+    with pytest.raises(
+        PartError,
+        match=r"the retinanet head is shared by all levels but they have \(4, 6\) anchors: .*share: false",
+    ):
         RetinaNetHead(**{**WIRED, "num_anchors": (4, 6)})
 
 
@@ -47,8 +61,8 @@ def test_batch_norm_keeps_statistics_per_level():
     head = RetinaNetHead(**WIRED, depth=1, norm="batch")
     with torch.no_grad():
         head.class_tower.convs[0][0].weight.fill_(1 / 32)
-    # Constant maps of 1 and 3 under a 3x3 window of weights 1/32 over 32 channels: 9 and 27 in the middle, less at the border;
-    # the means keep the factor 3, and momentum 0.1 from 0 gives a tenth of them.
+    # Constant maps of 1 and 3 under a 3x3 window of weights 1/32 over 32 channels: 9 and 27 in the middle,
+    # less at the border; the means keep the factor 3, and momentum 0.1 from 0 gives a tenth of them.
     head([torch.full((1, 32, 4, 4), 1.0), torch.full((1, 32, 4, 4), 3.0)])
     # Window sums on 4x4: corners 4, edges 6, middle 9: (4*4 + 8*6 + 4*9) / 16 = 6.25
     first, second = (norms[0].running_mean for norms in head.class_tower.norms)

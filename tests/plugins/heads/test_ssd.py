@@ -18,11 +18,14 @@ def test_equals_torchvision():
 
 
 def test_xavier_bound():
-    # Xavier uniform: |w| <= sqrt(6 / (fan_in + fan_out)); 3x3, 4 -> 4 boxes * 4: sqrt(6 / (36 + 144)) = 0.1826
+    # Xavier uniform: |w| <= sqrt(6 / (fan_in + fan_out)); 3x3, 4 -> 4 boxes * 4: sqrt(6 / (36 + 144)) =
+    # 0.1826
     head = SSDHead(in_channels=(4,), num_anchors=(4,), class_channels=3, box_channels=4, class_bias=0.0)
     assert 0.17 < head.box.convs[0].weight.abs().max() <= 0.18258
 
 
 def test_one_by_one_kernel_keeps_the_map_size():
-    head = SSDHead(in_channels=(4,), num_anchors=(2,), class_channels=3, box_channels=4, class_bias=0.0, kernel=1)
+    head = SSDHead(
+        in_channels=(4,), num_anchors=(2,), class_channels=3, box_channels=4, class_bias=0.0, kernel=1
+    )
     assert head([torch.randn(1, 4, 3, 5)]).logits[0].shape == (1, 3 * 5 * 2, 3)

@@ -15,7 +15,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from densedet.core import hookspecs
 from densedet.core.types import Batch, Detections, Explanation, Level, Targets
-from densedet.plugins.hooks.tensorboard import TensorBoard, flat_values
+from densedet.plugins.hooks.tensorboard import TensorBoardHook, flat_values
 
 CLASSES = ("cat", "dog", "bird")
 
@@ -25,14 +25,14 @@ def make_batch(count: int = 2) -> Batch:
     boxes = torch.tensor([[8.0, 8.0, 24.0, 24.0], [40.0, 4.0, 60.0, 28.0]])
     return Batch(
         images=torch.full((count, 1, 32, 64), 90, dtype=torch.uint8),
-        sizes=torch.tensor([[32, 64]] * count),
+        valid_hw=torch.tensor([[32, 64]] * count),
         boxes=boxes.repeat(count, 1, 1),
         labels=torch.tensor([[1, 0]] * count),
         valid=torch.ones(count, 2, dtype=torch.bool),
         ignore=torch.zeros(count, 2, dtype=torch.bool),
         indices=torch.arange(count),
         image_ids=list(range(count)),
-        source_sizes=torch.tensor([[32, 64]] * count),
+        source_hw=torch.tensor([[32, 64]] * count),
         to_source=torch.tensor([[1.0, 1.0, 0.0, 0.0]] * count),
     )
 
@@ -66,14 +66,22 @@ def make_run(folder: Path, detector: torch.nn.Module, *, step: int = 0) -> Simpl
         is_main=True,
         classes=CLASSES,
         recipe=SimpleNamespace(
-            values={"model": {"head": {"name": "ssd"}}, "data": {"size": [64, 32]}}, to_yaml=lambda: "model:\n  head: ssd\n"
+            values={"model": {"head": {"name": "ssd"}}, "data": {"input_size_wh": [64, 32]}},
+            to_yaml=lambda: "model:\n  head: ssd\n",
         ),
         eval_detector=detector,
         sample_batch=lambda split, count: make_batch(count),
     )
 
 
-STEP = {"losses": {"class": 1.0, "box": 0.5}, "loss": 1.5, "learning_rate": 0.01, "step_seconds": 0.2, "data_seconds": 0.1, "images": 4}
+STEP = {
+    "losses": {"class": 1.0, "box": 0.5},
+    "loss": 1.5,
+    "learning_rate": 0.01,
+    "step_seconds": 0.2,
+    "data_seconds": 0.1,
+    "images": 4,
+}
 METRICS = {
     "AP": 0.25,
     "AP50": 0.5,
@@ -93,7 +101,7 @@ def numbers(events: EventAccumulator, tag: str) -> list[tuple[int, float]]:
 
 
 def test_curves_are_means_since_the_last_point(tmp_path: Path) -> None:
-    hook, run = TensorBoard(every=2), make_run(tmp_path, FoundNothing())
+    hook, run = TensorBoardHook(every=2), make_run(tmp_path, FoundNothing())
     hook.densedet_run_start(run=run)
     for loss in (4.0, 1.0, 2.0, 6.0, 8.0):
         run.step += 1
@@ -102,7 +110,9 @@ def test_curves_are_means_since_the_last_point(tmp_path: Path) -> None:
     events = read(tmp_path)
     # Step 1 alone, then 2 alone (since 1 was written), (2 + 6) / 2 = 4 at step 4, the rest at the end.
     assert numbers(events, "train/loss") == [(1, 4.0), (2, 1.0), (4, 4.0), (5, 8.0)]
-    assert {"train/loss_class", "train/loss_box", "lr", "time/data", "time/step", "memory/used_mb"} <= set(events.Tags()["scalars"])
+    assert {"train/loss_class", "train/loss_box", "lr", "time/data", "time/step", "memory/used_mb"} <= set(
+        events.Tags()["scalars"]
+    )
     # 4 images in 0.2 seconds, waiting for data included
     assert numbers(events, "time/images_per_second")[0] == (1, 20.0)
     assert len(list(tmp_path.iterdir())) == 1, "no run beside the run"
@@ -110,7 +120,7 @@ def test_curves_are_means_since_the_last_point(tmp_path: Path) -> None:
 
 def test_evaluation_numbers_pictures_and_heatmaps(tmp_path: Path) -> None:
     detector = Explained().train()
-    hook, run = TensorBoard(images=2, heatmap_classes=1), make_run(tmp_path, detector, step=7)
+    hook, run = TensorBoardHook(images=2, heatmap_classes=1), make_run(tmp_path, detector, step=7)
     with warnings.catch_warnings():
         warnings.simplefilter("error", RuntimeWarning)
         hook.densedet_run_start(run=run)
@@ -134,7 +144,7 @@ def test_evaluation_numbers_pictures_and_heatmaps(tmp_path: Path) -> None:
 
 
 def test_a_detector_without_explain_has_pictures_but_no_heatmaps(tmp_path: Path) -> None:
-    hook, run = TensorBoard(images=1), make_run(tmp_path, FoundNothing())
+    hook, run = TensorBoardHook(images=1), make_run(tmp_path, FoundNothing())
     hook.densedet_run_start(run=run)
     hook.densedet_run_evaluated(run=run, metrics={"AP": 0.0})
     hook.densedet_run_end(run=run, summary={})
@@ -142,7 +152,7 @@ def test_a_detector_without_explain_has_pictures_but_no_heatmaps(tmp_path: Path)
 
 
 def test_a_failing_picture_warns_and_training_goes_on(tmp_path: Path) -> None:
-    hook, run = TensorBoard(), make_run(tmp_path, FoundNothing())
+    hook, run = TensorBoardHook(), make_run(tmp_path, FoundNothing())
 
     def no_images(split: str, count: int) -> Batch:
         raise OSError("disk gone")
@@ -158,7 +168,7 @@ def test_a_failing_picture_warns_and_training_goes_on(tmp_path: Path) -> None:
 def test_resume_hides_what_came_after_the_checkpoint(tmp_path: Path) -> None:
     run = make_run(tmp_path, FoundNothing())
     for start, losses in ((0, (1.0, 2.0, 3.0)), (2, (30.0, 40.0))):
-        hook = TensorBoard(every=1, images=0)
+        hook = TensorBoardHook(every=1, images=0)
         run.step = start
         hook.densedet_run_start(run=run)
         for loss in losses:
@@ -170,7 +180,7 @@ def test_resume_hides_what_came_after_the_checkpoint(tmp_path: Path) -> None:
 
 
 def test_other_ranks_write_nothing(tmp_path: Path) -> None:
-    hook, run = TensorBoard(), make_run(tmp_path, FoundNothing())
+    hook, run = TensorBoardHook(), make_run(tmp_path, FoundNothing())
     run.is_main = False
     hook.densedet_run_start(run=run)
     hook.densedet_run_step(run=run, step=STEP)
@@ -182,11 +192,17 @@ def test_other_ranks_write_nothing(tmp_path: Path) -> None:
 def test_hooks_fit_the_specification() -> None:
     manager = pluggy.PluginManager(hookspecs.PROJECT)
     manager.add_hookspecs(hookspecs)
-    manager.register(TensorBoard())
+    manager.register(TensorBoardHook())
     manager.check_pending()
     assert len(manager.hook.densedet_run_evaluated.get_hookimpls()) == 1
 
 
 def test_flat_values() -> None:
     values = {"model": {"head": {"name": "ssd", "depth": 2}, "neck": None}, "size": [128, 64], "flip": True}
-    assert flat_values(values) == {"model.head.name": "ssd", "model.head.depth": 2, "model.neck": "null", "size": "[128, 64]", "flip": True}
+    assert flat_values(values) == {
+        "model.head.name": "ssd",
+        "model.head.depth": 2,
+        "model.neck": "null",
+        "size": "[128, 64]",
+        "flip": True,
+    }

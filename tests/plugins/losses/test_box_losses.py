@@ -3,15 +3,15 @@
 import pytest
 import torch
 
-from densedet.plugins.losses.ciou import CIoU
-from densedet.plugins.losses.dfl import DFL
-from densedet.plugins.losses.diou import DIoU
-from densedet.plugins.losses.giou import GIoU
-from densedet.plugins.losses.l1 import L1
-from densedet.plugins.losses.smooth_l1 import SmoothL1
+from densedet.plugins.losses.ciou import CIoULoss
+from densedet.plugins.losses.dfl import DistributionFocalLoss
+from densedet.plugins.losses.diou import DIoULoss
+from densedet.plugins.losses.giou import GIoULoss
+from densedet.plugins.losses.l1 import L1Loss
+from densedet.plugins.losses.smooth_l1 import SmoothL1Loss
 
-OVERLAPS = [GIoU(), DIoU(), CIoU()]
-EACH = [L1(), SmoothL1(), SmoothL1(beta=0.0), *OVERLAPS, DFL()]
+OVERLAPS = [GIoULoss(), DIoULoss(), CIoULoss()]
+EACH = [L1Loss(), SmoothL1Loss(), SmoothL1Loss(beta=0.0), *OVERLAPS, DistributionFocalLoss()]
 every = pytest.mark.parametrize("loss", EACH, ids=lambda loss: type(loss).__name__)
 overlaps = pytest.mark.parametrize("loss", OVERLAPS, ids=lambda loss: type(loss).__name__)
 

@@ -1,28 +1,29 @@
-"""What every class loss must do: labels -1, large logits, empties, scores; tests/plugins/test_gradients.py has the gradients."""
+"""What every class loss must do: labels -1, large logits, empties, scores; tests/plugins/test_gradients.py
+has the gradients."""
 
 import pytest
 import torch
 
-from densedet.plugins.losses.bce import BCE
-from densedet.plugins.losses.focal import Focal
-from densedet.plugins.losses.hard_negative import HardNegative
-from densedet.plugins.losses.quality_focal import QualityFocal
-from densedet.plugins.losses.softmax import Softmax
-from densedet.plugins.losses.varifocal import Varifocal
+from densedet.plugins.losses.bce import BCELoss
+from densedet.plugins.losses.focal import FocalLoss
+from densedet.plugins.losses.hard_negative import HardNegativeLoss
+from densedet.plugins.losses.quality_focal import QualityFocalLoss
+from densedet.plugins.losses.softmax import SoftmaxLoss
+from densedet.plugins.losses.varifocal import VarifocalLoss
 
 C = 3
 EACH = [
-    Focal(num_classes=C),
-    Focal(num_classes=C, alpha=None, gamma=0.5),
-    BCE(num_classes=C),
-    QualityFocal(num_classes=C),
-    QualityFocal(num_classes=C, beta=1.0),
-    Varifocal(num_classes=C),
-    Varifocal(num_classes=C, gamma=0.0),
-    Softmax(num_classes=C),
-    Softmax(num_classes=C, background="last"),
-    HardNegative(num_classes=C, min_negatives=2),
-    HardNegative(num_classes=C, background="last"),
+    FocalLoss(num_classes=C),
+    FocalLoss(num_classes=C, alpha=None, gamma=0.5),
+    BCELoss(num_classes=C),
+    QualityFocalLoss(num_classes=C),
+    QualityFocalLoss(num_classes=C, beta=1.0),
+    VarifocalLoss(num_classes=C),
+    VarifocalLoss(num_classes=C, gamma=0.0),
+    SoftmaxLoss(num_classes=C),
+    SoftmaxLoss(num_classes=C, background="last"),
+    HardNegativeLoss(num_classes=C, min_negatives=2),
+    HardNegativeLoss(num_classes=C, background="last"),
 ]
 every = pytest.mark.parametrize("loss", EACH, ids=lambda loss: type(loss).__name__)
 
@@ -111,7 +112,12 @@ def test_training_raises_the_score_of_the_true_class(loss):
 
 @every
 def test_follows_the_logits_device(loss):
-    """A tensor made without saying where would lie on the default device, here one that does not mix with the logits'."""
-    logits, labels, quality = torch.randn(2, 4, channels(loss)), torch.zeros(2, 4, dtype=torch.int64), torch.zeros(2, 4)
+    """A tensor made without saying where would lie on the default device, here one that does not mix with the
+    logits'."""
+    logits, labels, quality = (
+        torch.randn(2, 4, channels(loss)),
+        torch.zeros(2, 4, dtype=torch.int64),
+        torch.zeros(2, 4),
+    )
     with torch.device("meta"):
         assert loss(logits, labels, quality).device.type == "cpu"

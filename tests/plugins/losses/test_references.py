@@ -1,4 +1,5 @@
-"""Values and gradients of the losses against torch, torchvision, or the paper's formula written out, on random and extreme inputs."""
+"""Values and gradients of the losses against torch, torchvision, or the paper's formula written out, on
+random and extreme inputs."""
 
 from __future__ import annotations
 
@@ -11,22 +12,28 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torchvision.models.detection.anchor_utils import DefaultBoxGenerator
 from torchvision.models.detection.ssd import SSD
-from torchvision.ops import complete_box_iou_loss, distance_box_iou_loss, generalized_box_iou_loss, sigmoid_focal_loss
+from torchvision.ops import (
+    complete_box_iou_loss,
+    distance_box_iou_loss,
+    generalized_box_iou_loss,
+    sigmoid_focal_loss,
+)
 
-from densedet.plugins.losses.ciou import CIoU
-from densedet.plugins.losses.dfl import DFL
-from densedet.plugins.losses.diou import DIoU
-from densedet.plugins.losses.focal import Focal
-from densedet.plugins.losses.giou import GIoU
-from densedet.plugins.losses.hard_negative import HardNegative
-from densedet.plugins.losses.l1 import L1
-from densedet.plugins.losses.quality_focal import QualityFocal
-from densedet.plugins.losses.smooth_l1 import SmoothL1
-from densedet.plugins.losses.varifocal import Varifocal
+from densedet.plugins.losses.ciou import CIoULoss
+from densedet.plugins.losses.dfl import DistributionFocalLoss
+from densedet.plugins.losses.diou import DIoULoss
+from densedet.plugins.losses.focal import FocalLoss
+from densedet.plugins.losses.giou import GIoULoss
+from densedet.plugins.losses.hard_negative import HardNegativeLoss
+from densedet.plugins.losses.l1 import L1Loss
+from densedet.plugins.losses.quality_focal import QualityFocalLoss
+from densedet.plugins.losses.smooth_l1 import SmoothL1Loss
+from densedet.plugins.losses.varifocal import VarifocalLoss
 
 C = 5
 SCALES = [0.01, 1.0, 10.0, 30.0]
-"""Of the logits; a sigmoid of 60 is 1 to the last bit of a float64, and its references lose what they compute as 1 - p."""
+"""Of the logits; a sigmoid of 60 is 1 to the last bit of a float64, and its references lose what they compute
+as 1 - p."""
 
 
 def generator(seed: int) -> torch.Generator:
@@ -50,52 +57,63 @@ def true_class(labels: Tensor) -> Tensor:
     return functional.one_hot(labels.clamp(min=0), C + 1)[..., :C].double()
 
 
-def assert_same(ours: Tensor, theirs: Tensor, inputs: Tensor, *, rtol: float = 1e-9, atol: float = 1e-10) -> None:
+def assert_same(
+    ours: Tensor, theirs: Tensor, inputs: Tensor, *, rtol: float = 1e-9, atol: float = 1e-10
+) -> None:
     """Each value, and the gradient under random weights, so that no two terms can cancel or trade places."""
     torch.testing.assert_close(ours, theirs, rtol=rtol, atol=atol)
     weights = torch.rand(ours.shape, dtype=torch.float64, generator=generator(9))
-    (one,), (other,) = (torch.autograd.grad((loss * weights).sum(), inputs, retain_graph=True) for loss in (ours, theirs))
+    (one,), (other,) = (
+        torch.autograd.grad((loss * weights).sum(), inputs, retain_graph=True) for loss in (ours, theirs)
+    )
     assert one.abs().sum() > 0
     torch.testing.assert_close(one, other, rtol=rtol, atol=atol)
 
 
 @pytest.mark.parametrize("scale", SCALES)
-@pytest.mark.parametrize(("alpha", "gamma"), [(0.25, 2.0), (0.5, 1.5), (0.0, 2.0), (1.0, 3.0), (None, 2.0), (0.25, 0.0)])
+@pytest.mark.parametrize(
+    ("alpha", "gamma"), [(0.25, 2.0), (0.5, 1.5), (0.0, 2.0), (1.0, 3.0), (None, 2.0), (0.25, 0.0)]
+)
 def test_focal(alpha: float | None, gamma: float, scale: float) -> None:
     logits, labels, _ = labelled(scale)
-    theirs = sigmoid_focal_loss(logits, true_class(labels), alpha=-1 if alpha is None else alpha, gamma=gamma).sum(-1) * (labels >= 0)
-    assert_same(Focal(num_classes=C, alpha=alpha, gamma=gamma)(logits, labels), theirs, logits)
+    theirs = sigmoid_focal_loss(
+        logits, true_class(labels), alpha=-1 if alpha is None else alpha, gamma=gamma
+    ).sum(-1) * (labels >= 0)
+    assert_same(FocalLoss(num_classes=C, alpha=alpha, gamma=gamma)(logits, labels), theirs, logits)
 
 
 @pytest.mark.parametrize("scale", SCALES)
 @pytest.mark.parametrize("beta", [1.0, 1.5, 2.0])
 def test_quality_focal(beta: float, scale: float) -> None:
-    # GFL, equation 3: -|y - p|^beta ((1 - y) log(1 - p) + y log p), y the quality on the true class, 0 elsewhere.
+    # GFL, equation 3: -|y - p|^beta ((1 - y) log(1 - p) + y log p), y the quality on the true class, 0
+    # elsewhere.
     logits, labels, quality = labelled(scale)
     y = true_class(labels) * quality.unsqueeze(-1)
     entropy = -((1 - y) * functional.logsigmoid(-logits) + y * functional.logsigmoid(logits))
     theirs = ((y - logits.sigmoid()).abs() ** beta * entropy).sum(-1) * (labels >= 0)
-    assert_same(QualityFocal(num_classes=C, beta=beta)(logits, labels, quality), theirs, logits)
+    assert_same(QualityFocalLoss(num_classes=C, beta=beta)(logits, labels, quality), theirs, logits)
 
 
 @pytest.mark.parametrize("scale", SCALES)
 @pytest.mark.parametrize(("alpha", "gamma"), [(0.75, 2.0), (1.0, 1.5), (0.5, 0.0)])
 def test_varifocal(alpha: float, gamma: float, scale: float) -> None:
-    # VarifocalNet, equation 2: -q (q log p + (1 - q) log(1 - p)) where q > 0, -alpha p^gamma log(1 - p) where q = 0.
+    # VarifocalNet, equation 2: -q (q log p + (1 - q) log(1 - p)) where q > 0, -alpha p^gamma log(1 - p) where
+    # q = 0.
     logits, labels, quality = labelled(scale)
     quality[0, ::3] = 0  # positives among them
     q, p = true_class(labels) * quality.unsqueeze(-1), logits.sigmoid()
     yes = -q * (q * functional.logsigmoid(logits) + (1 - q) * functional.logsigmoid(-logits))
     no = -alpha * p**gamma * functional.logsigmoid(-logits)
     assert_same(
-        Varifocal(num_classes=C, alpha=alpha, gamma=gamma)(logits, labels, quality),
+        VarifocalLoss(num_classes=C, alpha=alpha, gamma=gamma)(logits, labels, quality),
         torch.where(q > 0, yes, no).sum(-1) * (labels >= 0),
         logits,
     )
 
 
 def pairs() -> tuple[Tensor, Tensor]:
-    """400 pairs: anywhere, nested, apart, of a thousandth of a pixel and of 10,000 pixels, 1 : 1000 in shape, nearly equal."""
+    """400 pairs: anywhere, nested, apart, of a thousandth of a pixel and of 10,000 pixels, 1 : 1000 in shape,
+    nearly equal."""
     unit = torch.rand(2, 400, 4, dtype=torch.float64, generator=generator(3))
     corner, side = unit[..., :2] * 20, 1 + unit[..., 2:] * 20
     side[0, 50:100] *= 1e-3
@@ -113,11 +131,14 @@ def pairs() -> tuple[Tensor, Tensor]:
 @pytest.mark.parametrize(
     ("loss", "reference"),
     [
-        (GIoU(), generalized_box_iou_loss),
-        (GIoU(eps=1e-3), partial(generalized_box_iou_loss, eps=1e-3)),
-        (DIoU(), distance_box_iou_loss),
-        (DIoU(eps=1e-3), partial(distance_box_iou_loss, eps=1e-3)),
-        (CIoU(), complete_box_iou_loss),  # no other eps: torchvision gives it to alpha alone, and 1e-7 to the rest
+        (GIoULoss(), generalized_box_iou_loss),
+        (GIoULoss(eps=1e-3), partial(generalized_box_iou_loss, eps=1e-3)),
+        (DIoULoss(), distance_box_iou_loss),
+        (DIoULoss(eps=1e-3), partial(distance_box_iou_loss, eps=1e-3)),
+        (
+            CIoULoss(),
+            complete_box_iou_loss,
+        ),  # no other eps: torchvision gives it to alpha alone, and 1e-7 to the rest
     ],
     ids=["giou", "giou-eps", "diou", "diou-eps", "ciou"],
 )
@@ -136,7 +157,11 @@ def deltas(scale: float) -> tuple[Tensor, Tensor]:
 @pytest.mark.parametrize("scale", [1e-6, 1.0, 1e6])
 def test_l1(scale: float) -> None:
     prediction, target = deltas(scale)
-    assert_same(L1()(prediction, target), functional.l1_loss(prediction, target, reduction="none").sum(-1), prediction)
+    assert_same(
+        L1Loss()(prediction, target),
+        functional.l1_loss(prediction, target, reduction="none").sum(-1),
+        prediction,
+    )
 
 
 @pytest.mark.parametrize("scale", [1e-6, 1.0, 1e6])
@@ -145,15 +170,16 @@ def test_smooth_l1(beta: float, scale: float) -> None:
     # torch's Huber loss is beta * smooth L1; the loss itself stands on torch's smooth_l1_loss
     prediction, target = deltas(scale)
     theirs = functional.huber_loss(prediction, target, delta=beta, reduction="none").sum(-1) / beta
-    assert_same(SmoothL1(beta=beta)(prediction, target), theirs, prediction, atol=1e-16)
+    assert_same(SmoothL1Loss(beta=beta)(prediction, target), theirs, prediction, atol=1e-16)
     written = functional.smooth_l1_loss(prediction, target, beta=beta, reduction="none").sum(-1)
-    assert_same(SmoothL1(beta=beta)(prediction, target), written, prediction)
+    assert_same(SmoothL1Loss(beta=beta)(prediction, target), written, prediction)
 
 
 @pytest.mark.parametrize("scale", SCALES)
 @pytest.mark.parametrize("bins", [1, 4, 16])
 def test_dfl(bins: int, scale: float) -> None:
-    # GFL, equation 6: -((y_right - y) log S_left + (y - y_left) log S_right), side by side; whole numbers and the ends among the targets.
+    # GFL, equation 6: -((y_right - y) log S_left + (y - y_left) log S_right), side by side; whole numbers and
+    # the ends among the targets.
     prediction = (normal(40, 4 * (bins + 1)) * scale).requires_grad_()
     target = torch.rand(40, 4, dtype=torch.float64, generator=generator(1)) * (bins + 0.5) - 0.25
     target[:10] = target[:10].round()
@@ -166,7 +192,7 @@ def test_dfl(bins: int, scale: float) -> None:
             left = min(int(y), bins - 1)
             total = total - ((left + 1 - y) * log_s[left] + (y - left) * log_s[left + 1])
         rows.append(total / 4)
-    assert_same(DFL()(prediction, target), torch.stack(rows), prediction)
+    assert_same(DistributionFocalLoss()(prediction, target), torch.stack(rows), prediction)
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -177,7 +203,9 @@ def test_hard_negatives_equal_torchvisions_ssd(seed: int) -> None:
     anchors = torch.rand(count, 2, generator=draw) * 40
     anchors = torch.cat([anchors, anchors + 8], dim=1)
     matched, truth, labels = [], [], torch.full((3, count), C)
-    for image, positives in enumerate((int(torch.randint(1, count // 4 + 1, (1,), generator=draw)), seed % 2, count // 4)):
+    for image, positives in enumerate(
+        (int(torch.randint(1, count // 4 + 1, (1,), generator=draw)), seed % 2, count // 4)
+    ):
         objects = torch.randint(0, C, (4,), generator=draw)
         index = torch.full((count,), -1)
         at = torch.randperm(count, generator=draw)[:positives]
@@ -188,5 +216,5 @@ def test_hard_negatives_equal_torchvisions_ssd(seed: int) -> None:
     logits = (normal(3, count, C + 1, seed=seed) * (1 + seed % 5)).requires_grad_()
     outputs = {"cls_logits": logits, "bbox_regression": torch.zeros(3, count, 4)}
     theirs = reference.compute_loss(truth, outputs, [anchors] * 3, matched)["classification"]
-    ours = HardNegative(num_classes=C, min_negatives=0)(logits, labels).sum() / int((labels < C).sum())
+    ours = HardNegativeLoss(num_classes=C, min_negatives=0)(logits, labels).sum() / int((labels < C).sum())
     assert_same(ours, theirs, logits)

@@ -35,7 +35,13 @@ def scene():
         if far:
             boxes[:, -1] += 1000  # touches no anchor
         valid = torch.rand(images, objects, generator=generator) < 0.8
-        boxes[::2][~valid[::2]] = torch.nan  # padding; the other images' slots that are not valid hold boxes, as ignored objects do
-        return boxes, torch.randint(0, 3, (images, objects), generator=generator).masked_fill(~valid, -1), valid
+        boxes[::2][~valid[::2]] = (
+            torch.nan
+        )  # padding; the other images' slots that are not valid hold boxes, as ignored objects do
+        return (
+            boxes,
+            torch.randint(0, 3, (images, objects), generator=generator).masked_fill(~valid, -1),
+            valid,
+        )
 
     return make

@@ -6,8 +6,8 @@ from torchvision.models.detection.fcos import FCOS
 
 from densedet.core.errors import PartError
 from densedet.core.types import Level
-from densedet.plugins.matchers import pairs
-from densedet.plugins.matchers.fcos import Fcos
+from densedet.plugins.matchers import _pairs as pairs
+from densedet.plugins.matchers.fcos import FCOSMatcher
 
 TORCHVISION = {"ends": "open", "area_offset": 1e8}
 
@@ -27,9 +27,11 @@ def test_is_torchvisions(seed, scene, levels, points):
     if seed % 2:
         boxes = boxes.round()  # sizes on the borders of the ranges, equal areas
     if seed % 3 == 0:
-        points = points - torch.tensor([4.0, 4, 4, 4])  # torchvision's points lie on the corners of the finest cells
-    found = Fcos(**TORCHVISION)(boxes, labels, valid, points, levels)
-    assert torch.equal(found.index[0], torchvisions(boxes[0], points, levels))
+        points = points - torch.tensor(
+            [4.0, 4, 4, 4]
+        )  # torchvision's points lie on the corners of the finest cells
+    found = FCOSMatcher(**TORCHVISION)(boxes, labels, valid, points, levels)
+    assert torch.equal(found.matched_idxs[0], torchvisions(boxes[0], points, levels))
 
 
 def test_torchvisions_ranges_on_the_papers_pyramid():
@@ -42,10 +44,14 @@ def test_torchvisions_ranges_on_the_papers_pyramid():
         anchors.append(torch.cat((corner, corner + level.stride), dim=1))
     anchors = torch.cat(anchors)
     corner = torch.randint(0, 120, (20, 2), generator=torch.Generator().manual_seed(0)).float()
-    boxes = torch.cat((corner, corner + torch.randint(1, 136, (20, 2), generator=torch.Generator().manual_seed(1))), dim=1)
-    found = Fcos(**TORCHVISION)(boxes[None], torch.zeros(1, 20), torch.ones(1, 20, dtype=torch.bool), anchors, levels)
+    boxes = torch.cat(
+        (corner, corner + torch.randint(1, 136, (20, 2), generator=torch.Generator().manual_seed(1))), dim=1
+    )
+    found = FCOSMatcher(**TORCHVISION)(
+        boxes[None], torch.zeros(1, 20), torch.ones(1, 20, dtype=torch.bool), anchors, levels
+    )
     expected = torchvisions(boxes, anchors, levels)
-    assert torch.equal(found.index[0], expected)
+    assert torch.equal(found.matched_idxs[0], expected)
     assert (expected >= 0).sum() > 20
 
 
@@ -57,20 +63,23 @@ LEVELS = (Level(1, 4, 1, 8), Level(1, 2, 1, 16))
 def match(boxes, **arguments):
     boxes = torch.tensor([boxes], dtype=torch.float32)
     valid = torch.ones(boxes.shape[:2], dtype=torch.bool)
-    found = Fcos(**arguments)(boxes, valid.long(), valid, ROW, LEVELS)
+    found = FCOSMatcher(**arguments)(boxes, valid.long(), valid, ROW, LEVELS)
     assert found.quality is None
-    return found.index[0].tolist()
+    return found.matched_idxs[0].tolist()
 
 
 def test_inside_is_strict_and_near_the_centre():
-    box = [[4, 0, 32, 8]]  # point 4 lies on its side; centre (18, 4): 1.5 * 8 = 12 px away from it are 6 < x < 30
+    box = [
+        [4, 0, 32, 8]
+    ]  # point 4 lies on its side; centre (18, 4): 1.5 * 8 = 12 px away from it are 6 < x < 30
     assert match(box, ranges=(100,)) == [-1, 0, 0, 0, -1, -1]
     assert match(box, ranges=(100,), center_radius=0.5) == [-1, -1, 0, -1, -1, -1]  # 14 < x < 22
     assert match([[3, 0, 32, 8]], ranges=(100,), center_radius=None) == [0, 0, 0, 0, -1, -1]
 
 
 def test_size_chooses_the_level():
-    # From x = 20: 20 to the left, 12 to the right; from x = 12: 12 and 20; from 4 and 28: 28. On stride 16, from 8: 24; from 24: 24.
+    # From x = 20: 20 to the left, 12 to the right; from x = 12: 12 and 20; from 4 and 28: 28. On stride 16,
+    # from 8: 24; from 24: 24.
     box = [[0, 0, 32, 16]]
     assert match(box, center_radius=None) == [0, 0, 0, 0, -1, -1]  # 8 * 8 = 64 px: all for the fine level
     assert match(box, center_radius=None, ranges=(22,)) == [-1, 0, 0, -1, 0, 0]
@@ -99,26 +108,32 @@ def test_the_smallest_object_wins_and_then_the_lowest_slot():
 @pytest.mark.parametrize("objects", [0, 3])
 def test_no_objects(objects, levels, points):
     nothing = torch.zeros(2, objects, dtype=torch.bool)
-    found = Fcos()(torch.zeros(2, objects, 4), nothing.long() - 1, nothing, points, levels)
-    assert found.index.dtype == torch.int64
-    assert found.index.tolist() == [[-1] * len(points)] * 2
+    found = FCOSMatcher()(torch.zeros(2, objects, 4), nothing.long() - 1, nothing, points, levels)
+    assert found.matched_idxs.dtype == torch.int64
+    assert found.matched_idxs.tolist() == [[-1] * len(points)] * 2
 
 
 def test_empty_slots_and_chunks_change_nothing(scene, levels, points, monkeypatch):
     boxes, labels, valid = scene(1)
-    whole = Fcos()(boxes, labels, valid, points, levels)
+    whole = FCOSMatcher()(boxes, labels, valid, points, levels)
     for image, slots in enumerate(valid):
-        alone = Fcos()(boxes[image : image + 1, slots], labels[image : image + 1, slots], valid[image : image + 1, slots], points, levels)
+        alone = FCOSMatcher()(
+            boxes[image : image + 1, slots],
+            labels[image : image + 1, slots],
+            valid[image : image + 1, slots],
+            points,
+            levels,
+        )
         renumbered = torch.cat((slots.nonzero().flatten(), torch.tensor([-1])))
-        assert whole.index[image].tolist() == renumbered[alone.index[0]].tolist()
+        assert whole.matched_idxs[image].tolist() == renumbered[alone.matched_idxs[0]].tolist()
     monkeypatch.setattr(pairs, "LARGEST", 1)
-    assert torch.equal(Fcos()(boxes, labels, valid, points, levels).index, whole.index)
+    assert torch.equal(FCOSMatcher()(boxes, labels, valid, points, levels).matched_idxs, whole.matched_idxs)
 
 
 def test_arguments_that_do_not_fit_are_refused(scene, levels, points):
     with pytest.raises(PartError, match=r"ranges has 1 entries.*3 levels: give 2"):
-        Fcos(ranges=(64,))(*scene(0), points, levels)
+        FCOSMatcher(ranges=(64,))(*scene(0), points, levels)
     with pytest.raises(PartError, match="must grow"):
-        Fcos(ranges=(64, 32))
+        FCOSMatcher(ranges=(64, 32))
     with pytest.raises(PartError, match="there are 5"):
-        Fcos()(*scene(0), points[:5], levels)
+        FCOSMatcher()(*scene(0), points[:5], levels)

@@ -3,8 +3,8 @@ import torch
 from torchvision.ops import box_iou
 
 from densedet.core.errors import PartError
-from densedet.plugins.matchers import pairs
-from densedet.plugins.matchers.task_aligned import TaskAligned
+from densedet.plugins.matchers import _pairs as pairs
+from densedet.plugins.matchers.task_aligned import TaskAlignedMatcher
 
 ROW = torch.tensor([[10.0 * i, 0, 10 * i + 10, 10] for i in range(4)])
 """Four anchors with centres at x = 5, 15, 25, 35, y = 5."""
@@ -14,14 +14,16 @@ def match(boxes, scores, decoded=ROW, **arguments):
     boxes = torch.tensor([boxes], dtype=torch.float32)
     valid = torch.ones(boxes.shape[:2], dtype=torch.bool)
     predictions = (torch.tensor([scores])[..., None], decoded[None])
-    found = TaskAligned(**arguments)(boxes, torch.zeros(boxes.shape[:2], dtype=torch.int64), valid, ROW, (), predictions)
-    return found.index[0].tolist(), found.quality[0]
+    found = TaskAlignedMatcher(**arguments)(
+        boxes, torch.zeros(boxes.shape[:2], dtype=torch.int64), valid, ROW, (), predictions
+    )
+    return found.matched_idxs[0].tolist(), found.quality[0]
 
 
 def test_by_hand():
-    # The object covers anchors 0 to 2; their decoded boxes have IoU 1, 1/2 and 1/2 with it, with scores .1, .8 and .4.
-    # alpha 1, beta 1: alignment .1, .4, .2. The best two are 1 and 2; the largest .4 becomes their largest IoU, 1/2:
-    # quality .5 and .2/.4 * .5 = .25.
+    # The object covers anchors 0 to 2; their decoded boxes have IoU 1, 1/2 and 1/2 with it, with scores .1,
+    # .8 and .4. alpha 1, beta 1: alignment .1, .4, .2. The best two are 1 and 2; the largest .4 becomes their
+    # largest IoU, 1/2: quality .5 and .2/.4 * .5 = .25.
     decoded = torch.tensor([[0.0, 0, 30, 10], [0, 0, 15, 10], [15, 0, 30, 10], [0, 0, 1, 1]])
     index, quality = match([[0, 0, 30, 10]], [0.1, 0.8, 0.4, 0.9], decoded, topk=2, beta=1.0)
     assert index == [-1, 0, 0, -1]
@@ -85,40 +87,49 @@ def test_is_the_papers_rule(seed, scene, points):
     boxes, labels, valid = scene(seed)
     generator = torch.Generator().manual_seed(seed)
     scores = torch.rand(4, len(points), 3, generator=generator)
-    decoded = points + torch.randn(4, len(points), 4, generator=generator) * 3 + torch.tensor([-8.0, -8, 8, 8])
-    found = TaskAligned(topk=4)(boxes, labels, valid, points, (), (scores, decoded))
-    assert found.index.dtype == torch.int64
+    decoded = (
+        points + torch.randn(4, len(points), 4, generator=generator) * 3 + torch.tensor([-8.0, -8, 8, 8])
+    )
+    found = TaskAlignedMatcher(topk=4)(boxes, labels, valid, points, (), (scores, decoded))
+    assert found.matched_idxs.dtype == torch.int64
     assert found.quality.dtype == torch.float32
     for image, slots in enumerate(valid):
-        index, quality = by_the_book(boxes[image, slots], labels[image, slots], points, scores[image], decoded[image], 4)
+        index, quality = by_the_book(
+            boxes[image, slots], labels[image, slots], points, scores[image], decoded[image], 4
+        )
         renumbered = torch.cat((slots.nonzero().flatten(), torch.tensor([-1])))
-        assert found.index[image].tolist() == renumbered[index].tolist()
+        assert found.matched_idxs[image].tolist() == renumbered[index].tolist()
         torch.testing.assert_close(found.quality[image], quality)
-        for slot in found.index[image].unique().clamp(min=0):
-            mine = found.index[image] == slot
+        for slot in found.matched_idxs[image].unique().clamp(min=0):
+            mine = found.matched_idxs[image] == slot
             if mine.any():
-                assert found.quality[image][mine].max() == box_iou(boxes[image, slot][None], decoded[image][mine]).max()
+                assert (
+                    found.quality[image][mine].max()
+                    == box_iou(boxes[image, slot][None], decoded[image][mine]).max()
+                )
 
 
 @pytest.mark.parametrize("objects", [0, 3])
 def test_no_objects(objects, points):
     nothing = torch.zeros(2, objects, dtype=torch.bool)
     predictions = (torch.rand(2, len(points), 3), points.expand(2, -1, -1))
-    found = TaskAligned()(torch.zeros(2, objects, 4), nothing.long() - 1, nothing, points, (), predictions)
-    assert found.index.tolist() == [[-1] * len(points)] * 2
+    found = TaskAlignedMatcher()(
+        torch.zeros(2, objects, 4), nothing.long() - 1, nothing, points, (), predictions
+    )
+    assert found.matched_idxs.tolist() == [[-1] * len(points)] * 2
     assert found.quality.tolist() == [[0.0] * len(points)] * 2
 
 
 def test_chunks_change_nothing(scene, points, monkeypatch):
     predictions = (torch.rand(4, len(points), 3), points + torch.randn(4, len(points), 4))
-    whole = TaskAligned()(*scene(1), points, (), predictions)
+    whole = TaskAlignedMatcher()(*scene(1), points, (), predictions)
     monkeypatch.setattr(pairs, "LARGEST", 1)
-    chunked = TaskAligned()(*scene(1), points, (), predictions)
-    assert torch.equal(chunked.index, whole.index)
+    chunked = TaskAlignedMatcher()(*scene(1), points, (), predictions)
+    assert torch.equal(chunked.matched_idxs, whole.matched_idxs)
     assert torch.equal(chunked.quality, whole.quality)
 
 
 def test_predictions_are_needed(scene, points):
-    assert TaskAligned().uses_predictions
+    assert TaskAlignedMatcher().uses_predictions
     with pytest.raises(PartError, match="got no predictions"):
-        TaskAligned()(*scene(0), points, ())
+        TaskAlignedMatcher()(*scene(0), points, ())

@@ -12,8 +12,18 @@ from densedet.plugins.necks.ssd_extras import Stage
 SETTINGS = [
     ("identity", {}),
     ("ssd_extras", {}),
-    ("ssd_extras", {"l2_norm": 20.0, "norm": "none", "stages": (Stage(out=12), Stage(out=8, stride=1, padding=0, kernel=2))}),
-    ("ssd_extras", {"depthwise": True, "activation": "relu6", "stages": (Stage(out=8, depthwise=False), Stage(out=8))}),
+    (
+        "ssd_extras",
+        {
+            "l2_norm": 20.0,
+            "norm": "none",
+            "stages": (Stage(out=12), Stage(out=8, stride=1, padding=0, kernel=2)),
+        },
+    ),
+    (
+        "ssd_extras",
+        {"depthwise": True, "activation": "relu6", "stages": (Stage(out=8, depthwise=False), Stage(out=8))},
+    ),
     ("ssd_extras", {"stages": ()}),
     ("fpn", {"channels": 16}),
     ("fpn", {"channels": 16, "extra_levels": 2, "norm": "batch"}),
@@ -24,7 +34,9 @@ SETTINGS = [
     ("pan", {"channels": 16, "norm": "group"}),
 ]
 CHANNELS, STRIDES = (6, 10, 14), (4, 8, 16)
-every_setting = pytest.mark.parametrize(("name", "arguments"), SETTINGS, ids=lambda v: v if isinstance(v, str) else "-".join(v) or "plain")
+every_setting = pytest.mark.parametrize(
+    ("name", "arguments"), SETTINGS, ids=lambda v: v if isinstance(v, str) else "-".join(v) or "plain"
+)
 
 
 def build(name, arguments, channels=CHANNELS, strides=STRIDES):

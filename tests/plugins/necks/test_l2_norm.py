@@ -1,6 +1,6 @@
 import torch
 
-from densedet.plugins.necks.l2_norm import L2Norm
+from densedet.plugins.necks._l2_norm import L2Norm
 
 
 def test_each_cell_gets_length_scale():

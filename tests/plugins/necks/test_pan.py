@@ -1,8 +1,8 @@
 import torch
 from torch import nn
 
-from densedet.plugins.necks.fpn import FPN
-from densedet.plugins.necks.pan import PAN
+from densedet.plugins.necks.fpn import FPNNeck
+from densedet.plugins.necks.pan import PANNeck
 
 
 def centred(layers):
@@ -16,7 +16,9 @@ def centred(layers):
 
 
 def test_bottom_up_by_hand():
-    neck = PAN(in_channels=(1, 1, 1), in_strides=(8, 16, 32), channels=1, top_down=False, norm="none", extra_levels=1)
+    neck = PANNeck(
+        in_channels=(1, 1, 1), in_strides=(8, 16, 32), channels=1, top_down=False, norm="none", extra_levels=1
+    )
     centred(neck)
     fine = torch.arange(16.0).view(1, 1, 4, 4)
     middle = torch.tensor([[1.0, -20.0], [3.0, 4.0]]).view(1, 1, 2, 2)
@@ -32,7 +34,7 @@ def test_bottom_up_by_hand():
 
 def test_finest_level_is_the_pyramids():
     arguments = {"in_channels": (6, 10), "in_strides": (8, 16), "channels": 8, "norm": "none"}
-    pyramid, neck = FPN(**arguments), PAN(**arguments)
+    pyramid, neck = FPNNeck(**arguments), PANNeck(**arguments)
     neck.top_down.load_state_dict(pyramid.top_down.state_dict())
     features = [torch.rand(1, 6, 9, 11), torch.rand(1, 10, 5, 6)]
     ours, theirs = neck(features), pyramid(features)
@@ -42,6 +44,9 @@ def test_finest_level_is_the_pyramids():
 
 
 def test_levels_further_apart_than_two():
-    neck = PAN(in_channels=(6, 10), in_strides=(8, 32), channels=8)
+    neck = PANNeck(in_channels=(6, 10), in_strides=(8, 32), channels=8)
     assert neck.down[0][0].stride == (4, 4)
-    assert [tuple(m.shape[2:]) for m in neck([torch.rand(2, 6, 16, 8), torch.rand(2, 10, 4, 2)])] == [(16, 8), (4, 2)]
+    assert [tuple(m.shape[2:]) for m in neck([torch.rand(2, 6, 16, 8), torch.rand(2, 10, 4, 2)])] == [
+        (16, 8),
+        (4, 2),
+    ]

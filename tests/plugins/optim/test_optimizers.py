@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from densedet.core.run import parameter_groups
+from densedet.core.training.run import parameter_groups
 from densedet.plugins.optim.optimizers import adamw, sgd
 
 

@@ -6,8 +6,8 @@ from torchvision.models.detection.retinanet import RetinaNet
 from torchvision.models.detection.ssd import SSD
 
 from densedet.core.types import Fate, Level
-from densedet.plugins.postprocess.nms import NMS
-from densedet.plugins.postprocess.soft_nms import SoftNMS
+from densedet.plugins.postprocess.nms import NMSPostprocess
+from densedet.plugins.postprocess.soft_nms import SoftNMSPostprocess
 
 BIG = torch.tensor([[100, 100]])  # height, width
 
@@ -24,73 +24,101 @@ def apart(count):
 
 
 def test_by_hand():
-    # Box 1 overlaps box 0: 8x10 of 10x10 each: 80 / 120 = 0.667. Box 2 is apart. Best first; the second class stands on its own.
+    # Box 1 overlaps box 0: 8x10 of 10x10 each: 80 / 120 = 0.667. Box 2 is apart. Best first; the second class
+    # stands on its own.
     boxes = [[0.0, 0.0, 10.0, 10.0], [2.0, 0.0, 12.0, 10.0], [50.0, 50.0, 60.0, 60.0]]
     scores = [[0.8, 0.0], [0.7, 0.6], [0.9, 0.0]]
-    found = run(NMS(iou=0.6), scores, boxes)
+    found = run(NMSPostprocess(iou=0.6), scores, boxes)
     assert found.anchors.tolist() == [2, 0, 1]
     assert found.labels.tolist() == [0, 0, 1]
     torch.testing.assert_close(found.scores, torch.tensor([0.9, 0.8, 0.6]))
     torch.testing.assert_close(found.boxes, torch.tensor([boxes[2], boxes[0], boxes[1]]))
-    assert run(NMS(iou=0.7), scores, boxes).anchors.tolist() == [2, 0, 1, 1]
-    assert run(NMS(iou=0.6, class_agnostic=True), scores, boxes).anchors.tolist() == [2, 0]
+    assert run(NMSPostprocess(iou=0.7), scores, boxes).anchors.tolist() == [2, 0, 1, 1]
+    assert run(NMSPostprocess(iou=0.6, class_agnostic=True), scores, boxes).anchors.tolist() == [2, 0]
 
 
 def test_threshold_is_strict():
-    assert run(NMS(score=0.5), [[0.5], [0.5001]], apart(2)).anchors.tolist() == [1]
+    assert run(NMSPostprocess(score=0.5), [[0.5], [0.5001]], apart(2)).anchors.tolist() == [1]
 
 
 def test_top_k_per_level_counts_anchors_and_classes_together():
     levels = (Level(1, 3, 1, 8), Level(1, 1, 1, 16))
     scores = [[0.9, 0.8], [0.7, 0.6], [0.5, 0.4], [0.3, 0.2]]
-    found = run(NMS(top_k=3), scores, apart(4), levels=levels)
-    assert list(zip(found.anchors.tolist(), found.labels.tolist())) == [(0, 0), (0, 1), (1, 0), (3, 0), (3, 1)]
+    found = run(NMSPostprocess(top_k=3), scores, apart(4), levels=levels)
+    assert list(zip(found.anchors.tolist(), found.labels.tolist())) == [
+        (0, 0),
+        (0, 1),
+        (1, 0),
+        (3, 0),
+        (3, 1),
+    ]
 
 
 def test_top_k_per_class():
     scores = [[0.9, 0.1], [0.8, 0.2], [0.7, 0.0], [0.6, 0.0]]
-    found = run(NMS(top_k=2, per="class"), scores, apart(4))
+    found = run(NMSPostprocess(top_k=2, per="class"), scores, apart(4))
     assert list(zip(found.anchors.tolist(), found.labels.tolist())) == [(0, 0), (1, 0), (1, 1), (0, 1)]
 
 
 def test_clips_before_suppressing():
-    # Clipped to 20x10 (height 10, width 20) both boxes are 10x10 and equal; unclipped their IoU would be 100 / 500 = 0.2.
+    # Clipped to 20x10 (height 10, width 20) both boxes are 10x10 and equal; unclipped their IoU would be 100
+    # / 500 = 0.2.
     boxes, sizes = [[10.0, 0.0, 20.0, 10.0], [10.0, 0.0, 60.0, 10.0]], torch.tensor([[10, 20]])
-    found = run(NMS(), [[0.9], [0.8]], boxes, sizes=sizes)
+    found = run(NMSPostprocess(), [[0.9], [0.8]], boxes, sizes=sizes)
     assert found.boxes.tolist() == [[10.0, 0.0, 20.0, 10.0]]
 
 
 def test_min_size_is_asked_of_clipped_boxes():
     boxes = [[0.0, 0.0, 4.0, 50.0], [0.0, 0.0, 5.0, 5.0], [97.0, 0.0, 110.0, 50.0]]
-    assert run(NMS(min_size=5.0), [[0.9], [0.8], [0.7]], boxes).anchors.tolist() == [1]
-    assert len(run(NMS(), [[0.9], [0.8], [0.7]], boxes)) == 3
+    assert run(NMSPostprocess(min_size=5.0), [[0.9], [0.8], [0.7]], boxes).anchors.tolist() == [1]
+    assert len(run(NMSPostprocess(), [[0.9], [0.8], [0.7]], boxes)) == 3
 
 
 def test_max_detections_keeps_the_best():
-    assert run(NMS(max_detections=2), [[0.5], [0.9], [0.7]], apart(3)).anchors.tolist() == [1, 2]
+    assert run(NMSPostprocess(max_detections=2), [[0.5], [0.9], [0.7]], apart(3)).anchors.tolist() == [1, 2]
 
 
 def test_fates():
     boxes = [*apart(4), [0.0, 0.0, 8.0, 7.0]]
     scores = [[0.9], [0.01], [0.3], [0.6], [0.8]]
     trace = {}
-    run(NMS(top_k=4, max_detections=1), scores, boxes, trace=trace)
+    run(NMSPostprocess(top_k=4, max_detections=1), scores, boxes, trace=trace)
     # Four are above 0.05 and fit in top_k; box 4 lies on box 0 (IoU 7/8); one detection is kept.
     assert trace["fate"][0].dtype == torch.int8
-    expected = [Fate.KEPT, Fate.LOW_SCORE, Fate.CUT_BY_MAX_DETECTIONS, Fate.CUT_BY_MAX_DETECTIONS, Fate.REMOVED_BY_NMS]
+    expected = [
+        Fate.KEPT,
+        Fate.LOW_SCORE,
+        Fate.CUT_BY_MAX_DETECTIONS,
+        Fate.CUT_BY_MAX_DETECTIONS,
+        Fate.REMOVED_BY_NMS,
+    ]
     assert trace["fate"][0].tolist() == [[fate] for fate in expected]
     for per in ("level", "class"):
-        run(NMS(top_k=3, per=per), scores, boxes, trace=trace)
+        run(NMSPostprocess(top_k=3, per=per), scores, boxes, trace=trace)
         expected = [Fate.KEPT, Fate.LOW_SCORE, Fate.CUT_BY_TOP_K, Fate.KEPT, Fate.REMOVED_BY_NMS]
         assert trace["fate"][0].tolist() == [[fate] for fate in expected]
 
 
-@pytest.mark.parametrize("postprocess", [NMS(), NMS(per="class"), SoftNMS(), SoftNMS(method="linear")])
+@pytest.mark.parametrize(
+    "postprocess",
+    [
+        NMSPostprocess(),
+        NMSPostprocess(per="class"),
+        SoftNMSPostprocess(),
+        SoftNMSPostprocess(method="linear"),
+    ],
+)
 @pytest.mark.parametrize("shape", [(2, 5, 3), (2, 0, 3), (0, 5, 3), (2, 5, 0)])
 def test_nothing_found(postprocess, shape):
     batch, count, _ = shape
     trace = {}
-    found = postprocess(torch.zeros(shape), torch.ones(batch, count, 4), (Level(1, count, 1, 8),), torch.full((batch, 2), 100), trace)
+    found = postprocess(
+        torch.zeros(shape),
+        torch.ones(batch, count, 4),
+        (Level(1, count, 1, 8),),
+        torch.full((batch, 2), 100),
+        trace,
+    )
     assert [(x.boxes.shape, len(x.scores), x.labels.dtype, x.anchors.dtype) for x in found] == [
         ((0, 4), 0, torch.int64, torch.int64)
     ] * batch
@@ -100,7 +128,7 @@ def test_nothing_found(postprocess, shape):
 def test_images_do_not_mix():
     scores, boxes = torch.tensor([[[0.9], [0.2]], [[0.3], [0.8]]]), torch.tensor([apart(2), apart(2)])
     sizes = torch.tensor([[100, 100], [4, 12]])
-    first, second = NMS()(scores, boxes, (Level(1, 2, 1, 8),), sizes)
+    first, second = NMSPostprocess()(scores, boxes, (Level(1, 2, 1, 8),), sizes)
     assert first.anchors.tolist() == [0, 1]
     assert second.anchors.tolist() == [1, 0]
     assert second.boxes.tolist() == [[10.0, 0.0, 12.0, 4.0], [0.0, 0.0, 8.0, 4.0]]
@@ -119,16 +147,27 @@ def test_equals_torchvision_retinanet(seed):
     backbone = nn.Identity()
     backbone.out_channels = 8
     reference = RetinaNet(
-        backbone, 5, anchor_generator=AnchorGenerator(), head=nn.Identity(), score_thresh=0.1, topk_candidates=150, detections_per_img=60
+        backbone,
+        5,
+        anchor_generator=AnchorGenerator(),
+        head=nn.Identity(),
+        score_thresh=0.1,
+        topk_candidates=150,
+        detections_per_img=60,
     )
     parts, shapes = (200, 100), [(90, 80), (70, 100)]
     theirs = reference.postprocess_detections(
-        {"cls_logits": list(logits.split(parts, 1)), "bbox_regression": list(torch.zeros(2, 300, 4).split(parts, 1))},
+        {
+            "cls_logits": list(logits.split(parts, 1)),
+            "bbox_regression": list(torch.zeros(2, 300, 4).split(parts, 1)),
+        },
         [list(anchors.split(parts))] * 2,
         shapes,
     )
     levels = (Level(10, 20, 1, 8), Level(10, 10, 1, 16))
-    ours = NMS(score=0.1, top_k=150, max_detections=60)(logits.sigmoid(), anchors.expand(2, -1, -1), levels, torch.tensor(shapes))
+    ours = NMSPostprocess(score=0.1, top_k=150, max_detections=60)(
+        logits.sigmoid(), anchors.expand(2, -1, -1), levels, torch.tensor(shapes)
+    )
     assert len(theirs[0]["boxes"]) == 60
     for a, b in zip(ours, theirs):
         torch.testing.assert_close(a.boxes, b["boxes"])
@@ -150,9 +189,13 @@ def test_equals_torchvision_ssd(seed):
         detections_per_img=60,
     )
     shapes = [(90, 80), (70, 100)]
-    theirs = reference.postprocess_detections({"cls_logits": logits, "bbox_regression": torch.zeros(2, 300, 4)}, [anchors] * 2, shapes)
-    postprocess = NMS(score=0.1, top_k=40, per="class", iou=0.45, max_detections=60)
-    ours = postprocess(logits.softmax(-1)[..., 1:], anchors.expand(2, -1, -1), (Level(10, 30, 1, 8),), torch.tensor(shapes))
+    theirs = reference.postprocess_detections(
+        {"cls_logits": logits, "bbox_regression": torch.zeros(2, 300, 4)}, [anchors] * 2, shapes
+    )
+    postprocess = NMSPostprocess(score=0.1, top_k=40, per="class", iou=0.45, max_detections=60)
+    ours = postprocess(
+        logits.softmax(-1)[..., 1:], anchors.expand(2, -1, -1), (Level(10, 30, 1, 8),), torch.tensor(shapes)
+    )
     assert len(theirs[0]["boxes"]) == 60
     for a, b in zip(ours, theirs):
         torch.testing.assert_close(a.boxes, b["boxes"])

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from densedet.core.types import Fate, Level
-from densedet.plugins.postprocess.soft_nms import SoftNMS
+from densedet.plugins.postprocess.soft_nms import SoftNMSPostprocess
 
 # Box 1 overlaps box 0 by 5x10 of 10x10 each: IoU 50 / 150 = 1/3. Box 2 is apart.
 BOXES = torch.tensor([[[0.0, 0.0, 10.0, 10.0], [5.0, 0.0, 15.0, 10.0], [50.0, 50.0, 60.0, 60.0]]])
@@ -12,7 +12,7 @@ LEVELS, SIZES = (Level(1, 3, 1, 8),), torch.tensor([[100, 100]])
 
 
 def run(scores, trace=None, **arguments):
-    return SoftNMS(**arguments)(torch.tensor([scores]), BOXES, LEVELS, SIZES, trace)[0]
+    return SoftNMSPostprocess(**arguments)(torch.tensor([scores]), BOXES, LEVELS, SIZES, trace)[0]
 
 
 def test_gaussian_by_hand():
@@ -24,14 +24,20 @@ def test_gaussian_by_hand():
 
 def test_linear_by_hand():
     # 0.8 * (1 - 1/3) = 0.533333; with a threshold above 1/3 nothing happens
-    torch.testing.assert_close(run([[0.9], [0.8], [0.7]], method="linear").scores, torch.tensor([0.9, 0.7, 0.533333]))
-    torch.testing.assert_close(run([[0.9], [0.8], [0.7]], method="linear", iou=0.4).scores, torch.tensor([0.9, 0.8, 0.7]))
+    torch.testing.assert_close(
+        run([[0.9], [0.8], [0.7]], method="linear").scores, torch.tensor([0.9, 0.7, 0.533333])
+    )
+    torch.testing.assert_close(
+        run([[0.9], [0.8], [0.7]], method="linear", iou=0.4).scores, torch.tensor([0.9, 0.8, 0.7])
+    )
 
 
 def test_classes_do_not_lower_each_other():
     scores = [[0.9, 0.0], [0.0, 0.8], [0.0, 0.0]]
     torch.testing.assert_close(run(scores).scores, torch.tensor([0.9, 0.8]))
-    torch.testing.assert_close(run(scores, class_agnostic=True).scores, torch.tensor([0.9, 0.8 * math.exp(-2 / 9)]))
+    torch.testing.assert_close(
+        run(scores, class_agnostic=True).scores, torch.tensor([0.9, 0.8 * math.exp(-2 / 9)])
+    )
 
 
 def test_fates_and_final_score():
@@ -64,7 +70,9 @@ def test_equals_the_papers_loop_run_class_by_class(seed):
     corner = torch.rand(20, 2, generator=generator) * 40
     boxes = torch.cat([corner, corner + 10 + torch.rand(20, 2, generator=generator) * 20], 1)
     scores = torch.rand(20, 3, generator=generator)
-    ours = SoftNMS(score=0.0, final_score=0.0)(scores[None], boxes[None], (Level(1, 20, 1, 8),), SIZES)[0]
+    ours = SoftNMSPostprocess(score=0.0, final_score=0.0)(
+        scores[None], boxes[None], (Level(1, 20, 1, 8),), SIZES
+    )[0]
     for label in range(3):
         mine = ours.labels == label
         expected = plain(boxes.tolist(), scores[:, label].tolist(), 0.5)

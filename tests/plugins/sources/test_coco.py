@@ -6,21 +6,34 @@ import pytest
 
 from densedet.core.contracts import Source
 from densedet.core.errors import DataError
-from densedet.plugins.sources.coco import Coco
+from densedet.plugins.sources.coco import CocoSource
 
 
 def content():
-    """Ids with gaps and out of order; a crowd, an ignored object, a missing area, an image without objects."""
+    """Ids with gaps and out of order; a crowd, an ignored object, a missing area, an image without
+    objects."""
     return {
         "images": [
             {"id": 42, "file_name": "b.jpg", "width": 100, "height": 50},
             {"id": 7, "file_name": "deep/a.jpg", "width": 20, "height": 30},
             {"id": 9, "file_name": "empty.jpg", "width": 5, "height": 5},
         ],
-        "categories": [{"id": 90, "name": "toothbrush"}, {"id": 3, "name": "car"}, {"id": 17, "name": "cat", "supercategory": "animal"}],
+        "categories": [
+            {"id": 90, "name": "toothbrush"},
+            {"id": 3, "name": "car"},
+            {"id": 17, "name": "cat", "supercategory": "animal"},
+        ],
         "annotations": [
             {"id": 1, "image_id": 7, "category_id": 90, "bbox": [1, 2, 3.5, 4], "area": 9.5, "iscrowd": 0},
-            {"id": 2, "image_id": 42, "category_id": 3, "bbox": [0, 0, 100, 50], "area": 5000, "iscrowd": 1, "segmentation": {}},
+            {
+                "id": 2,
+                "image_id": 42,
+                "category_id": 3,
+                "bbox": [0, 0, 100, 50],
+                "area": 5000,
+                "iscrowd": 1,
+                "segmentation": {},
+            },
             {"id": 3, "image_id": 7, "category_id": 17, "bbox": [10, 10, 10, 20]},
             {"id": 4, "image_id": 42, "category_id": 17, "bbox": [5, 6, 7, 8], "ignore": 1, "iscrowd": 0},
         ],
@@ -36,7 +49,12 @@ def make(tmp_path):
         for number, value in enumerate(contents):
             names.append(f"{number}.json")
             (tmp_path / names[-1]).write_text(value if isinstance(value, str) else json.dumps(value))
-        return Coco(annotations=names[0] if len(names) == 1 else names, images="images", root=str(tmp_path), **arguments)
+        return CocoSource(
+            annotations=names[0] if len(names) == 1 else names,
+            images="images",
+            root=str(tmp_path),
+            **arguments,
+        )
 
     return build
 
@@ -91,26 +109,37 @@ def test_faulty_boxes_are_dropped_or_clipped_once_and_named(make, tmp_path):
         [95, 45, 10, 10],
         [99, 1, 1.01, 5],
     ]
-    value["annotations"] = [{"id": 10 + i, "image_id": 42, "category_id": 3, "bbox": box} for i, box in enumerate(boxes)]
+    value["annotations"] = [
+        {"id": 10 + i, "image_id": 42, "category_id": 3, "bbox": box} for i, box in enumerate(boxes)
+    ]
     source = make(value)
     truth = source.annotation(0)
-    np.testing.assert_allclose(truth.boxes, [[95, 45, 100, 50], [99, 1, 100, 6]])  # the last was only rounded: not reported
+    np.testing.assert_allclose(
+        truth.boxes, [[95, 45, 100, 50], [99, 1, 100, 6]]
+    )  # the last was only rounded: not reported
     assert truth.area[0] == 100
     assert (source.table.dropped, source.table.clipped) == (5, 1)
     sentences = source.invalid()
     assert len(sentences) == 6
     where = f"annotation file {tmp_path / '0.json'}: annotation 10 of image 42 (b.jpg)"
-    assert sentences[0] == f"{where}: box [0, 0, 0, 5] (x, y, width, height) has no width or height above 0 and was dropped"
+    assert (
+        sentences[0]
+        == f"{where}: box [0, 0, 0, 5] (x, y, width, height) has no width or height above 0 and was dropped"
+    )
     assert "annotation 11 of image 42 (b.jpg): box [3, 3, 4, -1]" in sentences[1]
     assert sentences[2].endswith("lies outside its image of 100 x 50 and was dropped")
     assert sentences[3].endswith("is not finite and was dropped")
     assert sentences[4].endswith("is not finite and was dropped")
-    assert sentences[5].endswith("[95, 45, 10, 10] (x, y, width, height) leaves its image of 100 x 50 and was clipped")
+    assert sentences[5].endswith(
+        "[95, 45, 10, 10] (x, y, width, height) leaves its image of 100 x 50 and was clipped"
+    )
 
 
 def test_many_faults_are_counted_but_not_all_told(make):
     value = content()
-    value["annotations"] = [{"id": i, "image_id": 42, "category_id": 3, "bbox": [0, 0, 0, 0]} for i in range(1500)]
+    value["annotations"] = [
+        {"id": i, "image_id": 42, "category_id": 3, "bbox": [0, 0, 0, 0]} for i in range(1500)
+    ]
     source = make(value)
     assert source.table.dropped == 1500
     assert len(source.invalid()) == 1001
@@ -133,8 +162,13 @@ def test_files_that_do_not_fit_are_not_joined(make):
     other = content()
     other["categories"][0]["name"] = "brush"
     other["images"], other["annotations"] = [], []
-    refused(make(content(), other), r"1\.json and .*0\.json cannot be joined: category 90 .* only one of them")
-    refused(make(content(), content()), r"1\.json: image id 42 occurs twice; image ids must be unique, also over joined files")
+    refused(
+        make(content(), other), r"1\.json and .*0\.json cannot be joined: category 90 .* only one of them"
+    )
+    refused(
+        make(content(), content()),
+        r"1\.json: image id 42 occurs twice; image ids must be unique, also over joined files",
+    )
 
 
 def test_an_empty_data_set(make):
@@ -146,14 +180,16 @@ def test_an_empty_data_set(make):
 def test_missing_files_fail_at_once(make, tmp_path):
     make(content())
     root = str(tmp_path)
-    with pytest.raises(DataError, match=r"annotation file .*none\.json does not exist: correct 'annotations' or data\.root"):
-        Coco(annotations="none.json", images="images", root=root)
+    with pytest.raises(
+        DataError, match=r"annotation file .*none\.json does not exist: correct 'annotations' or data\.root"
+    ):
+        CocoSource(annotations="none.json", images="images", root=root)
     with pytest.raises(DataError, match=r"annotation file .*images is a folder"):
-        Coco(annotations="images", images="images", root=root)
+        CocoSource(annotations="images", images="images", root=root)
     with pytest.raises(DataError, match=r"image folder .*pictures does not exist"):
-        Coco(annotations="0.json", images="pictures", root=root)
+        CocoSource(annotations="0.json", images="pictures", root=root)
     with pytest.raises(DataError, match="empty list"):
-        Coco(annotations=[], images="images", root=root)
+        CocoSource(annotations=[], images="images", root=root)
 
 
 @pytest.mark.parametrize(
@@ -168,7 +204,10 @@ def test_missing_files_fail_at_once(make, tmp_path):
         ('{"images": []} x', "something stands after the end"),
         ('{"images": []', "the file ends here where , or } must stand"),
         ('"\ud800"', "is not UTF-8"),
-        ("[]", "holds a list, like a results file: COCO's is an object with images, annotations and categories"),
+        (
+            "[]",
+            "holds a list, like a results file: COCO's is an object with images, annotations and categories",
+        ),
         ("3", "holds a plain value"),
         ("{}", "has no 'images'"),
         ('{"images": [], "annotations": []}', "has no 'categories'"),
@@ -186,17 +225,30 @@ def test_not_cocos_form(make, text, match):
 @pytest.mark.parametrize(
     ("place", "index", "key", "value", "match"),
     [
-        ("annotations", 0, "image_id", 1000, r"0\.json: annotation 1 of image 1000: 'image_id' is not the id of an image of this file"),
+        (
+            "annotations",
+            0,
+            "image_id",
+            1000,
+            r"0\.json: annotation 1 of image 1000: 'image_id' is not the id of an image of this file",
+        ),
         ("annotations", 0, "image_id", None, "'image_id' is missing"),
         (
             "annotations",
             2,
             "category_id",
             4,
-            r"annotation 3 of image 7 \(deep/a.jpg\): 'category_id' is 4, not the id of one of its categories",
+            r"annotation 3 of image 7 \(deep/a.jpg\): 'category_id' is 4, not the id of one of its "
+            r"categories",
         ),
         ("annotations", 2, "category_id", [4], "'category_id' is"),
-        ("annotations", 1, "bbox", None, "annotations entry 2: 'bbox' is missing, not four numbers x, y, width, height"),
+        (
+            "annotations",
+            1,
+            "bbox",
+            None,
+            "annotations entry 2: 'bbox' is missing, not four numbers x, y, width, height",
+        ),
         ("annotations", 1, "bbox", [1, 2, 3], "'bbox' is"),
         ("annotations", 1, "bbox", [1, 2, 3, "4"], "'bbox' is"),
         ("annotations", 1, "bbox", "1234", "'bbox' is '1234'"),
@@ -225,7 +277,18 @@ def test_faulty_entries_are_named(make, place, index, key, value, match):
 
 
 @pytest.mark.parametrize(
-    "name", ["../a.jpg", "a/../../b.jpg", "/etc/passwd", "C:\\a.jpg", "\\\\host\\a.jpg", "..\\a.jpg", "C:a.jpg", "a\0.jpg", ""]
+    "name",
+    [
+        "../a.jpg",
+        "a/../../b.jpg",
+        "/etc/passwd",
+        "C:\\a.jpg",
+        "\\\\host\\a.jpg",
+        "..\\a.jpg",
+        "C:a.jpg",
+        "a\0.jpg",
+        "",
+    ],
 )
 def test_file_names_stay_in_the_folder(make, name):
     value = content()

@@ -7,12 +7,12 @@ import torch
 from densedet.core.boxes import pairwise_intersection
 from densedet.core.contracts import Source
 from densedet.core.errors import PartError
-from densedet.plugins.sources.digit_scenes import INK, OVERLAP
-from densedet.plugins.sources.digits import FILE, Digits
+from densedet.plugins.sources._digit_scenes import INK, OVERLAP
+from densedet.plugins.sources.digits import FILE, DigitsSource
 
 
 def test_is_a_source():
-    source = Digits(count=3)
+    source = DigitsSource(count=3)
     assert isinstance(source, Source)
     assert len(source) == 3
     assert source.classes[7] == "7"
@@ -21,13 +21,13 @@ def test_is_a_source():
 
 
 def test_a_scene_depends_on_seed_split_and_index_only():
-    first, second = Digits(count=5), Digits(count=50)
+    first, second = DigitsSource(count=5), DigitsSource(count=50)
     for index in (4, 0, 4):
         assert np.array_equal(first.image(index), second.image(index))
         assert torch.equal(first.annotation(index).boxes, second.annotation(index).boxes)
     assert not np.array_equal(first.image(0), first.image(1))
-    assert not np.array_equal(first.image(0), Digits(seed=1).image(0))
-    assert not np.array_equal(first.image(0), Digits(split="val").image(0))
+    assert not np.array_equal(first.image(0), DigitsSource(seed=1).image(0))
+    assert not np.array_equal(first.image(0), DigitsSource(split="val").image(0))
     copy = pickle.loads(pickle.dumps(first))
     assert np.array_equal(copy.image(2), first.image(2))
 
@@ -39,7 +39,7 @@ def test_glyphs_are_the_1797_digits_and_the_splits_share_none():
     assert images.dtype == np.uint8
     assert images.max() == 16
     assert np.bincount(labels).min() >= 174
-    train, val = Digits(split="train")._glyphs, Digits(split="val")._glyphs
+    train, val = DigitsSource(split="train")._glyphs, DigitsSource(split="val")._glyphs
     assert (len(train[0]), len(val[0])) == (1438, 359)  # 1797 // 5
     assert np.bincount(val[1], minlength=10).min() >= 20
     for glyphs in (train, val):
@@ -49,7 +49,7 @@ def test_glyphs_are_the_1797_digits_and_the_splits_share_none():
 
 
 def test_boxes_are_tight_inside_and_hardly_overlap():
-    source = Digits(count=40, max_objects=6)
+    source = DigitsSource(count=40, max_objects=6)
     counts = set()
     for index in range(40):
         stamps, truth = source.stamps(index), source.annotation(index)
@@ -72,7 +72,7 @@ def test_boxes_are_tight_inside_and_hardly_overlap():
 
 @pytest.mark.parametrize(("ink", "signs"), [("light", {1}), ("dark", {-1}), ("both", {-1, 1})])
 def test_digits_stand_out_from_the_paper(ink, signs):
-    source = Digits(count=40, min_objects=1, clutter=0.0, ink=ink)
+    source = DigitsSource(count=40, min_objects=1, clutter=0.0, ink=ink)
     found = set()
     for index in range(40):
         image = source.image(index).astype(float)
@@ -86,13 +86,13 @@ def test_digits_stand_out_from_the_paper(ink, signs):
 
 
 def test_min_objects_is_kept_even_where_it_is_tight():
-    source = Digits(count=3, size=(32, 32), min_objects=5, max_objects=5, min_side=20, max_side=30)
+    source = DigitsSource(count=3, size=(32, 32), min_objects=5, max_objects=5, min_side=20, max_side=30)
     assert [len(source.annotation(i).labels) for i in range(3)] == [5, 5, 5]
 
 
 @pytest.mark.parametrize("size", [(128, 64), (40, 200)])
 def test_size_and_color(size):
-    grey, rgb = Digits(size=size), Digits(size=size, color="rgb")
+    grey, rgb = DigitsSource(size=size), DigitsSource(size=size, color="rgb")
     assert grey.image(0).shape == (size[1], size[0])
     assert rgb.image(0).shape == (size[1], size[0], 3)
     assert grey.image(0).dtype == rgb.image(0).dtype == np.uint8
@@ -100,23 +100,28 @@ def test_size_and_color(size):
 
 
 def test_no_objects_at_all():
-    truth = Digits(max_objects=0).annotation(0)
+    truth = DigitsSource(max_objects=0).annotation(0)
     assert truth.boxes.shape == (0, 4)
     assert truth.area.shape == (0,)
 
 
 def test_fingerprint_follows_the_arguments():
-    prints = {Digits().fingerprint(), Digits(seed=1).fingerprint(), Digits(split="val").fingerprint(), Digits(clutter=0.1).fingerprint()}
+    prints = {
+        DigitsSource().fingerprint(),
+        DigitsSource(seed=1).fingerprint(),
+        DigitsSource(split="val").fingerprint(),
+        DigitsSource(clutter=0.1).fingerprint(),
+    }
     assert len(prints) == 4
-    assert Digits().fingerprint() in prints
+    assert DigitsSource().fingerprint() in prints
 
 
 def test_arguments_that_cannot_be():
     with pytest.raises(PartError, match="min_objects 3 is above max_objects 2"):
-        Digits(min_objects=3, max_objects=2)
+        DigitsSource(min_objects=3, max_objects=2)
     with pytest.raises(PartError, match=r"image's shorter side \(20\)"):
-        Digits(size=(200, 20))
+        DigitsSource(size=(200, 20))
     with pytest.raises(PartError, match="ascend"):
-        Digits(min_side=20, max_side=10)
+        DigitsSource(min_side=20, max_side=10)
     with pytest.raises(IndexError):
-        Digits(count=3).image(3)
+        DigitsSource(count=3).image(3)

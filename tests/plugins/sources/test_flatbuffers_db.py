@@ -3,10 +3,10 @@ import pickle
 import pytest
 import torch
 
+from densedet.core.annotations.builder import TableBuilder
 from densedet.core.contracts import Source
 from densedet.core.errors import DataError
-from densedet.core.table_builder import TableBuilder
-from densedet.plugins.sources.flatbuffers_db import FlatBuffers
+from densedet.plugins.sources.flatbuffers_db import FlatBuffersSource
 
 
 @pytest.fixture
@@ -18,8 +18,8 @@ def source(tmp_path):
     builder.add_box(12, 3, (90, 40, 20, 5), area=60.5)
     builder.add_box(12, 3, (0, 0, 5, 5), crowd=True)
     (tmp_path / "images").mkdir()
-    FlatBuffers.write(builder.finish(), tmp_path / "x.db")
-    return FlatBuffers(annotations="x.db", images="images", root=str(tmp_path))
+    FlatBuffersSource.write(builder.finish(), tmp_path / "x.db")
+    return FlatBuffersSource(annotations="x.db", images="images", root=str(tmp_path))
 
 
 def test_is_a_source(source, tmp_path):
@@ -53,24 +53,24 @@ def test_fingerprint(source, tmp_path):
     builder = TableBuilder("memory")
     builder.add_class(3, "car")
     before = source.fingerprint()
-    FlatBuffers.write(builder.finish(), tmp_path / "x.db")
-    assert FlatBuffers(annotations="x.db", images="images", root=str(tmp_path)).fingerprint() != before
+    FlatBuffersSource.write(builder.finish(), tmp_path / "x.db")
+    assert FlatBuffersSource(annotations="x.db", images="images", root=str(tmp_path)).fingerprint() != before
 
 
 def test_recognised_by_its_mark(source, tmp_path):
     (tmp_path / "x.db").rename(tmp_path / "strange.name")
-    found = FlatBuffers.recognise(tmp_path / "strange.name")
+    found = FlatBuffersSource.recognise(tmp_path / "strange.name")
     assert found == {"annotations": str(tmp_path / "strange.name"), "images": str(tmp_path)}
     (tmp_path / "y.db").write_bytes(b"SQLite format 3")
-    assert FlatBuffers.recognise(tmp_path / "y.db") is None
-    assert FlatBuffers.recognise(tmp_path) is None
+    assert FlatBuffersSource.recognise(tmp_path / "y.db") is None
+    assert FlatBuffersSource.recognise(tmp_path) is None
 
 
 def test_what_is_missing(tmp_path):
     with pytest.raises(DataError, match="x.db does not exist"):
-        FlatBuffers(annotations="x.db", images=".", root=str(tmp_path))
+        FlatBuffersSource(annotations="x.db", images=".", root=str(tmp_path))
     (tmp_path / "x.db").write_bytes(b"nothing")
     with pytest.raises(DataError, match="image folder .* does not exist"):
-        FlatBuffers(annotations="x.db", images="images", root=str(tmp_path))
+        FlatBuffersSource(annotations="x.db", images="images", root=str(tmp_path))
     with pytest.raises(DataError, match="does not carry the mark"):
-        len(FlatBuffers(annotations="x.db", images=".", root=str(tmp_path)))
+        len(FlatBuffersSource(annotations="x.db", images=".", root=str(tmp_path)))

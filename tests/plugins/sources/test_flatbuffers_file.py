@@ -1,4 +1,5 @@
-"""The reader against flatc's: generated/annotations_generated.py is ``flatc --python --gen-onefile plugins/sources/annotations.fbs``."""
+"""The reader against flatc's: generated/annotations_generated.py is ``flatc --python --gen-onefile
+plugins/sources/annotations.fbs``."""
 
 import importlib.util
 import struct
@@ -7,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from densedet.core.annotation_table import AnnotationTable, equal_tables
+from densedet.core.annotations.builder import TableBuilder
+from densedet.core.annotations.table import AnnotationTable, equal_tables
 from densedet.core.errors import DataError
-from densedet.core.table_builder import TableBuilder
-from densedet.plugins.sources import flatbuffers_file
-from densedet.plugins.sources.flatbuffers_file import COLUMNS, Opened, write_database
+from densedet.plugins.sources import _flatbuffers_file as flatbuffers_file
+from densedet.plugins.sources._flatbuffers_file import COLUMNS, Opened, write_database
 
 GENERATED = Path(__file__).with_name("generated") / "annotations_generated.py"
 SCHEMA = Path(flatbuffers_file.__file__).with_name("annotations.fbs")
@@ -64,7 +65,11 @@ def test_flatcs_own_reader_sees_the_same(written):
     theirs, ours = module.Annotations.GetRootAs(content, 0), Opened(written).table
     assert theirs.Version() == 1
     assert bytes(theirs.FingerprintAsNumpy()).hex() == Opened(written).fingerprint
-    assert tuple(theirs.ClassNames(i).decode() for i in range(theirs.ClassNamesLength())) == ours.classes == ("Auto, groß", "tooth brush")
+    assert (
+        tuple(theirs.ClassNames(i).decode() for i in range(theirs.ClassNamesLength()))
+        == ours.classes
+        == ("Auto, groß", "tooth brush")
+    )
     for method, column in {
         "CategoryIds": np.array(ours.category_ids),
         "ImageIds": ours.image_ids,
@@ -94,7 +99,15 @@ def test_a_text_column_is_flatcs_too(tmp_path):
 def test_columns_follow_the_schema():
     rows = [line.split("//")[0].strip() for line in SCHEMA.read_text().splitlines()]
     table = rows[rows.index("table Annotations {") + 1 : rows.index("}")]
-    types = {"[ubyte]": "u1", "[int64]": "<i8", "[uint32]": "<u4", "uint32": "<u4", "[int32]": "<i4", "[double]": "<f8", "[uint16]": "<u2"}
+    types = {
+        "[ubyte]": "u1",
+        "[int64]": "<i8",
+        "[uint32]": "<u4",
+        "uint32": "<u4",
+        "[int32]": "<i4",
+        "[double]": "<f8",
+        "[uint16]": "<u2",
+    }
     fields = [tuple(part.strip() for part in row.rstrip(";").split(":")) for row in table]
     assert [(c.name, c.dtype) for c in COLUMNS] == [(name, types.get(kind)) for name, kind in fields]
 
@@ -130,7 +143,12 @@ def at(path: Path, column: str, position: int, value: bytes) -> None:
         ("flags", 0, b"\x04", "flag is none of"),
         ("areas", 0, struct.pack("<d", float("nan")), "area is negative or not finite"),
         ("areas", 0, struct.pack("<d", -1.0), "area is negative or not finite"),
-        ("boxes", 0, struct.pack("<d", float("inf")), r"box \[inf, 0, 100, 50\].* annotation 3 of image 9, is not finite"),
+        (
+            "boxes",
+            0,
+            struct.pack("<d", float("inf")),
+            r"box \[inf, 0, 100, 50\].* annotation 3 of image 9, is not finite",
+        ),
         ("boxes", 16, struct.pack("<d", 0.0), "has no width or height above 0"),
         ("boxes", 0, struct.pack("<d", 100.0), "lies outside its image of 100 x 50"),
         ("names", 0, b"../b", "leaves the image folder"),

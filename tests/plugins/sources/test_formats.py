@@ -8,18 +8,24 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from densedet.core.annotation_table import equal_tables
-from densedet.core.conversion import open_source, recognise
+from densedet.core.annotations.builder import Faults, TableBuilder
+from densedet.core.annotations.conversion import open_source, recognise
+from densedet.core.annotations.table import equal_tables
 from densedet.core.errors import DataError
-from densedet.core.plugin_loading import load_plugins
-from densedet.core.table_builder import Faults, TableBuilder
-from densedet.plugins.sources.coco import Coco
-from densedet.plugins.sources.flatbuffers_db import FlatBuffers
-from densedet.plugins.sources.sqlite import Sqlite
-from densedet.plugins.sources.voc import Voc
-from densedet.plugins.sources.yolo import Yolo
+from densedet.core.recipe.plugin_loading import load_plugins
+from densedet.plugins.sources.coco import CocoSource
+from densedet.plugins.sources.flatbuffers_db import FlatBuffersSource
+from densedet.plugins.sources.sqlite import SQLiteSource
+from densedet.plugins.sources.voc import VOCSource
+from densedet.plugins.sources.yolo import YOLOSource
 
-TARGETS = {"x.json": Coco, "x.db": FlatBuffers, "x.sqlite": Sqlite, "voc": Voc, "yolo": Yolo}
+TARGETS = {
+    "x.json": CocoSource,
+    "x.db": FlatBuffersSource,
+    "x.sqlite": SQLiteSource,
+    "voc": VOCSource,
+    "yolo": YOLOSource,
+}
 NAMES = ["größe ü.jpg", "deep/er/a b.jpg", "deep/c.png", "no_objects.jpg", "x'\"&<>.jpg"]
 
 
@@ -34,11 +40,19 @@ def table(seed, texts=False):
         builder.add_image(image_id, name, draw.randint(50, 700), draw.randint(50, 700))
     numbers = draw.sample(range(10_000), 40)
     for number in numbers:
-        box = [draw.choice([round(draw.uniform(0, 40), 2), draw.uniform(0, 40), draw.randint(0, 40)]) for _ in range(2)]
-        box += [draw.choice([round(draw.uniform(1, 9), 2), draw.uniform(1e-3, 9), draw.randint(1, 9)]) for _ in range(2)]
+        box = [
+            draw.choice([round(draw.uniform(0, 40), 2), draw.uniform(0, 40), draw.randint(0, 40)])
+            for _ in range(2)
+        ]
+        box += [
+            draw.choice([round(draw.uniform(1, 9), 2), draw.uniform(1e-3, 9), draw.randint(1, 9)])
+            for _ in range(2)
+        ]
         image = draw.choice([0, 1, 2, 4])
         flags = {"crowd": draw.random() < 0.2, "ignore": draw.random() < 0.2}
-        builder.add_box(ids[image], draw.choice([90, -3, 0]), box, area=draw.uniform(0, 99), id=number, **flags)
+        builder.add_box(
+            ids[image], draw.choice([90, -3, 0]), box, area=draw.uniform(0, 99), id=number, **flags
+        )
     return builder.finish()
 
 
@@ -66,30 +80,32 @@ def test_through_all_of_them(tmp_path):
 
 
 def test_a_damaged_box_is_left_out_and_told_by_all(tmp_path):
-    for name, kind in list(TARGETS.items())[:1] + [("x.sqlite", Sqlite)]:
+    for name, kind in list(TARGETS.items())[:1] + [("x.sqlite", SQLiteSource)]:
         kind.write(table(1), tmp_path / name)
     text = (tmp_path / "x.json").read_text()
     (tmp_path / "y.json").write_text(text.replace('"category_id": 90', '"category_id": 77', 1))
-    source = Coco(annotations="y.json", images=".", root=str(tmp_path))
+    source = CocoSource(annotations="y.json", images=".", root=str(tmp_path))
     source.faults = Faults(strict=False)
     assert len(source.table.labels) == 39
     assert "'category_id' is 77" in source.invalid()[0]
     with pytest.raises(DataError, match="'category_id' is 77"):
-        len(Coco(annotations="y.json", images=".", root=str(tmp_path)))
+        len(CocoSource(annotations="y.json", images=".", root=str(tmp_path)))
 
 
 def test_what_is_nothing_known(tmp_path):
     components = load_plugins([]).components
     (tmp_path / "a.bin").write_bytes(b"\0" * 100)
     for path in (tmp_path, tmp_path / "a.bin"):
-        with pytest.raises(DataError, match="none of roboflow, coco, flatbuffers, sqlite, voc, yolo recognises"):
+        with pytest.raises(
+            DataError, match="none of roboflow, coco, flatbuffers, sqlite, voc, yolo recognises"
+        ):
             recognise(path, components)
     with pytest.raises(DataError, match="there is nothing at"):
         recognise(tmp_path / "none", components)
 
 
 def test_converting_needs_no_torch(tmp_path):
-    Coco.write(table(0), tmp_path / "x.json")
+    CocoSource.write(table(0), tmp_path / "x.json")
     code = (
         "import sys; from densedet.tools.main import main;"
         f"code = main(['convert', r'{tmp_path / 'x.json'}', r'{tmp_path / 'x.db'}']);"
@@ -119,7 +135,7 @@ def voc(tmp_path):
 
 
 def test_voc_numbers(voc):
-    source = Voc(root=str(voc))
+    source = VOCSource(root=str(voc))
     assert source.classes == ("cat", "dog")
     assert [source.annotation(i).file_name for i in range(2)] == ["a.png", "b.png"]
     truth = source.annotation(0)
@@ -128,8 +144,8 @@ def test_voc_numbers(voc):
     assert truth.labels.tolist() == [1, 0]
     assert truth.ignore.tolist() == [True, False]
     assert (truth.width, truth.height) == (20, 10)  # of "a": from the image itself
-    assert len(Voc(root=str(voc), split="train")) == 1
-    zero = Voc(root=str(voc), corners="zero_based")
+    assert len(VOCSource(root=str(voc), split="train")) == 1
+    zero = VOCSource(root=str(voc), corners="zero_based")
     assert zero.annotation(0).boxes.tolist() == [[1, 1, 20, 10]]  # the one of one pixel has no width then
     assert "has no width or height above 0" in zero.invalid()[0]
 
@@ -150,10 +166,10 @@ def test_voc_numbers(voc):
 def test_voc_faults(voc, content, sentence):
     (voc / "Annotations" / "b.xml").write_text(content)
     if sentence == ".":  # a name that leads out of the folder is not followed: the XML file's own is taken
-        assert Voc(root=str(voc)).annotation(1).file_name == "b.png"
+        assert VOCSource(root=str(voc)).annotation(1).file_name == "b.png"
         return
     with pytest.raises(DataError, match=sentence):
-        len(Voc(root=str(voc)))
+        len(VOCSource(root=str(voc)))
 
 
 @pytest.fixture
@@ -168,7 +184,7 @@ def yolo(tmp_path):
 
 
 def test_yolo_numbers(yolo):
-    source = Yolo(root=str(yolo))
+    source = YOLOSource(root=str(yolo))
     assert (source.classes, source.category_ids) == (("cat", "dog"), (0, 1))
     assert source.annotation(0).boxes.shape == (0, 4)  # no label file
     truth = source.annotation(1)
@@ -197,4 +213,4 @@ def test_yolo_numbers(yolo):
 def test_yolo_faults(yolo, file, content, sentence):
     (yolo / file).write_text(content, encoding="latin-1")
     with pytest.raises(DataError, match=sentence):
-        len(Yolo(root=str(yolo)))
+        len(YOLOSource(root=str(yolo)))

@@ -3,7 +3,7 @@ import json
 import pytest
 
 from densedet.core.errors import DataError
-from densedet.plugins.sources.json_stream import ObjectStream
+from densedet.plugins.sources._json_stream import ObjectStream
 
 VALUE = {
     "info": {"deep": [1, [2, {"x": "]}"}]], "text": 'quotes \\" and ü 🙂 \u2028'},
@@ -16,10 +16,14 @@ VALUE = {
 
 def walk(path, chunk):
     with ObjectStream(path, chunk=chunk) as stream:
-        return {key: list(stream.entries()) if isinstance(VALUE[key], list) else None for key in stream.members()}
+        return {
+            key: list(stream.entries()) if isinstance(VALUE[key], list) else None for key in stream.members()
+        }
 
 
-@pytest.mark.parametrize("form", [{}, {"indent": 2}, {"separators": (",", ":")}, {"ensure_ascii": False, "indent": 0}])
+@pytest.mark.parametrize(
+    "form", [{}, {"indent": 2}, {"separators": (",", ":")}, {"ensure_ascii": False, "indent": 0}]
+)
 @pytest.mark.parametrize("bom", [b"", b"\xef\xbb\xbf"])
 def test_cut_at_every_byte(tmp_path, form, bom):
     content = bom + json.dumps(VALUE, **form).encode()

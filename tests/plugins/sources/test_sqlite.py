@@ -5,33 +5,65 @@ import sqlite3
 
 import pytest
 
+from densedet.core.annotations.builder import Faults
 from densedet.core.errors import DataError
-from densedet.core.table_builder import Faults
-from densedet.plugins.sources.coco import Coco
-from densedet.plugins.sources.sqlite import Sqlite
+from densedet.plugins.sources.coco import CocoSource
+from densedet.plugins.sources.sqlite import SQLiteSource
 from densedet.tools.main import main
 
-TEXTS = ["a", "", "7", " ", "\ud83d", "\udc00 x", "\ude00\ud83d", "größe", "a\0b", "'\"\\;--", "\U0001f600", "x'61'", "NULL", "1e5"]
+TEXTS = [
+    "a",
+    "",
+    "7",
+    " ",
+    "\ud83d",
+    "\udc00 x",
+    "\ude00\ud83d",
+    "größe",
+    "a\0b",
+    "'\"\\;--",
+    "\U0001f600",
+    "x'61'",
+    "NULL",
+    "1e5",
+]
 
 
 def coco(texts, names):
-    """A COCO file's content: texts as class names and image ids, names as file names, a box of each class in each image."""
+    """A COCO file's content: texts as class names and image ids, names as file names, a box of each class in
+    each image."""
     images = [{"id": text, "file_name": name, "width": 100, "height": 50} for text, name in zip(texts, names)]
     boxes = [
-        {"id": n, "image_id": text, "category_id": n - 5, "bbox": [0.1, 1e-3, 7, 1 / 3], "area": 1e300, "iscrowd": n % 2}
+        {
+            "id": n,
+            "image_id": text,
+            "category_id": n - 5,
+            "bbox": [0.1, 1e-3, 7, 1 / 3],
+            "area": 1e300,
+            "iscrowd": n % 2,
+        }
         for n, text in enumerate(texts)
     ]
-    return {"images": images, "annotations": boxes, "categories": [{"id": n - 5, "name": text} for n, text in enumerate(texts)]}
+    return {
+        "images": images,
+        "annotations": boxes,
+        "categories": [{"id": n - 5, "name": text} for n, text in enumerate(texts)],
+    }
 
 
 def test_what_a_json_file_holds_comes_back(tmp_path):
     names = [f"{text}.jpg".replace("\0", "") for text in TEXTS]
     (tmp_path / "x.json").write_text(json.dumps(coco(TEXTS, names)))
-    for source, target in (("x.json", "a.json"), ("x.json", "y.sqlite"), ("y.sqlite", "z.sqlite"), ("z.sqlite", "b.json")):
+    for source, target in (
+        ("x.json", "a.json"),
+        ("x.json", "y.sqlite"),
+        ("y.sqlite", "z.sqlite"),
+        ("z.sqlite", "b.json"),
+    ):
         assert main(["convert", str(tmp_path / source), str(tmp_path / target)]) == 0
     assert (tmp_path / "b.json").read_bytes() == (tmp_path / "a.json").read_bytes()
     assert json.loads((tmp_path / "b.json").read_text())["categories"] == coco(TEXTS, names)["categories"]
-    source = Sqlite(annotations="y.sqlite", images=".", root=str(tmp_path))
+    source = SQLiteSource(annotations="y.sqlite", images=".", root=str(tmp_path))
     assert [source.annotation(i).file_name for i in range(len(source))] == names
     assert source.where_masks("width > 1 and class = 'größe'")[1].sum() == 1
 
@@ -40,17 +72,20 @@ def test_ids_that_do_not_fit(tmp_path):
     content = coco(["a"], ["a.jpg"])
     content["images"][0]["id"] = content["annotations"][0]["image_id"] = 1 << 70
     (tmp_path / "x.json").write_text(json.dumps(content))
-    source = Coco(annotations="x.json", images=".", root=str(tmp_path))
+    source = CocoSource(annotations="x.json", images=".", root=str(tmp_path))
     with pytest.raises(DataError, match="does not fit in 64 bits: give the images smaller ids, or texts"):
-        Sqlite.write(source.table, tmp_path / "x.sqlite")
+        SQLiteSource.write(source.table, tmp_path / "x.sqlite")
     assert [path.name for path in tmp_path.iterdir()] == ["x.json"]
 
 
 def entries(bad):
-    """Two images with a box each, and with ``bad`` an image and boxes that cannot be used, as JSON and as SQL."""
+    """Two images with a box each, and with ``bad`` an image and boxes that cannot be used, as JSON and as
+    SQL."""
     content = {
         "images": [{"id": n, "file_name": f"{n}.jpg", "width": 100, "height": 50} for n in (1, 2)],
-        "annotations": [{"id": n, "image_id": n, "category_id": 1, "bbox": [1, 1, 5, 5], "area": 25} for n in (1, 2)],
+        "annotations": [
+            {"id": n, "image_id": n, "category_id": 1, "bbox": [1, 1, 5, 5], "area": 25} for n in (1, 2)
+        ],
         "categories": [{"id": 1, "name": "car"}],
     }
     if bad:
@@ -70,7 +105,7 @@ BAD = """
 INSERT INTO images VALUES (-5, 3, '3.jpg', -1, 50);
 INSERT INTO boxes VALUES (-9, -5, 0, 3, 1, 1, 5, 5, 25, 0, 0), (11, 0, 8, 4, 1, 1, 5, 5, 25, 0, 0), (12, 0, 0, 5, 1, 'nan', 5, 5, 25, 0, 0),
     (13, 0, 0, 6, 1, 1, 5, 5, 25, 2, 0), (14, 0, 0, 7, 1, 1, -5, 5, 25, 0, 0), (15, 0, 0, 8, 90, 1, 50, 5, 250, 0, 0)
-"""
+"""  # noqa: E501
 
 
 @pytest.fixture
@@ -78,7 +113,9 @@ def folder(tmp_path):
     """bad.json and bad.sqlite with the same bad entries."""
     (tmp_path / "good.json").write_text(json.dumps(entries(False)))
     (tmp_path / "bad.json").write_text(json.dumps(entries(True)))
-    Sqlite.write(Coco(annotations="good.json", images=".", root=str(tmp_path)).table, tmp_path / "bad.sqlite")
+    SQLiteSource.write(
+        CocoSource(annotations="good.json", images=".", root=str(tmp_path)).table, tmp_path / "bad.sqlite"
+    )
     connection = sqlite3.connect(tmp_path / "bad.sqlite")
     connection.executescript(BAD)
     connection.close()
@@ -86,7 +123,10 @@ def folder(tmp_path):
 
 
 def test_bad_rows_are_left_out_and_told_as_bad_entries_of_json(folder):
-    sources = [kind(annotations=name, images=".", root=str(folder)) for kind, name in ((Coco, "bad.json"), (Sqlite, "bad.sqlite"))]
+    sources = [
+        kind(annotations=name, images=".", root=str(folder))
+        for kind, name in ((CocoSource, "bad.json"), (SQLiteSource, "bad.sqlite"))
+    ]
     for source in sources:
         source.faults = Faults(strict=False)
         assert len(source) == 2
@@ -94,7 +134,8 @@ def test_bad_rows_are_left_out_and_told_as_bad_entries_of_json(folder):
         assert [source.image(i)[-5:] for i in range(2)] == ["1.jpg", "2.jpg"]
         assert source.annotation(0).boxes.tolist() == [[1, 1, 6, 6], [90, 1, 100, 6]]
     one, other = (source.faults.counts for source in sources)
-    # a box is flat, of the wrong type, of no image and of no class; an image is none; a flag is 2; a box is clipped
+    # a box is flat, of the wrong type, of no image and of no class; an image is none; a flag is 2; a box is
+    # clipped
     assert other == {"image": 1, "image id": 1, "category": 1, "box": 2, "flag": 1, "clipped": 1}
     assert one == other
     assert len(sources[1].invalid()) == 7
@@ -103,17 +144,32 @@ def test_bad_rows_are_left_out_and_told_as_bad_entries_of_json(folder):
 
 
 def test_training_stops_at_them(folder):
-    source = Sqlite(annotations="bad.sqlite", images=".", root=str(folder))
+    source = SQLiteSource(annotations="bad.sqlite", images=".", root=str(folder))
     with pytest.raises(DataError, match="table images, row -5"):
         len(source.table)
 
 
 def test_convert_and_check_tell_them(folder, capsys):
-    assert main(["convert", str(folder / "bad.sqlite"), str(folder / "a.json"), "--report", str(folder / "report.txt")]) == 0
+    assert (
+        main(
+            [
+                "convert",
+                str(folder / "bad.sqlite"),
+                str(folder / "a.json"),
+                "--report",
+                str(folder / "report.txt"),
+            ]
+        )
+        == 0
+    )
     assert main(["convert", str(folder / "bad.json"), str(folder / "b.json")]) == 0
     assert (folder / "a.json").read_text() == (folder / "b.json").read_text()
     report = (folder / "report.txt").read_text()
-    for sentence in ("y is 'nan', not a number; left out", "crowd is 2, not 0 or 1; left out", "label 8 is not in table classes; left out"):
+    for sentence in (
+        "y is 'nan', not a number; left out",
+        "crowd is 2, not 0 or 1; left out",
+        "label 8 is not in table classes; left out",
+    ):
         assert sentence in report
     capsys.readouterr()
     assert main(["check", "data", str(folder / "bad.sqlite"), "--no-images"]) == 3
@@ -126,7 +182,18 @@ def test_reports_take_any_name(folder, capsys):
     content = entries(False)
     content["annotations"][0]["image_id"] = "\ud83d"
     (folder / "x.json").write_text(json.dumps(content))
-    assert main(["convert", str(folder / "x.json"), str(folder / "x.sqlite"), "--report", str(folder / "report.txt")]) == 0
+    assert (
+        main(
+            [
+                "convert",
+                str(folder / "x.json"),
+                str(folder / "x.sqlite"),
+                "--report",
+                str(folder / "report.txt"),
+            ]
+        )
+        == 0
+    )
     assert "of image \\ud83d" in (folder / "report.txt").read_text()
     content["categories"][0]["name"] = "\udc00 x"
     (folder / "x.json").write_text(json.dumps(content))

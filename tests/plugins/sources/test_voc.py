@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from densedet.core.annotation_table import equal_tables
+from densedet.core.annotations.builder import Faults, TableBuilder
+from densedet.core.annotations.table import equal_tables
 from densedet.core.contracts import Source
 from densedet.core.errors import DataError
-from densedet.core.table_builder import Faults, TableBuilder
-from densedet.plugins.sources.voc import Voc
-from densedet.plugins.sources.voc_xml import MAX_DEPTH, box_of, corners_of
+from densedet.plugins.sources._voc_xml import MAX_DEPTH, box_of, corners_of
+from densedet.plugins.sources.voc import VOCSource
 
 BAD = Path(__file__).parents[4] / "shared" / "data" / "bad"
 
@@ -23,7 +23,11 @@ def thing(name, xmin, ymin, xmax, ymax, extra=""):
 
 
 def file(*things, name="a.jpg", size=(20, 10)):
-    size = "" if size is None else f"<size><width>{size[0]}</width><height>{size[1]}</height><depth>3</depth></size>"
+    size = (
+        ""
+        if size is None
+        else f"<size><width>{size[0]}</width><height>{size[1]}</height><depth>3</depth></size>"
+    )
     return f"<annotation><folder>f</folder><filename>{name}</filename>{size}{''.join(things)}</annotation>"
 
 
@@ -42,17 +46,21 @@ def make(tmp_path):
             Image.new("L", (30, 40)).save(path)
         for name, text in dict(sets).items():
             (tmp_path / "ImageSets" / "Main" / f"{name}.txt").write_text(text)
-        return Voc(root=str(tmp_path), split=split, **arguments)
+        return VOCSource(root=str(tmp_path), split=split, **arguments)
 
     return build
 
 
 def test_annotation(make, tmp_path):
-    source = make({"a": file(thing("dog", 1, 1, 20, 10), thing("cat", 3, 4, 12, 8, "<difficult>1</difficult>"))}, images=["a.jpg"])
+    source = make(
+        {"a": file(thing("dog", 1, 1, 20, 10), thing("cat", 3, 4, 12, 8, "<difficult>1</difficult>"))},
+        images=["a.jpg"],
+    )
     assert isinstance(source, Source)
     assert (source.classes, source.category_ids) == (("cat", "dog"), (1, 2))
     truth = source.annotation(0)
-    # pixels 1..20 are the whole width of 20; 3..12 are 10 pixels from the left edge of the third, at 2; 4..8 are 5
+    # pixels 1..20 are the whole width of 20; 3..12 are 10 pixels from the left edge of the third, at 2; 4..8
+    # are 5
     assert truth.xywh.tolist() == [[0, 0, 20, 10], [2, 3, 10, 5]]
     assert truth.area.tolist() == [200, 50]
     assert truth.ignore.tolist() == [False, True]
@@ -96,7 +104,9 @@ def test_sizes_come_from_the_image_where_the_file_has_none(make):
 
 
 def test_no_size_anywhere(make):
-    with pytest.raises(DataError, match=r"a\.xml does not say its image's size, and image .*a\.jpg does not exist"):
+    with pytest.raises(
+        DataError, match=r"a\.xml does not say its image's size, and image .*a\.jpg does not exist"
+    ):
         len(make({"a": file(thing("dog", 1, 1, 5, 5), size=None)}))
 
 
@@ -124,10 +134,18 @@ def test_image_ids(make, tmp_path):
 
 def test_splits(make):
     dog, cat = file(thing("dog", 1, 1, 5, 5)), file(thing("cat", 1, 1, 5, 5))
-    sets = {"train": "b\n a \n\nb\n", "dog_val": "a -1\nb  1\nc 1 0\nd 1 1", "bad": "a\nnone\n", "up": "../Annotations/a\n"}
+    sets = {
+        "train": "b\n a \n\nb\n",
+        "dog_val": "a -1\nb  1\nc 1 0\nd 1 1",
+        "bad": "a\nnone\n",
+        "up": "../Annotations/a\n",
+    }
     contents = {"a": cat, "b": dog, "c 1": dog, "d 1": dog}
     source = make(contents, split="train", sets=sets)
-    assert [source.table.name(i) for i in range(len(source))] == ["a.jpg", "a.jpg"]  # no image is there: <filename>
+    assert [source.table.name(i) for i in range(len(source))] == [
+        "a.jpg",
+        "a.jpg",
+    ]  # no image is there: <filename>
     assert source.table.labels.tolist() == [1, 0]
     # "a" is without dogs; "c 1" and "d 1" are names with a blank
     source = make({}, split="dog_val")
@@ -137,7 +155,9 @@ def test_splits(make):
         with pytest.raises(DataError, match=rf"{name}\.txt:\d: there is no .*\.xml"):
             len(make({}, split=name))
     for name in ("valid", "../Main/train", "a\0"):
-        with pytest.raises(DataError, match="does not exist: correct 'split'.*there are bad, dog_val, train, up"):
+        with pytest.raises(
+            DataError, match="does not exist: correct 'split'.*there are bad, dog_val, train, up"
+        ):
             make({}, split=name)
 
 
@@ -152,8 +172,18 @@ def test_given_classes(make):
 
 def test_unusable_entries(make):
     contents = {
-        "a": file(thing("dog", 1, 1, 5, 5), "<object><name>x</name></object>", thing("", 1, 1, 2, 2), thing("dog", 1, "1_0", 5, 5)),
-        "b": file(thing("dog", "nan", 1, 5, 5), thing("dog", 5, 5, 3, 9), thing("dog", 30, 3, 40, 9), thing("dog", "1e999", 1, 2, 2)),
+        "a": file(
+            thing("dog", 1, 1, 5, 5),
+            "<object><name>x</name></object>",
+            thing("", 1, 1, 2, 2),
+            thing("dog", 1, "1_0", 5, 5),
+        ),
+        "b": file(
+            thing("dog", "nan", 1, 5, 5),
+            thing("dog", 5, 5, 3, 9),
+            thing("dog", 30, 3, 40, 9),
+            thing("dog", "1e999", 1, 2, 2),
+        ),
     }
     source = make(contents)
     source.faults = Faults(strict=False)
@@ -170,7 +200,7 @@ def test_unusable_entries(make):
 
 
 def test_parts_and_repeated_elements_do_not_count(make):
-    part = "<part><name>head</name><bndbox><xmin>1</xmin><ymin>1</ymin><xmax>2</xmax><ymax>2</ymax></bndbox></part>"
+    part = "<part><name>head</name><bndbox><xmin>1</xmin><ymin>1</ymin><xmax>2</xmax><ymax>2</ymax></bndbox></part>"  # noqa: E501
     twice = thing("dog", 1, 1, 5, 5, part).replace("</object>", "<name>cat</name></object>")
     source = make({"a": file(twice)})
     assert source.classes == ("dog",)
@@ -184,8 +214,14 @@ def test_parts_and_repeated_elements_do_not_count(make):
         (b"\x89PNG\r\n", "is not XML"),
         (file()[:-5], "is not XML"),
         ("<html></html>", "outermost element is <html>"),
-        ('<!DOCTYPE a [<!ENTITY b "bbbb"><!ENTITY c "&b;&b;">]>' + file(thing("&c;", 1, 1, 2, 2)), "declares a document type"),
-        (('<?xml version="1.0"?><!DOCTYPE a SYSTEM "file:///etc/passwd">' + file()).encode("utf-16"), "declares a document type"),
+        (
+            '<!DOCTYPE a [<!ENTITY b "bbbb"><!ENTITY c "&b;&b;">]>' + file(thing("&c;", 1, 1, 2, 2)),
+            "declares a document type",
+        ),
+        (
+            ('<?xml version="1.0"?><!DOCTYPE a SYSTEM "file:///etc/passwd">' + file()).encode("utf-16"),
+            "declares a document type",
+        ),
         ("<annotation>" * 100_000, f"nested more than {MAX_DEPTH} deep"),
         ('<?xml version="1.0" encoding="gbk"?>' + file(), "save it as UTF-8"),
         ('<?xml version="1.0" encoding="nonsense"?>' + file(), "(is not XML|save it as UTF-8)"),
@@ -228,9 +264,9 @@ def test_missing_folders(make, tmp_path):
         len(make({"a": file()}))
     assert len(make({"a": file()}, classes=["dog"])) == 1
     with pytest.raises(DataError, match="annotation folder .* does not exist: correct 'annotations'"):
-        Voc(annotations="none", root=str(tmp_path))
+        VOCSource(annotations="none", root=str(tmp_path))
     with pytest.raises(DataError, match="image folder .* does not exist: correct 'images'"):
-        Voc(images="none", root=str(tmp_path))
+        VOCSource(images="none", root=str(tmp_path))
 
 
 def test_fingerprint_follows_the_files(make, tmp_path):
@@ -242,7 +278,9 @@ def test_fingerprint_follows_the_files(make, tmp_path):
     train = make({}, split="train", sets=sets).fingerprint()
     assert make({"b": file(thing("dog", 1, 1, 6, 6))}).fingerprint() != first.fingerprint()
     assert make({}, split="train").fingerprint() == train  # b is not in it
-    assert make({"b": file(thing("ant", 1, 1, 6, 6))}, split="train").fingerprint() != train  # dog is label 1 now
+    assert (
+        make({"b": file(thing("ant", 1, 1, 6, 6))}, split="train").fingerprint() != train
+    )  # dog is label 1 now
 
 
 def test_progress(make):
@@ -253,7 +291,7 @@ def test_progress(make):
     assert told == [(1, 2), (2, 2)]
 
 
-# -- writing ---------------------------------------------------------------------------------------------------------------
+# -- writing --------------------
 
 NAMES = [
     "b.jpg",
@@ -280,7 +318,13 @@ NAMES = [
 def odd_table(seed, texts=False):
     draw = random.Random(seed)
     builder = TableBuilder("memory")
-    for category_id, name in [(3, "car"), (90, " odd <&> \x01\n"), (7, "\ud800"), (-5, "\ufffd"), (1 << 40, "]]>")]:
+    for category_id, name in [
+        (3, "car"),
+        (90, " odd <&> \x01\n"),
+        (7, "\ud800"),
+        (-5, "\ufffd"),
+        (1 << 40, "]]>"),
+    ]:
         builder.add_class(category_id, name)
     numbers = draw.sample(range(10_000), len(NAMES))
     for number, name in zip(numbers, NAMES):
@@ -288,12 +332,25 @@ def odd_table(seed, texts=False):
         width, height = draw.randint(1, 300), draw.randint(1, 300)
         assert builder.add_image(image_id, name, width, height)
         for _ in range(draw.choice([0, 0, 1, 5])):
-            x, y = draw.choice([draw.uniform(-3, width - 0.5), float(draw.randrange(width))]), draw.uniform(0, height - 0.5)
-            box = [x, y, draw.choice([draw.uniform(3.1, width + 9), 4.0, 1e-3 + max(-x, 0)]), draw.uniform(1e-3, height)]
+            x, y = (
+                draw.choice([draw.uniform(-3, width - 0.5), float(draw.randrange(width))]),
+                draw.uniform(0, height - 0.5),
+            )
+            box = [
+                x,
+                y,
+                draw.choice([draw.uniform(3.1, width + 9), 4.0, 1e-3 + max(-x, 0)]),
+                draw.uniform(1e-3, height),
+            ]
             area = draw.choice([float("nan"), draw.uniform(0, 99), 0.0])
             flags = {"crowd": draw.random() < 0.3, "ignore": draw.random() < 0.3}
             builder.add_box(
-                image_id, draw.choice([3, 90, 7, -5, 1 << 40]), box, area=area, id=draw.randint(-(1 << 63), (1 << 63) - 1), **flags
+                image_id,
+                draw.choice([3, 90, 7, -5, 1 << 40]),
+                box,
+                area=area,
+                id=draw.randint(-(1 << 63), (1 << 63) - 1),
+                **flags,
             )
     return builder.finish()
 
@@ -302,10 +359,10 @@ def test_there_and_back(tmp_path):
     for seed in range(20):
         table = odd_table(seed, texts=seed % 2 == 1)
         faults = Faults()
-        Voc.write(table, tmp_path / str(seed) / "voc", split="a b", faults=faults)
-        found = Voc.recognise(tmp_path / str(seed) / "voc", "a b")
-        assert found == Voc.recognise(tmp_path / str(seed) / "voc")
-        assert equal_tables(Voc(**found).table, table) == []
+        VOCSource.write(table, tmp_path / str(seed) / "voc", split="a b", faults=faults)
+        found = VOCSource.recognise(tmp_path / str(seed) / "voc", "a b")
+        assert found == VOCSource.recognise(tmp_path / str(seed) / "voc")
+        assert equal_tables(VOCSource(**found).table, table) == []
         assert faults.counts["name"] == 10
         assert [path.name for path in (tmp_path / str(seed)).iterdir()] == ["voc"]
 
@@ -315,7 +372,7 @@ def test_written_files_are_plain_voc(tmp_path):
     builder.add_class(8, "a <b>")
     builder.add_image(5, "deep/ü.jpg", 20, 10)
     builder.add_box(5, 8, [0.2, 0.6, 19.6, 3], crowd=True)
-    Voc.write(builder.finish(), tmp_path / "x", split="val")
+    VOCSource.write(builder.finish(), tmp_path / "x", split="val")
     text = (tmp_path / "x" / "Annotations" / "deep" / "ü.xml").read_text(encoding="utf-8")
     # 0.2 + 1 -> 1; 0.6 + 1 -> 2; 0.2 + 19.6 -> 20; 3.6 -> 4
     assert "<bndbox><xmin>1</xmin><ymin>2</ymin><xmax>20</xmax><ymax>4</ymax></bndbox>" in text
@@ -332,18 +389,23 @@ def edited(tmp_path, *changes):
         builder.add_class(category_id, name)
     builder.add_image(5, "a.jpg", 20, 10)
     builder.add_box(5, 8, [0.2, 0.6, 12.6, 3], crowd=True, area=7, id=66)
-    Voc.write(builder.finish(), tmp_path / "x")
+    VOCSource.write(builder.finish(), tmp_path / "x")
     path = tmp_path / "x" / "Annotations" / "a.xml"
     text = path.read_text()
     for old, new in changes:
         assert old in text
         text = text.replace(old, new)
     path.write_text(text)
-    return Voc(root=str(tmp_path / "x"), split="train").table
+    return VOCSource(root=str(tmp_path / "x"), split="train").table
 
 
 def test_what_a_labelling_tool_changed_holds(tmp_path):
-    table = edited(tmp_path, ("<xmax>13</xmax>", "<xmax>15</xmax>"), ("<difficult>1<", "<difficult>0<"), ("<name>dog<", "<name>cat<"))
+    table = edited(
+        tmp_path,
+        ("<xmax>13</xmax>", "<xmax>15</xmax>"),
+        ("<difficult>1<", "<difficult>0<"),
+        ("<name>dog<", "<name>cat<"),
+    )
     # pixels 1..15 and 2..4
     assert table.xywh.tolist() == [[0, 1, 15, 3]]
     assert table.areas.tolist() == [45]
@@ -352,7 +414,9 @@ def test_what_a_labelling_tool_changed_holds(tmp_path):
 
 
 def test_what_a_labelling_tool_only_wrote_anew_is_exact(tmp_path):
-    table = edited(tmp_path, ("<xmax>13</xmax>", "\n<xmax> 13.0 </xmax>"), ("<filename>a.jpg<", "<filename>b.jpg<"))
+    table = edited(
+        tmp_path, ("<xmax>13</xmax>", "\n<xmax> 13.0 </xmax>"), ("<filename>a.jpg<", "<filename>b.jpg<")
+    )
     assert table.xywh.tolist() == [[0.2, 0.6, 12.6, 3]]
     assert (table.areas.tolist(), table.flags.tolist()) == ([7], [1])
     assert table.name(0) == "b.jpg"
@@ -379,55 +443,62 @@ def test_categories_file(tmp_path):
     for text in ("{", "[]", "[1]", '[{"id": "a", "name": "b"}]', "[" * 100_000, '{"id": 3}'):
         (tmp_path / "x" / "categories.json").write_text(text)
         with pytest.raises(DataError, match=r"categories\.json is not a list of"):
-            len(Voc(root=str(tmp_path / "x")))
+            len(VOCSource(root=str(tmp_path / "x")))
 
 
 def test_writing_is_all_or_nothing(tmp_path):
     (tmp_path / "x").mkdir()
     (tmp_path / "x" / "mine").write_text("")
     with pytest.raises(DataError, match="there already and not empty"):
-        Voc.write(odd_table(0), tmp_path / "x")
+        VOCSource.write(odd_table(0), tmp_path / "x")
     for split in ("../x", "a/b", "", "\0"):
         with pytest.raises(DataError, match="a split cannot be called"):
-            Voc.write(odd_table(0), tmp_path / "y", split=split)
+            VOCSource.write(odd_table(0), tmp_path / "y", split=split)
     assert [path.name for path in tmp_path.iterdir()] == ["x"]
 
 
-# -- recognising -------------------------------------------------------------------------------------------------------------
+# -- recognising --------------------
 
 
 def test_recognise(make, tmp_path):
     make({"a": file(thing("dog", 1, 1, 5, 5))}, sets={"train": "a\n", "val": "a\n"})
     base = {"annotations": str(tmp_path / "Annotations"), "images": str(tmp_path / "JPEGImages")}
-    assert Voc.recognise(tmp_path) == {**base, "split": None}
-    assert Voc.recognise(tmp_path, "val") == {**base, "split": "val"}
-    assert Voc.recognise(tmp_path / "Annotations", "val") == {**base, "split": "val"}
-    assert Voc.recognise(tmp_path, "test") is None
-    assert Voc.recognise(tmp_path / "JPEGImages") is None
-    assert Voc.recognise(tmp_path / "Annotations" / "a.xml") is None
+    assert VOCSource.recognise(tmp_path) == {**base, "split": None}
+    assert VOCSource.recognise(tmp_path, "val") == {**base, "split": "val"}
+    assert VOCSource.recognise(tmp_path / "Annotations", "val") == {**base, "split": "val"}
+    assert VOCSource.recognise(tmp_path, "test") is None
+    assert VOCSource.recognise(tmp_path / "JPEGImages") is None
+    assert VOCSource.recognise(tmp_path / "Annotations" / "a.xml") is None
     flat = tmp_path / "flat"
     for name in ("train", "val"):
         (flat / name).mkdir(parents=True)
         (flat / name / "a.xml").write_text(file())
     here = str(flat / "train")
-    assert Voc.recognise(flat, "train") == Voc.recognise(flat / "train", "train") == {"annotations": here, "images": here}
-    assert Voc.recognise(flat) is None
-    assert Voc.recognise(flat, "test") is None
+    assert (
+        VOCSource.recognise(flat, "train")
+        == VOCSource.recognise(flat / "train", "train")
+        == {"annotations": here, "images": here}
+    )
+    assert VOCSource.recognise(flat) is None
+    assert VOCSource.recognise(flat, "test") is None
     (flat / "val" / "a.xml").write_text("<svg/>")
-    assert Voc.recognise(flat, "val") is None
+    assert VOCSource.recognise(flat, "val") is None
 
 
 @pytest.mark.skipif(not BAD.is_dir(), reason="no ../shared/data")
 def test_real_bad_files():
-    source = Voc(annotations=str(BAD), images=str(BAD))
+    source = VOCSource(annotations=str(BAD), images=str(BAD))
     assert source.classes == ("RBC", "WBC", "crazing", "kangaroo")
     assert np.diff(source.table.offsets).tolist() == [14, 3, 2, 1]
     assert source.invalid() == [
-        f"{BAD}/BloodImage_00338.xml: object 13 (RBC) is the single pixel 504, 337: a slip of the mouse? It counts as an object"
+        f"{BAD}/BloodImage_00338.xml: object 13 (RBC) is the single pixel 504, 337: a slip of the "
+        f"mouse? It counts as an object"
     ]
-    source = Voc(annotations=str(BAD), images=str(BAD), corners="zero_based")
+    source = VOCSource(annotations=str(BAD), images=str(BAD), corners="zero_based")
     assert len(source.table.labels) == 19
-    assert "annotation number 13 of image 1 (BloodImage_00338.jpg): box [504, 337, 0, 0]" in source.invalid()[0]
+    assert (
+        "annotation number 13 of image 1 (BloodImage_00338.jpg): box [504, 337, 0, 0]" in source.invalid()[0]
+    )
     # the size that disagrees with its image is met when the image is opened
     assert source.table.sizes[3].tolist() == [200, 200]
     assert source.table.name(3) == "neu_crazing_1_416_but_xml_says_200.jpg"

@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from densedet.core.annotation_table import CROWD, IGNORE, equal_tables
+from densedet.core.annotations.builder import Faults, TableBuilder
+from densedet.core.annotations.table import CROWD, IGNORE, equal_tables
 from densedet.core.contracts import Source
 from densedet.core.errors import DataError
-from densedet.core.table_builder import Faults, TableBuilder
-from densedet.plugins.sources.yolo import Yolo
-from densedet.plugins.sources.yolo_data import extended_text, read_yolo_data, yaml_text
-from densedet.plugins.sources.yolo_labels import label_file, label_text
+from densedet.plugins.sources._yolo_data import extended_text, read_yolo_data, yaml_text
+from densedet.plugins.sources._yolo_labels import label_file, label_text
+from densedet.plugins.sources.yolo import YOLOSource
 
 DATA = "train: images/train\nnames: [cat, dog]\n"
 
@@ -29,7 +29,7 @@ def make(tmp_path):
         for name, text in texts.items():
             (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
             (tmp_path / name).write_bytes(text if isinstance(text, bytes) else text.encode())
-        return Yolo(root=str(tmp_path), **arguments)
+        return YOLOSource(root=str(tmp_path), **arguments)
 
     return build
 
@@ -40,7 +40,9 @@ def names(source):
 
 def test_annotation(make, tmp_path):
     lines = "1 0.5 0.5 0.2 0.4  \r\n\r\n0 0.25 0.1 0.1 0.2\n"
-    source = make({"data.yaml": DATA, "labels/train/a.txt": lines}, ["images/train/a.png", "images/train/deep/b.jpg"])
+    source = make(
+        {"data.yaml": DATA, "labels/train/a.txt": lines}, ["images/train/a.png", "images/train/deep/b.jpg"]
+    )
     assert isinstance(source, Source)
     assert (source.classes, source.category_ids) == (("cat", "dog"), (0, 1))
     truth = source.annotation(0)
@@ -55,7 +57,11 @@ def test_annotation(make, tmp_path):
 
 def test_polygons_become_boxes_and_are_told_once(make):
     polygon = "0 0.1 0.2 0.3 0.2 0.3 0.7\n"
-    texts = {"data.yaml": DATA, "labels/train/a.txt": polygon * 2, "labels/train/b.txt": polygon + "1 .1 .1 .2 .1 .2 .2 .1 .2"}
+    texts = {
+        "data.yaml": DATA,
+        "labels/train/a.txt": polygon * 2,
+        "labels/train/b.txt": polygon + "1 .1 .1 .2 .1 .2 .2 .1 .2",
+    }
     source = make(texts, ["images/train/a.png", "images/train/b.png"])
     # x .1 to .3 of 200, y .2 to .7 of 100; the last is x 20..40, y 10..20
     assert np.allclose(source.table.xywh, [[20, 20, 40, 50]] * 3 + [[20, 10, 20, 10]])
@@ -65,12 +71,16 @@ def test_polygons_become_boxes_and_are_told_once(make):
 
 def test_keypoints_are_left_out(make):
     data = DATA + "kpt_shape: [2, 3]\n"
-    source = make({"data.yaml": data, "labels/train/a.txt": "0 .5 .5 .2 .2 .1 .1 2 .2 .2 2"}, ["images/train/a.png"])
+    source = make(
+        {"data.yaml": data, "labels/train/a.txt": "0 .5 .5 .2 .2 .1 .1 2 .2 .2 2"}, ["images/train/a.png"]
+    )
     assert np.allclose(source.table.xywh, [[80, 40, 40, 20]])
 
 
 def test_image_ids(make):
-    source = make({"data.yaml": DATA, "labels/train/000139.txt": ""}, ["images/train/000139.jpg", "images/train/7.jpg"])
+    source = make(
+        {"data.yaml": DATA, "labels/train/000139.txt": ""}, ["images/train/000139.jpg", "images/train/7.jpg"]
+    )
     assert source.table.image_ids.tolist() == [139, 7]
     assert make({}, ["images/train/deep/07.jpg"]).table.image_ids.tolist() == [1, 2, 3]
 
@@ -107,7 +117,10 @@ def test_boxes_beyond_the_image(make):
 )
 def test_lines_that_are_no_labels(make, line, sentence):
     line = line if isinstance(line, bytes) else line.encode()
-    source = make({"data.yaml": DATA, "labels/train/a.txt": b"0 .5 .5 .1 .1\n" + line + b"\n1 .5 .5 .1 .1"}, ["images/train/a.png"])
+    source = make(
+        {"data.yaml": DATA, "labels/train/a.txt": b"0 .5 .5 .1 .1\n" + line + b"\n1 .5 .5 .1 .1"},
+        ["images/train/a.png"],
+    )
     with pytest.raises(DataError, match=rf"a\.txt, line 2: .*{sentence}"):
         len(source)
     source.faults = Faults(strict=False)
@@ -133,7 +146,9 @@ def test_hostile_files(make, tmp_path):
 
 
 def test_images_that_cannot_be_opened(make):
-    source = make({"data.yaml": DATA, "images/train/b.jpg": "text", "labels/train/a.txt": ""}, ["images/train/a.png"])
+    source = make(
+        {"data.yaml": DATA, "images/train/b.jpg": "text", "labels/train/a.txt": ""}, ["images/train/a.png"]
+    )
     with pytest.raises(DataError, match=r"b\.jpg is in no known format"):
         len(source)
     source.faults = Faults(strict=False)
@@ -142,14 +157,16 @@ def test_images_that_cannot_be_opened(make):
 
 def test_no_labels_or_images_at_all(make, tmp_path):
     source = make({"data.yaml": DATA}, ["images/train/a.png"])
-    with pytest.raises(DataError, match=r"1 images, but none has a file of labels: there is no .*labels/train/a\.txt"):
+    with pytest.raises(
+        DataError, match=r"1 images, but none has a file of labels: there is no .*labels/train/a\.txt"
+    ):
         len(source)
     (tmp_path / "images" / "train" / "a.png").unlink()
     with pytest.raises(DataError, match="where no image can be used"):
         len(source)
 
 
-# -- where things are --------------------------------------------------------------------------------------------------------
+# -- where things are --------------------
 
 
 @pytest.mark.parametrize(
@@ -171,7 +188,11 @@ def test_label_file(image, labels):
         ("path: sub\ntrain: images/train\nval: images/val", "val", ["b.png"]),
         ("path: gone\ntrain: sub/images/train", "train", ["a.png"]),
         ("train: ../sub/images/train", "train", ["a.png"]),  # Roboflow's
-        ("train: [sub/images/train, sub/images/val, sub/images/train]", "train", ["train/a.png", "val/b.png"]),
+        (
+            "train: [sub/images/train, sub/images/val, sub/images/train]",
+            "train",
+            ["train/a.png", "val/b.png"],
+        ),
         ("valid: sub/images/val", "val", ["b.png"]),
         ("train: sub/images", "train", ["train/a.png", "val/b.png"]),
         ("path: sub\ntrain: list.txt", "train", ["images/val/b.png", "images/train/a.png"]),
@@ -180,7 +201,10 @@ def test_label_file(image, labels):
     ],
 )
 def test_where_the_images_are(make, data, split, expected):
-    texts = {"data.yaml": data + "\nnames: [cat]", "sub/list.txt": "./images/val/b.png\n\n  images/train/a.png \n"}
+    texts = {
+        "data.yaml": data + "\nnames: [cat]",
+        "sub/list.txt": "./images/val/b.png\n\n  images/train/a.png \n",
+    }
     texts |= {"sub/labels/train/a.txt": "0 .5 .5 .1 .1", "sub/labels/val/b.txt": "0 .5 .5 .1 .1"}
     source = make(texts, ["sub/images/train/a.png", "sub/images/val/b.png"], split=split)
     assert names(source) == expected
@@ -227,7 +251,10 @@ def test_lists_with_full_paths_and_names_that_leave(make, tmp_path):
         ("path: [a]\n" + DATA, "'path' must be the folder"),
         (DATA + "names: [a]", "stands twice"),
         ("names: !!python/object/apply:os.system ['x']\ntrain: images/train", "would run code"),
-        ("a: &a [x,x]\nb: &b [*a,*a]\nc: &c [*b,*b]\nnames: [" + ",".join(["*c"] * 20_000) + "]", "once the aliases are written out"),
+        (
+            "a: &a [x,x]\nb: &b [*a,*a]\nc: &c [*b,*b]\nnames: [" + ",".join(["*c"] * 20_000) + "]",
+            "once the aliases are written out",
+        ),
         ("names: " + "[" * 10_000, "nested more than"),
         ("names: {", "not YAML"),
         (b"\xff\xfe\0", "is not UTF-8"),
@@ -240,7 +267,10 @@ def test_faults_of_the_data_file(make, data, sentence):
 
 
 def test_what_a_data_file_may_say(make, tmp_path):
-    make({"data.yaml": "train: images/train\nnames: {1: 2, 0: no}\ndownload: !x y\nmore: 1\nmore: 2"}, ["images/train/a.png"])
+    make(
+        {"data.yaml": "train: images/train\nnames: {1: 2, 0: no}\ndownload: !x y\nmore: 1\nmore: 2"},
+        ["images/train/a.png"],
+    )
     assert read_yolo_data(tmp_path / "data.yaml").names == ("no", "2")
     (tmp_path / "data.yaml").write_text("\ufefftrain: images/train\nnc: 2\n", encoding="utf-8")
     assert read_yolo_data(tmp_path / "data.yaml").names == ("class_0", "class_1")
@@ -248,11 +278,31 @@ def test_what_a_data_file_may_say(make, tmp_path):
 
 def test_twice_the_same_class(make):
     with pytest.raises(DataError, match="both called 'cat'"):
-        len(make({"data.yaml": "train: images/train\nnames: [cat, cat]", "labels/train/a.txt": ""}, ["images/train/a.png"]))
+        len(
+            make(
+                {"data.yaml": "train: images/train\nnames: [cat, cat]", "labels/train/a.txt": ""},
+                ["images/train/a.png"],
+            )
+        )
 
 
 def test_names_in_quotes(tmp_path):
-    odd = ["a: b", "", "'", '"', "\\", "no", "1.50", "\0\x7f\x85\u2028\ufeff", "ü 漢", "\U0001f600", " x ", "#", "\n", "~"]
+    odd = [
+        "a: b",
+        "",
+        "'",
+        '"',
+        "\\",
+        "no",
+        "1.50",
+        "\0\x7f\x85\u2028\ufeff",
+        "ü 漢",
+        "\U0001f600",
+        " x ",
+        "#",
+        "\n",
+        "~",
+    ]
     (tmp_path / "data.yaml").write_text("names: [" + ", ".join(map(yaml_text, odd)) + "]", encoding="utf-8")
     assert read_yolo_data(tmp_path / "data.yaml").names == tuple(odd)
 
@@ -263,7 +313,11 @@ def test_fingerprint_follows_the_files(make, tmp_path):
     before = source.fingerprint()
     assert pickle.loads(pickle.dumps(source)).fingerprint() == make({}).fingerprint() == before
     seen = {before}
-    for change in [{"labels/train/b.txt": ""}, {"labels/train/a.txt": "1 .5 .5 .1 .1"}, {"data.yaml": DATA.replace("dog", "cow")}]:
+    for change in [
+        {"labels/train/b.txt": ""},
+        {"labels/train/a.txt": "1 .5 .5 .1 .1"},
+        {"data.yaml": DATA.replace("dog", "cow")},
+    ]:
         seen.add(make(change).fingerprint())
     seen.add(make({}, ["images/train/c.png"]).fingerprint())
     Image.new("L", (9, 9)).save(tmp_path / "images" / "train" / "c.png")
@@ -279,16 +333,32 @@ def test_progress(make):
     assert told == [(1, 2), (2, 2)]
 
 
-# -- writing -----------------------------------------------------------------------------------------------------------------
+# -- writing --------------------
 
-NAMES = ["b.jpg", "b.png", "b.jpg", "sub/ü 1.jpg", "./b.jpg", "a//b.jpg", "x\ny.jpg", "a" * 300 + ".jpg", "b.txt/q.jpg"]
+NAMES = [
+    "b.jpg",
+    "b.png",
+    "b.jpg",
+    "sub/ü 1.jpg",
+    "./b.jpg",
+    "a//b.jpg",
+    "x\ny.jpg",
+    "a" * 300 + ".jpg",
+    "b.txt/q.jpg",
+]
 NAMES += ["image1.jpg", " lead.jpg", "\udcff.jpg", "v1.0/img", "dir/", ".", "x/images/y.jpg", "images/z.jpg"]
 
 
 def odd_table(seed, texts=False):
     draw = random.Random(seed)
     builder = TableBuilder("memory")
-    for category_id, name in [(3, "car"), (90, " odd: \x01\n"), (7, "\ud800"), (-5, "\ufffd"), (1 << 40, "no")]:
+    for category_id, name in [
+        (3, "car"),
+        (90, " odd: \x01\n"),
+        (7, "\ud800"),
+        (-5, "\ufffd"),
+        (1 << 40, "no"),
+    ]:
         builder.add_class(category_id, name)
     numbers = draw.sample(range(10_000), len(NAMES))
     for number, name in zip(numbers, NAMES):
@@ -296,12 +366,25 @@ def odd_table(seed, texts=False):
         width, height = draw.randint(1, 300), draw.randint(1, 300)
         assert builder.add_image(image_id, name, width, height)
         for _ in range(draw.choice([0, 0, 1, 5])):
-            x, y = draw.choice([draw.uniform(-3, width - 0.5), float(draw.randrange(width))]), draw.uniform(0, height - 0.5)
-            box = [x, y, draw.choice([draw.uniform(3.1, width + 9), 4.0, 1e-3 + max(-x, 0)]), draw.uniform(1e-3, height)]
+            x, y = (
+                draw.choice([draw.uniform(-3, width - 0.5), float(draw.randrange(width))]),
+                draw.uniform(0, height - 0.5),
+            )
+            box = [
+                x,
+                y,
+                draw.choice([draw.uniform(3.1, width + 9), 4.0, 1e-3 + max(-x, 0)]),
+                draw.uniform(1e-3, height),
+            ]
             area = draw.choice([float("nan"), draw.uniform(0, 99), 0.0])
             flags = {"crowd": draw.random() < 0.3, "ignore": draw.random() < 0.3}
             builder.add_box(
-                image_id, draw.choice([3, 90, 7, -5, 1 << 40]), box, area=area, id=draw.randint(-(1 << 63), (1 << 63) - 1), **flags
+                image_id,
+                draw.choice([3, 90, 7, -5, 1 << 40]),
+                box,
+                area=area,
+                id=draw.randint(-(1 << 63), (1 << 63) - 1),
+                **flags,
             )
     return builder.finish()
 
@@ -310,19 +393,23 @@ def test_there_and_back(tmp_path):
     for seed in range(20):
         table = odd_table(seed, texts=seed % 2 == 1)
         split = ("train", "val", "test")[seed % 3]
-        Yolo.write(table, tmp_path / str(seed) / "yolo", split=split)
-        found = Yolo.recognise(tmp_path / str(seed) / "yolo", split)
-        assert found == Yolo.recognise(tmp_path / str(seed) / "yolo")
-        assert equal_tables(Yolo(**found).table, table) == []
+        YOLOSource.write(table, tmp_path / str(seed) / "yolo", split=split)
+        found = YOLOSource.recognise(tmp_path / str(seed) / "yolo", split)
+        assert found == YOLOSource.recognise(tmp_path / str(seed) / "yolo")
+        assert equal_tables(YOLOSource(**found).table, table) == []
         assert [path.name for path in (tmp_path / str(seed)).iterdir()] == ["yolo"]
 
 
 def test_what_others_would_miss_is_told(tmp_path):
     faults = Faults()
-    Yolo.write(odd_table(0), tmp_path / "yolo", faults=faults)
-    # b.png, the second b.jpg and ./b.jpg share b.txt, which cannot be a folder for q.txt; three no file is to be called
+    YOLOSource.write(odd_table(0), tmp_path / "yolo", faults=faults)
+    # b.png, the second b.jpg and ./b.jpg share b.txt, which cannot be a folder for q.txt; three no file is to
+    # be called
     assert faults.counts == {"name": 7}
-    assert "the labels of image 'b.png' are in labels/train/b.png.txt; other trainers look for labels/train/b.txt" in faults.sentences[0]
+    assert (
+        "the labels of image 'b.png' are in labels/train/b.png.txt; other trainers look for "
+        "labels/train/b.txt" in faults.sentences[0]
+    )
 
 
 @pytest.fixture
@@ -336,15 +423,23 @@ def written(tmp_path):
     builder.add_box(50, 4, [0, 0, 50, 50], crowd=True, id=2)
     builder.add_box(50, 4, [100 / 3, 10, 80, 20], id=3)
     builder.add_box(60, 4, [-10, 0, 30, 50], ignore=True, id=4)
-    Yolo.write(builder.finish(), tmp_path / "x")
+    YOLOSource.write(builder.finish(), tmp_path / "x")
     return tmp_path / "x"
 
 
 def test_written_files_are_plain_yolo(written):
-    # (20.1 + 20) / 200, 20 / 100, 40 / 200, 20 / 100; (33.3.. + 40) / 200; neither the crowd nor the ignored box
-    lines = "1 0.200500000 0.200000000 0.200000000 0.200000000\n0 0.366666667 0.200000000 0.400000000 0.200000000\n"
+    # (20.1 + 20) / 200, 20 / 100, 40 / 200, 20 / 100; (33.3.. + 40) / 200; neither the crowd nor the ignored
+    # box
+    lines = (
+        "1 0.200500000 0.200000000 0.200000000 0.200000000\n0 0.366666667 0.200000000 0.400000000 "
+        "0.200000000\n"
+    )
     assert (written / "labels" / "train" / "a.txt").read_text() == lines
-    assert (written / "labels" / "train" / "b.txt").read_text() == (written / "labels" / "train" / "deep" / "c.txt").read_text() == ""
+    assert (
+        (written / "labels" / "train" / "b.txt").read_text()
+        == (written / "labels" / "train" / "deep" / "c.txt").read_text()
+        == ""
+    )
     assert (written / "data.yaml").read_text() == 'train: images/train\n\nnames:\n  0: "cat"\n  1: "dog"\n'
     assert list((written / "images" / "train").iterdir()) == []
 
@@ -359,7 +454,7 @@ def test_edited_labels_hold(written):
     lines = file.read_text().splitlines()
     file.write_text("\n".join(["0 .5 .5 .1 .1", "  " + lines[1].replace(" ", "   ")]))
     (written / "labels" / "train" / "b.txt").write_text("1 .5 .5 .2 .2")
-    table = Yolo(root=str(written)).table
+    table = YOLOSource(root=str(written)).table
     assert table.ids.tolist() == [5, 3, 2, 6, 4]  # new, kept, the crowd, new, the ignored one; 1 was deleted
     assert table.xywh[1].tolist() == [100 / 3, 10, 80, 20]
     assert np.allclose(table.xywh[0], [90, 45, 20, 10])
@@ -374,7 +469,7 @@ def test_images_that_came_and_went(written):
     for name in ("a.jpg", "new.png"):
         Image.new("L", (20, 10)).save(written / "images" / "train" / name)
     (written / "labels" / "train" / "new.txt").write_text("0 .5 .5 1 1")
-    source = Yolo(root=str(written))
+    source = YOLOSource(root=str(written))
     assert names(source) == ["a.jpg", "deep/c.jpg", "new.png"]
     assert source.table.image_ids.tolist() == [50, 60, 61]
     assert source.table.sizes.tolist() == [[200, 100], [200, 100], [20, 10]]
@@ -384,23 +479,23 @@ def test_images_that_came_and_went(written):
 def test_without_the_folder_of_images(written):
     """As in a repository, which keeps no empty folders."""
     (written / "images" / "train").rmdir()
-    assert len(Yolo(root=str(written)).table.labels) == 4
+    assert len(YOLOSource(root=str(written)).table.labels) == 4
 
 
 def test_classes_that_were_renamed_and_added(written):
     (written / "data.yaml").write_text("train: images/train\nnames: [cat, puppy, cow]\n")
-    table = Yolo(root=str(written)).table
+    table = YOLOSource(root=str(written)).table
     assert (table.classes, table.category_ids) == (("cat", "puppy", "cow"), (4, 8, 9))
     (written / "data.yaml").write_text("train: images/train\nnames: [cat]\n")
     with pytest.raises(DataError, match="where no image can be used"):  # labels alone need the images
-        len(Yolo(root=str(written)))
+        len(YOLOSource(root=str(written)))
 
 
 def test_an_edited_data_file_reads_the_labels_alone(written):
     """Other folders than the written ones: the side file does not belong to them."""
     (written / "data.yaml").write_text("train: [images/train]\nval: images/train\nnames: [cat, dog]\n")
-    assert len(Yolo(root=str(written)).table.labels) == 4
-    assert Yolo(root=str(written), split="val").exact is None
+    assert len(YOLOSource(root=str(written)).table.labels) == 4
+    assert YOLOSource(root=str(written), split="val").exact is None
 
 
 @pytest.mark.parametrize(
@@ -432,14 +527,16 @@ def test_damaged_side_files(written, line):
     lines = file.read_text().splitlines()
     file.write_text("\n".join([*lines[:2], line, *lines[2:]]))
     with pytest.raises(DataError, match=r"densedet_extra_train\.jsonl:3: .*convert anew, or delete the file"):
-        len(Yolo(root=str(written)))
+        len(YOLOSource(root=str(written)))
 
 
-@pytest.mark.parametrize("header", ["", "{}", "[]", '{"densedet": 2, "categories": []}', '{"densedet": 1, "categories": [[1]]}'])
+@pytest.mark.parametrize(
+    "header", ["", "{}", "[]", '{"densedet": 2, "categories": []}', '{"densedet": 1, "categories": [[1]]}']
+)
 def test_damaged_headers_of_side_files(written, header):
     (written / "densedet_extra_train.jsonl").write_text(header)
     with pytest.raises(DataError, match=r"densedet_extra_train\.jsonl:1: "):
-        len(Yolo(root=str(written)))
+        len(YOLOSource(root=str(written)))
 
 
 def test_boxes_that_cannot_be_in_the_side_file(written):
@@ -447,44 +544,60 @@ def test_boxes_that_cannot_be_in_the_side_file(written):
     text = file.read_text()
     for old, new in [("-10.0", "NaN"), ("-10.0", "1e999"), ("-10.0", "-100.0")]:
         file.write_text(text.replace(old, new))
-        source = Yolo(root=str(written))
+        source = YOLOSource(root=str(written))
         assert source.table.ids.tolist() == [1, 2, 3]
         assert len(source.invalid()) == 1
     file.write_text(text.replace('["box", 4, 0', '["box", 4, 77'))
     with pytest.raises(DataError, match="'category_id' is 77"):
-        len(Yolo(root=str(written)))
+        len(YOLOSource(root=str(written)))
 
 
 def test_writing_is_all_or_nothing(written, tmp_path):
     with pytest.raises(DataError, match="has a split 'train' already"):
-        Yolo.write(odd_table(0), written)
+        YOLOSource.write(odd_table(0), written)
     (written / "data.yaml").rename(tmp_path / "x" / "other.txt")
     with pytest.raises(DataError, match="there already and not empty"):
-        Yolo.write(odd_table(0), written)
+        YOLOSource.write(odd_table(0), written)
     with pytest.raises(DataError, match="YOLO has no split 'dev'"):
-        Yolo.write(odd_table(0), tmp_path / "y", split="dev")
+        YOLOSource.write(odd_table(0), tmp_path / "y", split="dev")
     assert [path.name for path in tmp_path.iterdir()] == ["x"]
 
 
 def test_recognise(make, tmp_path):
     make({"data.yaml": DATA + "val: [x]"}, ["images/train/a.png"])
     data = str(tmp_path / "data.yaml")
-    assert Yolo.recognise(tmp_path) == Yolo.recognise(tmp_path / "data.yaml") == {"data": data, "split": "train"}
-    assert Yolo.recognise(tmp_path, "valid") == Yolo.recognise(tmp_path, "val") == {"data": data, "split": "val"}
-    assert Yolo.recognise(tmp_path, "test") is None
-    assert Yolo.recognise(tmp_path / "images") is None
+    assert (
+        YOLOSource.recognise(tmp_path)
+        == YOLOSource.recognise(tmp_path / "data.yaml")
+        == {"data": data, "split": "train"}
+    )
+    assert (
+        YOLOSource.recognise(tmp_path, "valid")
+        == YOLOSource.recognise(tmp_path, "val")
+        == {"data": data, "split": "val"}
+    )
+    assert YOLOSource.recognise(tmp_path, "test") is None
+    assert YOLOSource.recognise(tmp_path / "images") is None
     (tmp_path / "data.yaml").rename(tmp_path / "coco8.yaml")
-    assert Yolo.recognise(tmp_path) == {"data": str(tmp_path / "coco8.yaml"), "split": "train"}
-    (tmp_path / "coco8.yaml").write_text(json.dumps({"model": {}, "data": {"train": {}}, "train": {"budget": 3}}))  # a recipe
-    assert Yolo.recognise(tmp_path) is None
+    assert YOLOSource.recognise(tmp_path) == {"data": str(tmp_path / "coco8.yaml"), "split": "train"}
+    (tmp_path / "coco8.yaml").write_text(
+        json.dumps({"model": {}, "data": {"train": {}}, "train": {"budget": 3}})
+    )  # a recipe
+    assert YOLOSource.recognise(tmp_path) is None
 
 
 @pytest.mark.parametrize(
     ("content", "sentence"),
     [
-        ("path: ..\ntrain: images/train\nnames: [cat, dog]", "has 'path' '..', and images/val would be sought there"),
+        (
+            "path: ..\ntrain: images/train\nnames: [cat, dog]",
+            "has 'path' '..', and images/val would be sought there",
+        ),
         ("{train: images/train, names: [cat, dog]}", "not a plain list of 'key: value' lines"),
-        ("train: images/train\nnames: [dog, cat]", r"has other classes than what is to be added \(dog, cat; cat, dog\)"),
+        (
+            "train: images/train\nnames: [dog, cat]",
+            r"has other classes than what is to be added \(dog, cat; cat, dog\)",
+        ),
         ("train: images/train\nnames: [cat, dog]\nvalid: images/valid", "has a split 'val' already"),
     ],
 )
@@ -497,4 +610,7 @@ def test_a_data_file_that_cannot_be_extended(tmp_path, content, sentence):
 
 def test_an_extended_data_file_keeps_what_it_had(tmp_path):
     (tmp_path / "data.yaml").write_text("# mine\ntrain: images/train\nnames: [cat, dog]\nepochs: 3\n")
-    assert extended_text(tmp_path / "data.yaml", "val", ["cat", "dog"]) == "val: images/val\n" + (tmp_path / "data.yaml").read_text()
+    assert (
+        extended_text(tmp_path / "data.yaml", "val", ["cat", "dog"])
+        == "val: images/val\n" + (tmp_path / "data.yaml").read_text()
+    )

@@ -5,18 +5,18 @@ from densedet.core.boxes import area
 from densedet.core.contracts import BatchTransform
 from densedet.core.errors import PartError
 from densedet.core.types import Batch
-from densedet.plugins.transforms.affine import Affine
-from densedet.plugins.transforms.crop import Crop
-from densedet.plugins.transforms.flip import Flip
-from densedet.plugins.transforms.photometric import Photometric
+from densedet.plugins.transforms.affine import BatchAffine
+from densedet.plugins.transforms.crop import BatchCrop
+from densedet.plugins.transforms.flip import BatchFlip
+from densedet.plugins.transforms.photometric import BatchPhotometric
 
 EVERY = [
-    Flip(),
-    Crop(),
-    Crop(scale=(0.5, 0.9), partial="ignore"),
-    Photometric(),
-    Affine(),
-    Affine(degrees=(-180.0, 180.0), around="ellipse", partial="ignore", fill=90, p=0.7),
+    BatchFlip(),
+    BatchCrop(),
+    BatchCrop(scale=(0.5, 0.9), partial="ignore"),
+    BatchPhotometric(),
+    BatchAffine(),
+    BatchAffine(degrees=(-180.0, 180.0), around="ellipse", partial="ignore", fill=90, p=0.7),
 ]
 STILL = {"degrees": (0.0, 0.0), "shear": (0.0, 0.0), "scale": (1.0, 1.0), "translate": (0.0, 0.0)}
 
@@ -38,14 +38,14 @@ def make(boxes, *, sizes=None, channels=1, height=32, width=64, dtype=torch.uint
     none = torch.zeros_like(valid)
     return Batch(
         images=images,
-        sizes=torch.tensor(sizes),
+        valid_hw=torch.tensor(sizes),
         boxes=held,
         labels=labels,
         valid=valid,
         ignore=none,
         indices=torch.arange(count),
         image_ids=list(range(count)),
-        source_sizes=torch.tensor(sizes),
+        source_hw=torch.tensor(sizes),
         to_source=torch.tensor([[1.0, 1.0, 0.0, 0.0]] * count),
     )
 
@@ -99,30 +99,30 @@ def test_empty_slots_and_padding_stay_empty(transform):
         assert (after.labels[empty] == -1).all()
         assert not after.ignore[empty].any()
         assert not after.valid[0, 1]
-        assert torch.equal(after.sizes, batch.sizes)
+        assert torch.equal(after.valid_hw, batch.valid_hw)
         assert (after.boxes[0, :, 2] <= 40).all()
         assert (after.boxes[0, :, 3] <= 16).all()
 
 
 def test_flip_mirrors_within_the_valid_width():
     batch = make([[(4, 2, 20, 12)], [(4, 2, 20, 12)]], sizes=[(32, 64), (32, 24)])
-    after = Flip(p=1.0)(batch, generator())
+    after = BatchFlip(p=1.0)(batch, generator())
     assert after.boxes[:, 0].tolist() == [[44, 2, 60, 12], [4, 2, 20, 12]]  # 64 - 20, 64 - 4; 24 - 20, 24 - 4
     assert white_extent(after.images[0]) == [44, 2, 60, 12]
     assert white_extent(after.images[1]) == [4, 2, 20, 12]
-    assert torch.equal(Flip(p=0.0)(batch, generator()).images, batch.images)
+    assert torch.equal(BatchFlip(p=0.0)(batch, generator()).images, batch.images)
 
 
 def test_flip_decides_for_each_image():
     batch = make([[(0, 0, 8, 8)]] * 64)
-    flipped = Flip(p=0.25)(batch, generator()).boxes[:, 0, 0] > 0
+    flipped = BatchFlip(p=0.25)(batch, generator()).boxes[:, 0, 0] > 0
     assert 6 <= int(flipped.sum()) <= 28
 
 
 @pytest.mark.parametrize("scale", [(2.0, 2.0), (0.5, 0.5), (0.6, 1.8)])
 def test_crop_moves_boxes_with_the_picture(scale):
     batch = make([[(24, 8, 40, 24)]] * 12)
-    after = Crop(scale=scale, stretch=1.3, min_visible=0.0, fill=0)(batch, generator())
+    after = BatchCrop(scale=scale, stretch=1.3, min_visible=0.0, fill=0)(batch, generator())
     kept = 0
     for row in range(12):
         if after.valid[row, 0]:
@@ -135,20 +135,23 @@ def test_crop_moves_boxes_with_the_picture(scale):
 def test_crop_by_hand():
     """Twice as large: a window of 32 x 16 of the 64 x 32 pixels, at some (x, y)."""
     batch = make([[(0, 0, 64, 32)]])
-    crop = Crop(scale=(2.0, 2.0), stretch=1.0, min_visible=0.25)
-    source, target = crop.windows(batch.sizes, generator())
+    crop = BatchCrop(scale=(2.0, 2.0), stretch=1.0, min_visible=0.25)
+    source, target = crop.windows(batch.valid_hw, generator())
     assert source[0, :, 1].tolist() == [16, 32]
     assert target.tolist() == [[[0, 32], [0, 64]]]
     after = crop(batch, generator())
     assert after.valid.all()  # of 2048 pixels 32 * 16 = 512 remain, a quarter
     assert after.boxes[0, 0].tolist() == [0, 0, 64, 32]
-    assert not Crop(scale=(2.0, 2.0), stretch=1.0, min_visible=0.26)(batch, generator()).valid.any()
+    assert not BatchCrop(scale=(2.0, 2.0), stretch=1.0, min_visible=0.26)(batch, generator()).valid.any()
 
 
 def test_crop_drops_or_ignores_what_is_hardly_left():
     batch = make([[(0, 0, 20, 32), (44, 0, 64, 32)]] * 40)
     strict = {"scale": (2.0, 2.0), "stretch": 1.0, "min_visible": 0.9}
-    dropped, ignored = Crop(**strict)(batch, generator()), Crop(**strict, partial="ignore")(batch, generator())
+    dropped, ignored = (
+        BatchCrop(**strict)(batch, generator()),
+        BatchCrop(**strict, partial="ignore")(batch, generator()),
+    )
     assert not dropped.valid.any()  # at most half of a height of 32 is seen
     assert not dropped.ignore.any()
     assert ignored.valid.any()
@@ -161,36 +164,36 @@ def test_crop_drops_or_ignores_what_is_hardly_left():
 def test_crop_keeps_what_is_ignored_as_long_as_anything_remains():
     batch = make([[(0, 0, 64, 32)]])
     batch.ignore[:] = True
-    after = Crop(scale=(3.0, 3.0), min_visible=1.0)(batch, generator())
+    after = BatchCrop(scale=(3.0, 3.0), min_visible=1.0)(batch, generator())
     assert after.valid.all()
     assert after.ignore.all()
 
 
 def test_crop_drops_slivers():
     batch = make([[(0, 0, 64, 4)]])
-    kept = Crop(scale=(0.5, 0.5), stretch=1.0, min_side=2.0)(batch, generator())
+    kept = BatchCrop(scale=(0.5, 0.5), stretch=1.0, min_side=2.0)(batch, generator())
     assert kept.valid.all()  # 4 rows become 2
-    assert not Crop(scale=(0.5, 0.5), stretch=1.0, min_side=2.1)(batch, generator()).valid.any()
+    assert not BatchCrop(scale=(0.5, 0.5), stretch=1.0, min_side=2.1)(batch, generator()).valid.any()
 
 
 def test_crop_fills_with_the_mean_or_a_given_grey():
     batch = make([[(0, 0, 32, 32)]])  # half white
     for fill, wanted in ((None, 127), (50, 50)):
-        image = Crop(scale=(0.5, 0.5), stretch=1.0, fill=fill)(batch, generator()).images[0, 0]
+        image = BatchCrop(scale=(0.5, 0.5), stretch=1.0, fill=fill)(batch, generator()).images[0, 0]
         values, counts = image.unique(return_counts=True)
         assert int(values[counts.argmax()]) == wanted  # three quarters are ground
 
 
 def test_crop_leaves_images_alone_with_p_0():
     batch = make([[(4, 4, 20, 20)]] * 4)
-    after = Crop(p=0.0)(batch, generator())
+    after = BatchCrop(p=0.0)(batch, generator())
     assert torch.equal(after.images, batch.images)
     assert torch.equal(after.boxes, batch.boxes)
 
 
 def test_crop_refuses_a_range_that_descends():
     with pytest.raises(PartError, match=r"scale \[1.5, 0.5\] must ascend"):
-        Crop(scale=(1.5, 0.5))
+        BatchCrop(scale=(1.5, 0.5))
 
 
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.float32])
@@ -199,11 +202,13 @@ def test_crop_refuses_a_range_that_descends():
 def test_affine_turns_a_square_image_by_90_degrees_exactly(dtype, channels, around):
     batch = make([[(4, 8, 20, 12)], []], sizes=[(32, 32), (32, 64)], channels=channels, dtype=dtype)
     batch.images[0, :, 2, 3] = 77
-    after = Affine(**{**STILL, "degrees": (90.0, 90.0)}, around=around, fill=0)(batch, generator())
+    after = BatchAffine(**{**STILL, "degrees": (90.0, 90.0)}, around=around, fill=0)(batch, generator())
     # Clockwise: what was y from the top is now y from the right, what was x from the left is x from the top.
     assert after.boxes[0].tolist() == [[32 - 12, 4, 32 - 8, 20]]
     tolerance = 0 if dtype == torch.uint8 else 1e-3
-    assert (after.images[0, :, :, :32].float() - batch.images[0, :, :, :32].rot90(-1, (1, 2)).float()).abs().max() <= tolerance
+    assert (
+        after.images[0, :, :, :32].float() - batch.images[0, :, :, :32].rot90(-1, (1, 2)).float()
+    ).abs().max() <= tolerance
     assert after.images[0, :, 3, 29].tolist() == pytest.approx([77] * channels, abs=1e-3)
     assert after.images[0, :, :, 32:].max() == 0
 
@@ -211,14 +216,14 @@ def test_affine_turns_a_square_image_by_90_degrees_exactly(dtype, channels, arou
 def test_affine_shift_equals_slicing():
     batch = make([[(10, 6, 40, 20)]] * 8, sizes=[(32, 64), (24, 50)] * 4)
     batch.images[:, 0, 8:12, 20:30] = 100
-    affine = Affine(**{**STILL, "translate": (0.2, 0.25)}, fill=30, min_visible=0.0)
-    moves, chosen = affine.moves(batch.sizes, generator())
+    affine = BatchAffine(**{**STILL, "translate": (0.2, 0.25)}, fill=30, min_visible=0.0)
+    moves, chosen = affine.moves(batch.valid_hw, generator())
     after = affine(batch, generator())
     assert chosen.all()
     assert torch.equal(moves[:, :, :2], torch.eye(2, dtype=torch.float64).expand(8, 2, 2))
     assert len({tuple(shift) for shift in moves[:, :, 2].tolist()}) > 4
     for row, (x, y) in enumerate(moves[:, :, 2].long().tolist()):
-        height, width = batch.sizes[row].tolist()
+        height, width = batch.valid_hw[row].tolist()
         assert abs(x) <= 0.2 * width + 0.5
         assert abs(y) <= 0.25 * height + 0.5
         wanted = torch.full((height, width), 30, dtype=torch.uint8)
@@ -226,7 +231,9 @@ def test_affine_shift_equals_slicing():
         wanted[max(y, 0) : height + min(y, 0), max(x, 0) : width + min(x, 0)] = part
         assert torch.equal(after.images[row, 0, :height, :width], wanted)
         limits = (width, height, width, height)
-        moved = [min(max(edge + by, 0), limit) for edge, by, limit in zip((10, 6, 40, 20), (x, y, x, y), limits)]
+        moved = [
+            min(max(edge + by, 0), limit) for edge, by, limit in zip((10, 6, 40, 20), (x, y, x, y), limits)
+        ]
         assert after.boxes[row, 0].tolist() == moved
 
 
@@ -242,11 +249,13 @@ def test_affine_shift_equals_slicing():
 )
 def test_affine_moves_boxes_with_the_picture(change):
     batch = make([[(20, 16, 60, 46)]] * 16, height=64, width=80)
-    after = Affine(**{**STILL, **change}, min_visible=0.0, fill=0)(batch, generator())
+    after = BatchAffine(**{**STILL, **change}, min_visible=0.0, fill=0)(batch, generator())
     assert after.valid.all()
     for row in range(16):
         difference = torch.tensor(white_extent(after.images[row])) - after.boxes[row, 0]
-        assert difference.abs().max() <= 1.5  # a turned corner covers less than half of the pixel that it ends in
+        assert (
+            difference.abs().max() <= 1.5
+        )  # a turned corner covers less than half of the pixel that it ends in
 
 
 def test_affine_around_an_ellipse_fits_it():
@@ -254,7 +263,7 @@ def test_affine_around_an_ellipse_fits_it():
     y, x = torch.meshgrid(torch.arange(64) + 0.5, torch.arange(100) + 0.5, indexing="ij")
     batch.images[:, 0] = torch.where(((x - 50) / 20) ** 2 + ((y - 32) / 12) ** 2 <= 1, 255, 0)
     turns = {**STILL, "degrees": (-60.0, 60.0), "shear": (-10.0, 10.0), "fill": 0}
-    loose, tight = (Affine(**turns, around=around)(batch, generator()) for around in ("box", "ellipse"))
+    loose, tight = (BatchAffine(**turns, around=around)(batch, generator()) for around in ("box", "ellipse"))
     for row in range(16):
         assert (torch.tensor(white_extent(tight.images[row])) - tight.boxes[row, 0]).abs().max() <= 1
     assert torch.equal(loose.images, tight.images)
@@ -262,18 +271,24 @@ def test_affine_around_an_ellipse_fits_it():
 
 
 def test_affine_box_around_a_turned_square():
-    """Half a diagonal of 20 * 2 ** .5 / 2 = 14.14 to each side; an ellipse in a square is a circle, which stays."""
+    """Half a diagonal of 20 * 2 ** .5 / 2 = 14.14 to each side; an ellipse in a square is a circle, which
+    stays."""
     batch = make([[(22, 22, 42, 42)]], height=64)
     for around, half in (("box", 200**0.5), ("ellipse", 10)):
-        boxes = Affine(**{**STILL, "degrees": (45.0, 45.0)}, around=around)(batch, generator()).boxes[0, 0]
+        boxes = BatchAffine(**{**STILL, "degrees": (45.0, 45.0)}, around=around)(batch, generator()).boxes[
+            0, 0
+        ]
         assert boxes.tolist() == pytest.approx([32 - half, 32 - half, 32 + half, 32 + half])
 
 
 def test_affine_shear_and_scale_by_hand():
-    """x' - 32 = 2 (x - 32 + tan(45) (y - 16)), y' - 16 = 2 (y - 16 + tan(45) (x - 32)) of the corners around (32, 16)."""
+    """x' - 32 = 2 (x - 32 + tan(45) (y - 16)), y' - 16 = 2 (y - 16 + tan(45) (x - 32)) of the corners around
+    (32, 16)."""
     batch = make([[(31, 14, 33, 18)]])
     around_center = torch.tensor([-6, -6, 6, 6]) + torch.tensor([32, 16, 32, 16])  # 2 * (1 + 2) to each side
-    boxes = Affine(**{**STILL, "shear": (45.0, 45.0), "scale": (2.0, 2.0)})(batch, generator()).boxes[0, 0]
+    boxes = BatchAffine(**{**STILL, "shear": (45.0, 45.0), "scale": (2.0, 2.0)})(batch, generator()).boxes[
+        0, 0
+    ]
     assert boxes.tolist() == pytest.approx(around_center.tolist())
 
 
@@ -281,10 +296,15 @@ def test_affine_drops_ignores_and_counts_what_is_hardly_left():
     batch = make([[(0, 0, 8, 32), (40, 0, 64, 32)]] * 20)
     batch.ignore[:, 1] = True
     shifts = {**STILL, "translate": (1.0, 0.0), "min_visible": 0.99}
-    dropped, ignored = Affine(**shifts)(batch, generator()), Affine(**shifts, partial="ignore")(batch, generator())
-    shift = Affine(**shifts).moves(batch.sizes, generator())[0][:, 0, 2]
+    dropped, ignored = (
+        BatchAffine(**shifts)(batch, generator()),
+        BatchAffine(**shifts, partial="ignore")(batch, generator()),
+    )
+    shift = BatchAffine(**shifts).moves(batch.valid_hw, generator())[0][:, 0, 2]
     assert torch.equal(dropped.valid[:, 0], (shift >= 0) & (shift <= 56))
-    assert torch.equal(dropped.valid[:, 1], (shift > -64) & (shift < 24))  # ignored: as long as anything remains
+    assert torch.equal(
+        dropped.valid[:, 1], (shift > -64) & (shift < 24)
+    )  # ignored: as long as anything remains
     assert dropped.dropped == int((~dropped.valid[:, 0]).sum())
     assert torch.equal(ignored.valid[:, 0], (shift > -8) & (shift < 64))
     assert torch.equal(ignored.ignore[:, 0], ignored.valid[:, 0] & ~dropped.valid[:, 0])
@@ -293,13 +313,15 @@ def test_affine_drops_ignores_and_counts_what_is_hardly_left():
 def test_affine_fills_with_the_mean_of_the_image_or_a_given_grey():
     batch = make([[(0, 0, 32, 32)]] * 2, sizes=[(32, 64), (32, 32)])  # half white; white, in a padded tensor
     for fill, wanted in ((None, [127, 255]), (50, [50, 50])):
-        images = Affine(**{**STILL, "degrees": (45.0, 45.0), "scale": (0.5, 0.5)}, fill=fill)(batch, generator()).images
+        images = BatchAffine(**{**STILL, "degrees": (45.0, 45.0), "scale": (0.5, 0.5)}, fill=fill)(
+            batch, generator()
+        ).images
         assert images[:, 0, 0, 0].tolist() == wanted
 
 
 def test_affine_leaves_images_alone_by_chance():
     batch = make([[(4, 4, 20, 20)]] * 64)
-    after = Affine(p=0.25)(batch, generator())
+    after = BatchAffine(p=0.25)(batch, generator())
     still = (after.images == batch.images).flatten(1).all(1)
     assert 36 <= int(still.sum()) <= 58
     assert torch.equal(after.boxes[still], batch.boxes[still])
@@ -309,7 +331,7 @@ def test_affine_leaves_images_alone_by_chance():
 @pytest.mark.parametrize("name", ["degrees", "shear", "scale"])
 def test_affine_refuses_a_range_that_descends(name):
     with pytest.raises(PartError, match=rf"{name} \[2.0, 1.0\] must ascend: write \[from, to\]"):
-        Affine(**{name: (2.0, 1.0)})
+        BatchAffine(**{name: (2.0, 1.0)})
 
 
 def test_photometric_by_hand():
@@ -317,17 +339,19 @@ def test_photometric_by_hand():
     batch.images[0, 0] = torch.tensor([[100, 120], [140, 200]])  # mean 140
     draw = torch.rand(1, 4, generator=generator())[0] * 2 - 1
     gain, light = 1 + 0.5 * float(draw[0]), 0.1 * 255 * float(draw[1])
-    after = Photometric(brightness=0.1, contrast=0.5)(batch, generator()).images[0, 0]
+    after = BatchPhotometric(brightness=0.1, contrast=0.5)(batch, generator()).images[0, 0]
     wanted = [[(v - 140) * gain + 140 + light for v in row] for row in ((100, 120), (140, 200))]
     assert (after.float() - torch.tensor(wanted).clamp(0, 255)).abs().max() <= 0.51
-    assert torch.equal(Photometric(p=0.0)(batch, generator()).images, batch.images)
+    assert torch.equal(BatchPhotometric(p=0.0)(batch, generator()).images, batch.images)
 
 
 def test_photometric_saturation_keeps_grey_grey_and_luma_constant():
     batch = make([[]], channels=3, height=2, width=2)
     batch.images[0, :, 0, 0] = torch.tensor([200, 100, 60])
     batch.images[0, :, 1, 1] = 90
-    after = Photometric(brightness=0.0, contrast=0.0, saturation=0.9)(batch, generator()).images[0].float()
+    after = (
+        BatchPhotometric(brightness=0.0, contrast=0.0, saturation=0.9)(batch, generator()).images[0].float()
+    )
     assert after[:, 1, 1].tolist() == [90, 90, 90]
     weights = torch.tensor([0.299, 0.587, 0.114])
     assert abs(float(weights @ after[:, 0, 0]) - float(weights @ torch.tensor([200.0, 100, 60]))) < 1
@@ -336,6 +360,6 @@ def test_photometric_saturation_keeps_grey_grey_and_luma_constant():
 
 def test_photometric_clamps_extremes():
     batch = make([[(0, 0, 32, 32)]])
-    after = Photometric(brightness=5.0, contrast=3.0)(batch, generator()).images
+    after = BatchPhotometric(brightness=5.0, contrast=3.0)(batch, generator()).images
     assert after.dtype == torch.uint8
     assert set(after.unique().tolist()) <= {0, 255}

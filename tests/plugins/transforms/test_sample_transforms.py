@@ -38,7 +38,9 @@ def build(target, arguments):
         adapter = TypeAdapter(hints[parameter.name], config=ConfigDict(strict=True))
         adapter.json_schema()
         if parameter.name in arguments:
-            arguments = arguments | {parameter.name: adapter.validate_json(json.dumps(arguments[parameter.name]))}
+            arguments = arguments | {
+                parameter.name: adapter.validate_json(json.dumps(arguments[parameter.name]))
+            }
         else:
             assert parameter.default is not parameter.empty
     return part(**arguments)
@@ -52,7 +54,9 @@ def test_every_transform_builds_from_a_recipe_and_takes_grey_and_colour(name, ta
     for seed in range(3):
         torch.manual_seed(seed)
         image = tv_tensors.Image(torch.randint(0, 256, (channels, 64, 128), dtype=torch.uint8))
-        boxes = tv_tensors.BoundingBoxes(torch.tensor([[10.0, 10, 30, 30], [50, 20, 90, 60]]), format="XYXY", canvas_size=(64, 128))
+        boxes = tv_tensors.BoundingBoxes(
+            torch.tensor([[10.0, 10, 30, 30], [50, 20, 90, 60]]), format="XYXY", canvas_size=(64, 128)
+        )
         target_in = {"boxes": boxes, "labels": torch.tensor([0, 1]), "ignore": torch.tensor([False, True])}
         out, target_out = transform(image, target_in)
         if name != "Grayscale":  # makes one channel by default
@@ -64,9 +68,13 @@ def test_every_transform_builds_from_a_recipe_and_takes_grey_and_colour(name, ta
 
 def test_sanitize_drops_labels_and_flags_with_their_boxes():
     transform = build("densedet.plugins.transforms.sanitize:SanitizeBoundingBoxes", {"min_size": 5.0})
-    boxes = tv_tensors.BoundingBoxes(torch.tensor([[0.0, 0, 4, 20], [0, 0, 6, 20]]), format="XYXY", canvas_size=(30, 30))
+    boxes = tv_tensors.BoundingBoxes(
+        torch.tensor([[0.0, 0, 4, 20], [0, 0, 6, 20]]), format="XYXY", canvas_size=(30, 30)
+    )
     image = tv_tensors.Image(torch.zeros(1, 30, 30, dtype=torch.uint8))
-    _, target = transform(image, {"boxes": boxes, "labels": torch.tensor([3, 4]), "ignore": torch.tensor([False, True])})
+    _, target = transform(
+        image, {"boxes": boxes, "labels": torch.tensor([3, 4]), "ignore": torch.tensor([False, True])}
+    )
     assert target["labels"].tolist() == [4]
     assert target["ignore"].tolist() == [True]
     assert target["boxes"].tolist() == [[0, 0, 6, 20]]

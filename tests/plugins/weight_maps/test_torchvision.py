@@ -1,4 +1,5 @@
-"""torchvision's names, against the state dicts of its constructors and of our recipes; nothing is computed."""
+"""torchvision's names, against the state dicts of its constructors and of our recipes; nothing is
+computed."""
 
 from __future__ import annotations
 
@@ -9,8 +10,8 @@ import torch
 import torchvision
 
 from densedet.core import assembly
-from densedet.core.plugin_loading import load_plugins
-from densedet.core.recipe import load_recipe
+from densedet.core.recipe.loading import load_recipe
+from densedet.core.recipe.plugin_loading import load_plugins
 
 MAPS = {
     "retinanet_resnet50_fpn": "torchvision_retinanet",
@@ -23,7 +24,11 @@ MAPS = {
 
 def shapes_of_theirs(name: str) -> dict[str, torch.Size]:
     with torch.device("meta"):
-        model = getattr(torchvision.models.detection, name)(weights=None, weights_backbone=None) if "lite" not in name else None
+        model = (
+            getattr(torchvision.models.detection, name)(weights=None, weights_backbone=None)
+            if "lite" not in name
+            else None
+        )
     if model is None:  # it computes its channels with a real image
         model = getattr(torchvision.models.detection, name)(weights=None, weights_backbone=None)
     return {key: value.shape for key, value in model.state_dict().items()}
@@ -32,7 +37,9 @@ def shapes_of_theirs(name: str) -> dict[str, torch.Size]:
 def shapes_of_ours(name: str) -> dict[str, torch.Size]:
     overrides = ["model.backbone.norm=batch"] if "resnet50" in name else []
     with torch.device("meta"):
-        detector = assembly.build_detector(load_recipe(f"torchvision/{name}", overrides), 90 if "ssd" in name else 91, checked=False)
+        detector = assembly.build_detector(
+            load_recipe(f"torchvision/{name}", overrides), 90 if "ssd" in name else 91, checked=False
+        )
     return {key: value.shape for key, value in detector.state_dict().items()}
 
 
@@ -54,7 +61,8 @@ def test_no_other_map_takes_them(name: str) -> None:
 
 
 def test_names_of_the_published_retinanet() -> None:
-    """retinanet_resnet50_fpn_coco-eeacb38b.pth was written before the towers' convolutions had a sequence each, and the pyramid's too."""
+    """retinanet_resnet50_fpn_coco-eeacb38b.pth was written before the towers' convolutions had a sequence
+    each, and the pyramid's too."""
     weight_map = load_plugins().components.get("weight_map", "torchvision_retinanet").load()()
     for key in shapes_of_theirs("retinanet_resnet50_fpn"):
         old = re.sub(r"_head\.conv\.(\d)\.0\.", lambda m: f"_head.conv.{2 * int(m[1])}.", key)

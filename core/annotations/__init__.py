@@ -1,0 +1,1 @@
+"""The annotation table, and what makes, narrows and converts it."""

@@ -1,0 +1,274 @@
+"""From entries of a file, one at a time, to an `AnnotationTable`; what is wrong with them becomes sentences.
+No torch here."""
+
+from __future__ import annotations
+
+import math
+from array import array
+from bisect import bisect_right
+from collections import Counter
+from collections.abc import Callable
+from operator import itemgetter
+
+import numpy as np
+
+from densedet.core.annotations.table import (
+    CLIPPED,
+    CROWD,
+    IGNORE,
+    MAX_SIDE,
+    RULES,
+    AnnotationTable,
+    box_faults,
+    name_fault,
+    pack_names,
+)
+from densedet.core.errors import DataError
+
+MAX_SENTENCES = 1000
+"""Sentences kept about faults; the counts go on."""
+
+NO_ID = -(1 << 63)
+"""An annotation without an id of its own; it gets one in `TableBuilder.finish`."""
+
+
+class Faults:
+    """What is wrong in an input.
+
+    strict: an entry that contradicts its file raises DataError (a source to train on); otherwise it is left
+    out and recorded (converting). Boxes that are flat or outside their image are left out and recorded either
+    way.
+    on_fault: gets every sentence, beyond the `MAX_SENTENCES` that ``sentences`` keeps. counts: {kind:
+    number}.
+    """
+
+    def __init__(self, *, strict: bool = True, on_fault: Callable[[str], None] | None = None) -> None:
+        self.strict = strict
+        self.on_fault = on_fault
+        self.sentences: list[str] = []
+        self.counts: Counter[str] = Counter()
+
+    def entry(self, kind: str, sentence: str) -> None:
+        """An entry that cannot be used. Raises DataError where strict."""
+        if self.strict:
+            raise DataError(sentence)
+        self.note(kind, f"{sentence}; left out")
+
+    def note(self, kind: str, sentence: str) -> None:
+        """Something worth knowing."""
+        self.counts[kind] += 1
+        if len(self.sentences) < MAX_SENTENCES:
+            self.sentences.append(sentence)
+        if self.on_fault is not None:
+            self.on_fault(sentence)
+
+    def told(self) -> list[str]:
+        """The sentences that were kept, and how many were not."""
+        more = sum(self.counts.values()) - len(self.sentences)
+        return [*self.sentences, *([f"... and {more} more"] if more else [])]
+
+
+class TableBuilder:
+    """Collects classes, images and boxes in any order; `finish` checks them and puts the boxes in the order
+    of the images.
+
+    Memory: about 80 bytes a box, 200 an image. origin: the file that entries come from, for sentences; set it
+    anew for another file.
+    """
+
+    def __init__(self, origin: str, faults: Faults | None = None) -> None:
+        self.origin = origin
+        self.faults = Faults() if faults is None else faults
+        self.categories: dict[int, str] = {}
+        self._codes: dict[int | str, int] = {}
+        self._images: dict[int | str, int] = {}
+        self._names: list[str] = []
+        self._sizes = array("i")
+        self._owners, self._labels, self._ids = array("q"), array("q"), array("q")
+        self._xywh, self._areas = array("d"), array("d")
+        self._flags = array("B")
+        self._origins: list[tuple[int, str]] = []
+        self._named: list[int | str] = []
+
+    def add_class(self, category_id: int, name: str) -> None:
+        """A class; ids and names must be unique, or it is a DataError."""
+        if not -(1 << 63) <= category_id < 1 << 63:
+            raise DataError(f"{self.origin}: category id {category_id} does not fit in 64 bits")
+        if category_id in self.categories:
+            raise DataError(
+                f"{self.origin}: category id {category_id} occurs twice "
+                f"({self.categories[category_id]!r} and {name!r})"
+            )
+        for other, known in self.categories.items():
+            if known == name:
+                raise DataError(
+                    f"{self.origin}: categories {other} and {category_id} are both called {name!r}: "
+                    f"rename one of them"
+                )
+        self.categories[category_id] = name
+
+    def add_image(self, image_id: int | str, name: str, width: int, height: int) -> bool:
+        """An image: its size in pixels as displayed. False (or DataError where strict) if it cannot be
+        used."""
+        fault = name_fault(name)
+        if image_id in self._images:
+            self.faults.entry(
+                "image",
+                f"{self.origin}: image id {image_id!r} occurs twice; image ids must be unique, also "
+                f"over joined files",
+            )
+        elif fault is not None:
+            self.faults.entry("image", f"{self.origin}: image {image_id}: file_name {name[:80]!r} {fault}")
+        elif not (0 < width < MAX_SIDE and 0 < height < MAX_SIDE):
+            self.faults.entry(
+                "image",
+                f"{self.origin}: image {image_id} ({name[:80]}) is {width} x {height} pixels: sides "
+                f"must be above 0",
+            )
+        else:
+            self._images[image_id] = len(self._names)
+            self._names.append(name)
+            self._sizes.extend((width, height))
+            return True
+        return False
+
+    def add_box(
+        self,
+        image_id: int | str,
+        category_id: int,
+        box: tuple[float, float, float, float] | list[float],
+        *,
+        area: float = math.nan,
+        crowd: bool = False,
+        ignore: bool = False,
+        id: int = NO_ID,
+    ) -> None:
+        """A box x, y, width, height (top left corner at 0, 0) in source pixels. area: NaN stands for width *
+        height. Its image and class may still come."""
+        if not self._origins or self._origins[-1][1] != self.origin:
+            self._origins.append((len(self._flags), self.origin))
+        self._owners.append(self._codes.setdefault(image_id, len(self._codes)))
+        self._labels.append(category_id)
+        self._ids.append(id)
+        self._xywh.extend(box)
+        self._areas.append(area)
+        self._flags.append(CROWD * crowd | IGNORE * ignore)
+
+    @property
+    def images(self) -> int:
+        """Images so far."""
+        return len(self._names)
+
+    @property
+    def boxes(self) -> int:
+        """Boxes so far."""
+        return len(self._flags)
+
+    def finish(self) -> AnnotationTable:
+        """The table; labels follow the ascending category ids. The builder is empty afterwards. Raises
+        DataError."""
+        category_ids = tuple(sorted(self.categories))
+        sizes = (
+            np.frombuffer(self._sizes, dtype=np.int32).reshape(-1, 2)
+            if self._names
+            else np.zeros((0, 2), np.int32)
+        )
+        owners = self._positions(_column(self._owners, np.int64))
+        labels, known = _ranks(_column(self._labels, np.int64), np.array(category_ids, dtype=np.int64))
+        xywh = _column(self._xywh, np.float64).reshape(-1, 4)
+        usable = (owners >= 0) & known
+        self._named = list(self._codes)
+        for row in np.flatnonzero(~usable).tolist():
+            self._orphan(row, category_ids)
+        faults = np.zeros(len(xywh), dtype=np.uint8)
+        faults[usable] = box_faults(xywh[usable], sizes, owners[usable])
+        for row in np.flatnonzero(faults).tolist():
+            self._fault(row, int(faults[row]), sizes[owners[row]].tolist())
+        keep = usable & ((faults == 0) | (faults == CLIPPED))
+        order = np.flatnonzero(keep)
+        order = order[np.argsort(owners[order], kind="stable")]
+        names, name_offsets = pack_names(self._names)
+        ids = list(self._images)
+        plain = all(isinstance(i, int) and -(1 << 63) <= i < 1 << 63 for i in ids)
+        table = AnnotationTable(
+            classes=tuple(self.categories[i] for i in category_ids),
+            category_ids=category_ids,
+            image_ids=np.array(ids, dtype=np.int64) if plain else ids,
+            names=names,
+            name_offsets=name_offsets,
+            sizes=sizes.copy(),
+            offsets=np.searchsorted(owners[order], np.arange(len(sizes) + 1)).astype(np.int64),
+            xywh=xywh[order],
+            labels=labels[order].astype(np.uint16 if len(category_ids) <= 1 << 16 else np.int64),
+            flags=_column(self._flags, np.uint8)[order],
+            areas=_areas(_column(self._areas, np.float64)[order], xywh[order]),
+            ids=_numbered(_column(self._ids, np.int64)[order]),
+            sentences=self.faults.told(),
+            dropped=len(xywh) - len(order),
+            clipped=int((faults == CLIPPED).sum()),
+        )
+        self.__init__(self.origin, self.faults)  # type: ignore[misc]
+        return table
+
+    def _positions(self, codes: np.ndarray) -> np.ndarray:
+        """The image of each box, -1 where there is none of its id."""
+        table = np.array([self._images.get(image_id, -1) for image_id in self._codes], dtype=np.int64)
+        return table[codes] if len(codes) else codes
+
+    def _place(self, row: int) -> str:
+        start, origin = self._origins[bisect_right(self._origins, row, key=itemgetter(0)) - 1]
+        number = (
+            f"annotation {self._ids[row]}"
+            if self._ids[row] != NO_ID
+            else f"annotation number {row - start + 1}"
+        )
+        image_id = self._named[self._owners[row]]
+        position = self._images.get(image_id)
+        name = "" if position is None or self._names[position] == image_id else f" ({self._names[position]})"
+        return f"{origin}: {number} of image {image_id}{name}"
+
+    def _orphan(self, row: int, category_ids: tuple[int, ...]) -> None:
+        if self._labels[row] not in category_ids:
+            self.faults.entry(
+                "category",
+                f"{self._place(row)}: 'category_id' is {self._labels[row]}, not the id of one of its "
+                f"categories",
+            )
+        else:
+            self.faults.entry(
+                "image id", f"{self._place(row)}: 'image_id' is not the id of an image of this file"
+            )
+
+    def _fault(self, row: int, fault: int, size: list[int]) -> None:
+        x, y, w, h = self._xywh[4 * row : 4 * row + 4]
+        rule = RULES[fault].format(*size) + ("" if fault == CLIPPED else " and was dropped")
+        self.faults.note(
+            "clipped" if fault == CLIPPED else "box",
+            f"{self._place(row)}: box [{x:g}, {y:g}, {w:g}, {h:g}] (x, y, width, height) {rule}",
+        )
+
+
+def _column(values: array, dtype: type) -> np.ndarray:
+    return np.frombuffer(values, dtype=dtype) if len(values) else np.zeros(0, dtype)
+
+
+def _ranks(values: np.ndarray, ascending: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(position of each value in ``ascending``, whether it is there)."""
+    if not len(ascending):
+        return np.zeros(len(values), np.int64), np.zeros(len(values), bool)
+    at = np.minimum(np.searchsorted(ascending, values), len(ascending) - 1)
+    return at, ascending[at] == values
+
+
+def _areas(given: np.ndarray, xywh: np.ndarray) -> np.ndarray:
+    return np.where(np.isfinite(given) & (given >= 0), given, xywh[:, 2] * xywh[:, 3])
+
+
+def _numbered(ids: np.ndarray) -> np.ndarray:
+    """Annotations without an id get those after the largest."""
+    lacking = ids == NO_ID
+    if lacking.any():
+        start = 1 if lacking.all() else int(ids[~lacking].max()) + 1
+        ids = ids.copy()
+        ids[lacking] = start + np.arange(int(lacking.sum()))
+    return ids

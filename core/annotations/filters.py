@@ -1,0 +1,100 @@
+"""Which images and boxes of a source count, as the recipe's ``data.filter`` says."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from densedet.core.annotations.source import table_of
+from densedet.core.annotations.table import CROWD, AnnotationTable
+from densedet.core.annotations.views import COUNT, DROP, IGNORE, Subset
+from densedet.core.annotations.where import where_masks
+from densedet.core.contracts import Resize, Source
+from densedet.core.errors import DataError
+from densedet.core.recipe.sections import FilterSection
+
+
+def filtered(
+    source: Source, rules: FilterSection, *, classes: Sequence[str] | None, resize: Resize
+) -> Source:
+    """The source itself where ``rules`` change nothing, else a `Subset`.
+
+    In order: where, classes (names, None: all), crowd, min_side, min_input_side (after ``resize``), empty,
+    fraction, limit. Raises DataError where no image is left, `WhereError` for a wrong where.
+    """
+    if not describe(rules):
+        return source
+    table = table_of(source)
+    images = np.ones(len(table), dtype=bool)
+    actions = np.zeros(len(table.labels), dtype=np.uint8)
+    others = {"ignore": IGNORE, "drop": DROP}[rules.rest]
+    if rules.where is not None:
+        images, chosen = where_masks(source, rules.where)
+        actions[~chosen] = others
+    wanted = _of_classes(table, classes)
+    if rules.rest == "drop":
+        actions[~wanted] = DROP
+    _treat_crowds(table, rules, actions)
+    actions[_too_small(table, rules, resize)] = others
+    if rules.empty == "drop":
+        counting = wanted & ((actions == COUNT) | ((actions == 0) & (table.flags == 0)))
+        images &= np.bincount(table.owners()[counting], minlength=len(table)) > 0
+    indices = _drawn(np.flatnonzero(images), rules)
+    if not len(indices):
+        raise DataError(f"no image of {len(table)} is left by data.filter ({describe(rules)}): loosen it")
+    return Subset(source, indices, actions=actions if actions.any() else None, offsets=table.offsets)
+
+
+def _of_classes(table: AnnotationTable, classes: Sequence[str] | None) -> np.ndarray:
+    """bool (M,)."""
+    known = np.array([classes is None or name in classes for name in table.classes] or [True])
+    return known[table.labels]
+
+
+def _treat_crowds(table: AnnotationTable, rules: FilterSection, actions: np.ndarray) -> None:
+    crowds = (table.flags & CROWD) != 0
+    if rules.crowd == "drop":
+        actions[crowds] = DROP
+    elif rules.crowd == "count":
+        actions[crowds & (actions == 0)] = COUNT
+
+
+def _too_small(table: AnnotationTable, rules: FilterSection, resize: Resize) -> np.ndarray:
+    """bool (M,): boxes whose shorter side is below a bound, in source pixels or in those of the network's
+    input."""
+    small = np.zeros(len(table.labels), dtype=bool)
+    if rules.min_side:
+        small |= table.xywh[:, 2:].min(1, initial=np.inf) < rules.min_side
+    if rules.min_input_side:
+        distinct, which = np.unique(table.sizes, axis=0, return_inverse=True)
+        placed = [resize(int(w), int(h)) for w, h in distinct]
+        scale = np.array([(p.width / w, p.height / h) for p, (w, h) in zip(placed, distinct)]).reshape(-1, 2)[
+            which.reshape(-1)
+        ]
+        small |= (table.xywh[:, 2:] * scale[table.owners()]).min(1, initial=np.inf) < rules.min_input_side
+    return small
+
+
+def _drawn(indices: np.ndarray, rules: FilterSection) -> np.ndarray:
+    """A share or number of the images, by the seed, in the source's order."""
+    count = len(indices)
+    if rules.fraction is not None:
+        count = max(1, round(count * rules.fraction)) if count else 0
+    if rules.limit is not None:
+        count = min(count, rules.limit)
+    if count == len(indices):
+        return indices
+    return np.sort(np.random.default_rng(rules.seed).permutation(indices)[:count])
+
+
+def describe(rules: FilterSection) -> str:
+    """What differs from no filter, in words; nothing for ``rest`` alone, which says what to do with what a
+    filter finds."""
+    plain = {name: info.default for name, info in FilterSection.model_fields.items()}
+    changed = {name: value for name, value in rules if value != plain[name]}
+    return (
+        ", ".join(f"{name}: {value}" for name, value in changed.items())
+        if set(changed) - {"rest", "seed"} or changed.get("rest") == "drop"
+        else ""
+    )

@@ -1,0 +1,119 @@
+"""Folders made whole or not at all, and the file names in one. No torch here."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cached_property
+from pathlib import Path
+
+from densedet.core.annotations.image_header import SUFFIXES
+from densedet.core.errors import DataError
+
+
+def is_free(path: Path) -> bool:
+    """Whether a folder may be made there: there is nothing, or an empty folder."""
+    return not os.path.lexists(path) or (path.is_dir() and not any(path.iterdir()))
+
+
+@contextmanager
+def new_folder(path: Path) -> Iterator[Path]:
+    """A temporary folder beside ``path`` to fill; renamed at the end, removed on failure. Raises DataError
+    where something is there."""
+    if not is_free(path):
+        raise DataError(f"{path} is there already and not empty: give another name")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp"))
+    try:
+        yield temporary
+        os.chmod(temporary, 0o755)
+        if path.is_dir():
+            path.rmdir()
+        os.replace(temporary, path)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+
+
+@contextmanager
+def addition(path: Path, *, last: str) -> Iterator[Path]:
+    """A temporary folder to fill; at the end what is in it is moved into the folder ``path``, which stays as
+    it is otherwise.
+
+    last: the file (relative, "/" between folders) by which the rest counts: it is moved after all others, and
+    it alone may take the place of one that is there. Raises DataError where another would; then, and on any
+    other failure, what was moved is taken out again.
+    """
+    temporary = Path(tempfile.mkdtemp(dir=path, prefix=".adding.", suffix=".tmp"))
+    moved: list[Path] = []
+    try:
+        yield temporary
+        final = temporary.joinpath(*last.split("/"))
+        held = final.rename(temporary / ".last.tmp")
+        for origin, target in _moves(temporary, path, held):
+            os.rename(origin, target)
+            moved.append(target)
+        final = path.joinpath(*last.split("/"))
+        final.parent.mkdir(parents=True, exist_ok=True)
+        os.replace(held, final)
+    except BaseException as error:
+        for target in reversed(moved):
+            shutil.rmtree(target) if target.is_dir() else target.unlink()
+        if isinstance(error, OSError):
+            raise DataError(f"{path} cannot be added to: {error.strerror or error}") from error
+        raise
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _moves(origin: Path, target: Path, held: Path) -> list[tuple[Path, Path]]:
+    """(what, where to) below two folders: folders that are not there as wholes. Raises DataError where a file
+    is there already."""
+    moves = []
+    for entry in sorted(origin.iterdir()):
+        place = target / entry.name
+        if entry == held:
+            continue
+        if not os.path.lexists(place):
+            moves.append((entry, place))
+        elif entry.is_dir() and place.is_dir():
+            moves += _moves(entry, place, held)
+        else:
+            raise DataError(
+                f"{place} is there already, and nothing is overwritten: give another folder or split, "
+                f"or rename the image"
+            )
+    return moves
+
+
+class FileNames:
+    """The names of all files below ``folder``, "/" between folders, listed once. Links to folders are not
+    followed."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    @cached_property
+    def names(self) -> frozenset[str]:
+        """All of them."""
+        found = []
+        for place, _, files in os.walk(self.folder):
+            below = os.path.relpath(place, self.folder).replace(os.sep, "/")
+            found += files if below == "." else [f"{below}/{name}" for name in files]
+        return frozenset(found)
+
+    @cached_property
+    def images(self) -> list[str]:
+        """Those with the suffix of an image, sorted."""
+        return sorted(name for name in self.names if os.path.splitext(name)[1].lower() in SUFFIXES)
+
+    @cached_property
+    def _stems(self) -> dict[str, str]:
+        return {os.path.splitext(name)[0]: name for name in reversed(self.images)}
+
+    def image_of(self, stem: str) -> str | None:
+        """The image called ``stem`` and some suffix; the first in order where there are several."""
+        return self._stems.get(stem)

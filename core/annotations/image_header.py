@@ -1,0 +1,181 @@
+"""Opening a picture without decoding it: formats, EXIF orientation, the size as it is displayed. No torch
+here."""
+
+from __future__ import annotations
+
+import io
+import os
+import stat
+import warnings
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from PIL import (
+    Image,
+    Jpeg2KImagePlugin,
+    MpoImagePlugin,
+    PngImagePlugin,
+    TgaImagePlugin,
+    TiffImagePlugin,
+    WebPImagePlugin,
+)
+
+from densedet.core.errors import DataError
+
+READERS = (Jpeg2KImagePlugin, MpoImagePlugin, TgaImagePlugin, TiffImagePlugin, WebPImagePlugin)
+"""Importing a reader registers it; the others of FORMATS are Pillow's preinit."""
+
+Image.preinit()
+FORMATS = tuple(
+    f
+    for f in ("JPEG", "MPO", "PNG", "WEBP", "BMP", "DIB", "GIF", "TIFF", "PPM", "JPEG2000", "TGA")
+    if f in Image.OPEN
+)
+"""Photographs and drawings only: Pillow's other readers (some of which start programs) have no business with
+a training set."""
+
+SUFFIXES = frozenset(suffix for suffix, name in Image.EXTENSION.items() if name in FORMATS) | {".mpo"}
+"""By which a file in a folder of images is taken for an image, in lower case: .jpg, .png, ..."""
+
+MAX_PIECES = 100_000
+"""Chunks of a PNG file that are looked at; a large one has thousands."""
+
+ORIENTATION = 0x0112
+TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+
+def displayed(size: tuple[int, int], turn: Image.Transpose | None) -> tuple[int, int]:
+    """(width, height) after the turn; also before it, since each is its own inverse on sizes."""
+    swaps = turn in (
+        Image.Transpose.TRANSPOSE,
+        Image.Transpose.ROTATE_270,
+        Image.Transpose.TRANSVERSE,
+        Image.Transpose.ROTATE_90,
+    )
+    return (size[1], size[0]) if swaps else size
+
+
+def open_picture(image: Any, name: str) -> tuple[Image.Image, Image.Transpose | None]:
+    """The picture, not yet decoded, and the turn that shows it upright. image: a path or encoded bytes. name:
+    for messages. Raises DataError."""
+    if isinstance(image, (str, os.PathLike)):
+        with _file(Path(image), name) as file:
+            try:
+                image = file.read()
+            except OSError as error:
+                raise DataError(f"image {name} cannot be read: {error.strerror or error}") from error
+    elif not isinstance(image, (bytes, bytearray, memoryview)):
+        raise DataError(
+            f"{name}: a source gives a path, encoded bytes or a uint8 array, not {type(image).__name__}"
+        )
+    if len(image) == 0:
+        raise DataError(f"image {name} is an empty file: replace it or take it out of the annotations")
+    picture = _opened(io.BytesIO(image), name)
+    _turned_by_pillow(picture, name)
+    return picture, TURNS.get(orientation(picture))
+
+
+def orientation(picture: Image.Image) -> int:
+    """EXIF orientation, 1 where there is none that can be understood."""
+    try:
+        value = picture.getexif().get(ORIENTATION, 1)
+    except Exception:  # damaged EXIF says nothing about the pixels: they are shown as they are
+        return 1
+    return value if isinstance(value, int) else 1
+
+
+def image_size(path: Path) -> tuple[int, int]:
+    """(width, height) of an image file as it is displayed, from its header. Raises DataError."""
+    with _file(path, str(path)) as file:
+        if os.fstat(file.fileno()).st_size == 0:
+            raise DataError(f"image {path} is an empty file: replace it or take it out of the annotations")
+        picture = _opened(file, str(path))
+        if isinstance(picture, PngImagePlugin.PngImageFile) and not _late_texts(file):
+            # Pillow would decode a PNG file without EXIF to see whether some follows the pixels.
+            turn = TURNS.get(_early_orientation(picture))
+        else:
+            _turned_by_pillow(picture, str(path))
+            turn = TURNS.get(orientation(picture))
+        return displayed(picture.size, turn)
+
+
+def _file(path: Path, name: str) -> BinaryIO:
+    try:
+        # A pipe called x.jpg would be waited for without end.
+        if not stat.S_ISREG(os.stat(path).st_mode):
+            raise DataError(f"image {name} cannot be read: it is no file")
+        return open(path, "rb")
+    except FileNotFoundError as error:
+        raise DataError(
+            f"image {name} does not exist: correct its file name or the folder of images"
+        ) from error
+    except (OSError, ValueError) as error:
+        raise DataError(
+            f"image {name} cannot be read: {getattr(error, 'strerror', None) or error}"
+        ) from error
+
+
+def _opened(file: BinaryIO, name: str) -> Image.Image:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            return Image.open(file, formats=FORMATS)
+    except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
+        raise DataError(
+            f"image {name} has more than the {Image.MAX_IMAGE_PIXELS} pixels that "
+            f"PIL.Image.MAX_IMAGE_PIXELS allows: scale it down"
+        ) from error
+    except Image.UnidentifiedImageError as error:
+        raise DataError(
+            f"image {name} is in no known format: convert it to JPEG or PNG ({', '.join(FORMATS)} can "
+            f"be read)"
+        ) from error
+    except Exception as error:  # a damaged header makes Pillow's readers raise nearly anything
+        raise DataError(f"image {name} cannot be opened: {type(error).__name__}: {error}") from error
+
+
+def _turned_by_pillow(picture: Image.Image, name: str) -> None:
+    """Decode a TIFF file that has an orientation: Pillow turns it while it does, and forgets the
+    orientation."""
+    if isinstance(picture, TiffImagePlugin.TiffImageFile) and orientation(picture) in TURNS:
+        try:
+            picture.load()
+        except Exception as error:
+            raise DataError(
+                f"image {name} is damaged or cut short: replace it or take it out of the annotations "
+                f"({error})"
+            ) from error
+
+
+def _early_orientation(picture: Image.Image) -> int:
+    """Of a PNG file, from what stands before its pixels."""
+    try:
+        value = Image.Image.getexif(picture).get(ORIENTATION, 1)
+    except Exception:
+        return 1
+    return value if isinstance(value, int) else 1
+
+
+def _late_texts(file: BinaryIO) -> bool:
+    """Whether a PNG file has EXIF or texts, which can hold it, after its first pixels. The file's position is
+    as before."""
+    here, found, pixels = file.tell(), False, False
+    file.seek(8)
+    for _ in range(MAX_PIECES):
+        head = file.read(8)
+        if len(head) < 8 or found:
+            break
+        kind = head[4:]
+        pixels = pixels or kind == b"IDAT"
+        found = pixels and kind in (b"eXIf", b"tEXt", b"zTXt", b"iTXt")
+        file.seek(int.from_bytes(head[:4], "big") + 4, os.SEEK_CUR)
+    file.seek(here)
+    return found

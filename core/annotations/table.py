@@ -1,0 +1,261 @@
+"""All boxes of a source as a few NumPy columns: nothing per box in Python, so files map them and processes
+share them. No torch here."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields
+from pathlib import PurePosixPath, PureWindowsPath
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from densedet.core.types import Annotation
+
+MAX_SIDE = 1 << 24
+"""Larger image sides are not believed: pixel positions beyond are no longer exact in float32."""
+
+ROUNDING = 0.05
+"""A box that leaves its image by no more than this many pixels was only rounded: clipped, not reported."""
+
+CROWD, IGNORE = 1, 2
+"""Bits of ``flags``."""
+
+CHUNK = 1 << 16
+"""Boxes checked at a time: the temporary arrays stay in the processor's cache."""
+
+
+class Objects(NamedTuple):
+    """The boxes of one image. boxes: float32 (G,4) xyxy, clipped to the image. xywh: float64 (G,4) as the
+    file has them. labels: int64 (G,). flags: uint8 (G,), see `CROWD` and `IGNORE`. areas: float64 (G,)."""
+
+    boxes: np.ndarray
+    xywh: np.ndarray
+    labels: np.ndarray
+    flags: np.ndarray
+    areas: np.ndarray
+
+
+@dataclass
+class AnnotationTable:
+    """I images, M boxes in the order of their images, C classes.
+
+    classes: names, index = label. category_ids: the file's id of each. image_ids: int64 (I,), or a list where
+    a file's ids are texts.
+    names: UTF-8 bytes of all file names, names[name_offsets[i]:name_offsets[i+1]] is that of image i; each
+    lies below the image folder ("/" between folders, no "..", no drive, no NUL). sizes: int32 (I,2) (width,
+    height), 1..`MAX_SIDE`. Boxes of image i are offsets[i]:offsets[i+1] of xywh, float64 (M,4) x, y, width,
+    height in source pixels exactly as the file had them: finite, width and height above 0, overlapping the
+    image. labels: integers (M,), 0..C-1. flags: uint8 (M,) of `CROWD` and `IGNORE`. areas: float64 (M,),
+    finite, by which COCO sorts sizes. ids: int64 (M,), the file's annotation ids.
+
+    sentences: what was dropped or clipped when it was read; dropped, clipped: how many boxes.
+    """
+
+    classes: tuple[str, ...]
+    category_ids: tuple[int, ...]
+    image_ids: np.ndarray | list[int | str]
+    names: np.ndarray
+    name_offsets: np.ndarray
+    sizes: np.ndarray
+    offsets: np.ndarray
+    xywh: np.ndarray
+    labels: np.ndarray
+    flags: np.ndarray
+    areas: np.ndarray
+    ids: np.ndarray
+    sentences: list[str] = field(default_factory=list)
+    dropped: int = 0
+    clipped: int = 0
+
+    def __len__(self) -> int:
+        return len(self.sizes)
+
+    def image_id(self, index: int) -> int | str:
+        """As the file has it."""
+        value = self.image_ids[index]
+        return value if isinstance(value, (int, str)) else int(value)
+
+    def name(self, index: int) -> str:
+        """The file name as the file has it."""
+        return (
+            self.names[self.name_offsets[index] : self.name_offsets[index + 1]]
+            .tobytes()
+            .decode("utf-8", "surrogatepass")
+        )
+
+    def objects(self, index: int) -> Objects:
+        """The boxes of image ``index``; columns other than ``boxes`` are views."""
+        part = slice(int(self.offsets[index]), int(self.offsets[index + 1]))
+        xywh = self.xywh[part]
+        return Objects(
+            corners(xywh, self.sizes[index]), xywh, self.labels[part], self.flags[part], self.areas[part]
+        )
+
+    def annotation(self, index: int) -> Annotation:
+        """The truth of image ``index``, 0..I-1; its tensors are copies."""
+        width, height = self.sizes[index].tolist()
+        return annotation_of(self.objects(index), self.image_id(index), self.name(index), width, height)
+
+    def owners(self) -> np.ndarray:
+        """int64 (M,): the image of each box."""
+        return np.repeat(np.arange(len(self)), np.diff(self.offsets))
+
+    def select(self, images: np.ndarray, boxes: np.ndarray | None = None) -> AnnotationTable:
+        """A table of the images at ``images`` (ascending positions) with those of their boxes for which
+        ``boxes`` (bool (M,)) holds."""
+        counts = np.diff(self.offsets)
+        chosen = np.zeros(len(self), dtype=bool)
+        chosen[images] = True
+        keep = np.repeat(chosen, counts)
+        if boxes is not None:
+            keep &= boxes
+        left = np.zeros(len(self) + 1, dtype=np.int64)
+        np.cumsum(np.add.reduceat(np.append(keep, False), self.offsets[:-1]) * (counts > 0), out=left[1:])
+        offsets = np.append(0, np.cumsum(np.diff(left)[images]))
+        lengths = np.diff(self.name_offsets)[images]
+        names = self.names[np.repeat(chosen, np.diff(self.name_offsets))]
+        return AnnotationTable(
+            classes=self.classes,
+            category_ids=self.category_ids,
+            image_ids=self.image_ids[images]
+            if isinstance(self.image_ids, np.ndarray)
+            else [self.image_ids[i] for i in images.tolist()],
+            names=names,
+            name_offsets=np.append(0, np.cumsum(lengths)),
+            sizes=self.sizes[images],
+            offsets=offsets,
+            **{name: getattr(self, name)[keep] for name in ("xywh", "labels", "flags", "areas", "ids")},
+        )
+
+
+def equal_tables(one: AnnotationTable, other: AnnotationTable) -> list[str]:
+    """Names of the columns in which two tables differ; none where they hold the same."""
+    left_out = ("sentences", "dropped", "clipped")
+    return [
+        f.name
+        for f in fields(AnnotationTable)
+        if f.name not in left_out and not _same(getattr(one, f.name), getattr(other, f.name))
+    ]
+
+
+def _same(one: object, other: object) -> bool:
+    if isinstance(one, np.ndarray) and isinstance(other, np.ndarray):
+        return np.array_equal(one, other)
+    return type(one) is type(other) and one == other
+
+
+def annotation_of(objects: Objects, image_id: int | str, name: str, width: int, height: int) -> Annotation:
+    """An `Annotation` with tensors of its own."""
+    import torch
+
+    from densedet.core.types import Annotation
+
+    crowd = torch.from_numpy((objects.flags & CROWD) != 0)
+    return Annotation(
+        boxes=torch.from_numpy(objects.boxes),
+        labels=torch.from_numpy(objects.labels.astype(np.int64)),
+        ignore=torch.from_numpy(objects.flags != 0),
+        crowd=crowd,
+        area=torch.from_numpy(objects.areas.copy()),
+        image_id=image_id,
+        file_name=name,
+        width=width,
+        height=height,
+        xywh=torch.from_numpy(objects.xywh.copy()),
+    )
+
+
+def corners(xywh: np.ndarray, size: np.ndarray) -> np.ndarray:
+    """float64 (G,4) x, y, width, height -> float32 (G,4) xyxy clipped to an image of ``size`` (width,
+    height)."""
+    boxes = np.array(xywh)
+    boxes[:, 2:] += boxes[:, :2]
+    pairs = boxes.reshape(-1, 2)
+    np.maximum(pairs, 0, out=pairs)
+    np.minimum(pairs, size, out=pairs)
+    return boxes.astype(np.float32)
+
+
+def pack_names(names: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+    """-> (uint8 bytes of all names, int64 offsets (I+1,)) for `AnnotationTable`."""
+    encoded = [name.encode("utf-8", "surrogatepass") for name in names]
+    offsets = np.zeros(len(encoded) + 1, dtype=np.int64)
+    np.cumsum([len(name) for name in encoded], out=offsets[1:])
+    return np.frombuffer(b"".join(encoded), dtype=np.uint8), offsets
+
+
+def name_fault(name: str) -> str | None:
+    """What is wrong with an image's file name ("leaves the image folder", on any system), or None."""
+    if name and name[0] != "/" and not any(odd in name for odd in (":", "\\", "\0", "..")):
+        return None  # most names, a hundred times as fast
+    windows = PureWindowsPath(name)
+    if not name:
+        return "is empty"
+    if "\0" in name:
+        return "holds a NUL byte"
+    if PurePosixPath(name).is_absolute() or windows.drive or windows.root or ".." in windows.parts:
+        return "leaves the image folder: names must lie below it"
+    return None
+
+
+TINY = 1e-30
+"""Wider than this is wider than 0 in float32 too."""
+
+FINITE, FLAT, OUTSIDE, CLIPPED = range(1, 5)
+"""What `box_faults` finds: not finite; no width or height above 0; nothing of it lies in the image (in
+float32); partly outside."""
+
+RULES = {
+    FINITE: "is not finite",
+    FLAT: "has no width or height above 0",
+    OUTSIDE: "lies outside its image of {} x {}",
+    CLIPPED: "leaves its image of {} x {} and was clipped",
+}
+
+
+def box_faults(xywh: np.ndarray, sizes: np.ndarray, owners: np.ndarray | None = None) -> np.ndarray:
+    """uint8 (M,): 0 for a sound box, else `FINITE`, `FLAT`, `OUTSIDE` (unusable) or `CLIPPED` (usable once
+    clipped).
+
+    xywh: float64 (M,4). sizes: (width, height) of each box's image (M,2), or of all images with ``owners``
+    (M,), the image of each box.
+    """
+    found = np.zeros(len(xywh), dtype=np.uint8)
+    for start in range(0, len(xywh), CHUNK):
+        part = slice(start, start + CHUNK)
+        limits = sizes[part] if owners is None else sizes[owners[part]]
+        _faults_of(xywh[part], limits, found[part])
+    return found
+
+
+def _all_sound(columns: np.ndarray, sizes: np.ndarray) -> bool:
+    """A quick look that is passed by most files: everything well inside its image, and wide enough to stay so
+    in float32."""
+    x, y, w, h = columns
+    right, bottom = x + w, y + h
+    sound = (x >= 0) & (y >= 0) & (right <= sizes[:, 0]) & (bottom <= sizes[:, 1])
+    sound &= (w > np.maximum(right * 2.0**-22, TINY)) & (h > np.maximum(bottom * 2.0**-22, TINY))
+    return bool(sound.all())
+
+
+def _faults_of(xywh: np.ndarray, sizes: np.ndarray, found: np.ndarray) -> None:
+    with np.errstate(invalid="ignore", over="ignore"):
+        columns = np.ascontiguousarray(xywh.T)
+        if _all_sound(columns, sizes):
+            return
+        finite = np.isfinite(columns).all(0)
+        flat = ~((columns[2] > 0) & (columns[3] > 0))
+        inside = np.ones(len(xywh), dtype=bool)
+        moved = np.zeros(len(xywh), dtype=bool)
+        for axis in (0, 1):
+            limit = sizes[:, axis].astype(np.float64)
+            start, end = columns[axis], columns[axis] + columns[axis + 2]
+            low, high = np.minimum(np.maximum(start, 0), limit), np.minimum(np.maximum(end, 0), limit)
+            inside &= high.astype(np.float32) > low.astype(np.float32)
+            moved |= (low - start > ROUNDING) | (end - high > ROUNDING) | (start - low > ROUNDING)
+    found[moved] = CLIPPED
+    found[~inside] = OUTSIDE
+    found[flat] = FLAT
+    found[~finite] = FINITE

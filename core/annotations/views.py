@@ -1,0 +1,89 @@
+"""Views of a source: some of its images, some of their objects."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from densedet.core.contracts import Source
+from densedet.core.types import Annotation
+
+KEEP, IGNORE, DROP, COUNT = range(4)
+"""What a `Subset` does with a box: leaves it as it is, has it ignored, takes it out, or counts a crowd as one
+object."""
+
+
+class Subset:
+    """The images of ``source`` at ``indices``, in that order; a `Source` itself.
+
+    actions: uint8 (M,) of `KEEP` .. `COUNT` for all M boxes of the source in order, with offsets (I+1,)
+    saying where each image's begin; None leaves all as they are.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        indices: Sequence[int] | np.ndarray,
+        *,
+        actions: np.ndarray | None = None,
+        offsets: np.ndarray | None = None,
+    ) -> None:
+        self.source, self.indices = source, np.asarray(indices, dtype=np.int64)
+        self.actions, self.offsets = actions, offsets
+        self.classes, self.category_ids = source.classes, source.category_ids
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def annotation(self, index: int) -> Annotation:
+        position = int(self.indices[index])
+        annotation = self.source.annotation(position)
+        if self.actions is None or self.offsets is None:
+            return annotation
+        actions = self.actions[int(self.offsets[position]) : int(self.offsets[position + 1])]
+        return acted_on(annotation, torch.from_numpy(actions)) if actions.any() else annotation
+
+    def image(self, index: int) -> Any:
+        return self.source.image(int(self.indices[index]))
+
+    def fingerprint(self) -> str:
+        digest = hashlib.sha256(self.source.fingerprint().encode() + self.indices.tobytes())
+        if self.actions is not None:
+            digest.update(self.actions.tobytes())
+        return digest.hexdigest()
+
+    def invalid(self) -> list[str]:
+        return self.source.invalid()
+
+
+def acted_on(annotation: Annotation, actions: Tensor) -> Annotation:
+    """An annotation with ``actions`` uint8 (G,) carried out."""
+    ignore = (annotation.ignore | (actions == IGNORE)) & (actions != COUNT)
+    crowd = annotation.crowd & (actions != COUNT)
+    keep = actions != DROP
+    xywh = None if annotation.xywh is None else annotation.xywh[keep]
+    columns = {name: getattr(annotation, name)[keep] for name in ("boxes", "labels", "area")}
+    return replace(annotation, **columns, ignore=ignore[keep], crowd=crowd[keep], xywh=xywh)
+
+
+def base_of(source: Source) -> tuple[Source, np.ndarray]:
+    """(the source beneath all `Subset`s, int64 (I,) position in it of each image)."""
+    indices = None
+    while isinstance(source, Subset):
+        indices = source.indices if indices is None else source.indices[indices]
+        source = source.source
+    return source, np.arange(len(source)) if indices is None else indices
+
+
+def hold_out(source: Source, share: float, seed: int) -> tuple[Subset, Subset]:
+    """(training, validation): a random ``share`` of the images, at least one of them, is held out; the same
+    for the same seed."""
+    order = torch.randperm(len(source), generator=torch.Generator().manual_seed(seed)).tolist()
+    count = min(max(round(len(source) * share), 1), len(source) - 1)
+    return Subset(source, sorted(order[count:])), Subset(source, sorted(order[:count]))

@@ -1,0 +1,307 @@
+"""``where``: which images and boxes of a source an SQL expression means. No torch here."""
+
+from __future__ import annotations
+
+import re
+import sqlite3
+from collections import Counter
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from densedet.core.annotations.source import table_of
+from densedet.core.annotations.sql import (
+    COLUMNS,
+    FUNCTIONS,
+    MAX_SQL,
+    MAX_VALUE,
+    Guarded,
+    harmless,
+    memory_database,
+)
+from densedet.core.annotations.table import AnnotationTable
+from densedet.core.errors import DataError, DensedetError
+from densedet.registry import suggest
+
+NONE = {name: f"(SELECT * FROM {name} LIMIT 0) AS {name}" for name in COLUMNS}
+"""A table without rows: joined from the left, all its columns are NULL."""
+
+BOXED = "classes JOIN boxes USING (label) LEFT JOIN images ON images.image = boxes.image_row"
+"""Boxes. USING makes ``label`` mean one thing; a left join is left out by SQLite where nothing reads
+images."""
+
+SCANNED = "boxes CROSS JOIN classes USING (label) LEFT JOIN images ON images.image = boxes.image_row"
+"""The same in the order of table boxes. SQLite would look for them class by class, which is five to fifteen
+times as slow where their other columns are wanted and most classes are."""
+
+OF_CLASSES = f"classes LEFT JOIN {NONE['boxes']} USING (label) LEFT JOIN {NONE['images']}"
+OF_IMAGES = f"images LEFT JOIN {NONE['classes']} LEFT JOIN {NONE['boxes']} USING (label)"
+OF_NOTHING = (
+    f"(SELECT 1) LEFT JOIN {NONE['images']} LEFT JOIN {NONE['classes']} LEFT JOIN "
+    f"{NONE['boxes']} USING (label)"
+)
+
+MAX_LENGTH = MAX_SQL - 1000
+"""Characters of a where."""
+
+MAX_WORDS = 200
+MAX_SELECTS = 3
+"""Names (texts and numbers do not count) and subqueries of a where. SQLite copies what a name of a subquery
+stands for to each place
+where that is used, before it looks at any budget: subqueries within subqueries, which are refused, would grow
+as a power."""
+
+TOKEN = re.compile(
+    r"""(?P<skip>'(?:[^']|'')*'|--[^\n]*|/\*.*?(?:\*/|\Z)|\s+|\d\w*)|"(?:[^"]|"")*"|`[^`]*`|\[[^\]]*\]|\w+|.""",
+    re.S,
+)
+
+
+class WhereError(DensedetError, ValueError):
+    """A wrong ``where``."""
+
+    exit_code = 2
+
+
+class RowIds(NamedTuple):
+    """A database's row numbers in the order of an `AnnotationTable`. classes (C,), images (I,), boxes (M,):
+    int64, distinct."""
+
+    classes: np.ndarray
+    images: np.ndarray
+    boxes: np.ndarray
+
+
+def where_masks(source: Any, expression: str) -> tuple[np.ndarray, np.ndarray]:
+    """(images bool (I,), boxes bool (M,)) that ``expression`` means, in the order of the source's table.
+
+    It is an SQL expression over an image joined with one of its boxes and that box's class: a box is meant
+    where it is true, an image where it is true for any of its boxes. An image without boxes has NULL for all
+    columns of boxes and classes, so ``width > 500`` means it and ``class = 'car'`` does not. Columns: those
+    of `COLUMNS`, and any that were added to a .sqlite file. Raises WhereError.
+    """
+    own = getattr(source, "where_masks", None)
+    if own is not None:
+        return own(expression)  # type: ignore[no-any-return]
+    check_where_syntax(expression)
+    table = table_of(source)
+    empty = memory_database(None)
+    try:
+        read = columns_read(empty, expression)
+    finally:
+        empty.close()
+    if _asked_of(read) == "boxes":
+        read.add(("boxes", "box"))
+    subqueries = re.search(r"\bselect\b", expression, re.I) is not None
+    connection = memory_database(table, read, indexed=subqueries)
+    try:
+        rows = RowIds(np.arange(len(table.classes)), np.arange(len(table)), np.arange(len(table.labels)))
+        return matching(connection, expression, table, rows)
+    finally:
+        connection.close()
+
+
+def _asked_of(read: set[tuple[str, str]]) -> str:
+    """The table for each row of which an expression that reads these columns has one answer."""
+    tables = {table for table, _ in read}
+    return "classes" if tables <= {"classes"} else "images" if tables == {"images"} else "boxes"
+
+
+def matching(
+    connection: Guarded, expression: str, table: AnnotationTable, rows: RowIds
+) -> tuple[np.ndarray, np.ndarray]:
+    """(images bool (I,), boxes bool (M,)) for a database that holds ``table`` in ``rows``; other rows of it
+    do not count. Raises WhereError.
+
+    expression: has passed `check_where_syntax`. If it reads only classes it is asked once for each class, if
+    only images, for each image.
+    """
+    read = columns_read(connection, expression)
+    owners = table.owners()
+    if _asked_of(read) == "images":
+        images = among(rows.images, _numbers(connection, "images.image", OF_IMAGES, expression, len(table)))
+        return images, images[owners]
+    if _asked_of(read) == "classes":
+        known = among(
+            rows.classes, _numbers(connection, "classes.label", OF_CLASSES, expression, len(table.classes))
+        )
+        boxes = known[table.labels] if len(known) else np.zeros(len(table.labels), dtype=bool)
+    else:
+        tables = SCANNED if any(name == "boxes" for name, _ in read) else BOXED
+        boxes = among(rows.boxes, _numbers(connection, "boxes.box", tables, expression, len(table.labels)))
+    images = np.zeros(len(table), dtype=bool)
+    images[owners[boxes]] = True
+    alone = np.diff(table.offsets) == 0
+    if alone.any():
+        if any(name == "images" for name, _ in read):
+            alone &= among(
+                rows.images, _numbers(connection, "images.image", OF_IMAGES, expression, len(table))
+            )
+        else:
+            alone &= len(_numbers(connection, "1", OF_NOTHING, expression, 1)) > 0
+    return images | alone, boxes
+
+
+def columns_read(connection: Guarded, expression: str) -> set[tuple[str, str]]:
+    """(table, column) of all that ``expression`` reads; the column is "" where only rows are counted. Raises
+    WhereError."""
+    return set(_reads(connection, expression) - _reads(connection, "1"))
+
+
+def _reads(connection: Guarded, expression: str) -> Counter[tuple[str, str]]:
+    """How often a query of boxes with ``expression`` names each column."""
+    found: Counter[tuple[str, str]] = Counter()
+
+    def record(action: int, first: Any, second: Any, database: Any, trigger: Any) -> int:
+        if action == sqlite3.SQLITE_READ:
+            found[first, second] += 1
+        return harmless(action, first, second, database, trigger)
+
+    _authorized(connection, record, f"EXPLAIN SELECT 1 FROM {BOXED} WHERE (\n{expression}\n)", expression)
+    return found
+
+
+def _numbers(connection: Guarded, number: str, tables: str, expression: str, rows: int) -> np.ndarray:
+    """int64 (N,): ``number`` of each row of ``tables`` for which ``expression`` is true. It must have passed
+    `columns_read`.
+
+    SQLite joins them to one text and NumPy reads that, several times as fast as a row of Python's for each.
+    """
+
+    def joining(action: int, first: Any, second: Any, database: Any, trigger: Any) -> int:
+        if action == sqlite3.SQLITE_FUNCTION and second == "group_concat":
+            return sqlite3.SQLITE_OK
+        return harmless(action, first, second, database, trigger)
+
+    longest = len(str(-(1 << 63))) + 1
+    _limit_values(connection, max(MAX_VALUE, longest * rows))
+    try:
+        statement = f"SELECT group_concat({number}) FROM {tables} WHERE (\n{expression}\n)"
+        [(text,)] = _authorized(connection, joining, statement, expression)
+    finally:
+        _limit_values(connection, MAX_VALUE)
+    return np.fromstring(text, dtype=np.int64, sep=",") if text else np.zeros(0, np.int64)
+
+
+def _limit_values(connection: Guarded, length: int) -> None:
+    if hasattr(connection, "setlimit"):  # Python 3.11
+        connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, min(length, (1 << 31) - 1))
+
+
+def _authorized(
+    connection: Guarded, authorizer: Callable[..., int], statement: str, expression: str
+) -> list[Any]:
+    """A statement's rows under another authorizer, which SQLite asks even if it knows the statement already.
+    Raises WhereError."""
+    connection.set_authorizer(authorizer)
+    try:
+        return connection.execute(statement).fetchall()
+    except (sqlite3.Error, sqlite3.Warning, UnicodeEncodeError, MemoryError, OverflowError) as error:
+        raise _where_error(error, expression) from error
+    finally:
+        connection.set_authorizer(harmless)
+
+
+def among(rows: np.ndarray, chosen: np.ndarray) -> np.ndarray:
+    """bool (N,): which of ``rows`` are in ``chosen``, both int64 in any order. Without sorting where the
+    numbers lie close together."""
+    if not len(rows) or not len(chosen):
+        return np.zeros(len(rows), dtype=bool)
+    low, high = int(rows.min()), int(rows.max())
+    if high - low > 8 * len(rows) + 1000:
+        return np.isin(rows, chosen)
+    marks = np.zeros(high - low + 1, dtype=bool)
+    marks[chosen[(chosen >= low) & (chosen <= high)] - low] = True
+    return marks[rows - low]
+
+
+# -- the expression --------------------
+
+
+def check_where_syntax(expression: str) -> None:
+    """Raises WhereError where this cannot be an expression, whatever columns there may be."""
+    _check_size(expression)
+    connection = memory_database(None)
+    try:
+        # Alone it must be an expression too: "1) or (1" only makes sense between our parentheses.
+        for form in ("SELECT {} FROM " + BOXED, "SELECT 1 FROM " + BOXED + " WHERE (\n{}\n) IS NOT NULL"):
+            try:
+                _authorized(connection, harmless, form.format(f"\n{expression}\n"), expression)
+            except WhereError as error:
+                if "has no column" not in str(error):
+                    raise
+    finally:
+        connection.close()
+
+
+def _check_size(expression: str) -> None:
+    if len(expression) > MAX_LENGTH:
+        raise WhereError(f"where has {len(expression)} characters, the limit is {MAX_LENGTH}")
+    if not expression.strip() or "\0" in expression:
+        raise WhereError(
+            'where is empty or holds a NUL character: write an SQL expression, e.g. "class in '
+            "('person', 'car')\""
+        )
+    tokens = [match[0].lower() for match in TOKEN.finditer(expression) if match["skip"] is None]
+    words = sum(token[0] in '"`[' or token[0].isalpha() or token[0] == "_" for token in tokens)
+    selects = tokens.count("select")
+    if words > MAX_WORDS or selects > MAX_SELECTS:
+        raise WhereError(
+            f"where has {words} words and {selects} subqueries, the limits are {MAX_WORDS} and "
+            f"{MAX_SELECTS}: texts and numbers are free, "
+            "so write column in (1, 2, 3) for column = 1 or column = 2 or column = 3"
+        )
+    if "with" in tokens or _nested(tokens):
+        raise WhereError(
+            f"where {expression!r}: a subquery selects from images, boxes and classes and holds no "
+            f"other subquery"
+        )
+
+
+def _nested(tokens: list[str]) -> bool:
+    """Whether a subquery stands in a subquery."""
+    selecting: list[bool] = []
+    for token in tokens:
+        if token == "(":
+            selecting.append(False)
+        elif token == ")":
+            del selecting[-1:]
+        elif token == "select" and selecting:
+            if any(selecting[:-1]):
+                return True
+            selecting[-1] = True
+    return False
+
+
+def _where_error(error: BaseException, expression: str) -> DensedetError:
+    text = str(error)
+    if isinstance(error, OverflowError) or "malformed" in text or "not a database" in text:
+        return DataError(f"the annotation database is damaged: {text}; convert it anew")
+    if match := re.search(r"no such column: (.+)", text):
+        name = match[1].split(".")[-1].strip("\"'`[]")
+        known = [c for columns in COLUMNS.values() for c in columns]
+        return WhereError(
+            f"where {expression!r}: the database has no column {match[1]!r}.{suggest(name, known)} "
+            f"Columns: {', '.join(dict.fromkeys(known))}"
+        )
+    if match := re.search(r"ambiguous column name: (.+)", text):
+        text = (
+            f"several tables have a column {match[1]}: write images.{match[1]}, boxes.{match[1]} or "
+            f"classes.{match[1]}"
+        )
+    elif "interrupted" in text:
+        text = "it takes longer than any honest one"
+    elif "prohibited" in text or "not authorized" in text:
+        text = f"only columns and the functions {', '.join(sorted(FUNCTIONS))} may be used ({text})"
+    elif "one statement" in text:
+        text = "it is more than one statement"
+    elif "binding" in text or "parameter" in text:
+        text = "'?' and ':name' have no values here"
+    position = re.search(r'near "(.*?)"', text)
+    near = (
+        f" (character {expression.find(position[1]) + 1})" if position and position[1] in expression else ""
+    )
+    if position and not near:
+        text = "it is no expression, or ends too early"
+    return WhereError(f"where {expression!r}: {text}{near}")

@@ -1,0 +1,1 @@
+"""From an annotation table to batches: decoding, cache, dataset, loader, data check."""

@@ -1,0 +1,276 @@
+"""A source, decoded, resized and augmented, one sample at a time."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+from torchvision import tv_tensors
+
+from densedet.core.annotations.views import base_of
+from densedet.core.class_table import label_map, relabel
+from densedet.core.contracts import Resize, Source
+from densedet.core.data.decoding import Color, decode
+from densedet.core.data.image_cache import GENERATED, ImageCache, identity_of
+from densedet.core.errors import DataError, PartError
+from densedet.core.placement import Placement
+from densedet.core.seeding import seed_of
+from densedet.core.types import Annotation
+
+Transform = Callable[[tv_tensors.Image, dict[str, Any]], tuple[tv_tensors.Image, dict[str, Any]]]
+
+
+@dataclass
+class Sample:
+    """One image and its objects in pixels of the network's input. G may be 0.
+
+    image: uint8 or float32 (ch,h,w), only the image itself. canvas_wh: (width, height) of the tensor it is to
+    lie in, at the top left.
+    boxes: float32 (G,4) xyxy. labels: int64 (G,), -1 for an object of no class of the table. ignore: bool
+    (G,).
+    index: position in the source. source_wh: (width, height). to_source: see `Batch`. dropped: objects that
+    transforms lost.
+    """
+
+    image: Tensor
+    canvas_wh: tuple[int, int]
+    boxes: Tensor
+    labels: Tensor
+    ignore: Tensor
+    index: int
+    image_id: int | str
+    source_wh: tuple[int, int]
+    to_source: tuple[float, float, float, float]
+    dropped: int = 0
+
+
+Broken = tuple[tuple[int, str], ...]
+"""(position in the source, sentence) of images that could not be read."""
+
+KEPT = 10_000
+"""Images whose boxes stay in memory as the network gets them, a few kilobytes each: making them anew each
+epoch takes longer than reading the cached pixels."""
+
+NO_PIXELS = torch.zeros(0, 0, 0, dtype=torch.uint8)
+
+REPLACEMENTS = 20
+"""Broken images in a row after which the rest is not believed to be sound."""
+
+
+def sample_of(
+    image: Any, *, color: Color, resize: Resize, index: int = 0, truth: Annotation | None = None
+) -> Sample:
+    """A path, encoded bytes or a uint8 array at the network's size, with its truth moved along; without
+    ``truth`` it has no objects and its id is ``index``. Raises DataError."""
+    placements: list[Placement] = []
+
+    def placement_of(width: int, height: int) -> Placement:
+        placements.append(resize(width, height))
+        return placements[-1]
+
+    expected, name = (None, "") if truth is None else ((truth.width, truth.height), truth.file_name)
+    pixels, source_wh = decode(image, color=color, placement_of=placement_of, expected=expected, name=name)
+    return sample_from(pixels, placements[-1], source_wh, index, truth)
+
+
+def sample_from(
+    pixels: Tensor, placement: Placement, source_wh: tuple[int, int], index: int, truth: Annotation | None
+) -> Sample:
+    """A sample of pixels that lie as ``placement`` says."""
+    return Sample(
+        image=pixels,
+        canvas_wh=placement.canvas_wh,
+        boxes=torch.zeros(0, 4) if truth is None else placement.boxes_to_input(truth.boxes, source_wh),
+        labels=torch.zeros(0, dtype=torch.int64) if truth is None else truth.labels,
+        ignore=torch.zeros(0, dtype=torch.bool) if truth is None else truth.ignore,
+        index=index,
+        image_id=index if truth is None else truth.image_id,
+        source_wh=source_wh,
+        to_source=placement.to_source(source_wh),
+    )
+
+
+class DetectionDataset(Dataset[Sample]):
+    """``dataset[epoch, index]`` -> `Sample`, the same whatever ran before and in whichever process;
+    ``dataset[index]`` is epoch 0.
+
+    classes: the recipe's class table; the source's labels are mapped by name, and objects of other classes
+    get label -1 and are ignored.
+    transforms: called on (tv_tensors.Image, {"boxes": BoundingBoxes XYXY, "labels": (G,), "ignore": (G,)})
+    with torch's global generator seeded from (seed, epoch, index) and put back afterwards. Where one changes
+    the image's size, the image is resized once more at the end. Boxes that the transforms push out of the
+    image are dropped and counted in the sample's ``dropped``; those partly outside are clipped.
+    cache: of the decoded and resized images. broken: what `samples` does with an image that cannot be read.
+    plugin_files: plug-in files that a worker process loads before it unpickles the parts.
+
+    Raises DataError from reading an image, PartError for a transform that loses track of its boxes.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        *,
+        resize: Resize,
+        color: Color,
+        classes: tuple[str, ...],
+        transforms: Sequence[Transform] = (),
+        seed: int = 0,
+        cache: ImageCache | None = None,
+        broken: Literal["stop", "skip"] = "stop",
+        plugin_files: Sequence[str] = (),
+    ) -> None:
+        self.source = source
+        self.resize = resize
+        self.color = color
+        self.classes = tuple(classes)
+        self.transforms = tuple(transforms)
+        self.seed = seed
+        self.cache = cache
+        self.broken = broken
+        self.plugin_files = tuple(plugin_files)
+        self._labels = label_map(source.classes, self.classes)
+        self._same_labels = self._labels.tolist() == list(range(len(self._labels)))
+        self._cached_as = None if cache is None else base_of(source)[1]
+        self._kept: dict[int, Sample] = {}
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def __getitem__(self, key: int | tuple[int, int]) -> Sample:
+        epoch, index = key if isinstance(key, tuple) else (0, key)
+        if not 0 <= index < len(self):
+            raise IndexError(f"sample {index} of {len(self)}")
+        kept = self._kept.get(index)
+        if kept is not None and (pixels := self._cached(index)[1]) is not None:
+            sample = copy.copy(kept)  # a fifth of what dataclasses.replace takes
+            sample.image = pixels
+            return sample
+        truth = self.source.annotation(index)
+        sample = self._read(index, truth)
+        if not self._same_labels:
+            labels = relabel(truth.labels, self._labels)
+            sample = replace(sample, labels=labels, ignore=truth.ignore | (labels < 0))
+        if self.transforms:
+            return self._transformed(sample, epoch)
+        if self.cache is not None and len(self._kept) < KEPT:
+            self._kept[index] = replace(sample, image=NO_PIXELS)
+        return sample
+
+    def samples(self, epoch: int, indices: Sequence[int], *, replacing: bool) -> tuple[list[Sample], Broken]:
+        """(the samples at ``indices``, what could not be read). Where ``broken`` is "skip", an image that
+        cannot be read is left out or, with ``replacing``, another one, drawn from (seed, epoch, index), takes
+        its place. Raises DataError."""
+        samples: list[Sample] = []
+        faults: list[tuple[int, str]] = []
+        for index in indices:
+            for attempt in range(REPLACEMENTS):
+                position = (
+                    seed_of(self.seed, "replacement", epoch, index, attempt) % len(self) if attempt else index
+                )
+                try:
+                    samples.append(self[epoch, position])
+                    break
+                except DataError as error:
+                    if self.broken == "stop":
+                        raise
+                    faults.append((position, str(error)))
+                if not replacing:
+                    break
+            else:
+                raise DataError(
+                    f"{REPLACEMENTS} images drawn one after the other cannot be read, the last: "
+                    f"{faults[-1][1]}"
+                )
+        return samples, tuple(faults)
+
+    def _read(self, index: int, truth: Annotation) -> Sample:
+        """The decoded and resized image, from the cache where it is there, with the source's own labels."""
+        image, pixels = self._cached(index)
+        if pixels is not None:
+            return sample_from(
+                pixels, self.resize(truth.width, truth.height), (truth.width, truth.height), index, truth
+            )
+        if self.cache is None or self._cached_as is None:
+            return sample_of(image, color=self.color, resize=self.resize, index=index, truth=truth)
+        identity = identity_of(
+            image
+        )  # before decoding: a file that changes meanwhile must not pass for the one that was decoded
+        sample = sample_of(image, color=self.color, resize=self.resize, index=index, truth=truth)
+        self.cache.put(int(self._cached_as[index]), identity, sample.image)
+        return sample
+
+    def _cached(self, index: int) -> tuple[Any, Tensor | None]:
+        """(the source's image, its pixels if the cache has them of this very file); a generated image that is
+        cached is not made again."""
+        if self.cache is None or self._cached_as is None:
+            return self.source.image(index), None
+        position = int(self._cached_as[index])
+        stored = self.cache.identity(position)
+        if stored == GENERATED and (pixels := self.cache.get(position)) is not None:
+            return None, pixels
+        image = self.source.image(index)
+        return image, self.cache.get(position) if stored == identity_of(image) else None
+
+    def _transformed(self, sample: Sample, epoch: int) -> Sample:
+        height, width = sample.image.shape[-2:]
+        image = tv_tensors.Image(sample.image)
+        boxes = tv_tensors.BoundingBoxes(sample.boxes, format="XYXY", canvas_size=(height, width))  # type: ignore[call-overload]
+        target: dict[str, Any] = {"boxes": boxes, "labels": sample.labels, "ignore": sample.ignore}
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed_of(self.seed, "sample", epoch, sample.index))
+            for transform in self.transforms:
+                image, target = transform(image, target)
+                if not len(target["boxes"]) == len(target["labels"]) == len(target["ignore"]):
+                    raise PartError(
+                        f"transform {type(transform).__name__} left {len(target['boxes'])} boxes, "
+                        f"{len(target['labels'])} labels and "
+                        f"{len(target['ignore'])} ignore flags: it must keep or drop all three together"
+                    )
+        return self._finished(sample, image, target)
+
+    def _finished(self, sample: Sample, image: Tensor, target: dict[str, Any]) -> Sample:
+        """Clip and drop boxes, bring the image back to its size."""
+        image, boxes = image.as_subclass(Tensor), target["boxes"].as_subclass(Tensor)
+        if image.dtype != sample.image.dtype or image.ndim != 3 or image.shape[0] != sample.image.shape[0]:
+            raise PartError(
+                f"transforms turned a {sample.image.dtype} image {tuple(sample.image.shape)} into "
+                f"{image.dtype} {tuple(image.shape)}: "
+                "dtype and channels must stay, normalising is the detector's work"
+            )
+        canvas_wh = sample.canvas_wh
+        height, width = image.shape[-2:]
+        boxes = torch.minimum(
+            boxes.clamp(min=0), torch.tensor([width, height, width, height], dtype=boxes.dtype)
+        )
+        keep = ((boxes[:, 2:] > boxes[:, :2]).all(1)) & boxes.isfinite().all(1)
+        dropped = len(sample.boxes) - int(keep.sum())
+        boxes, labels, ignore = boxes[keep], target["labels"][keep], target["ignore"][keep]
+        if image.shape != sample.image.shape:
+            placement = self.resize(width, height)
+            canvas_wh = placement.canvas_wh
+            boxes = placement.boxes_to_input(boxes, (width, height))
+            image = _resized(image, placement)
+        return replace(
+            sample,
+            image=image,
+            canvas_wh=canvas_wh,
+            boxes=boxes,
+            labels=labels,
+            ignore=ignore,
+            dropped=dropped,
+        )
+
+
+def _resized(image: Tensor, placement: Placement) -> Tensor:
+    """(ch,h,w) at the placement's size, dtype kept."""
+    size = (placement.height, placement.width)
+    if image.shape[-2:] == size:
+        return image
+    return torch.nn.functional.interpolate(
+        image[None], size=size, mode="bilinear", antialias=placement.antialias, align_corners=False
+    )[0]

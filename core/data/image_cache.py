@@ -1,0 +1,239 @@
+"""Decoded images on disk, so that a JPEG is decoded once for all epochs, seeds and recipes that want it at
+one size."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import mmap
+import os
+import shutil
+import struct
+import sys
+import zlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from densedet.core.annotations.source import table_of
+from densedet.core.annotations.views import base_of
+from densedet.core.contracts import Resize, Source
+from densedet.core.data import decoding as decode
+from densedet.core.errors import DataError
+from densedet.core.files import write_text
+
+FORMAT = 1
+ENTRY = struct.Struct("<QII")
+"""Of each image: who it was made from (`identity`; 0: not there yet), the checksum of its pixels, nothing."""
+
+GENERATED = 1
+"""The identity of an image that is no file: the source's fingerprint vouches for it."""
+
+SPARE = 1 << 28
+"""Bytes that must stay free on the disk."""
+
+
+def cache_root(folder: str | None = None) -> Path:
+    """``folder``, else $DENSEDET_CACHE, else the user's cache folder."""
+    if folder or os.environ.get("DENSEDET_CACHE"):
+        return Path(folder or os.environ["DENSEDET_CACHE"]).expanduser()
+    if sys.platform == "win32":
+        return Path(os.environ.get("LOCALAPPDATA", "~")).expanduser() / "densedet"
+    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "densedet"
+
+
+class ImageCache:
+    """The images of ``source`` (of the source beneath it, where it is a `Subset`) after decoding and
+    ``resize``, in memory-mapped files.
+
+    The folder is named by a hash of the source's fingerprint, the colour and every image's placement, so
+    whatever wants the same pixels
+    shares it, several processes at once too: each fills in what is missing. An entry counts only if the image
+    file still has the size and time that it had, and its checksum fits (looked at once per process), so a
+    machine that died while writing does no harm. Folders that were made from an older state of the same
+    annotation files are deleted.
+
+    bytes: when complete; the files are sparse until then. Raises DataError where the disk is too small for
+    that.
+    """
+
+    def __init__(self, source: Source, *, resize: Resize, color: str, folder: str | None = None) -> None:
+        base, _ = base_of(source)
+        self._plan(base, resize, 1 if color == "grey" else 3)
+        key = hashlib.blake2b(digest_size=16)
+        key.update(f"{FORMAT} {decode.VERSION} {base.fingerprint()} {color} {self.dtype}\0".encode())
+        key.update(self._shapes.tobytes())
+        self.root = cache_root(folder)
+        self.folder = self.root / key.hexdigest()
+        self._about = {
+            "location": getattr(base, "location", None),
+            "fingerprint": base.fingerprint(),
+            "bytes": self.bytes,
+            "images": len(base),
+        }
+        self._opened: _Files | None = None
+        self._process = 0
+
+    def _plan(self, base: Source, resize: Resize, channels: int) -> None:
+        """Shapes (I,3), offsets (I+1,) and dtype of the images, from the sizes that the annotations give."""
+        sizes = table_of(base).sizes
+        distinct, which = np.unique(sizes, axis=0, return_inverse=True)
+        placements = [resize(int(width), int(height)) for width, height in distinct]
+        exact = any(not p.antialias for p in placements)
+        self.dtype = "float32" if exact else "uint8"
+        shapes = np.array([(channels, p.height, p.width) for p in placements], dtype=np.int64).reshape(-1, 3)
+        self._shapes = shapes[which.reshape(-1)]
+        self._offsets = np.append(0, np.cumsum(self._shapes.prod(1) * np.dtype(self.dtype).itemsize))
+        self.bytes = int(self._offsets[-1])
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_opened": None, "_process": 0}
+
+    def announcement(self) -> str:
+        """What it takes, in words."""
+        there = self.folder.is_dir()
+        return (
+            f"cache: {self.bytes / 1e6:,.0f} MB for {len(self._shapes):,} decoded images in {self.folder}"
+            + (" (from before)" if there else "")
+        )
+
+    def prepare(self) -> None:
+        """Look that the disk suffices, make the files, delete those of an older state. Raises DataError."""
+        for parent in (self.folder, *self.folder.parents):
+            if parent.is_dir():
+                break
+        try:
+            free = shutil.disk_usage(parent).free
+            there = sum(getattr(f.stat(), "st_blocks", 0) * 512 for f in self.folder.glob("*.bin"))
+            if self.bytes - there + SPARE > free:
+                raise DataError(
+                    f"the cache of decoded images needs {self.bytes / 1e6:,.0f} MB in {self.root} and "
+                    f"the disk has {free / 1e6:,.0f} MB free: "
+                    "set data.cache_folder to another disk, or data.cache_gb to 0 to decode every time"
+                )
+            self.folder.mkdir(parents=True, exist_ok=True)
+            for name, size in (("pixels.bin", self.bytes), ("entries.bin", ENTRY.size * len(self._shapes))):
+                with open(self.folder / name, "ab") as file:
+                    if file.tell() < size:
+                        file.truncate(size)
+            write_text(self.folder / "about.json", json.dumps(self._about))
+        except OSError as error:
+            raise DataError(
+                f"the cache of decoded images cannot be made in {self.folder}: {error.strerror or error}"
+            ) from error
+        self._delete_older()
+
+    def _delete_older(self) -> None:
+        if self._about["location"] is None:
+            return
+        for about in self.root.glob("*/about.json"):
+            with contextlib.suppress(OSError, ValueError):
+                known = json.loads(about.read_text())
+                if (
+                    known["location"] == self._about["location"]
+                    and known["fingerprint"] != self._about["fingerprint"]
+                ):
+                    shutil.rmtree(about.parent, ignore_errors=True)
+
+    def _files(self) -> _Files:
+        if self._opened is None or self._process != os.getpid():
+            self._opened, self._process = _Files(self.folder, len(self._shapes)), os.getpid()
+        return self._opened
+
+    def identity(self, index: int) -> int:
+        """Who image ``index`` of the base source was made from, 0 where it is not there."""
+        return int(ENTRY.unpack_from(self._files().entries, index * ENTRY.size)[0])
+
+    def get(self, index: int) -> Tensor | None:
+        """Image ``index`` of the base source, a copy; None where its checksum is wrong."""
+        files = self._files()
+        start, end = int(self._offsets[index]), int(self._offsets[index + 1])
+        pixels = np.frombuffer(
+            files.pixels, dtype=self.dtype, count=(end - start) // np.dtype(self.dtype).itemsize, offset=start
+        )
+        if not files.verified[index]:
+            if zlib.crc32(pixels.data) != ENTRY.unpack_from(files.entries, index * ENTRY.size)[1]:
+                return None
+            files.verified[index] = True
+        return torch.from_numpy(pixels.reshape(self._shapes[index]).copy())
+
+    def put(self, index: int, identity: int, image: Tensor) -> None:
+        """Keep an image; where the disk is full it is simply not kept."""
+        pixels = image.contiguous().numpy()
+        if pixels.dtype != self.dtype or pixels.shape != tuple(self._shapes[index]):
+            return
+        files = self._files()
+        files.write("pixels.bin", pixels.tobytes(), int(self._offsets[index]))
+        files.write("entries.bin", ENTRY.pack(identity, zlib.crc32(pixels.data), 0), index * ENTRY.size)
+        files.verified[index] = False
+
+
+class _Files:
+    """The files of a cache as one process has them open."""
+
+    def __init__(self, folder: Path, images: int) -> None:
+        self._handles = {
+            name: os.open(folder / name, os.O_RDWR | getattr(os, "O_BINARY", 0))
+            for name in ("pixels.bin", "entries.bin")
+        }
+        self.pixels, self.entries = (
+            mmap.mmap(handle, 0, access=mmap.ACCESS_READ) for handle in self._handles.values()
+        )
+        self.verified = np.zeros(images, dtype=bool)
+
+    def write(self, name: str, data: bytes, at: int) -> None:
+        with contextlib.suppress(OSError):
+            if hasattr(os, "pwrite"):
+                os.pwrite(self._handles[name], data, at)
+            else:
+                os.lseek(self._handles[name], at, os.SEEK_SET)
+                os.write(self._handles[name], data)
+
+    def __del__(self) -> None:
+        for handle in getattr(self, "_handles", {}).values():
+            with contextlib.suppress(OSError):
+                os.close(handle)
+
+
+def identity_of(image: Any) -> int:
+    """Of a file: from its path, size and time of change; `GENERATED` for anything else, or a file that is not
+    there."""
+    if not isinstance(image, (str, os.PathLike)):
+        return GENERATED
+    try:
+        state = os.stat(image)
+    except OSError:
+        return GENERATED
+    text = f"{os.fspath(image)}\0{state.st_size}\0{state.st_mtime_ns}"
+    return (
+        int.from_bytes(
+            hashlib.blake2b(text.encode("utf-8", "surrogateescape"), digest_size=8).digest(), "little"
+        )
+        | 2
+    )
+
+
+def fitting_cache(
+    source: Source, *, resize: Resize, color: str, limit_gb: float, folder: str | None
+) -> tuple[ImageCache | None, str]:
+    """(cache ready for use, or None where it would exceed ``limit_gb``; what to tell the user)."""
+    if limit_gb <= 0 or not len(source):
+        return None, ""
+    cache = ImageCache(source, resize=resize, color=color, folder=folder)
+    if cache.bytes > limit_gb * 1e9:
+        return (
+            None,
+            f"no cache: {cache.bytes / 1e9:,.1f} GB of decoded images are more than data.cache_gb "
+            f"({limit_gb:g}); images are decoded every time",
+        )
+    note = cache.announcement()
+    cache.prepare()
+    return cache, note
+
+
+__all__: Sequence[str] = ("ImageCache", "cache_root", "fitting_cache", "identity_of")

@@ -1,0 +1,401 @@
+"""Checks a merged recipe against the signatures of its components and the tables of its sections, and fills
+in every default.
+
+Nothing stops at the first fault: all of them are collected, each at the place of the value that is wrong.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from typing import Annotated, Any
+
+from pydantic import Field, ValidationError
+
+from densedet.core.recipe.faults import Fault, Origin
+from densedet.core.recipe.merging import COMMAND_LINE, merge
+from densedet.core.recipe.plugin_loading import PluginSet
+from densedet.core.recipe.sections import SECTIONS, ModelValues, Section
+from densedet.core.recipe.signatures import MISSING, Argument, Slot, arguments_of, field_hint, part_of_field
+from densedet.core.recipe.wiring import RESERVED
+from densedet.core.recipe.yaml_marks import Node, from_plain
+from densedet.registry import KINDS, Component, RegistryError, UnknownComponent, suggest
+
+TOP_LEVEL = ("description", "base", "plugins", "model", *SECTIONS)
+_WEIGHT = Argument("weight", Annotated[float, Field(ge=0)], 1.0)
+
+
+class Checker:
+    """One pass over one recipe. faults: what was found. plugins: the components that this recipe may use."""
+
+    def __init__(self, plugins: PluginSet, absent_plugins: Iterable[str] = ()) -> None:
+        self.components = plugins.components
+        self.plugins = plugins
+        self.absent_plugins = tuple(absent_plugins)
+        self.faults: list[Fault] = []
+        self.home = Origin("recipe")
+
+    def add(self, origin: Origin, path: str, message: str) -> None:
+        """Note a fault."""
+        self.faults.append(Fault.at(origin if origin.file else self.home, path, message))
+
+    def recipe(self, root: Node) -> Node:
+        """The whole recipe, resolved. Worth using only when `faults` stayed empty."""
+        self.home = root.origin
+        given, result = root.mapping, {}
+        for key, node in given.items():
+            if key not in TOP_LEVEL:
+                self.add(
+                    node.key,
+                    key,
+                    f"a recipe has no section {key!r}.{suggest(key, list(TOP_LEVEL))} Sections: "
+                    f"{', '.join(TOP_LEVEL)}",
+                )
+        if "description" in given:
+            result["description"] = self.value(
+                given["description"], "description", Argument("description", str | None, None), "a recipe"
+            )
+        if "model" not in given or given["model"].value is None or not _written(given["model"]):
+            self.add(
+                root.origin, "model", "the section 'model' is missing: it names the parts of the detector"
+            )
+        else:
+            result["model"] = self.model(given["model"])
+        for name, section in SECTIONS.items():
+            optional = name not in ("data", "train")
+            written = given.get(name)
+            if written is not None and written.value is None:
+                result[name] = written
+            elif (written is None or not _written(written)) and not optional:
+                self.add(
+                    root.origin,
+                    name,
+                    f"the section {name!r} is missing: write it, or {name}: null to do without it",
+                )
+            else:
+                result[name] = self.section(
+                    written or Node.make({}, root.origin.default("default of densedet")), name, section
+                )
+        return Node.make(result, root.origin)
+
+    def section(self, node: Node, path: str, section: type[Section]) -> Node:
+        """A mapping whose keys are the fields of ``section``."""
+        if not isinstance(node.value, dict):
+            self.add(
+                node.origin, path, f"is a mapping of {', '.join(section.model_fields)}, given {_shown(node)}"
+            )
+            return node
+        before, result = len(self.faults), {}
+        self._unknown_keys(node, path, list(section.model_fields), f"{path!r}")
+        for name, info in section.model_fields.items():
+            below = f"{path}.{name}"
+            slot, given = part_of_field(info), node.value.get(name)
+            nested = isinstance(info.annotation, type) and issubclass(info.annotation, Section)
+            argument = Argument(name, field_hint(info), MISSING if info.is_required() else info.default)
+            if given is None:
+                if info.is_required():
+                    self.add(node.key, path, f"{name!r} is missing: {info.description}")
+                    continue
+                plain = (
+                    {} if nested else argument.default_value()
+                )  # a section within a section fills in its own defaults
+                given = from_plain(plain, node.origin.default(f"default of {path}"))
+            given = given if nested else self._onto_default(given, below, argument)
+            if slot:
+                result[name] = self.slot(given, below, slot)
+            elif nested:
+                result[name] = self.section(given, below, info.annotation)  # type: ignore[arg-type]
+            else:
+                result[name] = self.value(given, below, argument, f"{path!r}")
+        resolved = Node.make(result, node.origin, node.key)
+        if len(self.faults) == before:
+            try:
+                section.model_validate_json(json.dumps(resolved.plain()), strict=True)
+            except ValidationError as error:
+                for fault in error.errors():
+                    at, where = resolved, path
+                    for step in fault["loc"]:
+                        child = at.child(step)
+                        at, where = (at, where) if child is None else (child, f"{where}.{step}")
+                    self.add(at.origin, where, _sentence(fault["msg"]))
+        return resolved
+
+    def model(self, node: Node) -> Node:
+        """The ``model`` section: the detector, and the parts that its constructor names."""
+        if not isinstance(node.value, dict):
+            self.add(node.origin, "model", f"is a mapping of parts, given {_shown(node)}")
+            return node
+        result: dict[str, Node] = {}
+        detector = node.value.get(
+            "detector", from_plain({"name": "dense"}, node.origin.default("default of densedet"))
+        )
+        result["detector"] = self.component(detector, "model.detector", "detector")
+        row = self.find(detector)
+        parts = (
+            {n: a for n, a in arguments_of(row).items() if n in KINDS and n != "detector"} if row else None
+        )
+        for key, given in node.value.items():
+            if key == "detector":
+                continue
+            below = f"model.{key}"
+            if key in ModelValues.model_fields:
+                continue
+            if key not in KINDS:
+                self._unknown_part(given, key, row, parts)
+            elif parts is not None and key not in parts:
+                if given.value is not None and row:
+                    takes = f"it takes {', '.join(parts)}" if parts else "it takes no parts"
+                    self.add(
+                        given.key,
+                        below,
+                        f"detector {row.name!r} takes no {key}: delete this section; {takes}",
+                    )
+            elif given.value is None:
+                slot = parts[key].slot if parts else None
+                if parts and parts[key].default is MISSING and not (slot and slot.optional):
+                    self.add(
+                        given.key,
+                        below,
+                        f"detector {row.name if row else ''!r} needs a {key}, it cannot be null: "
+                        f"{self._names(key)}",
+                    )
+            else:
+                result[key] = self.slot(
+                    given, below, Slot(key, many=False), lists=key == "box_loss" or _takes_list(parts, key)
+                )
+        if row and parts is not None:
+            for key, argument in parts.items():
+                if key not in node.value and argument.default is MISSING:
+                    self.add(
+                        node.key,
+                        "model",
+                        f"{key!r} is missing: detector {row.name!r} needs one; {self._names(key)}",
+                    )
+        for key, info in ModelValues.model_fields.items():
+            given = node.value.get(key, from_plain(info.default, node.origin.default("default of densedet")))
+            result[key] = self.value(
+                given, f"model.{key}", Argument(key, field_hint(info), info.default), "'model'"
+            )
+        return Node.make(result, node.origin, node.key)
+
+    def _unknown_part(
+        self, given: Node, key: str, row: Component | None, parts: dict[str, Argument] | None
+    ) -> None:
+        below = f"model.{key}"
+        if row and key in arguments_of(row):
+            self.add(
+                given.key, below, f"is an argument of detector {row.name!r}: write it as model.detector.{key}"
+            )
+        else:
+            names = [
+                "detector",
+                *ModelValues.model_fields,
+                *(parts if parts is not None else (k for k in KINDS if k != "detector")),
+            ]
+            self.add(
+                given.key,
+                below,
+                f"the model has no part {key!r}.{suggest(key, names)} Parts: {', '.join(names)}",
+            )
+
+    def _names(self, kind: str) -> str:
+        return f"registered: {', '.join(self.components.names(kind)) or 'none'}"
+
+    def slot(self, node: Node, path: str, slot: Slot, *, lists: bool = False) -> Node:
+        """A component, a list of them, or null, as the slot wants."""
+        if node.value is None:
+            if not slot.optional:
+                none = "write [] for none" if slot.many else f"name one; {self._names(slot.kind)}"
+                self.add(node.origin, path, f"cannot be null: {none}")
+            return node
+        if isinstance(node.value, list) and (slot.many or lists):
+            if lists and not node.value:
+                self.add(node.origin, path, f"an empty list: name at least one {slot.kind}")
+            items = [self.component(n, f"{path}.{i}", slot.kind) for i, n in enumerate(node.value)]
+            return Node.make(items, node.origin, node.key)
+        if slot.many:
+            self.add(node.origin, path, f"is a list of {slot.kind}, given {_shown(node)}: put it in [ ]")
+            return node
+        return self.component(node, path, slot.kind)
+
+    def find(self, node: Node) -> Component | None:
+        """The detector that a node names, or None where that cannot be told."""
+        name = node.value.get("name") if isinstance(node.value, dict) else node
+        try:
+            row = self.components.get("detector", str(name.value if name else ""))
+            row.load()
+        except RegistryError:
+            return None
+        return row
+
+    def component(self, node: Node, path: str, kind: str) -> Node:
+        """``{name: ..., arguments}`` or the bare name, resolved to the mapping with all arguments."""
+        if isinstance(node.value, str):
+            node = Node.make({"name": node}, node.origin, node.key)
+        if not isinstance(node.value, dict):
+            self.add(
+                node.origin,
+                path,
+                f"a {kind} is written {{name: ..., argument: ...}} or as its name alone, given "
+                f"{_shown(node)}",
+            )
+            return node
+        name = node.value.get("name")
+        if name is None or not isinstance(name.value, str):
+            given = f"given {_shown(name)}" if name else "there is none below to take it from"
+            place = name.origin if name else node.origin
+            self.add(
+                place,
+                f"{path}.name" if name else path,
+                f"the {kind} has no name, {given}: write name: ...; {self._names(kind)}",
+            )
+            return node
+        try:
+            row = self.components.get(kind, name.value)
+            arguments = arguments_of(row)
+        except UnknownComponent as error:
+            self.add(name.origin, f"{path}.name", f"{error}{self._failed_plugins()}")
+            return node
+        except RegistryError as error:
+            self.add(name.origin, f"{path}.name", str(error))
+            return node
+        arguments = dict.fromkeys(RESERVED.get(kind, ()), _WEIGHT) | {
+            n: a for n, a in arguments.items() if n not in RESERVED.get(kind, ())
+        }
+        return self.arguments(node, path, row, arguments)
+
+    def arguments(self, node: Node, path: str, row: Component, arguments: dict[str, Argument]) -> Node:
+        """The arguments of a component that is known."""
+        what, given = f"{row.kind} {row.name!r}", node.mapping
+        result = {"name": given["name"]}
+        free = {n: a for n, a in arguments.items() if not a.wired}
+        for key, child in given.items():
+            if key != "name" and key in arguments and key not in free:
+                self.add(
+                    child.key,
+                    f"{path}.{key}",
+                    f"{key} is wired from {arguments[key].wired}: delete this line",
+                )
+        unwired = Node.make(
+            {k: n for k, n in given.items() if k != "name" and (k not in arguments or k in free)}, node.origin
+        )
+        accepted = "\n".join(a.summary for a in free.values()) or "it takes no arguments"
+        from_where = f" (from {row.origin})" if row.origin else ""
+        self._unknown_keys(unwired, path, list(free), f"{what}{from_where}", accepted)
+        for name, argument in free.items():
+            below = f"{path}.{name}"
+            if name in given:
+                child = self._onto_default(given[name], below, argument)
+                result[name] = (
+                    self.slot(child, below, argument.slot)
+                    if argument.slot
+                    else self.value(child, below, argument, what)
+                )
+            elif argument.required:
+                self.add(node.origin, path, f"{what} needs {name!r}\n{argument.summary}")
+            elif (value := argument.default_value()) is not MISSING:
+                default = from_plain(value, node.origin.default(f"default of {what}"))
+                result[name] = (
+                    self.slot(default, below, argument.slot) if argument.slot and value else default
+                )
+        return Node.make(result, node.origin, node.key)
+
+    def _onto_default(self, node: Node, path: str, argument: Argument) -> Node:
+        """``data.input_size_wh.0=64`` where no file writes ``data.input_size_wh``: the override reaches into
+        the default list."""
+        default = argument.default_value()
+        if (
+            node.origin.file != COMMAND_LINE
+            or not isinstance(node.value, dict)
+            or not isinstance(default, list)
+        ):
+            return node
+        below = from_plain(default, node.origin.default(f"default of {path}"))
+        return merge(below, node, path, indices=True, faults=self.faults)
+
+    def value(self, node: Node, path: str, argument: Argument, owner: str) -> Node:
+        """A plain value against a hint, strict as for JSON."""
+        if node.origin.note and not isinstance(node.value, dict | list):
+            return node
+        try:
+            argument.adapter.validate_json(json.dumps(node.plain()), strict=True)
+        except ValidationError as error:
+            self._value_faults(node, path, argument, owner, error)
+        return node
+
+    def _value_faults(
+        self, node: Node, path: str, argument: Argument, owner: str, error: ValidationError
+    ) -> None:
+        # pydantic puts the alternative of a union into the location; the alternatives with the fewest
+        # complaints are what was meant.
+        branches: dict[tuple[Any, ...], list[tuple[Node, str, str]]] = {}
+        for fault in error.errors():
+            at, where, branch = node, path, []
+            for step in fault["loc"]:
+                child = at.child(step)
+                if child is None:
+                    branch.append(step)
+                else:
+                    at, where = child, f"{where}.{step}"
+            said = "is no key here" if fault["type"] == "extra_forbidden" else _sentence(fault["msg"])
+            branches.setdefault(tuple(branch), []).append((at, where, said))
+        fewest = min(len(faults) for faults in branches.values())
+        places: dict[str, tuple[Node, list[str]]] = {}
+        for at, where, said in (f for faults in branches.values() if len(faults) == fewest for f in faults):
+            places.setdefault(where, (at, []))[1].append(said)
+        for where, (at, messages) in places.items():
+            first, *others = dict.fromkeys(messages)
+            said = " or ".join([first, *(m.removeprefix("should be ") for m in others)])
+            # Another alternative may complain of the whole where one complains of an item of it: the item
+            # says more.
+            if not any(other.startswith(f"{where}.") for other in places):
+                self.add(at.origin, where, f"{said}, given {_shown(at)}\n{owner} takes {argument.summary}")
+
+    def _unknown_keys(self, node: Node, path: str, known: list[str], owner: str, accepted: str = "") -> None:
+        for key, child in node.mapping.items():
+            if key not in known:
+                what, listing = (
+                    ("argument", f"\n{accepted}") if accepted else ("key", f" Keys: {', '.join(known)}")
+                )
+                self.add(
+                    child.key,
+                    f"{path}.{key}",
+                    f"{owner} has no {what} {key!r}.{suggest(key, known)}{listing}",
+                )
+
+    def _failed_plugins(self) -> str:
+        failed = [f"{p.name} ({p.reason})" for p in self.plugins.plugins if p.status == "failed"]
+        text = f"\nplug-ins that did not load: {'; '.join(failed)}" if failed else ""
+        if self.absent_plugins:
+            named = ", ".join(self.absent_plugins)
+            text += (
+                f"\nits recipe names plug-ins, which are not loaded by themselves here: pass --plugin {named}"
+            )
+        return text
+
+
+def _takes_list(parts: dict[str, Argument] | None, key: str) -> bool:
+    return bool(parts and parts[key].slot and parts[key].slot.many)  # type: ignore[union-attr]
+
+
+def _written(node: Node) -> bool:
+    """Whether a file or override says anything about this node: the defaults below every recipe do not
+    count."""
+    return not node.origin.note
+
+
+def _sentence(message: str) -> str:
+    text = message.removeprefix("Value error, ").replace("Input should be", "should be")
+    for theirs, ours in (
+        ("a valid array", "a list"),
+        ("a valid list", "a list"),
+        ("an object", "a mapping"),
+        ("a valid dictionary", "a mapping"),
+    ):
+        text = text.replace(theirs, ours)
+    return text
+
+
+def _shown(node: Node) -> str:
+    text = json.dumps(node.plain(), ensure_ascii=False)
+    return text if len(text) <= 60 else text[:57] + "..."

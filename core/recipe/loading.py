@@ -1,0 +1,232 @@
+"""A recipe: a YAML file, its bases and overrides, checked and with every default filled in.
+
+>>> recipe = load_recipe("quickstart_ssd", ["train.batch_size=8"])     # doctest: +SKIP
+>>> recipe.values["model"]["head"]                                     # doctest: +SKIP
+{'name': 'ssd', ...}
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from densedet import registry as registry_module
+from densedet.core.recipe.checking import Checker
+from densedet.core.recipe.faults import Fault, Origin, RecipeError
+from densedet.core.recipe.merging import (
+    Merged,
+    default_root,
+    load_merged,
+    merge,
+    read_overrides,
+    resolve_path,
+    with_names,
+)
+from densedet.core.recipe.plugin_loading import PluginSet, is_file, load_plugins
+from densedet.core.recipe.sections import SECTIONS, Section
+from densedet.core.recipe.yaml_marks import Node, from_plain, read_scalar
+from densedet.registry import Registry
+
+__all__ = ["Fault", "Origin", "Recipe", "RecipeError", "load_recipe", "recipe_from_dict"]
+
+
+class Recipe:
+    """A recipe without faults.
+
+    name: the file's stem. path: the file, or None. values: plain nested dicts, complete: writing them down
+    and loading them again gives the same. A component is ``{name: ..., all its arguments}``; a removed
+    section is None. plugins: what it may use; ``plugins.components`` is the table it was checked against.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        path: Path | None,
+        merged: Node,
+        resolved: Node,
+        plugins: PluginSet,
+        registry: Registry,
+    ) -> None:
+        self.name, self.path, self.plugins = name, path, plugins
+        self._merged, self._resolved, self._registry = merged, resolved, registry
+        self.values: dict[str, Any] = resolved.plain()
+
+    def __repr__(self) -> str:
+        return f"Recipe({self.name!r})"
+
+    def section(self, name: str) -> Any:
+        """``data``, ``train``, ``evaluate`` or ``run`` as its table from `densedet.core.recipe.sections`;
+        components stay plain dicts.
+
+        Raises RecipeError where the recipe has removed the section.
+        """
+        section: type[Section] = SECTIONS[name]
+        if self.values.get(name) is None:
+            raise self.error(name, f"the section {name!r} is null, and this needs it: write it")
+        values = {k: copy.deepcopy(v) for k, v in self.values[name].items()}
+        return section.model_validate(values)
+
+    def find(self, dotted: str) -> Node:
+        """The node at a dotted path, or the nearest one above it."""
+        node = self._resolved
+        for key in dotted.split("."):
+            child = node.child(key)
+            if child is None:
+                break
+            node = child
+        return node
+
+    def origin(self, dotted: str) -> Origin:
+        """Where the value at a dotted path was written; ``str()`` of it says whose default it is where nobody
+        wrote it."""
+        return self.find(dotted).origin
+
+    def error(self, dotted: str, message: str) -> RecipeError:
+        """A positioned error, to be raised by whoever finds that the recipe cannot work."""
+        origin = self.origin(dotted)
+        return RecipeError([Fault.at(origin if origin.file else self._resolved.origin, dotted, message)])
+
+    def to_yaml(self) -> str:
+        """The complete recipe as a file; `load_recipe` of it gives the same values."""
+        return yaml.dump(self.values, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=120)
+
+    def with_overrides(self, overrides: Sequence[str]) -> Recipe:
+        """The same recipe with more overrides on top, checked anew. Raises RecipeError."""
+        faults: list[Fault] = []
+        merged = _overridden(self._merged, overrides, faults)
+        names = self.values.get("plugins") or []
+        return _resolve(self.name, self.path, merged, self.plugins, names, faults, self._registry, absent=())
+
+
+def load_recipe(
+    path: str | Path,
+    overrides: Sequence[str] = (),
+    *,
+    plugins: Sequence[Path | str] = (),
+    registry: Registry = registry_module.components,
+) -> Recipe:
+    """The recipe in a file, or a shipped one by its bare name, with ``["train.batch_size=8", ...]`` on top.
+
+    Loads its plug-ins first, then ``plugins``. Raises RecipeError with all faults at once.
+    """
+    merged = load_merged(path)
+    merged.plugins.extend((str(plugin), Path.cwd(), Origin("--plugin")) for plugin in plugins)
+    faults = merged.faults
+    read = {(f.file, f.line, f.column) for f in faults}
+    loaded, names = _load_named(merged, registry)
+    root = _overridden(merged.root, overrides, faults)
+    file = Path(str(path))
+    stem = file.stem if ":" not in str(path) else Path(str(path).rpartition(":")[2]).stem
+    if not root.origin.line:  # nothing of the file could be read
+        raise RecipeError(faults)
+    return _resolve(stem, file, root, loaded, names, faults, registry, absent=(), already=read)
+
+
+def recipe_from_dict(
+    values: Mapping[str, Any],
+    *,
+    name: str = "recipe",
+    plugins: Sequence[Path | str] = (),
+    overrides: Sequence[str] = (),
+    registry: Registry = registry_module.components,
+) -> Recipe:
+    """A recipe from plain values, e.g. out of a checkpoint; ``name`` stands where a file would in messages.
+
+    The values' own ``plugins`` are *not* imported: only ``plugins``, which the user has named. Raises
+    RecipeError, or PluginError for a plug-in that does not load.
+    """
+    faults: list[Fault] = []
+    entries = {k: v for k, v in values.items() if k not in ("base", "plugins")}
+    root = merge(default_root(), with_names(from_plain(entries, Origin(name))))
+    loaded = load_plugins(plugins, registry=registry)
+    names = [str(Path(p).resolve()) if is_file(str(p)) else str(p) for p in plugins]
+    absent = [str(p) for p in values.get("plugins") or [] if str(p) not in names]
+    return _resolve(
+        name, None, _overridden(root, overrides, faults), loaded, names, faults, registry, absent=absent
+    )
+
+
+def _overridden(root: Node, overrides: Sequence[str], faults: list[Fault]) -> Node:
+    given = read_overrides(overrides, faults)
+    if given is None:
+        return root
+    merged = merge(root, given, indices=True, faults=faults)
+    return Node.make(merged.value, root.origin)
+
+
+def _load_named(merged: Merged, registry: Registry) -> tuple[PluginSet, list[str]]:
+    """Load what ``plugins:`` names in the file and its bases; gives the set and the absolute names. Faults go
+    into ``merged``."""
+    places: dict[str, tuple[str, Origin]] = {}
+    for text, folder, place in merged.plugins:
+        try:
+            named = str(resolve_path(text, folder.resolve())) if is_file(text) else text
+        except ValueError as error:
+            merged.faults.append(Fault.at(place, "plugins", str(error)))
+            continue
+        places.setdefault(named, (text, place))
+    loaded = load_plugins(list(places), registry=registry, strict=False)
+    for plugin in loaded:
+        if plugin.status == "failed" and plugin.name in places:
+            text, place = places[plugin.name]
+            merged.faults.append(Fault.at(place, "plugins", f"plug-in {text} does not load: {plugin.reason}"))
+    return loaded, list(places)
+
+
+def _resolve(
+    name: str,
+    path: Path | None,
+    merged: Node,
+    plugins: PluginSet,
+    names: list[str],
+    faults: list[Fault],
+    registry: Registry,
+    *,
+    absent: Sequence[str],
+    already: set[tuple[str, int, int]] = frozenset(),  # type: ignore[assignment]
+) -> Recipe:
+    checker = Checker(plugins, absent)
+    resolved = checker.recipe(merged)
+    # A value that could not even be read needs no second complaint about its type.
+    faults = faults + [f for f in checker.faults if (f.file, f.line, f.column) not in already]
+    if faults:
+        cause = next((p.error for p in plugins if p.error is not None and p.name in names), None)
+        raise RecipeError(faults) from cause
+    if names:
+        entries = {"plugins": from_plain(names, merged.origin), **resolved.mapping}
+        resolved = Node.make(entries, resolved.origin)
+    return Recipe(name, path, merged, resolved, plugins, registry)
+
+
+class _Dumper(yaml.SafeDumper):
+    """Writes what `yaml_marks` reads back to the same values."""
+
+    def resolve(self, kind: type[yaml.Node], value: Any, implicit: Any) -> str:
+        if kind is not yaml.ScalarNode or not implicit[0]:
+            return str(super().resolve(kind, value, implicit))
+        try:
+            meaning = read_scalar(value)
+        except ValueError:
+            return "tag:yaml.org,2002:"  # no type has it, so that the text is quoted
+        return (
+            "tag:yaml.org,2002:"
+            + {type(None): "null", bool: "bool", int: "int", float: "float", str: "str"}[type(meaning)]
+        )
+
+    def ignore_aliases(self, data: Any) -> bool:
+        return True
+
+    def increase_indent(self, flow: bool = False, indentless: bool = False) -> None:
+        super().increase_indent(flow, False)
+
+
+def _represent_list(dumper: yaml.SafeDumper, items: list[Any]) -> yaml.SequenceNode:
+    flat = not any(isinstance(i, dict | list) for i in items)
+    return dumper.represent_sequence("tag:yaml.org,2002:seq", items, flow_style=flat)
+
+
+_Dumper.add_representer(list, _represent_list)

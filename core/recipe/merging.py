@@ -1,0 +1,278 @@
+"""From recipe files and overrides to one merged mapping, before anything is checked.
+
+The rule: mappings merge; lists and scalars replace; a mapping whose ``name`` changes replaces the old one
+whole; so does ``train.budget``, of which exactly one key counts. ``base`` and ``plugins`` are instructions,
+not values: bases are merged in order, and the plug-ins of every file are collected.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib.util
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from densedet.core.recipe.faults import Fault, Origin, RecipeError
+from densedet.core.recipe.sections import SECTIONS, ModelValues
+from densedet.core.recipe.signatures import part_of_field
+from densedet.core.recipe.yaml_marks import MAX_BYTES, Node, from_plain, parse_yaml
+
+CONFIGS = Path(__file__).parent.parent.parent / "configs"
+MAX_BASES = 50
+REPLACED_WHOLE = {"train.budget"}
+COMMAND_LINE = "command line"
+
+
+@dataclass
+class Merged:
+    """A recipe before its check. root: the merged mapping. plugins: (file or module as written, folder it is
+    relative to, place)."""
+
+    root: Node
+    plugins: list[tuple[str, Path, Origin]] = field(default_factory=list)
+    faults: list[Fault] = field(default_factory=list)
+
+
+def component_slots() -> set[str]:
+    """Dotted paths outside ``model`` where one component stands."""
+    slots = set()
+    for name, section in SECTIONS.items():
+        for key, info in section.model_fields.items():
+            slot = part_of_field(info)
+            if slot and not slot.many:
+                slots.add(f"{name}.{key}")
+    return slots
+
+
+def default_root() -> Node:
+    """What every recipe stands on: the default components, so that ``optimizer: {lr: 0.01}`` needs no
+    name."""
+    values: dict[str, dict[str, object]] = {"model": {"detector": {"name": "dense"}}}
+    for name, section in SECTIONS.items():
+        for key, info in section.model_fields.items():
+            slot = part_of_field(info)
+            if slot and not slot.many and isinstance(info.default, dict):
+                values.setdefault(name, {})[key] = info.default
+    return from_plain(values, Origin("", note="default of densedet"))
+
+
+def with_names(node: Node, path: str = "", slots: set[str] | None = None) -> Node:
+    """A component written as its bare name becomes ``{name: ...}``, so that it merges like one."""
+    slots = component_slots() if slots is None else slots
+    part = (
+        path.startswith("model.")
+        and path.count(".") == 1
+        and path.removeprefix("model.") not in ModelValues.model_fields
+    )
+    if isinstance(node.value, str) and (path in slots or part):
+        return Node.make({"name": Node.make(node.value, node.origin, node.key)}, node.origin, node.key)
+    if isinstance(node.value, dict) and path.count(".") < 1:
+        below = {k: with_names(n, f"{path}.{k}" if path else k, slots) for k, n in node.value.items()}
+        return Node.make(below, node.origin, node.key)
+    return node
+
+
+def merge(
+    old: Node | None, new: Node, path: str = "", *, indices: bool = False, faults: list[Fault] | None = None
+) -> Node:
+    """``new`` over ``old``. indices: keys such as "0" reach into a list (overrides only); an index past its
+    end is a fault."""
+    if old is None:
+        return new
+    if indices and isinstance(old.value, list) and isinstance(new.value, dict) and new.value:
+        return _merge_items(old, new, path, faults if faults is not None else [])
+    if not isinstance(old.value, dict) or not isinstance(new.value, dict) or path in REPLACED_WHOLE:
+        return new
+    name_before, name_now = old.value.get("name"), new.value.get("name")
+    if name_before is not None and name_now is not None and name_before.value != name_now.value:
+        return new
+    merged = dict(old.value)
+    for key, child in new.value.items():
+        merged[key] = merge(
+            merged.get(key), child, f"{path}.{key}" if path else key, indices=indices, faults=faults
+        )
+    # The place of a merged mapping is the one of the file that has it last: missing arguments are asked for
+    # there.
+    return Node.make(merged, new.origin, new.key)
+
+
+def _merge_items(old: Node, new: Node, path: str, faults: list[Fault]) -> Node:
+    assert isinstance(old.value, list)
+    items = list(old.value)
+    for key, child in new.mapping.items():
+        if not key.isdecimal() or int(key) >= len(items):
+            there = f"its items are 0 to {len(items) - 1}" if items else "it is empty"
+            faults.append(
+                Fault.at(child.key, f"{path}.{key}", f"{path} is a list: {there}, there is no {key!r}")
+            )
+        else:
+            items[int(key)] = merge(items[int(key)], child, f"{path}.{key}", indices=True, faults=faults)
+    return Node.make(items, old.origin, old.key)
+
+
+def read_overrides(overrides: Sequence[str], faults: list[Fault]) -> Node | None:
+    """``["a.b=1", ...]`` as one mapping, or None where there is none. The value is YAML; its place is
+    "command line":number:column."""
+    root: Node | None = None
+    for number, text in enumerate(overrides, start=1):
+        start = Origin(COMMAND_LINE, number, 1)
+        dotted, equals, value = text.partition("=")
+        keys = dotted.strip().split(".")
+        if not equals or not all(keys):
+            faults.append(
+                Fault.at(start, "", f"{text!r} is no override: write path=value, e.g. train.batch_size=8")
+            )
+            continue
+        try:
+            node = parse_yaml(value, COMMAND_LINE, line=number - 1, column=len(dotted) + 1, faults=faults)
+        except RecipeError as error:
+            faults += [
+                Fault(f.file, number, f.column, f.path or dotted, f"{f.message} (in {text!r})")
+                for f in error.faults
+            ]
+            continue
+        if keys[0] in ("base", "plugins"):
+            faults.append(
+                Fault.at(start, keys[0], f"{keys[0]} cannot be overridden: write a recipe that names it")
+            )
+            continue
+        for key in reversed(keys):
+            node = Node.make({key: node.with_key(start)}, start)
+        root = merge(root, with_names(node))
+    return root
+
+
+def load_merged(path: str | Path) -> Merged:
+    """The file with all its bases below it. Raises RecipeError where a file cannot be read at all."""
+    merged = Merged(default_root())
+    _add_file(find_recipe(path), merged, (), None)
+    return merged
+
+
+def _add_file(file: Path, merged: Merged, chain: tuple[Path, ...], named_at: Origin | None) -> None:
+    node = read_file(file, named_at, merged.faults)
+    shown = str(file)
+    if node.value is None:
+        merged.faults.append(
+            Fault(shown, 1, 1, "", "the file is empty: a recipe is a mapping with at least 'model'")
+        )
+        return
+    if not isinstance(node.value, dict):
+        kind = "list" if isinstance(node.value, list) else "single value"
+        merged.faults.append(
+            Fault.at(node.origin, "", f"a recipe is a mapping (model: ..., data: ...), this is a {kind}")
+        )
+        return
+    entries = dict(node.value)
+    here = (*chain, file.resolve())
+    for text, place in _names(entries.pop("base", None), "base", "a file, or a list of files", merged.faults):
+        try:
+            base = resolve_path(text, file.parent)
+        except ValueError as error:
+            merged.faults.append(Fault.at(place, "base", str(error)))
+            continue
+        if base.resolve() in here or len(here) > MAX_BASES:
+            ring = " -> ".join(p.name for p in (*here, base.resolve()))
+            merged.faults.append(Fault.at(place, "base", f"the bases go in a circle: {ring}"))
+            continue
+        try:
+            _add_file(base, merged, here, place)
+        except RecipeError as error:
+            merged.faults += error.faults
+    for text, place in _names(
+        entries.pop("plugins", None), "plugins", "a list of files and modules", merged.faults
+    ):
+        merged.plugins.append((text, file.parent, place))
+    merged.root = merge(merged.root, with_names(Node.make(entries, node.origin)))
+
+
+def _names(node: Node | None, path: str, wanted: str, faults: list[Fault]) -> list[tuple[str, Origin]]:
+    if node is None or node.value is None:
+        return []
+    items = node.value if isinstance(node.value, list) else [node]
+    for item in items:
+        if not isinstance(item.value, str) or not item.value.strip():
+            faults.append(Fault.at(item.origin, path, f"'{path}' is {wanted}, given {item.plain()!r}"))
+    return [(i.value, i.origin) for i in items if isinstance(i.value, str) and i.value.strip()]
+
+
+def read_file(file: Path, named_at: Origin | None, faults: list[Fault]) -> Node:
+    """The document in ``file``. named_at: where a base is named, for the case that it is not there."""
+    try:
+        with file.open("rb") as stream:
+            data = stream.read(MAX_BYTES + 1)
+    except OSError as error:
+        place = named_at or Origin(str(file), 1, 1)
+        what = (
+            f"there is no file {file}"
+            if isinstance(error, FileNotFoundError)
+            else f"{file} cannot be read: {error.strerror or error}"
+        )
+        raise RecipeError([Fault.at(place, "base" if named_at else "", what)]) from error
+    if len(data) > MAX_BYTES:
+        raise RecipeError(
+            [Fault(str(file), 1, 1, "", f"is larger than {MAX_BYTES:,} bytes: is this a recipe?")]
+        )
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        before = data[: error.start]
+        line, column = before.count(b"\n") + 1, error.start - (before.rfind(b"\n") + 1) + 1
+        message = f"byte 0x{data[error.start]:02x} is no UTF-8: is this a text file? Save it as UTF-8"
+        raise RecipeError([Fault(str(file), line, column, "", message)]) from error
+    return parse_yaml(text, str(file), faults=faults)
+
+
+def resolve_path(text: str, folder: Path) -> Path:
+    """A path as a recipe writes it: relative to ``folder``, absolute, or ``package:path``. Raises ValueError
+    for an unknown package."""
+    package, colon, inside = text.partition(":")
+    if not colon or len(package) == 1:  # one letter is a Windows drive
+        return Path(os.path.normpath(folder / Path(text).expanduser()))
+    if package == "densedet":
+        return CONFIGS / inside
+    try:
+        spec = importlib.util.find_spec(package)
+    except (ImportError, ValueError):
+        spec = None
+    if spec is None or not spec.submodule_search_locations:
+        raise ValueError(f"{text!r} names the package {package!r}, which is not installed")
+    return Path(next(iter(spec.submodule_search_locations))) / inside
+
+
+def shipped_recipes() -> list[str]:
+    """Names that `load_recipe` takes without a path."""
+    files = (f.relative_to(CONFIGS).with_suffix("") for f in CONFIGS.rglob("*.yaml"))
+    return sorted(f.as_posix() for f in files if f.parts[0] != "base")
+
+
+def find_recipe(path: str | Path) -> Path:
+    """The file of a recipe given as a path, as ``package:path`` or as a shipped recipe's bare name."""
+    text = str(path)
+    file = Path(path)
+    if file.exists():
+        return file
+    if ":" in text:
+        try:
+            return resolve_path(text, Path())
+        except ValueError as error:
+            raise RecipeError([Fault(text, 0, 0, "", str(error))]) from None
+    shipped = CONFIGS / (text if file.suffix in (".yaml", ".yml") else f"{text}.yaml")
+    if not file.is_absolute() and ".." not in file.parts and shipped.is_file():
+        return shipped
+    names = shipped_recipes()
+    close = difflib.get_close_matches(file.stem, names, n=1)
+    hint = f" Did you mean {close[0]!r}?" if close else ""
+    raise RecipeError(
+        [
+            Fault(
+                text,
+                1,
+                1,
+                "",
+                f"there is no such recipe file.{hint} Shipped recipes: {', '.join(names) or 'none'}",
+            )
+        ]
+    )

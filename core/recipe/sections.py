@@ -1,0 +1,226 @@
+"""The sections of a recipe as typed tables: the recipe checker, the JSON schema and the engine read the same
+ones.
+
+Arguments marked `Part(kind)` are components, written ``{name: ..., argument: ...}``. Of the ``model`` section
+only what is no part is
+here: its other keys follow from the constructor of the recipe's detector.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from densedet.core.annotations.where import check_where_syntax
+from densedet.core.arguments import NonNegativeFloat, NonNegativeInt, Part, PositiveFloat, PositiveInt
+
+
+class Section(BaseModel):
+    """A mapping whose keys are all known."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Budget(Section):
+    """How long to train: exactly one of the three."""
+
+    steps: PositiveInt | None = Field(None, description="optimizer steps")
+    epochs: PositiveInt | None = Field(None, description="passes over the training images")
+    minutes: PositiveFloat | None = Field(
+        None, description="minutes in the training loop; evaluation and checkpoints not counted"
+    )
+
+    @model_validator(mode="after")
+    def _exactly_one(self) -> Budget:
+        given = [k for k in ("steps", "epochs", "minutes") if getattr(self, k) is not None]
+        if len(given) != 1:
+            raise ValueError(
+                f"give exactly one of steps, epochs, minutes (given: {', '.join(given) or 'none'})"
+            )
+        return self
+
+
+class FilterSection(Section):
+    """Which images and boxes count; in this order."""
+
+    where: str | None = Field(
+        None,
+        description="SQL on images and boxes, e.g. \"width > 500 and class in ('person', 'car')\"; "
+        "images with no such row are left out",
+    )
+    crowd: Literal["ignore", "drop", "count"] = Field(
+        "ignore", description="crowd boxes: ignored, taken out, or counted as one object"
+    )
+    min_side: NonNegativeFloat = Field(0.0, description="smallest shorter side of a box in source pixels")
+    min_input_side: NonNegativeFloat = Field(
+        0.0, description="smallest shorter side of a box in pixels of the network's input"
+    )
+    rest: Literal["ignore", "drop"] = Field(
+        "ignore",
+        description="boxes of other classes, below the sizes or not meant by `where`: ignored (no "
+        "anchor learns that they are background) or taken out",
+    )
+    empty: Literal["keep", "drop"] = Field("keep", description="images without a box that counts")
+    fraction: Annotated[float, Field(gt=0, le=1)] | None = Field(
+        None, description="share of the images that is drawn"
+    )
+    limit: PositiveInt | None = Field(None, description="number of images that is drawn at most")
+    seed: NonNegativeInt = Field(0, description="of the drawing")
+
+    @field_validator("where")
+    @classmethod
+    def _is_sql(cls, text: str | None) -> str | None:
+        if text is not None:
+            check_where_syntax(text)
+        return text
+
+
+class DataSection(Section):
+    """Where images come from and how they reach the network."""
+
+    root: str = Field(
+        ".",
+        description="folder that relative paths of the sources start from, itself relative to the "
+        "working directory",
+    )
+    train: Annotated[Any, Part("source")] = Field(..., description="training images and boxes")
+    val: Annotated[Any, Part("source")] = Field(
+        None, description="images to evaluate on; null: no evaluation"
+    )
+    holdout: Annotated[float, Field(gt=0, lt=1)] | None = Field(
+        None,
+        description="where `val` is null: this share of the training images, drawn by train.seed, is "
+        "held out to evaluate on",
+    )
+    input_size_wh: tuple[PositiveInt, PositiveInt] = Field(
+        (128, 64), description="WIDTH, HEIGHT of the network's input in pixels"
+    )
+    color: Literal["grey", "rgb"] = Field("grey", description="grey: 1 channel; rgb: 3")
+    resize: Annotated[Any, Part("resize")] = Field(
+        {"name": "exact"}, description="how an image of another size gets to `input_size_wh`"
+    )
+    pad_to: PositiveInt = Field(1, description="batches are padded right and bottom to a multiple of this")
+    classes: list[str | None] | None = Field(
+        None,
+        description="names to train on, in label order; boxes of other classes become ignored; null: "
+        "all. A null in the list is a slot of "
+        "the network that stands for nothing",
+    )
+    category_ids: list[int | None] | None = Field(
+        None,
+        description="the data set's id of each of `classes`, for results where no source tells; null: "
+        "the source's, else 0, 1, 2 ...",
+    )
+    transforms: Annotated[list[Any], Part("transform")] = Field(
+        [], description="augmentation of one training sample, in order"
+    )
+    batch_transforms: Annotated[list[Any], Part("batch_transform")] = Field(
+        [], description="augmentation of a training batch, in order"
+    )
+    workers: NonNegativeInt = Field(0, description="loader processes; 0 loads in the main process")
+    filter: FilterSection = Field(
+        FilterSection.model_validate({}),
+        description="which training images and boxes count (before `holdout`)",
+    )
+    val_filter: FilterSection = Field(
+        FilterSection.model_validate({}), description="the same for `val`; it changes what AP means"
+    )
+    broken_images: Literal["stop", "skip"] = Field(
+        "stop", description="an image that cannot be read ends the run, or is left out and named at the end"
+    )
+    working_size_wh: tuple[PositiveInt, PositiveInt] | None = Field(
+        None,
+        description="WIDTH, HEIGHT at which training images are cached and augmented before they go to "
+        "`input_size_wh`; null: `input_size_wh`",
+    )
+    input_sizes_wh: list[tuple[PositiveInt, PositiveInt]] | None = Field(
+        None,
+        description="multi-scale training: WIDTH, HEIGHT of the network's input, one drawn for each "
+        "batch; evaluation is at `input_size_wh`",
+    )
+    cache_gb: NonNegativeFloat = Field(
+        4.0, description="decoded images are kept on disk, at most this much a source; 0: decode every time"
+    )
+    cache_folder: str | None = Field(
+        None, description="where; null: $DENSEDET_CACHE, else the user's cache folder"
+    )
+
+
+class TrainSection(Section):
+    """How the detector is trained."""
+
+    budget: Budget = Field(..., description="how long: {epochs: 12}, {steps: 1000} or {minutes: 10}")
+    batch_size: PositiveInt = Field(
+        16, description="images per optimizer step and accumulation step, over all processes"
+    )
+    optimizer: Annotated[Any, Part("optimizer")] = Field(
+        {"name": "adamw"}, description="what turns gradients into steps"
+    )
+    schedule: Annotated[Any, Part("schedule")] = Field(
+        {"name": "cosine"}, description="learning rate over the budget"
+    )
+    accumulate: PositiveInt = Field(1, description="batches whose gradients are added up before a step")
+    clip_norm: PositiveFloat | None = Field(
+        10.0, description="largest norm of the whole gradient; null: no clipping"
+    )
+    ema_decay: Annotated[float, Field(ge=0, lt=1)] | None = Field(
+        0.998,
+        description="decay of the averaged weights that evaluation and best.pt use, ramped up from 0; "
+        "null: none",
+    )
+    precision: Literal["auto", "float32", "bf16", "float16"] = Field(
+        "auto",
+        description="of training (judging and predicting are float32); auto: bf16 where the hardware has it",
+    )
+    channels_last: bool = Field(True, description="memory format of images and convolutions")
+    device: str = Field("auto", description="auto, cpu, cuda, cuda:1, mps")
+    threads: PositiveInt | None = Field(None, description="CPU threads; null: torch's choice")
+    seed: NonNegativeInt = Field(0, description="of weights, order and augmentation")
+    deterministic: bool = Field(False, description="refuse operations that may differ between runs")
+    evaluations: PositiveInt = Field(
+        4, description="how often to evaluate, spread evenly over the budget; the last is at its end"
+    )
+    early_stop: PositiveInt | None = Field(
+        None, description="stop after this many evaluations without a better AP"
+    )
+    frozen: list[str] = Field(
+        [], description="name patterns of parameters that stay as they are, e.g. 'backbone.*'"
+    )
+
+
+class ModelValues(Section):
+    """What stands in ``model`` beside the parts."""
+
+    weights: str | None = Field(
+        None,
+        description="the whole detector's weights to start from: a file (ours or torchvision's names), "
+        "or torchvision's name of published ones; null: none",
+    )
+
+
+class EvaluateSection(Section):
+    """How it is judged."""
+
+    evaluator: Annotated[Any, Part("evaluator")] = Field(
+        {"name": "coco"}, description="what computes the numbers"
+    )
+    batch_size: PositiveInt = Field(32, description="images per forward pass")
+
+
+class RunSection(Section):
+    """What is written and shown while it runs."""
+
+    folder: str = Field("runs", description="run folders are made below it: FOLDER/RECIPE/1, 2, ...")
+    hooks: Annotated[list[Any], Part("hook")] = Field(
+        [{"name": "metrics"}, {"name": "checkpoint"}, {"name": "tensorboard"}, {"name": "progress"}],
+        description="called in this order at each event of the run",
+    )
+
+
+SECTIONS: dict[str, type[Section]] = {
+    "data": DataSection,
+    "train": TrainSection,
+    "evaluate": EvaluateSection,
+    "run": RunSection,
+}

@@ -1,0 +1,314 @@
+"""What a comparison of runs says, as plain values: table, sentences, warnings, differences of the recipes.
+The report prints them."""
+
+from __future__ import annotations
+
+import datetime
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from densedet.core.report.records import RunRecord
+
+UNEQUAL = 1.10
+"""Budgets or costs further apart than this factor get a warning."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """A line of the table: what of a run, how it is written, and whether more or less of it is better (None:
+    neither)."""
+
+    key: str
+    label: str
+    form: str
+    better: str | None = None
+    note: str = ""
+
+
+ROWS = (
+    Row(
+        "AP",
+        "AP",
+        "share",
+        "more",
+        "COCO's average precision at the end of the run, mean over IoU 0.50 to 0.95",
+    ),
+    Row("AP50", "AP50", "share", "more", "at IoU 0.50"),
+    Row("AP75", "AP75", "share", "more", "at IoU 0.75"),
+    Row(
+        "best_AP",
+        "best AP while training",
+        "share",
+        "more",
+        "highest of all evaluations, which flatters: it was picked on these images",
+    ),
+    Row("parameters", "parameters", "count", "less"),
+    Row("macs", "multiply-adds (MACs) per image", "count", "less", "what papers often call FLOPs"),
+    Row("flops", "FLOPs per image", "count", "less", "2 per multiply-add"),
+    Row("images_per_second", "training, images/s", "rate", "more"),
+    Row(
+        "predict_images_per_second",
+        "prediction, images/s",
+        "rate",
+        "more",
+        "network, decoding and NMS; images already in memory",
+    ),
+    Row("peak_memory_mb", "peak memory, MB", "mb", "less", "of the training process, imports included"),
+    Row("minutes", "training time, minutes", "minutes"),
+    Row("steps", "optimizer steps", "whole"),
+    Row("epochs", "epochs", "plain"),
+    Row("images_seen", "images seen", "whole"),
+    Row("seed", "seed", "plain"),
+)
+
+
+def compare(runs: Sequence[RunRecord]) -> dict[str, Any]:
+    """The comparison as plain values: date, machines, runs, rows, words, warnings, differences."""
+    return {
+        "date": datetime.datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z"),
+        "machines": _machines(runs),
+        "runs": [
+            {"name": r.name, "folder": str(r.folder), "status": str(r.summary.get("status") or "no summary")}
+            for r in runs
+        ],
+        "rows": table_rows(runs),
+        "words": summary_words(runs),
+        "warnings": warnings_of(runs),
+        "differences": recipe_differences(runs),
+    }
+
+
+def table_rows(runs: Sequence[RunRecord]) -> list[dict[str, Any]]:
+    """One mapping a line: label, note, values (None where unknown), texts, best (bool per run; none where all
+    are equal)."""
+    rows = [_row(row, [run.value(row.key) for run in runs]) for row in ROWS[:3]]
+    for name in class_names(runs):
+        rows.append(
+            _row(
+                Row(f"class {name}", f"AP of {name}", "share", "more"),
+                [run.class_value(name, "AP") for run in runs],
+            )
+        )
+    return rows + [_row(row, [run.value(row.key) for run in runs]) for row in ROWS[3:]]
+
+
+def table_text(runs: Sequence[RunRecord]) -> str:
+    """The table for a terminal, with a * behind the best of a row; lines that no run knows are left out."""
+    rows = [row for row in table_rows(runs) if any(value is not None for value in row["values"])]
+    cells = [
+        [row["label"], *(t + (" *" if best else "  ") for t, best in zip(row["texts"], row["best"]))]
+        for row in rows
+    ]
+    table = [["", *(f"{run.name}  " for run in runs)], *cells]
+    widths = [max(len(line[column]) for line in table) for column in range(len(table[0]))]
+    lines = [
+        "  ".join(
+            [line[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(line[1:], widths[1:]))]
+        ).rstrip()
+        for line in table
+    ]
+    return "\n".join([*lines, *(f"warning: {text}" for text in warnings_of(runs))])
+
+
+def _row(row: Row, values: list[float | None]) -> dict[str, Any]:
+    texts = [write_number(value, row.form) for value in values]
+    known = [value for value in values if value is not None]
+    best = [False] * len(values)
+    # Best is judged on what is written: 0.4001 is not better than 0.4002 in a table of three decimals.
+    if row.better and len(known) > 1 and len(set(texts) - {"–"}) > 1:
+        top = write_number(max(known) if row.better == "more" else min(known), row.form)
+        best = [text == top for text in texts]
+    return {
+        "key": row.key,
+        "label": row.label,
+        "note": row.note,
+        "values": values,
+        "texts": texts,
+        "best": best,
+    }
+
+
+def write_number(value: float | None, form: str) -> str:
+    """A number for people: share 0.512, count 1.23 M, rate 120, mb 812, minutes 3.5, whole 1,200, plain 7;
+    "–" for None."""
+    if value is None:
+        return "–"
+    if form == "share":
+        return f"{value:.3f}"
+    if form == "count":
+        size, unit = next(
+            ((s, u) for s, u in ((1e9, " G"), (1e6, " M"), (1e3, " k")) if abs(value) >= s), (1, "")
+        )
+        return f"{value / size:.3g}{unit}" if abs(value / size) < 999.5 else f"{value / size:,.0f}{unit}"
+    if form == "rate":
+        return f"{value:,.0f}" if value >= 100 else f"{value:.1f}"
+    if form == "minutes":
+        return f"{value:.1f}" if value >= 0.95 else f"{value:.2f}"
+    return f"{value:,.0f}" if form in ("mb", "whole") else f"{value:g}"
+
+
+def summary_words(runs: Sequence[RunRecord]) -> list[str]:
+    """What the table says, in sentences."""
+    judged = sorted(
+        ((ap, run) for run in runs if (ap := run.value("AP")) is not None), key=lambda pair: -pair[0]
+    )
+    if not judged:
+        return ["No run has been evaluated yet, so there is nothing to rank."]
+    best_ap, best = judged[0]
+    if len(runs) == 1:
+        words = [f"{best.name} reaches AP {best_ap:.3f}{_also(best)}."]
+    elif len(judged) == 1:
+        words = [f"Only {best.name} has been evaluated: AP {best_ap:.3f}{_also(best)}."]
+    else:
+        second_ap, second = judged[1]
+        gap = best_ap - second_ap
+        start = (
+            f"{best.name} reaches AP {best_ap:.3f}{_also(best)}; {second.name} follows with "
+            f"{second_ap:.3f}{_also(second)}"
+        )
+        words = [
+            f"{start}, {gap:.3f} less."
+            if gap >= 0.0005
+            else f"{best.name} and {second.name} reach the same AP, {best_ap:.3f}."
+        ]
+        words.append(
+            "Each is one run: whether a difference of this size would show again with another seed, "
+            "these runs cannot tell."
+        )
+    words += _ratio(
+        runs,
+        "predict_images_per_second",
+        "{fast} predicts {factor:.1f} times as many images per second as {slow}.",
+    )
+    words += _ratio(
+        runs, "macs", "One image costs {fast} {factor:.1f} times the multiply-adds that it costs {slow}."
+    )
+    words += _ratio(runs, "peak_memory_mb", "{fast} takes {factor:.1f} times the memory of {slow} to train.")
+    return words
+
+
+def _also(run: RunRecord) -> str:
+    value = run.value("AP50")
+    return f" (AP50 {value:.3f})" if value is not None else ""
+
+
+def _ratio(runs: Sequence[RunRecord], key: str, sentence: str) -> list[str]:
+    known = sorted(((value, run.name) for run in runs if (value := run.value(key))), key=lambda pair: pair[0])
+    if len(known) < 2 or known[-1][0] / known[0][0] < UNEQUAL:
+        return []
+    return [sentence.format(fast=known[-1][1], slow=known[0][1], factor=known[-1][0] / known[0][0])]
+
+
+def warnings_of(runs: Sequence[RunRecord]) -> list[str]:
+    """Why the comparison may not be fair: unequal budgets, costs, data, machines, unfinished runs."""
+    found = []
+    for key, what, form in (
+        ("minutes", "training time differs", "minutes"),
+        ("steps", "the number of optimizer steps differs", "whole"),
+        ("images_seen", "the number of images seen differs", "whole"),
+        ("flops", "the arithmetic per image (FLOPs) differs", "count"),
+    ):
+        known = [(value, run.name) for run in runs if (value := run.value(key)) is not None]
+        if len(known) > 1 and max(known)[0] > min(known)[0] * UNEQUAL:
+            detail = ", ".join(f"{name} {write_number(value, form)}" for value, name in known)
+            found.append(
+                f"{what[0].upper()}{what[1:]} by more than 10 %: "
+                f"{detail}{' minutes' if key == 'minutes' else ''}."
+            )
+    data = [
+        path
+        for path in (
+            "data.train",
+            "data.val",
+            "data.root",
+            "data.input_size_wh",
+            "data.color",
+            "data.classes",
+            "evaluate",
+        )
+        if _differ(runs, path)
+    ]
+    if data:
+        found.append(
+            f"The runs do not share the same data or evaluation ({', '.join(data)} differ): their AP "
+            f"do not compare."
+        )
+    elif len({tuple(r.class_names()) for r in runs if r.class_names()}) > 1:
+        found.append("The runs were judged on different classes: their AP do not compare.")
+    if len(_machines([r for r in runs if r.summary.get("machine")])) > 1:
+        found.append(
+            "The runs come from different machines: speed, memory and budgets in minutes do not compare."
+        )
+    for run in runs:
+        status, reason = run.summary.get("status"), run.summary.get("reason")
+        if status != "done":
+            why = f"{status}{f': {reason}' if reason else ''}" if status else "it has no summary.json"
+            found.append(
+                f"{run.name} did not use its whole budget ({why}): its numbers are those of its last "
+                f"evaluation."
+            )
+    return found
+
+
+def _differ(runs: Sequence[RunRecord], path: str) -> bool:
+    values = []
+    for run in runs:
+        value: Any = run.recipe
+        for key in path.split("."):
+            value = value.get(key) if isinstance(value, dict) else None
+        values.append(json.dumps(value, sort_keys=True, default=str))
+    return len({value for run, value in zip(runs, values) if run.recipe}) > 1
+
+
+def recipe_differences(runs: Sequence[RunRecord]) -> list[dict[str, Any]]:
+    """Dotted paths at which the recipes differ, each with a text per run ("–" where a recipe lacks the path).
+    Lists count whole."""
+    if len(runs) < 2:
+        return []
+    flat = [_flat(run.recipe) for run in runs]
+    paths = list(dict.fromkeys(path for values in flat for path in values))
+    # A part's arguments follow its name, though another recipe may have brought them in later.
+    paths.sort(key=lambda path: [(key != "name", key) for key in path.split(".")])
+    return [
+        {"path": p, "texts": texts}
+        for p in paths
+        if len(set(texts := [values.get(p, "–") for values in flat])) > 1
+    ]
+
+
+def _flat(value: Any, path: str = "") -> dict[str, str]:
+    if isinstance(value, dict) and value:
+        return {
+            key: text
+            for name, inner in value.items()
+            for key, text in _flat(inner, f"{path}.{name}" if path else str(name)).items()
+        }
+    return (
+        {path: value if isinstance(value, str) else json.dumps(value, default=str, ensure_ascii=False)}
+        if path
+        else {}
+    )
+
+
+def _machines(runs: Sequence[RunRecord]) -> list[str]:
+    """Each machine once, in words."""
+    texts = []
+    for run in runs:
+        machine = run.summary.get("machine")
+        if isinstance(machine, dict) and machine:
+            texts.append(
+                ", ".join(
+                    f"{key}: {value}"
+                    for key, value in machine.items()
+                    if isinstance(value, str | int | float)
+                )
+            )
+        elif isinstance(machine, str) and machine:
+            texts.append(machine)
+    return list(dict.fromkeys(texts)) or ["–"]
+
+
+def class_names(runs: Sequence[RunRecord]) -> list[str]:
+    return list(dict.fromkeys(name for run in runs for name in run.class_names()))

@@ -1,0 +1,267 @@
+"""Boxes on images, with Pillow alone, made to be read: small images are enlarged, labels keep out of each
+other's way.
+
+Colours start with Okabe and Ito's palette, which people with any of the common kinds of colour blindness can
+tell apart; dashes, not a colour, mark ground truth.
+"""
+
+from __future__ import annotations
+
+import colorsys
+import functools
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import torch
+from PIL import Image, ImageDraw, ImageFont
+from torch import Tensor
+
+Color = tuple[int, int, int]
+
+# Okabe & Ito (2008), "Color Universal Design", without black; the order keeps neighbours apart.
+PALETTE: tuple[Color, ...] = (
+    (230, 159, 0),
+    (86, 180, 233),
+    (0, 158, 115),
+    (240, 228, 66),
+    (213, 94, 0),
+    (204, 121, 167),
+    (0, 114, 178),
+)
+IGNORED: Color = (170, 170, 170)
+INK: Color = (34, 34, 34)
+PAPER: Color = (255, 255, 255)
+SMALL, LARGE = 512, 1024
+"""Auto scale: a long side below SMALL is enlarged by the largest integer factor that stays near it, one above
+LARGE is shrunk to it."""
+
+
+def class_color(label: int) -> Color:
+    """The colour of a class, 0..C-1, the same in every picture; -1 (ignored) is grey. From the eighth class
+    on hues go round by the golden angle, lighter and darker by turns."""
+    if label < 0:
+        return IGNORED
+    if label < len(PALETTE):
+        return PALETTE[label]
+    turn = label - len(PALETTE)
+    red, green, blue = colorsys.hls_to_rgb((0.11 + turn * 0.618034) % 1, (0.68, 0.42, 0.55)[turn % 3], 0.7)
+    return round(red * 255), round(green * 255), round(blue * 255)
+
+
+def text_color(background: Color) -> Color:
+    """Black or white, whichever is easier to read on ``background`` (by relative luminance)."""
+    linear = [(c / 255) ** 2.2 for c in background]
+    luminance = 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+    return (0, 0, 0) if luminance > 0.18 else (255, 255, 255)
+
+
+@functools.lru_cache(maxsize=32)
+def font(size: int) -> Any:
+    """Pillow's own sans-serif font at this size in pixels: no file of the system is needed."""
+    return ImageFont.load_default(size)
+
+
+def text_size(text: str, size: int) -> tuple[int, int]:
+    """(width, height) in pixels of one line; the height is the font's, so that lines align."""
+    if not text:
+        return 0, size
+    left, _, right, _ = font(size).getbbox(text)
+    return int(right - left + 0.5), size
+
+
+def fit_text(text: str, width: int, size: int) -> str:
+    """``text``, cut with an ellipsis where it is wider than ``width`` pixels; empty where not even one letter
+    fits."""
+    if text_size(text, size)[0] <= width:
+        return text
+    while text and text_size(text + "…", size)[0] > width:
+        text = text[:-1]
+    return text.rstrip() + "…" if text else ""
+
+
+def to_image(image: Tensor | Image.Image) -> Image.Image:
+    """uint8 or float 0..255 (ch,H,W) with ch 1 or 3, or a picture of any mode -> RGB picture. H and W are at
+    least 1."""
+    if isinstance(image, Image.Image):
+        return image.convert("RGB")
+    pixels = image.detach()
+    if pixels.dtype != torch.uint8:
+        pixels = pixels.float().nan_to_num().round().clamp(0, 255).to(torch.uint8)
+    if pixels.ndim != 3 or pixels.shape[0] not in (1, 3):
+        raise ValueError(f"an image to draw is (1 or 3, height, width), not {tuple(image.shape)}")
+    array = pixels.expand(3, -1, -1).permute(1, 2, 0).contiguous().cpu().numpy()
+    return Image.fromarray(array)
+
+
+def auto_scale(width: int, height: int, *, small: int = SMALL, large: int = LARGE) -> float:
+    """The factor at which boxes and text on a picture of this size can be read."""
+    side = max(width, height, 1)
+    if side > large:
+        return large / side
+    return max(1, round(small / side))
+
+
+def enlarge(picture: Image.Image, factor: float) -> Image.Image:
+    """Scaled; whole factors repeat pixels, so that what the network sees is what is shown."""
+    if factor == 1:
+        return picture
+    size = (max(1, round(picture.width * factor)), max(1, round(picture.height * factor)))
+    whole = factor > 1 and float(factor).is_integer()
+    return picture.resize(size, Image.Resampling.NEAREST if whole else Image.Resampling.LANCZOS)
+
+
+def draw_boxes(
+    image: Tensor | Image.Image,
+    boxes: Tensor,
+    labels: Tensor,
+    scores: Tensor | None,
+    class_names: Sequence[str],
+    *,
+    scale: float | Literal["auto"] = "auto",
+    style: Literal["solid", "dashed"] = "solid",
+    min_score: float = 0.0,
+    limit: int = 100,
+    names: bool = True,
+) -> Image.Image:
+    """Boxes with names (and scores in per cent) on an image.
+
+    image: (ch,H,W) 0..255 or a picture. boxes: (D,4) xyxy in its pixels. labels: (D,), 0..C-1, -1 drawn as
+    "ignored". scores: (D,) in 0..1, or None. D may be 0. style: "dashed" is for ground truth. min_score:
+    boxes below it are left out. limit: at most so many, the best. names: False draws boxes alone. A label
+    that finds no free place is left out; its box keeps the colour of its class.
+    """
+    picture = to_image(image)
+    factor = auto_scale(*picture.size) if scale == "auto" else float(scale)
+    picture = enlarge(picture, factor)
+    pen = ImageDraw.Draw(picture)
+    thickness = max(2, round(max(picture.size) / 250))
+
+    order = (
+        torch.arange(len(boxes))
+        if scores is None
+        else scores.detach().cpu().float().argsort(descending=True, stable=True)
+    )
+    keep = [i for i in order.tolist() if scores is None or float(scores[i]) >= min_score][:limit]
+    corners = (boxes.detach().cpu().float().nan_to_num().clamp(-1e5, 1e5) * factor).tolist()
+    kinds = [int(label) for label in labels.tolist()]
+
+    # The best box is drawn last, on top; its label is placed first, in the best spot.
+    for i in reversed(keep):
+        _rectangle(pen, corners[i], class_color(kinds[i]), thickness, dashed=style == "dashed")
+    if not names:
+        return picture
+    taken: list[tuple[int, int, int, int]] = []
+    for i in keep:
+        name = (
+            "ignored"
+            if kinds[i] < 0
+            else class_names[kinds[i]]
+            if kinds[i] < len(class_names)
+            else f"class {kinds[i]}"
+        )
+        text = name if scores is None else f"{name} {float(scores[i]) * 100:.0f}"
+        _label(pen, text, corners[i], class_color(kinds[i]), taken, picture.size)
+    return picture
+
+
+def _rectangle(
+    pen: ImageDraw.ImageDraw, box: Sequence[float], color: Color, thickness: int, *, dashed: bool
+) -> None:
+    left, top, right, bottom = round(box[0]), round(box[1]), round(box[2]) - 1, round(box[3]) - 1
+    right, bottom = max(left, right), max(top, bottom)
+    # Black beside the colour (between the dashes) keeps a line visible on any image.
+    if not dashed:
+        pen.rectangle((left - 1, top - 1, right + 1, bottom + 1), outline=(0, 0, 0), width=thickness + 2)
+        pen.rectangle((left, top, right, bottom), outline=color, width=thickness)
+        return
+    pen.rectangle((left, top, right, bottom), outline=(0, 0, 0), width=thickness)
+    dash = thickness * 4
+    for start in range(left, right + 1, dash * 2):
+        end = min(start + dash, right)
+        pen.rectangle((start, top, end, min(top + thickness - 1, bottom)), fill=color)
+        pen.rectangle((start, max(bottom - thickness + 1, top), end, bottom), fill=color)
+    for start in range(top, bottom + 1, dash * 2):
+        end = min(start + dash, bottom)
+        pen.rectangle((left, start, min(left + thickness - 1, right), end), fill=color)
+        pen.rectangle((max(right - thickness + 1, left), start, right, end), fill=color)
+
+
+def _label(
+    pen: ImageDraw.ImageDraw,
+    text: str,
+    box: Sequence[float],
+    color: Color,
+    taken: list[tuple[int, int, int, int]],
+    canvas: tuple[int, int],
+) -> None:
+    size = max(11, min(18, round(max(canvas) / 38)))
+    text = fit_text(text, canvas[0] - 6, size)
+    width, height = text_size(text, size)[0] + 6, size + 4
+    left, top, right, bottom = (round(v) for v in box)
+    spots = [
+        (left - 1, top - height),
+        (left - 1, bottom),
+        (right - width, top - height),
+        (right - width, bottom),
+        (left, top),
+        (left, bottom - height),
+    ]
+    for x, y in spots:
+        x = max(0, min(x, canvas[0] - width))
+        if y < 0 or y + height > canvas[1]:
+            continue
+        spot = (x, y, x + width, y + height)
+        if any(spot[0] < t[2] and t[0] < spot[2] and spot[1] < t[3] and t[1] < spot[3] for t in taken):
+            continue
+        pen.rectangle((x, y, x + width - 1, y + height - 1), fill=color)
+        pen.text((x + 3, y + height // 2), text, fill=text_color(color), font=font(size), anchor="lm")
+        taken.append(spot)
+        return
+
+
+def captioned(
+    picture: Image.Image, lines: Sequence[str], *, size: int = 14, above: bool = True
+) -> Image.Image:
+    """The picture with lines of text on white above (or below) it; lines too long for its width are cut."""
+    band = len(lines) * (size + 4) + 4
+    sheet = Image.new("RGB", (picture.width, picture.height + band), PAPER)
+    sheet.paste(picture.convert("RGB"), (0, band if above else 0))
+    pen = ImageDraw.Draw(sheet)
+    for row, line in enumerate(lines):
+        y = (0 if above else picture.height) + 4 + row * (size + 4) + size // 2
+        pen.text((1, y), fit_text(line, picture.width - 2, size), fill=INK, font=font(size), anchor="lm")
+    return sheet
+
+
+def side_by_side(
+    images: Sequence[Image.Image], titles: Sequence[str] | None = None, *, gap: int = 8
+) -> Image.Image:
+    """Pictures in a row, tops aligned, each under its title. At least one picture; as many titles as
+    pictures, or none."""
+    pictures = (
+        [captioned(image, [title]) for image, title in zip(images, titles)]
+        if titles is not None
+        else list(images)
+    )
+    return grid(pictures, columns=len(pictures), gap=gap)
+
+
+def grid(images: Sequence[Image.Image], *, columns: int, gap: int = 8) -> Image.Image:
+    """Pictures in rows of ``columns`` on white; a column is as wide as its widest, a row as high as its
+    highest. At least one picture."""
+    if not images:
+        raise ValueError("a grid needs at least one picture")
+    rows = [list(images[i : i + columns]) for i in range(0, len(images), columns)]
+    widths = [max(row[c].width for row in rows if c < len(row)) for c in range(len(rows[0]))]
+    heights = [max(image.height for image in row) for row in rows]
+    sheet = Image.new(
+        "RGB", (sum(widths) + gap * (len(widths) - 1), sum(heights) + gap * (len(heights) - 1)), PAPER
+    )
+    y = 0
+    for row, height in zip(rows, heights):
+        x = 0
+        for image, width in zip(row, widths):
+            sheet.paste(image.convert("RGB"), (x, y))
+            x += width + gap
+        y += height + gap
+    return sheet

@@ -1,0 +1,280 @@
+"""A comparison of runs as one HTML file that needs nothing beside it, and the same numbers as JSON."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import math
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from densedet.core.files import write_text
+from densedet.core.report.charts import Series, bar_chart, line_chart, line_color
+from densedet.core.report.comparison import class_names, compare
+from densedet.core.report.pictures import write_run_pictures
+from densedet.core.report.records import RunRecord, number, read_run
+
+__all__ = ["RunRecord", "compare", "read_run", "write_report", "write_run_pictures"]
+
+PICTURE_BYTES = 1_500_000
+"""What the pictures of a report may take in all, so that the file stays below 2 MB."""
+
+
+def write_report(
+    runs: Sequence[RunRecord],
+    path: Path | str,
+    *,
+    title: str = "Comparison of detectors",
+    sections: Sequence[str] = (),
+) -> Path:
+    """Write ``path`` (HTML) and, with the same stem, a JSON file of the numbers. Returns the HTML file's
+    path.
+
+    runs: at least one, in the order of the columns. sections: HTML fragments of plug-ins, appended as they
+    are. Numbers that a run lacks are written "–".
+    """
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    runs = _named_apart(runs)
+    comparison = compare(runs)
+    environment = Environment(
+        loader=PackageLoader("densedet.core.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    html = environment.get_template("compare.html").render(
+        title=title,
+        **comparison,
+        colors=[line_color(i) for i in range(len(runs))],
+        charts=_charts(runs),
+        bars=_class_bars(runs),
+        pictures=_pictures(runs),
+        min_score=next((number(run.pictures.get("min_score")) for run in runs if run.pictures), None),
+        sections=list(sections),
+    )
+    write_text(path, html)
+    numbers = {
+        "title": title,
+        **comparison,
+        "evaluations": [{"name": r.name, "points": r.evaluations} for r in runs],
+    }
+    numbers["summaries"] = [{"name": r.name, "folder": str(r.folder), **r.summary} for r in runs]
+    write_text(
+        path.with_suffix(".json"), json.dumps(_finite(numbers), indent=1, default=str, allow_nan=False)
+    )
+    return path
+
+
+def _named_apart(runs: Sequence[RunRecord]) -> list[RunRecord]:
+    """Runs of one recipe get their folder's name, and if that is not enough, a number."""
+    counts = Counter(run.name for run in runs)
+    runs = [replace(r, name=f"{r.name}/{r.folder.resolve().name}") if counts[r.name] > 1 else r for r in runs]
+    counts = Counter(run.name for run in runs)
+    seen: Counter[str] = Counter()
+    out = []
+    for run in runs:
+        seen[run.name] += 1
+        out.append(replace(run, name=f"{run.name} ({seen[run.name]})") if counts[run.name] > 1 else run)
+    return out
+
+
+def _charts(runs: Sequence[RunRecord]) -> list[str]:
+    """SVGs: AP over time, AP50 over steps, losses over steps, precision over recall; those without a point
+    are left out."""
+
+    def lines(events: str, x: str, *y: str) -> list[Series]:
+        return [Series(r.name, list(_points(getattr(r, events), x, y)), i) for i, r in enumerate(runs)]
+
+    found = [
+        line_chart(
+            lines("evaluations", "minutes", "metrics", "AP"),
+            title="AP",
+            x_label="minutes",
+            y_label="AP",
+            marks=True,
+        ),
+        line_chart(
+            lines("evaluations", "minutes", "metrics", "AP50"),
+            title="AP50",
+            x_label="minutes",
+            y_label="AP50",
+            marks=True,
+        ),
+        line_chart(
+            lines("evaluations", "step", "metrics", "AP"),
+            title="AP",
+            x_label="step",
+            y_label="AP",
+            marks=True,
+        ),
+        line_chart(
+            lines("steps", "step", "loss"), title="training loss", x_label="step", y_label="training loss"
+        ),
+    ]
+    for name in dict.fromkeys(
+        name for run in runs for event in run.steps[-1:] for name in (event.get("losses") or {})
+    ):
+        chart = lines("steps", "step", "losses", name)
+        found.append(
+            line_chart(chart, title=f"{name} loss", x_label="step", y_label=f"{name} loss, training")
+        )
+    validation = [Series(r.name, _validation_losses(r), i) for i, r in enumerate(runs)]
+    found.append(
+        line_chart(validation, title="validation loss", x_label="step", y_label="validation loss", marks=True)
+    )
+    curves = [Series(r.name, _precision_recall(r), i) for i, r in enumerate(runs)]
+    found.append(
+        line_chart(
+            curves, title="precision and recall", x_label="recall", y_label="mean precision at IoU 0.5"
+        )
+    )
+    return [chart for chart in found if chart]
+
+
+def _points(events: Sequence[dict[str, Any]], x: str, y: Sequence[str]) -> Any:
+    for event in events:
+        place = number(event.get("step")) if x == "step" else number(event.get("seconds"))
+        value: Any = event
+        for key in y:
+            value = value.get(key) if isinstance(value, dict) else None
+        if place is not None and (height := number(value)) is not None:
+            yield (place if x == "step" else place / 60), height
+
+
+def _validation_losses(run: RunRecord) -> list[tuple[float, float]]:
+    points = []
+    for event in run.evaluations:
+        losses = (event.get("metrics") or {}).get("losses")
+        values = [number(v) for v in losses.values()] if isinstance(losses, dict) else []
+        step = number(event.get("step"))
+        if values and step is not None and None not in values:
+            points.append((step, sum(v for v in values if v is not None)))
+    return points
+
+
+def _precision_recall(run: RunRecord) -> list[tuple[float, float]]:
+    """Mean over classes of the last evaluation's curves, precision at evenly spread recalls 0..1."""
+    curves = next(
+        (
+            c
+            for e in reversed(run.evaluations)
+            if isinstance(c := (e.get("metrics") or {}).get("curves"), dict) and c
+        ),
+        {},
+    )
+    rows = [row for row in curves.values() if isinstance(row, list) and len(row) > 1]
+    rows = [row for row in rows if len(row) == len(rows[0])]
+    if not rows:
+        return []
+    last = len(rows[0]) - 1
+    return [(i / last, sum(max(0.0, float(row[i])) for row in rows) / len(rows)) for i in range(last + 1)]
+
+
+def _class_bars(runs: Sequence[RunRecord]) -> str:
+    names = class_names(runs)
+    series = [(r.name, [r.class_value(name, "AP") for name in names], i) for i, r in enumerate(runs)]
+    values = [v for _, row, _ in series for v in row if v is not None]
+    return bar_chart(
+        names[:40],
+        series,
+        title="AP per class",
+        maximum=max(0.1, math.ceil(max(values, default=1) * 10) / 10),
+    )
+
+
+def _pictures(runs: Sequence[RunRecord]) -> list[dict[str, Any]]:
+    """Per image that any run drew: its truth and, per run, prediction and heat map as data URLs (None where
+    lacking).
+
+    Tried in ever smaller sizes, and then fewer, until all fit in `PICTURE_BYTES`.
+    """
+    drawn = [{str(row.get("image_id")): row for row in _picture_rows(run)} for run in runs]
+    order = list(dict.fromkeys(image_id for rows in drawn for image_id in rows))[:6]
+    for count, side, quality in ((6, 512, 85), (6, 448, 75), (4, 400, 70), (3, 320, 60), (1, 240, 50)):
+        found = [_picture(image_id, runs, drawn, side, quality) for image_id in order[:count]]
+        taken = sum(
+            len(url)
+            for image in found
+            for url in [image["truth"], *(c[k] for c in image["cells"] for k in ("picture", "heatmap"))]
+            if url
+        )
+        if taken <= PICTURE_BYTES:
+            return found
+    return []
+
+
+def _picture_rows(run: RunRecord) -> list[dict[str, Any]]:
+    rows = run.pictures.get("images")
+    return [row for row in rows if isinstance(row, dict)] if isinstance(rows, list) else []
+
+
+def _picture(
+    image_id: str, runs: Sequence[RunRecord], drawn: Sequence[dict[str, Any]], side: int, quality: int
+) -> dict[str, Any]:
+    cells = []
+    truth = None
+    maps = [_open(run.folder, rows.get(image_id, {}).get("heatmap")) for run, rows in zip(runs, drawn)]
+    # One factor for all runs: a level is as large under a head of three levels as under one of five.
+    factor = min(1.0, 2 * side / max((heatmap.width for heatmap in maps if heatmap), default=1))
+    for run, rows, heatmap in zip(runs, drawn, maps):
+        row = rows.get(image_id, {})
+        truth = truth or _data_url(_open(run.folder, row.get("truth")), side, quality)
+        counts = [number(row.get(key)) for key in ("objects", "found", "wrong")]
+        cells.append(
+            {
+                "name": run.name,
+                "picture": _data_url(_open(run.folder, row.get("predictions")), side, quality),
+                "heatmap": _data_url(heatmap, round(heatmap.width * factor) if heatmap else 0, quality),
+                "heatmap_class": row.get("heatmap_class") or "",
+                "counts": f"{counts[1]:g} of {counts[0]:g} found, {counts[2]:g} wrong"
+                if None not in counts
+                else "",
+            }
+        )
+    return {"image_id": image_id, "truth": truth, "cells": cells}
+
+
+def _open(folder: Path, name: Any) -> Image.Image | None:
+    """A picture of the run folder; None where there is none that can be read."""
+    # A run folder may come from a stranger, and the report may be sent on: nothing from outside the folder
+    # goes into it.
+    if not isinstance(name, str) or not (folder / name).resolve().is_relative_to(folder.resolve()):
+        return None
+    try:
+        with Image.open(folder / name) as file:
+            return file.convert("RGB")
+    except (OSError, ValueError, Image.DecompressionBombError):
+        return None
+
+
+def _data_url(picture: Image.Image | None, width: int, quality: int) -> str | None:
+    """The picture, at most ``width`` wide, as JPEG."""
+    if picture is None:
+        return None
+    if picture.width > width:
+        picture = picture.resize(
+            (width, max(1, round(picture.height * width / picture.width))), Image.Resampling.LANCZOS
+        )
+    data = io.BytesIO()
+    # Full colour resolution: halved, thin coloured lines and letters blur.
+    picture.save(data, "jpeg", quality=quality, subsampling=0)
+    return f"data:image/jpeg;base64,{base64.b64encode(data.getvalue()).decode('ascii')}"
+
+
+def _finite(value: Any) -> Any:
+    """JSON has no NaN: null instead."""
+    if isinstance(value, dict):
+        return {str(key): _finite(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(inner) for inner in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,0 +1,1 @@
+"""The run and its loop, checkpoints, evaluation, prediction, planning."""

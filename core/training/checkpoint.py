@@ -1,0 +1,94 @@
+"""Files that survive: one dict of tensors and plain values, written to a temporary name, synced and renamed.
+
+The dict of a checkpoint (`FIELDS`) is the definition of a run's state: `densedet.core.training.run.Run.state`
+writes it and `restore` reads it. Everything in it can be read with ``weights_only=True``: no code runs on
+loading.
+"""
+
+from __future__ import annotations
+
+import pickle
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from densedet.core.errors import CheckpointError
+from densedet.core.files import atomic_file
+
+FORMAT = 1
+FIELDS = {
+    "format": "version of this table",
+    "densedet": "version that wrote it",
+    "recipe": "the resolved recipe, YAML text",
+    "recipe_name": "its name",
+    "classes": "class names in label order",
+    "category_ids": "the data set's id of each class",
+    "step": "optimizer steps done",
+    "epoch": "epochs done",
+    "batch": "batches of the current epoch done",
+    "seconds": "seconds spent in the training loop",
+    "detector": "weights being trained",
+    "ema": "averaged weights, or None",
+    "optimizer": "the optimizer's state, or None in best.pt",
+    "scaler": "the gradient scaler's state, or None",
+    "rng": "torch's, CUDA's and Python's random states",
+    "best": "best AP so far and its step",
+    "metrics": "of the last evaluation",
+    "stale": "evaluations since the best one",
+    "plugins": "what hooks asked to keep (densedet_state)",
+}
+
+
+def save(path: Path, state: dict[str, Any]) -> None:
+    """Write a checkpoint atomically."""
+    with atomic_file(path) as file:
+        torch.save(state, file)
+
+
+def load(path: Path) -> dict[str, Any]:
+    """Read a checkpoint onto the CPU. CheckpointError when it is missing, damaged, or not ours."""
+    if not path.is_file():
+        raise CheckpointError(f"there is no checkpoint at {path}")
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except (
+        pickle.UnpicklingError,
+        RuntimeError,
+        EOFError,
+        ValueError,
+        KeyError,
+        TypeError,
+        AttributeError,
+        OSError,
+        zipfile.BadZipFile,
+    ) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise CheckpointError(
+            f"{path} is no readable checkpoint (damaged, or holds more than tensors and plain values): "
+            f"{reason}"
+        ) from error
+    if not isinstance(state, dict) or "format" not in state or "detector" not in state:
+        raise CheckpointError(f"{path} is not a densedet checkpoint: it lacks 'format' and 'detector'")
+    if state["format"] != FORMAT:
+        raise CheckpointError(
+            f"{path} has format {state['format']}, this densedet reads {FORMAT}: use the version that "
+            f"wrote it"
+        )
+    missing = sorted(set(FIELDS) - set(state))
+    if missing:
+        raise CheckpointError(f"{path} is incomplete: {', '.join(missing)} is missing")
+    return state
+
+
+def resolve(path: Path, *, prefer: str = "best.pt") -> Path:
+    """A checkpoint from a run folder (its best.pt, else last.pt) or a file."""
+    if path.is_dir():
+        for name in (prefer, "best.pt", "last.pt"):
+            if (path / name).is_file():
+                return path / name
+        raise CheckpointError(
+            f"{path} holds neither best.pt nor last.pt: give a run folder such as runs/quickstart_ssd/1"
+        )
+    return path

@@ -1,0 +1,98 @@
+"""Judging a detector: one pass over a source, losses by the training code, detections in source pixels to the
+evaluator."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from densedet.core import boxes as box_ops
+from densedet.core.class_table import of_classes
+from densedet.core.distributed import gather_objects
+from densedet.core.types import Batch, Detections
+
+
+def to_source(detections: Detections, batch: Batch, position: int) -> Detections:
+    """Detections of the batch's image ``position``, moved from the network's input to source pixels and
+    clipped to the source image."""
+    scale_x, scale_y, offset_x, offset_y = batch.to_source[position].tolist()
+    boxes = detections.boxes.float()
+    boxes = boxes * boxes.new_tensor([scale_x, scale_y, scale_x, scale_y]) + boxes.new_tensor(
+        [offset_x, offset_y, offset_x, offset_y]
+    )
+    return Detections(
+        box_ops.clip(boxes, batch.source_hw[position].to(boxes.device)),
+        detections.scores,
+        detections.labels,
+        detections.anchors,
+    )
+
+
+@torch.no_grad()
+def evaluate_detector(
+    detector: Any,
+    batches: Iterable[Batch],
+    evaluator: Any,
+    *,
+    classes: tuple[str, ...] = (),
+    device: torch.device,
+    with_losses: bool = True,
+    on_batch: Callable[[int], None] | None = None,
+    on_detections: Callable[[int, Detections], None] | None = None,
+) -> dict[str, Any]:
+    """The evaluator's metrics; under "losses" the mean validation losses; under "broken_images" a sentence
+    for each image that could not be read and was left out (where the recipe allows that). In float32,
+    whatever precision the recipe trains in, so that the numbers do not depend on the machine and are those of
+    `densedet predict`.
+
+    classes: in label order; detections of a slot that stands for no class go no further. on_batch(images
+    done) after each batch; on_detections(source index, detections in source pixels) for each image. Every
+    process of a torchrun judges its share; all get the same answer.
+    """
+    training = detector.training
+    detector.eval()
+    sums: dict[str, Tensor] = {}
+    broken: dict[int, str] = {}
+    images = 0
+    try:
+        for batch in batches:
+            broken.update(batch.broken)
+            if not len(batch):
+                continue
+            batch = batch.to(device)
+            losses = detector.losses(batch) if with_losses else {}
+            found = detector.predict(batch)
+            for name, value in losses.items():
+                sums[name] = sums.get(name, torch.zeros((), device=device)) + value.float() * len(batch)
+            images += len(batch)
+            for position, detections in enumerate(found):
+                index = int(batch.indices[position])
+                moved = of_classes(to_source(detections, batch, position).to("cpu"), classes)
+                evaluator.add(index, moved)
+                if on_detections is not None:
+                    on_detections(index, moved)
+            if on_batch is not None:
+                on_batch(images)
+    finally:
+        detector.train(training)
+    return _combine(evaluator, {name: float(value) for name, value in sums.items()}, images, broken)
+
+
+def _combine(evaluator: Any, sums: dict[str, float], images: int, broken: dict[int, str]) -> dict[str, Any]:
+    everyone: list[Any] = gather_objects(
+        (evaluator.state() if hasattr(evaluator, "state") else None, sums, images, broken)
+    )
+    if len(everyone) > 1:
+        evaluator.merge([part[0] for part in everyone])
+    metrics: dict[str, Any] = dict(evaluator.result())
+    total = sum(part[2] for part in everyone)
+    if sums and total:
+        metrics["losses"] = {name: sum(part[1].get(name, 0.0) for part in everyone) / total for name in sums}
+    metrics["images"] = total
+    faults = {index: text for part in everyone for index, text in part[3].items()}
+    if faults:
+        metrics["broken_images"] = [faults[index] for index in sorted(faults)]
+    return metrics

@@ -1,0 +1,178 @@
+"""A trained detector at work on files: load a checkpoint, predict, write COCO results and pictures in source
+pixels."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from densedet.core import assembly
+from densedet.core.class_table import of_classes
+from densedet.core.data.dataset import sample_of
+from densedet.core.data.loader import collate
+from densedet.core.errors import DataError, UsageError
+from densedet.core.recipe.loading import Recipe, load_recipe
+from densedet.core.recipe.merging import shipped_recipes
+from densedet.core.training import checkpoint
+from densedet.core.training.engine import recipe_of
+from densedet.core.training.evaluation import to_source
+from densedet.core.training.precision import resolve_device
+from densedet.core.training.run import load_weights
+from densedet.core.types import Detections
+from densedet.core.weights import pretrained
+
+SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".ppm", ".pgm")
+
+
+class Predictor:
+    """A detector with its recipe, ready to predict. detector: in evaluation mode. classes: names in label
+    order; an empty one is a slot that stands for nothing, and is never predicted. category_ids: None
+    there."""
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        detector: nn.Module,
+        classes: Sequence[str],
+        category_ids: Sequence[int | None],
+        device: torch.device,
+    ) -> None:
+        self.recipe, self.classes, self.category_ids = recipe, tuple(classes), tuple(category_ids)
+        self.detector, self.device = detector.to(device).eval(), device
+        self._resize = assembly.build_resize(recipe)
+
+    def predict(self, images: Sequence[Any], *, batch_size: int = 16) -> list[Detections]:
+        """One `Detections` an image, boxes in source pixels. images: paths, encoded bytes, or uint8 arrays
+        (H,W) or (H,W,3)."""
+        return [detections for _, detections in self.stream(images, batch_size=batch_size)]
+
+    def stream(
+        self,
+        images: Sequence[Any],
+        *,
+        batch_size: int = 16,
+        on_broken: Callable[[int, DataError], None] | None = None,
+    ) -> Iterator[tuple[int, Detections]]:
+        """(position, detections) as they come; at most ``batch_size`` images in memory. An image that cannot
+        be decoded goes to ``on_broken``, or stops with its DataError where there is none."""
+        data = self.recipe.values["data"]
+        for start in range(0, len(images), batch_size):
+            samples = []
+            for index in range(start, min(start + batch_size, len(images))):
+                try:
+                    samples.append(
+                        sample_of(images[index], color=data["color"], resize=self._resize, index=index)
+                    )
+                except DataError as error:
+                    if on_broken is None:
+                        raise
+                    on_broken(index, error)
+            if samples:
+                batch = collate(samples, pad_to=data["pad_to"]).to(self.device)
+                for position, detections in enumerate(self.detector.predict(batch)):  # type: ignore[operator]
+                    moved = to_source(detections, batch, position).to("cpu")
+                    yield int(batch.indices[position]), of_classes(moved, self.classes)
+
+
+def load(
+    path: str | Path,
+    *,
+    device: str = "auto",
+    plugins: Sequence[str] = (),
+    weights: str = "ema",
+    overrides: Sequence[str] = (),
+) -> Predictor:
+    """A `Predictor` from a checkpoint file, a run folder (best.pt, else last.pt), or a recipe whose
+    ``model.weights`` names trained weights.
+
+    plugins: plug-in files that the recipe needs; those named inside the checkpoint are never imported by
+    themselves.
+    weights: "ema" (the averaged weights where there are any) or "trained"; of a checkpoint, a recipe's
+    ``model.weights`` are of one kind. overrides: changes to the recipe, as on the command line.
+    """
+    if weights not in ("ema", "trained"):
+        raise UsageError(f"weights={weights!r}: write 'ema' or 'trained'")
+    if is_recipe(path):
+        if weights != "ema":
+            raise UsageError(
+                f"weights={weights!r} chooses between the two that a checkpoint holds: leave it out "
+                f"for {path}, a recipe"
+            )
+        return _from_recipe(load_recipe(path, overrides, plugins=plugins), device)
+    file = checkpoint.resolve(Path(path))
+    state = checkpoint.load(file)
+    recipe = recipe_of(state, tuple(plugins))
+    if overrides:
+        recipe = recipe.with_overrides(list(overrides))
+    detector, _ = pretrained.build(recipe, len(state["classes"]), wanted=False)
+    average: dict[str, Tensor] | None = state["ema"]
+    load_weights(detector, average if average is not None and weights == "ema" else state["detector"])
+    return Predictor(recipe, detector, state["classes"], state["category_ids"], resolve_device(device))
+
+
+def is_recipe(path: str | Path) -> bool:
+    """Whether ``path`` means a recipe rather than a checkpoint: a YAML file, or a shipped recipe's name where
+    no such file or folder is."""
+    file = Path(path)
+    return file.suffix in (".yaml", ".yml") or (not file.exists() and str(path) in shipped_recipes())
+
+
+def _from_recipe(recipe: Recipe, device: str) -> Predictor:
+    if recipe.values["model"].get("weights") is None:
+        raise UsageError(
+            f"{recipe.name} is a recipe without trained weights: add model.weights=FILE, or give a run "
+            f"folder such as runs/{recipe.name}/1"
+        )
+    if recipe.values["data"]["classes"] is None:
+        source = assembly.build_source(recipe, "train")
+        classes = assembly.class_table(recipe, source)
+    else:
+        source, classes = None, assembly.listed_classes(recipe)
+    detector, _ = pretrained.build(recipe, len(classes))
+    return Predictor(
+        recipe, detector, classes, assembly.category_ids(recipe, classes, source), resolve_device(device)
+    )
+
+
+def find_images(paths: Sequence[str | Path]) -> list[Path]:
+    """Image files named, or in the folders named (their sub-folders too), sorted. DataError where there are
+    none."""
+    found: list[Path] = []
+    for path in map(Path, paths):
+        if path.is_dir():
+            inside = sorted(p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
+            if not inside:
+                raise DataError(f"there are no images in {path} (looked for {', '.join(SUFFIXES)})")
+            found += inside
+        elif path.is_file():
+            found.append(path)
+        else:
+            raise DataError(f"there is no image or folder at {path}")
+    return found
+
+
+def coco_results(
+    detections: Detections, image_id: int | str, category_ids: Sequence[int | None]
+) -> list[dict[str, Any]]:
+    """Detections in source pixels as rows of a COCO results file: original category ids, x, y, width, height.
+    A label whose category id is None (the data set has no such class) makes no row."""
+    rows: list[dict[str, Any]] = []
+    for box, score, label in zip(
+        detections.boxes.tolist(), detections.scores.tolist(), detections.labels.tolist()
+    ):
+        if category_ids[label] is None:
+            continue
+        x1, y1, x2, y2 = box
+        rows.append(
+            {
+                "image_id": image_id,
+                "category_id": category_ids[label],
+                "bbox": [round(v, 3) for v in (x1, y1, x2 - x1, y2 - y1)],
+                "score": round(score, 6),
+            }
+        )
+    return rows

@@ -1,0 +1,1 @@
+"""State dicts: published weights, and what fits."""

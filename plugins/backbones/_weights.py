@@ -1,0 +1,88 @@
+"""Pretrained weights for backbones built of torchvision's networks: by torchvision's name, or from a file."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torchvision
+from torch import nn
+
+from densedet.core.errors import PartError
+from densedet.core.state_dict import download, follow, for_channels, misfit, read_state
+from densedet.plugins.backbones._images import IMAGENET_MEAN, IMAGENET_STD
+from densedet.registry import suggest
+
+
+def find_published(weights: str | None, model: str) -> Any | None:
+    """The member of torchvision's weights enum of ``model`` called ``weights``, or None where ``weights`` is
+    None or a file.
+
+    Raises PartError where it is neither, unless other weights follow: then the file may be gone.
+    """
+    if weights is None:
+        return None
+    members = torchvision.models.get_model_weights(model).__members__
+    if weights in members:
+        return members[weights]
+    if not Path(weights).is_file() and not follow():
+        raise PartError(
+            f"weights {weights!r} are neither a file (relative paths start in the working directory) "
+            f"nor weights that torchvision has for "
+            f"{model}.{suggest(weights, list(members))} torchvision has: {', '.join(members) or 'none'}"
+        )
+    return None
+
+
+def published_statistics(weights: Any | None) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """(mean, std) that published weights were trained with; ImageNet's usual ones for a file or none."""
+    if weights is None:
+        return IMAGENET_MEAN, IMAGENET_STD
+    preset = weights.transforms()
+    return tuple(preset.mean), tuple(preset.std)
+
+
+def load_weights(
+    body: nn.Module, weights: str, *, model: str, first: str, ignored: Sequence[str] = ()
+) -> None:
+    """Fill ``body`` with pretrained weights, every entry of it or none.
+
+    weights: a name of torchvision's (downloaded once, into torch's hub folder) or a file with a state dict.
+    first: the name of the first convolution's weight: where ``body`` takes one channel and the weights three,
+    they are summed over the colours, which gives grey images the answer of their RGB copies. ignored: names,
+    or prefixes ending in a dot, that ``body`` rightly lacks: the classifier, and stages past the last tap. On
+    the meta device names and shapes are checked, nothing is copied or downloaded; nothing at all happens
+    where other weights follow. Raises PartError where the weights cannot be had or do not fit.
+    """
+    if follow():
+        return
+    target = body.state_dict()
+    on_meta = any(value.is_meta for value in target.values())
+    published = find_published(weights, model)
+    if published is not None and on_meta:
+        return
+    if published is None:
+        state = read_state(weights)
+    else:
+        state = download(
+            published,
+            f"the weights {weights!r} of {model}",
+            "weights: PATH, or weights: null to start from random weights",
+        )
+    if first in state:
+        state[first] = for_channels(state[first], target[first])
+    prefixes = tuple(name for name in ignored if name.endswith("."))
+    state = {
+        name: value
+        for name, value in state.items()
+        if name in target or not (name in ignored or name.startswith(prefixes))
+    }
+    problem = misfit(target, state, reader="backbone")
+    if problem:
+        raise PartError(
+            f"the weights {weights!r} do not fit this {model}: {problem}; "
+            "give weights of the same network with the same norm and widths, or weights: null"
+        )
+    if not on_meta:
+        body.load_state_dict({name: state.get(name, value) for name, value in target.items()})

@@ -1,0 +1,112 @@
+"""Data sets of one small file an image: reading files that may be anything, names for new ones, ids for their
+images."""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import stat
+from collections.abc import Sequence
+from itertools import chain, count
+from pathlib import Path
+
+import numpy as np
+
+from densedet.core.errors import DataError
+from densedet.core.sources import AnnotationTable, name_fault
+
+MAX_BYTES = 1 << 24
+"""Of one image's file; a crowded image takes a few dozen KB."""
+
+FLAWS = 100
+"""Faults of one file after which the rest of it is not read."""
+
+_NUMBER = re.compile(r"[0-9]{1,18}\Z")
+_TAKEN = {errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.EINVAL, errno.EILSEQ}
+
+
+def read_small(path: Path, limit: int = MAX_BYTES) -> bytes:
+    """The content of a file of at most ``limit`` bytes. Raises DataError, and FileNotFoundError for the
+    caller to judge."""
+    try:
+        # A pipe would be waited for without end.
+        if not stat.S_ISREG(os.stat(path).st_mode):
+            raise DataError(f"annotation file {path} cannot be read: it is no file")
+        with open(path, "rb") as file:
+            content = file.read(limit + 1)
+    except FileNotFoundError:
+        raise
+    except (OSError, ValueError) as error:
+        raise DataError(
+            f"annotation file {path} cannot be read: {getattr(error, 'strerror', None) or error}"
+        ) from error
+    if len(content) > limit:
+        raise DataError(
+            f"annotation file {path} has more than {limit:,} bytes: no annotation file of its kind is "
+            f"that long"
+        )
+    return content
+
+
+class NewFiles:
+    """Writes files below ``folder``, each under a name that no other has. spare: of those that cannot have
+    one of their own, + a number."""
+
+    def __init__(self, folder: Path, spare: str = "unnamed") -> None:
+        self.folder, self.spare = folder, spare
+        self._numbers = count(1)
+        self._made: set[Path] = set()
+
+    def write(self, names: Sequence[str], suffix: str, content: bytes) -> str:
+        """Write under the first of ``names`` that is free and that the file system takes, else under the
+        spare one; -> that name, without ``suffix``. Raises DataError where nothing can be written."""
+        for name in chain(names, (f"{self.spare}{number}" for number in self._numbers)):
+            if name_fault(name) is None and self._written(self.folder / (name + suffix), content):
+                return name
+        raise AssertionError  # the numbers do not end
+
+    def _written(self, path: Path, content: bytes) -> bool:
+        try:
+            if path.parent not in self._made:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                self._made.add(path.parent)
+            with open(path, "xb") as file:
+                file.write(content)
+        except ValueError:  # characters that no file name can have
+            return False
+        except OSError as error:
+            if error.errno in _TAKEN:
+                return False
+            raise DataError(f"{path} cannot be written: {error.strerror or error}") from error
+        return True
+
+
+def image_ids_of(stems: Sequence[str]) -> list[int]:
+    """The file names' own numbers (000139.jpg is 139) where all are numbers and differ, else 1..I."""
+    if all(_NUMBER.match(stem) for stem in stems):
+        own = [int(stem) for stem in stems]
+        if len(set(own)) == len(own):
+            return own
+    return list(range(1, len(stems) + 1))
+
+
+def set_image_ids(table: AnnotationTable, ids: Sequence[int | str]) -> None:
+    """Give the images their ids, in order."""
+    plain = all(isinstance(i, int) and -(1 << 63) <= i < 1 << 63 for i in ids)
+    table.image_ids = np.array(ids, dtype=np.int64) if plain else list(ids)
+
+
+def plain_int(value: object) -> bool:
+    """Whether it is a whole number of 64 bits."""
+    return type(value) is int and -(1 << 63) <= value < 1 << 63
+
+
+def plain_float(value: object) -> float | None:
+    """A number of a JSON text as a float; None where it is none or beyond a float's range."""
+    if type(value) not in (int, float):
+        return None
+    try:
+        return float(value)  # type: ignore[arg-type]
+    except OverflowError:
+        return None

@@ -1,0 +1,123 @@
+"""Rows of densedet's SQLite database, each value of the type that it must have. No torch here."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from densedet.core.sources import CROWD, IGNORE, MAX_SIDE, Undecodable, name_fault
+
+CHUNK = 1 << 10
+"""Rows fetched at a time: they stay in the processor's cache."""
+
+IMAGE = "image, image_id, file_name, width, height"
+BOX = "box, image_row, label, annotation_id, x, y, w, h, area, crowd, ignored"
+FLAGS = ("crowd", "ignored")
+FLOATS = ("x", "y", "w", "h", "area")
+KINDS = {
+    "image_row": "image id",
+    "label": "category",
+    "crowd": "flag",
+    "ignored": "flag",
+    "annotation_id": "annotation id",
+}
+"""What a fault of a column counts as; "box" of others."""
+
+Refuse = Callable[[str, str], None]
+"""Gets (kind, sentence) of a row that cannot be used: raises, or has it left out."""
+
+
+class Boxes(NamedTuple):
+    """Rows of table boxes: int64 (N,) box, image_row, label, annotation_id; float64 xywh (N,4), area (N,);
+    uint8 flags (N,)."""
+
+    box: np.ndarray
+    image_row: np.ndarray
+    label: np.ndarray
+    annotation_id: np.ndarray
+    xywh: np.ndarray
+    area: np.ndarray
+    flags: np.ndarray
+
+
+def read_boxes(cursor: sqlite3.Cursor, refuse: Refuse) -> Boxes:
+    """The rows of a query of `BOX`; those with a value of a wrong type go to ``refuse``."""
+    names = BOX.split(", ")
+    parts = []
+    while rows := cursor.fetchmany(CHUNK):
+        columns = dict(zip(names, zip(*rows)))
+        if not all(_sound(name, values) for name, values in columns.items()):
+            rows = [row for row in rows if _box_usable(dict(zip(names, row)), refuse)]
+            columns = dict(zip(names, zip(*rows))) if rows else dict.fromkeys(names, ())
+        parts.append(
+            [np.array(columns[name], dtype=np.float64 if name in FLOATS else np.int64) for name in names]
+        )
+    box, owner, label, own, x, y, w, h, area, crowd, ignored = (
+        np.concatenate(column) if parts else np.zeros(0, np.float64 if name in FLOATS else np.int64)
+        for name, column in zip(names, zip(*parts) if parts else [()] * len(names))
+    )
+    xywh = np.stack([x, y, w, h], axis=1)
+    area = np.where(np.isfinite(area) & (area >= 0), area, w * h)
+    return Boxes(box, owner, label, own, xywh, area, (crowd * CROWD + ignored * IGNORE).astype(np.uint8))
+
+
+def _sound(name: str, values: tuple[Any, ...]) -> bool:
+    """Whether all values of a column are of its type, at the speed of C."""
+    types = set(map(type, values))
+    if name in FLOATS:
+        return types <= {float, int}
+    return types <= {int} and (name not in FLAGS or set(values) <= {0, 1})
+
+
+def _box_usable(row: dict[str, Any], refuse: Refuse) -> bool:
+    for name, value in row.items():
+        if not _sound(name, (value,)):
+            wanted = "a number" if name in FLOATS else "0 or 1" if name in FLAGS else "a whole number"
+            refuse(
+                KINDS.get(name, "box"),
+                f"table boxes, row {shown(row['box'])}: {name} is {shown(value)}, not {wanted}",
+            )
+            return False
+    return True
+
+
+def image_usable(row: tuple[Any, ...], refuse: Refuse) -> bool:
+    """Whether a row of a query of `IMAGE` can be; else ``refuse`` has got a sentence."""
+    number, image_id, name, width, height = row
+    place = f"table images, row {shown(number)}"
+    if not is_whole(number):
+        refuse("image", f"{place}: the row has no number: the file is damaged")
+    elif not is_whole(image_id) and type(image_id) is not str:
+        refuse("image", f"{place}: image_id is {shown(image_id)}, not a whole number or a text")
+    elif type(name) is not str:
+        refuse("image", f"{place}: file_name is {shown(name)}, not a text")
+    elif fault := name_fault(name):
+        refuse("image", f"{place}: file_name {name[:80]!r} {fault}")
+    elif wrong := [
+        (c, v) for c, v in (("width", width), ("height", height)) if not (is_whole(v) and 0 < v < MAX_SIDE)
+    ]:
+        refuse(
+            "image",
+            f"{place} ({name[:80]}): {wrong[0][0]} is {shown(wrong[0][1])}, not a whole number of "
+            f"pixels above 0",
+        )
+    else:
+        return True
+    return False
+
+
+def is_whole(value: Any) -> bool:
+    """An SQLite integer."""
+    return type(value) is int
+
+
+def shown(value: Any) -> str:
+    """A value for a sentence, as SQLite calls its type where that is what is wrong."""
+    if value is None:
+        return "NULL"
+    if isinstance(value, Undecodable):
+        return f"a text that is not UTF-8 ({bytes(value[:20])!r})"
+    return f"a blob of {len(value)} bytes" if isinstance(value, bytes) else repr(value)[:60]

@@ -1,0 +1,121 @@
+"""YOLO's label files: a line an object, in parts of the image's size."""
+
+from __future__ import annotations
+
+import io
+import math
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from densedet.plugins.sources._label_files import FLAWS, read_small
+
+MAX_LINE = 1 << 20
+"""Bytes; a polygon takes a few KB."""
+
+SLACK = 1e-3
+"""How far beyond 0..1 a number may lie: rounding of the tools that write them."""
+
+
+class Label(NamedTuple):
+    """A line. box: x, y, width, height in parts of the image's size. text: the line with single blanks.
+    polygon: whether it was one."""
+
+    label: int
+    box: tuple[float, float, float, float]
+    text: str
+    polygon: bool = False
+
+    def pixels(self, width: int, height: int) -> tuple[float, float, float, float]:
+        """x, y, width, height in an image of that size."""
+        x, y, w, h = self.box
+        return x * width, y * height, w * width, h * height
+
+
+def label_file(image: str) -> str:
+    """The path of an image's labels by Ultralytics' rule: the last /images/ becomes /labels/, the suffix
+    .txt."""
+    place = f"{os.sep}images{os.sep}"
+    head, found, tail = image.rpartition(place)
+    return os.path.splitext(f"{head}{os.sep}labels{os.sep}{tail}" if found else image)[0] + ".txt"
+
+
+def read_labels(
+    path: Path, classes: int, keypoints: int, on_fault: Callable[[str], None]
+) -> tuple[list[Label], bytes] | None:
+    """-> (the lines that are labels, the file's content), or None where there is no file. ``on_fault`` gets a
+    sentence for each other line.
+
+    classes: their number. keypoints: numbers after each box that are no part of it. Raises DataError where it
+    is no file of labels.
+    """
+    try:
+        content = read_small(path)
+    except FileNotFoundError:
+        return None
+    labels, flaws = [], 0
+    for number, line in enumerate(io.BytesIO(content), start=1):
+        try:
+            if len(line) > MAX_LINE:
+                raise ValueError(f"has {len(line):,} bytes: no label is that long")
+            words = line.decode("utf-8-sig" if number == 1 else "utf-8", "replace").split()
+            if words:
+                labels.append(_label(words, classes, keypoints))
+        except ValueError as error:
+            on_fault(f"{path}, line {number}: {error}")
+            flaws += 1
+            if flaws == FLAWS:
+                on_fault(f"{path}: {FLAWS} lines are wrong: the rest of the file was not read")
+                break
+    return labels, content
+
+
+def _label(words: Sequence[str], classes: int, keypoints: int) -> Label:
+    numbers = [_number(word) for word in words]
+    label, points = numbers[0], numbers[1:]
+    if not label.is_integer() or not 0 <= label < classes:
+        raise ValueError(
+            f"there is no class {words[0][:20]}: it must be one of 0 to {classes - 1}, as many as "
+            f"data.yaml has names"
+        )
+    if keypoints and len(points) == 4 + keypoints:
+        points = points[:4]
+    if len(points) != 4 and (len(points) < 6 or len(points) % 2):
+        raise ValueError(
+            f"{len(words)} numbers: a label has 5 (class x y width height), or a class and the x y of "
+            f"3 or more corners"
+        )
+    for value, word in zip(points, words[1:]):
+        if not -SLACK <= value <= 1 + SLACK:
+            raise ValueError(
+                f"{word[:20]} lies outside 0..1: labels are in parts of the image's width and height, "
+                f"not in pixels"
+            )
+    text = " ".join(words)
+    if len(points) == 4:
+        x, y, w, h = points
+        return Label(int(label), (x - w / 2, y - h / 2, w, h), text)
+    across, down = points[::2], points[1::2]
+    x, y = min(across), min(down)
+    return Label(int(label), (x, y, max(across) - x, max(down) - y), text, polygon=True)
+
+
+def _number(word: str) -> float:
+    try:
+        value = math.nan if "_" in word else float(word)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise ValueError(f"{word[:20]!r} is no number: a label is class x y width height")
+    return value
+
+
+def label_text(label: int, xywh: Sequence[float], width: int, height: int) -> str:
+    """A line for a box x, y, width, height in pixels; clipped to its image, since others refuse what reaches
+    beyond."""
+    x, y, w, h = xywh
+    left, right = min(max(x, 0.0), width) / width, min(max(x + w, 0.0), width) / width
+    top, bottom = min(max(y, 0.0), height) / height, min(max(y + h, 0.0), height) / height
+    numbers = (left + right) / 2, (top + bottom) / 2, right - left, bottom - top
+    return f"{label} " + " ".join(f"{number:.9f}" for number in numbers)

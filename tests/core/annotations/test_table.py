@@ -1,0 +1,83 @@
+import numpy as np
+import pytest
+
+from densedet.core.annotations.builder import TableBuilder
+from densedet.core.annotations.table import (
+    CLIPPED,
+    FINITE,
+    FLAT,
+    OUTSIDE,
+    box_faults,
+    corners,
+    equal_tables,
+    name_fault,
+)
+
+
+@pytest.mark.parametrize(
+    ("box", "fault"),
+    [
+        ((0, 0, 100, 50), 0),
+        ((0, 0, 1e-3, 1e-3), 0),
+        ((99, 49, 1.04, 1.04), 0),  # rounding: 0.04 pixels beyond
+        ((99, 49, 1.06, 1), CLIPPED),
+        ((-3, 5, 10, 10), CLIPPED),
+        ((100, 0, 5, 5), OUTSIDE),
+        ((-5, 0, 5, 5), OUTSIDE),
+        ((0, 0, 5e-324, 5), OUTSIDE),  # nothing of it is left in float32
+        ((50, 0, 1e-9, 5), OUTSIDE),
+        ((0, 0, 0, 5), FLAT),
+        ((0, 0, 5, -1), FLAT),
+        ((float("nan"), 0, 5, 5), FINITE),
+        ((0, 0, float("inf"), 5), FINITE),
+        ((0, 0, 1e308, 1e308), CLIPPED),
+    ],
+)
+def test_box_faults(box, fault):
+    sizes = np.array([[100, 50]])
+    assert box_faults(np.array([box], dtype=np.float64), sizes).tolist() == [fault]
+    # the quick look, which a sound neighbour does not change
+    both = np.array([(1, 1, 2, 2), box], dtype=np.float64)
+    assert box_faults(both, sizes, np.zeros(2, dtype=np.int64)).tolist() == [0, fault]
+    if fault in (0, CLIPPED):
+        x1, y1, x2, y2 = corners(both[1:], sizes[0])[0]
+        assert 0 <= x1 < x2 <= 100
+        assert 0 <= y1 < y2 <= 50
+
+
+@pytest.mark.parametrize("name", ["a.jpg", "a/b..c.jpg", "a b/ü.png", "..a", "a:b.jpg"[:1]])
+def test_names(name):
+    assert name_fault(name) is None
+
+
+@pytest.mark.parametrize(
+    "name", ["", "/a", "../a", "a/../b", "..", "a\\..\\b", "C:/a", "C:a", "\\\\host\\a", "a\0"]
+)
+def test_names_that_lead_elsewhere(name):
+    assert name_fault(name)
+
+
+def table():
+    builder = TableBuilder("memory")
+    builder.add_class(1, "a")
+    for index, name in enumerate(("x.jpg", "yy.jpg", "z.jpg")):
+        builder.add_image(index, name, 10, 10)
+    for number, image in enumerate((2, 0, 2, 0)):
+        builder.add_box(image, 1, (number, 0, 1, 1), id=number)
+    return builder.finish()
+
+
+def test_boxes_stand_in_the_order_of_their_images():
+    assert table().ids.tolist() == [1, 3, 0, 2]
+    assert table().offsets.tolist() == [0, 2, 2, 4]
+    assert table().owners().tolist() == [0, 0, 2, 2]
+
+
+def test_select():
+    part = table().select(np.array([1, 2]), np.array([True, True, False, True]))
+    assert (len(part), part.ids.tolist(), part.offsets.tolist()) == (2, [2], [0, 0, 1])
+    assert [part.name(i) for i in range(2)] == ["yy.jpg", "z.jpg"]
+    assert part.image_ids.tolist() == [1, 2]
+    assert equal_tables(table().select(np.arange(3)), table()) == []
+    none = table().select(np.zeros(0, dtype=np.int64))
+    assert (len(none), len(none.ids), none.offsets.tolist()) == (0, 0, [0])

@@ -1,0 +1,202 @@
+"""Plug-ins from files, modules and installed packages, each loaded on its own."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from densedet.core.errors import PluginError
+from densedet.core.recipe.plugin_loading import PluginSet, load_plugins
+from densedet.registry import Registry, UnknownComponent, components
+
+HEAD = (
+    "import densedet\n\n@densedet.register('head', 'mine')\nclass Mine:\n    '''{}'''\n    def "
+    "__init__(self, *, depth: int = {}): ...\n"
+)
+
+
+@pytest.fixture
+def registry() -> Registry:
+    registry = Registry()
+    load_plugins(registry=registry, builtins=False)
+    return registry
+
+
+def write(file: Path, text: str) -> Path:
+    file.write_text(text)
+    return file
+
+
+def summary(plugins: PluginSet) -> str:
+    return plugins.components.get("head", "mine").summary
+
+
+def test_builtins_enter_by_the_hook_and_once() -> None:
+    registry = Registry()
+    first = load_plugins(registry=registry)
+    assert (first.plugins[0].name, first.plugins[0].status) == ("densedet", "loaded")
+    assert first.plugins[0].hooks == ("densedet_register",)
+    assert registry.get("head", "retinanet").origin.startswith("densedet ")
+    rows = registry.snapshot()
+    assert load_plugins(registry=registry).components.snapshot() == rows
+    assert registry.snapshot() == rows
+
+
+def test_bare_registration_in_a_file(registry: Registry, tmp_path: Path) -> None:
+    file = write(tmp_path / "head.py", HEAD.format("first", 1))
+    before = components.snapshot()
+    plugins = load_plugins([file], registry=registry)
+    assert plugins.components.get("head", "mine").origin == str(file)
+    assert registry.get("head", "mine").origin == str(file)
+    assert components.snapshot() == before, "only the asked registry gets it"
+    again = load_plugins([file, str(file)], registry=registry)
+    assert again.components.names("head") == ["mine"]
+    assert again.components.get("head", "mine").load() is plugins.components.get("head", "mine").load()
+
+
+def test_a_changed_file_is_read_again(registry: Registry, tmp_path: Path) -> None:
+    file = write(tmp_path / "head.py", HEAD.format("first", 1))
+    assert summary(load_plugins([file], registry=registry)) == "first"
+    write(file, HEAD.format("later", 1))
+    os.utime(file, ns=(1, 1))
+    assert summary(load_plugins([file], registry=registry)) == "later"
+
+
+def test_two_recipes_may_have_a_part_of_the_same_name(registry: Registry, tmp_path: Path) -> None:
+    one = load_plugins([write(tmp_path / "one.py", HEAD.format("one", 1))], registry=registry)
+    two = load_plugins([write(tmp_path / "two.py", HEAD.format("two", 2))], registry=registry)
+    none = load_plugins(registry=registry)
+    assert (summary(one), summary(two)) == ("one", "two")
+    with pytest.raises(UnknownComponent):
+        none.components.get("head", "mine")
+
+
+def test_two_files_of_one_recipe_may_not(registry: Registry, tmp_path: Path) -> None:
+    files = [write(tmp_path / f"{n}.py", HEAD.format(n, 1)) for n in ("one", "two")]
+    with pytest.raises(
+        PluginError,
+        match=r"two\.py does not load: DuplicateComponent: head 'mine' is already registered by .*one\.py",
+    ):
+        load_plugins(files, registry=registry)
+
+
+def test_a_failing_file_leaves_nothing_and_keeps_its_reason(registry: Registry, tmp_path: Path) -> None:
+    file = write(tmp_path / "bad.py", HEAD.format("x", 1) + "raise ValueError('boom')\n")
+    before, modules = registry.snapshot(), set(sys.modules)
+    plugins = load_plugins([file], registry=registry, strict=False)
+    row = plugins.plugins[-1]
+    assert (row.status, row.reason) == ("failed", "ValueError: boom (bad.py line 7)")
+    assert isinstance(row.error, ValueError)
+    assert registry.snapshot() == before
+    assert set(sys.modules) == modules
+    with pytest.raises(PluginError) as caught:
+        load_plugins([file], registry=registry)
+    assert isinstance(caught.value.__cause__, ValueError)
+
+
+def test_half_a_registration_is_undone(registry: Registry, tmp_path: Path) -> None:
+    body = "    registry.add('head', 'mine', dict.fromkeys)\n    1 / 0\n"
+    code = f"import densedet\n\n@densedet.hookimpl\ndef densedet_register(registry):\n{body}"
+    plugins = load_plugins([write(tmp_path / "half.py", code)], registry=registry, strict=False)
+    assert plugins.plugins[-1].status == "failed"
+    assert registry.names("head") == []
+
+
+def test_run_hooks_are_called_in_listed_order(registry: Registry, tmp_path: Path) -> None:
+    code = "import densedet\n\n@densedet.hookimpl\ndef densedet_run_start(run):\n    run.append('{}')\n"
+    files = [write(tmp_path / f"{n}.py", code.format(n)) for n in ("b", "a", "c")]
+    plugins = load_plugins(files, registry=registry)
+    calls: list[str] = []
+    plugins.manager.hook.densedet_run_start(run=calls)
+    assert calls == ["b", "a", "c"]
+    assert plugins.plugins[-1].hooks == ("densedet_run_start",)
+
+
+def test_parts_of_a_file_pickle(registry: Registry, tmp_path: Path) -> None:
+    plugins = load_plugins([write(tmp_path / "head.py", HEAD.format("x", 1))], registry=registry)
+    head = plugins.components.get("head", "mine").load()
+    assert pickle.loads(pickle.dumps(head)) is head
+
+
+def test_importable_modules(registry: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(tmp_path / "densedet_test_module.py", HEAD.format("from a module", 1))
+    monkeypatch.syspath_prepend(tmp_path)
+    assert summary(load_plugins(["densedet_test_module"], registry=registry)) == "from a module"
+    other = Registry()
+    load_plugins(registry=other, builtins=False)
+    assert summary(load_plugins(["densedet_test_module"], registry=other)) == "from a module", (
+        "imported once, registered twice"
+    )
+    with pytest.raises(PluginError, match=r"no module 'densedet_no_such'"):
+        load_plugins(["densedet_no_such"], registry=registry)
+
+
+def install(folder: Path, name: str, code: str) -> None:
+    """A package with an entry point, as pip would leave it."""
+    write(folder / f"{name}_module.py", code)
+    info = folder / f"{name}-1.2.dist-info"
+    info.mkdir()
+    write(info / "METADATA", f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.2\n")
+    write(info / "entry_points.txt", f"[densedet]\n{name} = {name}_module\n")
+
+
+@pytest.fixture
+def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    install(tmp_path, "ddgood", HEAD.format("good", 1).replace("'mine'", "'ddgood_head'"))
+    install(tmp_path, "ddbad", "raise OSError('broken')\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    importlib.invalidate_caches()
+    return tmp_path
+
+
+def rows(registry: Registry) -> dict[str, tuple[str, str]]:
+    return {p.name: (p.status, p.version) for p in load_plugins(registry=registry) if p.name.startswith("dd")}
+
+
+def test_one_broken_package_does_not_stop_the_others(
+    installed: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("DENSEDET_PLUGINS", raising=False)
+    registry = Registry()
+    assert rows(registry) == {"ddgood": ("loaded", "1.2"), "ddbad": ("failed", "1.2")}
+    assert registry.get("head", "ddgood_head").origin == "ddgood 1.2"
+    assert next(p for p in load_plugins(registry=registry) if p.name == "ddbad").reason.startswith(
+        "OSError: broken"
+    )
+
+
+@pytest.mark.parametrize(("value", "loaded"), [("", []), ("ddgood", ["ddgood"]), (" ddgood , ", ["ddgood"])])
+def test_the_variable_restricts_strangers_only(
+    installed: Path, monkeypatch: pytest.MonkeyPatch, value: str, loaded: list[str]
+) -> None:
+    monkeypatch.setenv("DENSEDET_PLUGINS", value)
+    registry = Registry()
+    found = rows(registry)
+    assert [n for n, (status, _) in found.items() if status == "loaded"] == loaded
+    assert found["ddbad"][0] == "disabled"
+    assert registry.names("head").count("retinanet") == 1
+
+
+def test_the_variable_naming_nothing_installed_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DENSEDET_PLUGINS", "ddnowhere")
+    assert rows(Registry()) == {"ddnowhere": ("failed", "")}
+
+
+def test_loading_the_builtins_does_not_import_torch() -> None:
+    code = (
+        "import sys; from densedet.core.recipe.plugin_loading import load_plugins; load_plugins(); "
+        "print('torch' in sys.modules)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "DENSEDET_PLUGINS": ""},
+    )
+    assert done.stdout.strip() == "False", done.stderr

@@ -1,0 +1,351 @@
+"""The dense detector's arithmetic, with parts so small that it can be done by hand."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from densedet.core import assembly, boxes
+from densedet.core.errors import PartError
+from densedet.core.examples import example_batch
+from densedet.core.recipe.loading import recipe_from_dict
+from densedet.core.types import Assignment, Batch, Detections, Level, Prediction
+from densedet.plugins.detectors._targets import ignore_covered, make_targets
+from densedet.plugins.detectors.dense import DenseDetector
+
+
+class FourCells(nn.Module):
+    """A "backbone" and "head" in one hand: what they say is a parameter. 2x2 cells of stride 16, one anchor
+    each."""
+
+    channels, strides, mean, std = (1,), (16,), (0.0,), (1.0,)
+
+
+class Pool(FourCells):
+    def forward(self, images: Tensor) -> list[Tensor]:
+        return [nn.functional.avg_pool2d(images, 16)]
+
+
+class Said(nn.Module):
+    branches: dict[str, Any] = {}
+
+    def __init__(self, logits: Tensor, box: Tensor) -> None:
+        super().__init__()
+        self.logits, self.box = nn.Parameter(logits), nn.Parameter(box)
+
+    def forward(self, features: list[Tensor]) -> Prediction:
+        count = len(features[0])
+        return Prediction([self.logits.expand(count, -1, -1)], [self.box.expand(count, -1, -1)])
+
+
+class Cells:
+    num_anchors = (1,)
+
+    def __call__(self, level_sizes: Any, image_hw: Any, device: Any) -> list[Tensor]:
+        return [
+            torch.tensor(
+                [[0.0, 0, 16, 16], [16, 0, 32, 16], [0, 16, 16, 32], [16, 16, 32, 32]], device=device
+            )
+        ]
+
+
+class Given:
+    """A matcher that answers what the test wants."""
+
+    uses_predictions = False
+
+    def __init__(self, index: list[list[int]], quality: Tensor | None = None) -> None:
+        self.index, self.quality = torch.tensor(index), quality
+
+    def __call__(self, *_: Any) -> Assignment:
+        return Assignment(self.index, self.quality)
+
+
+class Offsets:
+    """deltas = box - anchor."""
+
+    box_channels, spaces = 4, ("deltas", "boxes")
+
+    def encode(self, boxes: Tensor, anchors: Tensor) -> Tensor:
+        return boxes - anchors
+
+    def deltas(self, raw: Tensor) -> Tensor:
+        return raw
+
+    def decode(self, raw: Tensor, anchors: Tensor) -> Tensor:
+        return anchors + raw
+
+
+class Ones(nn.Module):
+    """1 for every anchor that is not ignored, plus something that depends on the logits and is 0."""
+
+    background_channel, initial_bias, quality = "none", 0.0, "unused"
+
+    def forward(self, logits: Tensor, labels: Tensor, quality: Tensor | None) -> Tensor:
+        return (labels >= 0) * (1 + 0 * logits.sum(-1))
+
+    def scores(self, logits: Tensor) -> Tensor:
+        return logits.sigmoid()
+
+
+class AbsoluteSum(nn.Module):
+    def __init__(self, space: str = "deltas") -> None:
+        super().__init__()
+        self.space = space
+
+    def forward(self, prediction: Tensor, target: Tensor) -> Tensor:
+        return (prediction - target).abs().sum(-1)
+
+
+def keep_all(
+    scores: Tensor, boxes: Tensor, levels: Any, sizes: Tensor, trace: Any = None
+) -> list[Detections]:
+    return [Detections.empty() for _ in scores]
+
+
+def detector(
+    index: list[list[int]], *, quality: Tensor | None = None, box: Tensor | None = None, **options: Any
+) -> DenseDetector:
+    return DenseDetector(
+        backbone=Pool(),
+        anchors=Cells(),
+        head=Said(torch.zeros(1, 4, 2), torch.zeros(1, 4, 4) if box is None else box),
+        matcher=Given(index, quality),
+        coder=Offsets(),
+        class_loss=options.pop("class_loss", Ones()),
+        box_loss=options.pop("box_loss", [AbsoluteSum()]),
+        postprocess=keep_all,
+        num_classes=2,
+        **options,
+    )
+
+
+def batch(objects: list[list[list[float]]], size: tuple[int, int] = (32, 32)) -> Batch:
+    """Images of 32x32 with the boxes given; label 0 all."""
+    count, most = len(objects), max(map(len, objects))
+    data = example_batch(objects=most, size=size)
+    data.boxes = torch.zeros(count, most, 4)
+    data.valid = torch.zeros(count, most, dtype=torch.bool)
+    for row, listed in enumerate(objects):
+        for slot, box in enumerate(listed):
+            data.boxes[row, slot], data.valid[row, slot] = torch.tensor(box), True
+    data.labels = torch.zeros(count, most, dtype=torch.int64)
+    data.ignore = torch.zeros(count, most, dtype=torch.bool)
+    data.images, data.valid_hw = data.images[:1].expand(count, -1, -1, -1), torch.tensor([size] * count)
+    return data
+
+
+TWO_IMAGES = [[[0.0, 0, 16, 16], [16.0, 0, 30, 16]], [[2.0, 16, 16, 32]]]
+
+
+def test_losses_are_divided_by_the_positives_of_the_batch() -> None:
+    # 8 anchors of class loss 1; 3 positives: 8/3. Box: |0| + |30-32| + |2-0| = 4; 4/3.
+    losses = detector([[0, 1, -1, -1], [-1, -1, 0, -1]])(batch(TWO_IMAGES))
+    assert float(losses["class"].detach()) == pytest.approx(8 / 3)
+    assert float(losses["box"]) == pytest.approx(4 / 3)
+
+
+def test_losses_by_each_image_alone() -> None:
+    # image 0: 4 anchors / 2 positives = 2, image 1: 4/1 = 4; mean 3. Box: (0+2)/2 = 1, 2/1 = 2; mean 1.5.
+    losses = detector([[0, 1, -1, -1], [-1, -1, 0, -1]], loss_normalizer="positives_per_image")(
+        batch(TWO_IMAGES)
+    )
+    assert float(losses["class"]) == pytest.approx(3.0)
+    assert float(losses["box"]) == pytest.approx(1.5)
+
+
+def test_losses_by_quality() -> None:
+    # qualities 1.0, 0.5, 0.5: class 8/2 = 4; the box loss is not weighted: 4/2 = 2.
+    quality = torch.tensor([[1.0, 0.5, 0, 0], [0, 0, 0.5, 0]])
+    losses = detector([[0, 1, -1, -1], [-1, -1, 0, -1]], quality=quality, loss_normalizer="quality")(
+        batch(TWO_IMAGES)
+    )
+    assert float(losses["class"]) == pytest.approx(4.0)
+    assert float(losses["box"]) == pytest.approx(2.0)
+    # weighted: (0*1 + 2*.5 + 2*.5) / (1 + .5 + .5) = 1
+    weighted = detector([[0, 1, -1, -1], [-1, -1, 0, -1]], quality=quality, box_weight="quality")(
+        batch(TWO_IMAGES)
+    )
+    assert float(weighted["box"]) == pytest.approx(1.0)
+
+
+def test_weights_of_the_losses_and_a_list_of_box_losses() -> None:
+    options = {
+        "class_loss_weight": 0.5,
+        "box_loss": [AbsoluteSum(), AbsoluteSum("boxes")],
+        "box_loss_weights": (1.0, 10.0),
+    }
+    losses = detector([[0, 1, -1, -1], [-1, -1, 0, -1]], **options)(batch(TWO_IMAGES))
+    assert float(losses["class"]) == pytest.approx(0.5 * 8 / 3)
+    # In deltas and in boxes the difference is the same here: 4/3 * (1 + 10).
+    assert float(losses["box"]) == pytest.approx(11 * 4 / 3)
+
+
+def test_an_all_negative_batch_has_a_box_loss_of_exactly_zero_that_is_connected() -> None:
+    built = detector([[-1] * 4])
+    losses = built(batch([[]]))
+    assert float(losses["box"]) == 0.0
+    assert float(losses["class"]) == 4.0  # nothing is divided by 0: 4 anchors / max(1, 0)
+    losses["box"].backward()
+    assert built.head.box.grad is not None
+    assert torch.equal(built.head.box.grad, torch.zeros(1, 4, 4))
+
+
+def test_ignored_objects_take_anchors_out() -> None:
+    """Anchor 0 lies on the ignored object with 16*8 of its 16*16 pixels (exactly half): ignored. Anchor 1
+    with 4*16 (a quarter): background."""
+    data = batch([[[0.0, 8, 20, 32]]])
+    data.ignore[0, 0] = True
+    anchors = Cells()(None, None, "cpu")[0]
+    index = ignore_covered(torch.tensor([[-1, -1, -1, -1]]), data, anchors)
+    # anchor 2 (0,16,16,32) is covered whole; anchor 3 (16,16,32,32) by 4*16 of 256, a quarter
+    assert index.tolist() == [[-2, -1, -2, -1]]
+    kept = ignore_covered(torch.tensor([[0, -1, 0, -1]]), data, anchors)
+    assert kept.tolist() == [[0, -1, 0, -1]], "a positive anchor stays positive"
+
+
+def test_a_matcher_never_sees_ignored_objects() -> None:
+    seen: list[Tensor] = []
+
+    class Watching(Given):
+        def __call__(self, *arguments: Any) -> Assignment:
+            seen.append(arguments[2])
+            return super().__call__(*arguments)
+
+    built = detector([[-1] * 4])
+    built.matcher = Watching([[-1] * 4])
+    data = batch([[[0.0, 0, 16, 16], [0.0, 16, 16, 32]]])
+    data.ignore[0, 1] = True
+    losses = built(data)
+    assert seen[0].tolist() == [[True, False]]
+    assert float(losses["class"]) == 3.0  # anchor 2 lies on the ignored object
+
+
+def test_targets() -> None:
+    anchors = Cells()(None, None, "cpu")[0]
+    data = batch([[[1.0, 2, 3, 4], [5.0, 6, 7, 8]]])
+    data.labels = torch.tensor([[1, 0]])
+    targets = make_targets(
+        Assignment(torch.tensor([[1, -1, -2, 0]])), data, anchors, (Level(2, 2, 1, 16),), 2
+    )
+    assert targets.labels.tolist() == [[0, 2, -1, 1]]
+    assert targets.positive.tolist() == [[True, False, False, True]]
+    assert targets.boxes[0].tolist() == [[5, 6, 7, 8], [16, 0, 32, 16], [0, 16, 16, 32], [1, 2, 3, 4]]
+
+
+def test_what_lies_outside_of_an_image_is_zero_after_normalising() -> None:
+    built = detector([[-1] * 4])
+    built.image_mean, built.image_std = torch.full((1, 1, 1, 1), 100.0), torch.full((1, 1, 1, 1), 50.0)
+    images = torch.full((2, 1, 4, 6), 150, dtype=torch.uint8)
+    normal = built.normalise(images, torch.tensor([[4, 6], [2, 3]]))
+    assert torch.equal(normal[0], torch.ones(1, 4, 6))  # (150 - 100) / 50
+    assert normal[1].sum() == 2 * 3
+    assert normal[1, 0, 2:].abs().sum() == normal[1, 0, :, 3:].abs().sum() == 0
+
+
+def test_a_required_quality_is_the_iou_of_the_decoded_box() -> None:
+    received: list[Tensor] = []
+
+    class Wanting(Ones):
+        quality = "required"
+
+        def forward(self, logits: Tensor, labels: Tensor, quality: Tensor | None) -> Tensor:
+            assert quality is not None
+            received.append(quality)
+            return super().forward(logits, labels, quality)
+
+    # Anchor 0 decodes to itself, its object is its upper half: IoU 1/2.
+    detector([[0, -1, -1, -1]], class_loss=Wanting())(batch([[[0.0, 0, 16, 8]]]))
+    assert received[0].tolist() == [[0.5, 0, 0, 0]]
+    assert not received[0].requires_grad
+
+
+def test_a_box_loss_in_a_space_that_the_coder_lacks_is_refused() -> None:
+    with pytest.raises(PartError, match="works on bins, which the coder Offsets does not give"):
+        detector([[-1] * 4], box_loss=[AbsoluteSum("bins")])
+
+
+def test_a_box_weight_that_nobody_lends_is_refused() -> None:
+    with pytest.raises(
+        PartError, match="box_weight 'centerness' is neither none, quality, score nor a branch"
+    ):
+        detector([[-1] * 4], box_weight="centerness")
+
+
+def test_predictions_are_float32_under_autocast() -> None:
+    built = detector([[-1] * 4])
+    kinds: list[torch.dtype] = []
+
+    def look(scores: Tensor, decoded: Tensor, *_: Any) -> list[Detections]:
+        kinds.extend((scores.dtype, decoded.dtype))
+        return [Detections.empty()]
+
+    built.postprocess = look
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        built.predict(batch([[]]))
+    assert kinds == [torch.float32, torch.float32]
+
+
+def quickstart(name: str) -> Any:
+    from densedet.core.recipe.loading import load_recipe
+
+    return load_recipe(name, ["data.train.count=20", "data.val.count=10"])
+
+
+@pytest.mark.parametrize("name", ["quickstart_ssd", "quickstart_retinanet"])
+def test_zero_overlap_objects_turn_nothing_positive(name: str) -> None:
+    """The trap of "every object keeps its best anchor, ties included": an object far outside ties with every
+    anchor at IoU 0."""
+    built = assembly.build_detector(quickstart(name), 10)
+    data = example_batch(objects=1, size=(64, 128))
+    data.boxes = torch.tensor([[[5000.0, 5000, 5010, 5010]], [[0.0, 0, 20, 20]]])
+    targets = built.assign(built.run_network(data), data)
+    assert int(targets.positive[0].sum()) == 0
+    assert 0 < int(targets.positive[1].sum()) < targets.positive.shape[1] / 4
+
+
+@pytest.mark.parametrize("name", ["quickstart_ssd", "quickstart_retinanet"])
+def test_images_without_objects_teach(name: str) -> None:
+    """Three times no positives is no negatives: hard negatives need a floor."""
+    built = assembly.build_detector(quickstart(name), 10)
+    losses = built(example_batch(objects=0, size=(64, 128)))
+    assert float(losses["class"].detach()) > 0
+    assert float(losses["box"].detach()) == 0
+
+
+def test_the_first_class_loss_is_what_the_prior_says() -> None:
+    """Focal loss at p = .01 on an image without objects: N*C * (1-.25) * .01^2 * -log(.99)."""
+    built = assembly.build_detector(quickstart("quickstart_retinanet"), 10)
+    nn.init.zeros_(
+        next(m for n, m in built.head.named_parameters() if n.endswith("weight") and m.shape[0] == 90)
+    )
+    data = example_batch(objects=0, size=(64, 128))
+    output = built.run_network(data)
+    scores = built.class_loss.scores(output.logits)
+    assert float(scores.median()) == pytest.approx(0.01, rel=0.05)
+    expected = output.logits.shape[1] * 2 * 10 * 0.75 * 0.01**2 * -math.log(0.99)
+    assert float(built(data)["class"].detach()) == pytest.approx(expected, rel=0.2)
+
+
+def test_boxes_functions() -> None:
+    first = torch.tensor([[0.0, 0, 4, 4]])
+    second = torch.tensor([[2.0, 2, 6, 6], [4.0, 4, 8, 8], [1.0, 1, 1, 1]])
+    # overlap 2*2 = 4, union 16 + 16 - 4 = 28; touching corners 0; a point 0
+    assert boxes.pairwise_iou(first, second)[0].tolist() == pytest.approx([4 / 28, 0, 0])
+    assert boxes.iou(second[2], second[2]) == 0, "two boxes without area are not alike"
+    assert boxes.clip(torch.tensor([[-1.0, 2, 30, 40]]), torch.tensor([10, 20])).tolist() == [[0, 2, 20, 10]]
+    assert boxes.area(torch.tensor([3.0, 3, 1, 5])) == 0, "an inverted box has no area"
+
+
+def test_a_head_for_other_anchors_is_refused_while_loading() -> None:
+    """The dry run names the level, the cells and the counts."""
+    values = quickstart("quickstart_ssd").values
+    built = assembly.build_detector(recipe_from_dict(values), 10)
+    built.head.num_anchors = (4, 4, 4, 4)
+    built.anchors.num_anchors = (4, 4, 4)
+    with pytest.raises(PartError, match="anchors are for 3 levels but the features have 4"):
+        built.dry_run(1, (64, 128))
