@@ -156,7 +156,7 @@ def test_refusals_name_the_part_and_the_way_out() -> None:
     """A box loss in a space that the coder lacks; a shared head on unequal anchors."""
     with pytest.raises(
         RecipeError,
-        match=r"model\.box_loss: DistributionFocalLoss works on bins.*choose a box loss on deltas or boxes, or another coder",
+        match=r"model\.box_loss: DistributionFocalLoss works on bins.*choose a box loss on deltas or boxes",
     ):
         assembly.build_detector(recipe_of(box_loss="dfl"), 3)
     values = recipe_of(anchors="default_boxes").values

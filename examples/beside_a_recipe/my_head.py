@@ -13,7 +13,8 @@ from densedet.core.types import Branch, Prediction
 class OneTowerHead(nn.Module):
     """One tower of 3x3 convolutions for class and box, shared by all levels.
 
-    depth: convolutions of the tower.
+    Args:
+        depth: number of 3x3 convolutions in the tower.
     """
 
     def __init__(
@@ -28,10 +29,7 @@ class OneTowerHead(nn.Module):
     ) -> None:
         super().__init__()
         if len(set(zip(in_channels, num_anchors))) > 1:
-            raise PartError(
-                f"all levels share this head, but have {in_channels} channels, {num_anchors} anchors: "
-                f"put neck fpn before it"
-            )
+            raise PartError("this head needs levels of equal channels and anchors: put neck fpn before it")
         width, anchors = in_channels[0], num_anchors[0]
         self.class_channels, self.box_channels = class_channels, box_channels
         self.branches: dict[str, Branch] = {}

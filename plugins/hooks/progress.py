@@ -33,11 +33,11 @@ class ProgressHook:
     def densedet_run_start(self, run: Any) -> None:
         data = run.recipe.values["data"]
         held = "none" if run.val_set is None else len(run.val_set)
+        width, height = data["input_size_wh"]
         self._say(
             f"{run.recipe.name}: {len(run.train_set)} training images, {held} validation images, "
-            f"{len(run.classes)} classes, "
-            f"{data['input_size_wh'][0]}x{data['input_size_wh'][1]} {data['color']}, on {run.device} in {run.precision} "
-            f"-> {run.folder}"
+            f"{len(run.classes)} classes, {width}x{height} {data['color']}, "
+            f"on {run.device} in {run.precision} -> {run.folder}"
         )
         for note in run.notes:
             self._say(note)

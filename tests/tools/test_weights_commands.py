@@ -90,9 +90,9 @@ def test_predict_needs_no_data_set(folder: Path, capsys: pytest.CaptureFixture[s
 def test_a_plugin_file_named_beside_the_recipe(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     Path("mine.py").write_text(
         "import densedet\n"
-        "from densedet.plugins.postprocess.nms import NMS\n\n"
+        "from densedet.plugins.postprocess.nms import NMSPostprocess\n\n"
         "@densedet.register('postprocess', 'only_one')\n"
-        "class OnlyOne(NMS):\n"
+        "class OnlyOne(NMSPostprocess):\n"
         "    def __init__(self):\n"
         "        super().__init__(score=0.0, max_detections=1)\n"
     )
