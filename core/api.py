@@ -9,11 +9,12 @@ from typing import Any
 from torch import nn
 
 from densedet.core import assembly
+from densedet.core.assembly import make_dataset, make_eval_loader
 from densedet.core.recipe.loading import Recipe, load_recipe
 from densedet.core.training import engine
+from densedet.core.training.evaluation import evaluate_on
 from densedet.core.training.prediction import Predictor, load
-from densedet.core.training.run import Run, evaluate_on, make_dataset, make_eval_loader
-from densedet.core.weights import pretrained
+from densedet.core.training.run import Run
 
 __all__ = ["Predictor", "Run", "build", "evaluate", "load", "load_recipe", "train"]
 
@@ -23,7 +24,7 @@ def build(recipe: Recipe, *, num_classes: int | None = None) -> nn.Module:
     is opened to count its classes."""
     if num_classes is None:
         num_classes = len(assembly.class_table(recipe, assembly.build_source(recipe, "train")))
-    return pretrained.build(recipe, num_classes)[0]
+    return assembly.build_with_weights(recipe, num_classes)[0]
 
 
 def train(recipe: Recipe | str, *overrides: str) -> Run:

@@ -15,11 +15,11 @@ from PIL import Image, ImageDraw
 
 import densedet
 from densedet.core import assembly
+from densedet.core.assembly import make_dataset
 from densedet.core.data.loader import collate
 from densedet.core.report.drawing import class_color, draw_boxes, enlarge, font, grid, side_by_side, to_image
 from densedet.core.report.heatmaps import score_map_panel
 from densedet.core.training.prediction import load
-from densedet.core.training.run import make_dataset
 from densedet.core.types import Batch
 
 DOCS = Path(__file__).resolve().parent

@@ -19,13 +19,13 @@ from PIL import Image
 
 import densedet
 from densedet.core import assembly, conformance, hookspecs
+from densedet.core.assembly import make_dataset
 from densedet.core.boxes import pairwise_iou
 from densedet.core.conformance import check_detector, check_head, check_source, wire
 from densedet.core.data.loader import collate, train_loader
 from densedet.core.errors import DataError, DensedetError, PartError
 from densedet.core.recipe.plugin_loading import load_plugins
 from densedet.core.training import checkpoint
-from densedet.core.training.run import make_dataset
 from densedet.registry import KINDS
 from densedet.tools.main import main
 

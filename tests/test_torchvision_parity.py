@@ -18,6 +18,7 @@ import torchvision
 from PIL import Image
 from torch import Tensor, nn
 
+from densedet.core import assembly
 from densedet.core.data.dataset import sample_of
 from densedet.core.data.loader import collate
 from densedet.core.recipe.loading import load_recipe
@@ -122,7 +123,7 @@ def pair(
             changes += ["model.backbone.norm=batch", "model.backbone.eps=1e-5"]
     recipe = load_recipe(f"torchvision/{name}", changes)
     classes = [str(slot) for slot in range(90 if "ssd" in name else 91)]
-    detector, loaded = pretrained.build(recipe, len(classes))
+    detector, loaded = assembly.build_with_weights(recipe, len(classes))
     assert loaded is not None
     assert not loaded.left_out
     assert loaded.entries == len(theirs.state_dict())  # no key missing, none left

@@ -13,9 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor, nn
 
 from densedet.core.errors import CheckpointError
 from densedet.core.files import atomic_file
+from densedet.core.recipe.loading import Recipe, recipe_from_dict
+from densedet.core.recipe.yaml_marks import parse_yaml
+from densedet.core.state_dict import misfit
 
 FORMAT = 1
 FIELDS = {
@@ -92,3 +96,21 @@ def resolve(path: Path, *, prefer: str = "best.pt") -> Path:
             f"{path} holds neither best.pt nor last.pt: give a run folder such as runs/quickstart_ssd/1"
         )
     return path
+
+
+def recipe_of(state: dict[str, Any], plugins: tuple[str, ...] = ()) -> Recipe:
+    """The recipe inside a checkpoint. Plug-in files that it names are not imported unless the user hands them
+    over."""
+    values = parse_yaml(state["recipe"], state["recipe_name"]).plain()
+    return recipe_from_dict(values, name=state["recipe_name"], plugins=plugins)
+
+
+def load_weights(model: nn.Module, weights: dict[str, Tensor]) -> None:
+    """Copy a checkpoint's state dict in; CheckpointError says what does not fit."""
+    problem = misfit(model.state_dict(), weights, reader="detector", may_lack=())
+    if problem:
+        raise CheckpointError(
+            f"the weights do not fit this recipe's detector ({problem}): use the recipe they were "
+            f"trained with"
+        )
+    model.load_state_dict(weights)

@@ -18,8 +18,7 @@ from torch import Tensor, nn
 from densedet.core import files
 from densedet.core.distributed import gather_objects, mean_over_processes, synchronize
 from densedet.core.errors import CheckpointError, DensedetError, TrainingError
-from densedet.core.recipe.loading import Recipe, recipe_from_dict
-from densedet.core.recipe.yaml_marks import parse_yaml
+from densedet.core.recipe.loading import Recipe
 from densedet.core.report.pictures import write_run_pictures
 from densedet.core.training import checkpoint, profile
 from densedet.core.training.memory import keep_freed_memory
@@ -38,7 +37,7 @@ def resume(folder: Path, overrides: tuple[str, ...] = (), plugins: tuple[str, ..
     """Continue the run in ``folder`` from its last.pt, with the recipe that it was started with. plugins:
     files that it needs."""
     state = checkpoint.load(folder / "last.pt")
-    recipe = recipe_of(state, plugins)
+    recipe = checkpoint.recipe_of(state, plugins)
     if overrides:
         recipe = recipe.with_overrides(overrides)
     run = Run(recipe, resume=state, folder=folder)
@@ -48,13 +47,6 @@ def resume(folder: Path, overrides: tuple[str, ...] = (), plugins: tuple[str, ..
             f"train.budget.epochs=20"
         )
     return _conduct(run)
-
-
-def recipe_of(state: dict[str, Any], plugins: tuple[str, ...] = ()) -> Recipe:
-    """The recipe inside a checkpoint. Plug-in files that it names are not imported unless the user hands them
-    over."""
-    values = parse_yaml(state["recipe"], state["recipe_name"]).plain()
-    return recipe_from_dict(values, name=state["recipe_name"], plugins=plugins)
 
 
 def _conduct(run: Run) -> Run:
@@ -271,4 +263,4 @@ def _interruptible(run: Run) -> Iterator[None]:
         signal.signal(signal.SIGINT, previous)
 
 
-__all__ = ["DensedetError", "fit", "recipe_of", "resume", "train"]
+__all__ = ["DensedetError", "fit", "resume", "train"]

@@ -7,11 +7,14 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from densedet.core import boxes as box_ops
+from densedet.core.assembly import build_component
 from densedet.core.class_table import of_classes
+from densedet.core.data.dataset import DetectionDataset
 from densedet.core.distributed import gather_objects
+from densedet.core.recipe.loading import Recipe
 from densedet.core.types import Batch, Detections
 
 
@@ -96,3 +99,24 @@ def _combine(evaluator: Any, sums: dict[str, float], images: int, broken: dict[i
     if faults:
         metrics["broken_images"] = [faults[index] for index in sorted(faults)]
     return metrics
+
+
+def evaluate_on(
+    recipe: Recipe,
+    detector: nn.Module,
+    dataset: DetectionDataset,
+    classes: tuple[str, ...],
+    batches: Iterable[Batch],
+    *,
+    device: torch.device,
+    **callbacks: Any,
+) -> dict[str, Any]:
+    """A fresh evaluator of the recipe over ``batches`` of the dataset."""
+    evaluator = build_component(
+        recipe,
+        "evaluate.evaluator",
+        "evaluator",
+        recipe.values["evaluate"]["evaluator"],
+        {"source": dataset.source, "classes": classes},
+    )
+    return evaluate_detector(detector, batches, evaluator, classes=classes, device=device, **callbacks)

@@ -18,12 +18,9 @@ from densedet.core.errors import DataError, UsageError
 from densedet.core.recipe.loading import Recipe, load_recipe
 from densedet.core.recipe.merging import shipped_recipes
 from densedet.core.training import checkpoint
-from densedet.core.training.engine import recipe_of
 from densedet.core.training.evaluation import to_source
 from densedet.core.training.precision import resolve_device
-from densedet.core.training.run import load_weights
 from densedet.core.types import Detections
-from densedet.core.weights import pretrained
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".ppm", ".pgm")
 
@@ -105,12 +102,14 @@ def load(
         return _from_recipe(load_recipe(path, overrides, plugins=plugins), device)
     file = checkpoint.resolve(Path(path))
     state = checkpoint.load(file)
-    recipe = recipe_of(state, tuple(plugins))
+    recipe = checkpoint.recipe_of(state, tuple(plugins))
     if overrides:
         recipe = recipe.with_overrides(list(overrides))
-    detector, _ = pretrained.build(recipe, len(state["classes"]), wanted=False)
+    detector, _ = assembly.build_with_weights(recipe, len(state["classes"]), wanted=False)
     average: dict[str, Tensor] | None = state["ema"]
-    load_weights(detector, average if average is not None and weights == "ema" else state["detector"])
+    checkpoint.load_weights(
+        detector, average if average is not None and weights == "ema" else state["detector"]
+    )
     return Predictor(recipe, detector, state["classes"], state["category_ids"], resolve_device(device))
 
 
@@ -132,7 +131,7 @@ def _from_recipe(recipe: Recipe, device: str) -> Predictor:
         classes = assembly.class_table(recipe, source)
     else:
         source, classes = None, assembly.listed_classes(recipe)
-    detector, _ = pretrained.build(recipe, len(classes))
+    detector, _ = assembly.build_with_weights(recipe, len(classes))
     return Predictor(
         recipe, detector, classes, assembly.category_ids(recipe, classes, source), resolve_device(device)
     )

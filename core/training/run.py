@@ -6,30 +6,26 @@ import contextlib
 import fnmatch
 import platform
 import random
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pluggy
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from densedet.core import assembly, hookspecs
-from densedet.core.data.dataset import DetectionDataset
-from densedet.core.data.image_cache import fitting_cache
-from densedet.core.data.loader import EvalLoader, TrainLoader, collate, eval_loader, train_loader
+from densedet.core.data.loader import EvalLoader, TrainLoader, collate, train_loader
 from densedet.core.distributed import world
 from densedet.core.errors import CheckpointError
 from densedet.core.recipe.loading import Recipe
 from densedet.core.recipe.sections import TrainSection
-from densedet.core.state_dict import misfit
 from densedet.core.training import checkpoint
 from densedet.core.training.ema import ExponentialMovingAverage
-from densedet.core.training.evaluation import evaluate_detector
+from densedet.core.training.evaluation import evaluate_on
 from densedet.core.training.memory import used_mb
 from densedet.core.training.precision import resolve_device, resolve_precision
 from densedet.core.types import Batch
-from densedet.core.weights import pretrained
 
 MEMORY_EVERY_SECONDS = 2.0
 
@@ -105,13 +101,13 @@ class Run:
         self.notes: list[str] = []
         self.broken: dict[int, str] = {}
         self.dropped = 0
-        self.train_set = make_dataset(
+        self.train_set = assembly.make_dataset(
             self.recipe, source, self.classes, transforms=transforms, size=work, notes=self.notes
         )
         self.val_set = (
             None
             if validation is None
-            else make_dataset(self.recipe, validation, self.classes, notes=self.notes)
+            else assembly.make_dataset(self.recipe, validation, self.classes, notes=self.notes)
         )
         self._eval_loader: EvalLoader | None = None
         self.loader: TrainLoader = train_loader(
@@ -133,7 +129,7 @@ class Run:
         )
 
     def _build_model(self, *, resumed: bool) -> None:
-        detector, loaded = pretrained.build(self.recipe, len(self.classes), wanted=not resumed)
+        detector, loaded = assembly.build_with_weights(self.recipe, len(self.classes), wanted=not resumed)
         if loaded is not None:
             self.notes.append(str(loaded))
         for name, parameter in detector.named_parameters():
@@ -215,7 +211,7 @@ class Run:
         always the same."""
         dataset = self.val_set
         if split != "val" or dataset is None:
-            dataset = make_dataset(self.recipe, self.train_set.source, self.classes)
+            dataset = assembly.make_dataset(self.recipe, self.train_set.source, self.classes)
         samples, broken = dataset.samples(0, range(min(count, len(dataset))), replacing=False)
         return collate(samples, pad_to=self.recipe.values["data"]["pad_to"], broken=broken).to(self.device)
 
@@ -256,9 +252,11 @@ class Run:
         if self.val_set is None:
             return {}
         if limit is not None:
-            batches = make_eval_loader(self.recipe, self.val_set, limit)
+            batches = assembly.make_eval_loader(self.recipe, self.val_set, limit)
         else:
-            batches = self._eval_loader = self._eval_loader or make_eval_loader(self.recipe, self.val_set)
+            batches = self._eval_loader = self._eval_loader or assembly.make_eval_loader(
+                self.recipe, self.val_set
+            )
         return evaluate_on(
             self.recipe, self.eval_detector, self.val_set, self.classes, batches, device=self.device
         )
@@ -305,9 +303,9 @@ class Run:
                 f"the checkpoint was trained on {state['classes']}, the recipe's data has "
                 f"{list(self.classes)}"
             )
-        load_weights(self.detector, state["detector"])
+        checkpoint.load_weights(self.detector, state["detector"])
         if self.ema is not None and state["ema"] is not None:
-            load_weights(self.ema.model, state["ema"])
+            checkpoint.load_weights(self.ema.model, state["ema"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.scaler.load_state_dict(state["scaler"] or {})
         for name in ("step", "epoch", "batch", "seconds", "metrics", "stale"):
@@ -317,73 +315,6 @@ class Run:
         self.hooks.hook.densedet_restore(run=self, state=state["plugins"])
 
 
-def make_dataset(
-    recipe: Recipe,
-    source: Any,
-    classes: tuple[str, ...],
-    *,
-    transforms: Sequence[Any] = (),
-    size: Sequence[int] | None = None,
-    notes: list[str] | None = None,
-) -> DetectionDataset:
-    """The recipe's way from a source's images to tensors, at ``size`` (width, height; None:
-    data.input_size_wh); without ``transforms`` for evaluation. What the user should know (the cache) is added
-    to ``notes``."""
-    data = recipe.values["data"]
-    resize = assembly.build_resize(recipe, size)
-    cache, note = fitting_cache(
-        source, resize=resize, color=data["color"], limit_gb=data["cache_gb"], folder=data["cache_folder"]
-    )
-    if notes is not None and note:
-        notes.append(note)
-    return DetectionDataset(
-        source,
-        resize=resize,
-        color=data["color"],
-        classes=classes,
-        transforms=tuple(transforms),
-        seed=recipe.values["train"]["seed"],
-        cache=cache,
-        broken=data["broken_images"],
-        plugin_files=tuple(recipe.values.get("plugins") or ()),
-    )
-
-
-def make_eval_loader(recipe: Recipe, dataset: DetectionDataset, limit: int | None = None) -> EvalLoader:
-    """This process's share of ``dataset`` (of its first ``limit`` images) in batches."""
-    rank, processes = world()
-    return eval_loader(
-        dataset,
-        batch_size=recipe.values["evaluate"]["batch_size"],
-        workers=recipe.values["data"]["workers"],
-        pad_to=recipe.values["data"]["pad_to"],
-        rank=rank,
-        world=processes,
-        limit=limit,
-    )
-
-
-def evaluate_on(
-    recipe: Recipe,
-    detector: nn.Module,
-    dataset: DetectionDataset,
-    classes: tuple[str, ...],
-    batches: Iterable[Batch],
-    *,
-    device: torch.device,
-    **callbacks: Any,
-) -> dict[str, Any]:
-    """A fresh evaluator of the recipe over ``batches`` of the dataset."""
-    evaluator = assembly.build_component(
-        recipe,
-        "evaluate.evaluator",
-        "evaluator",
-        recipe.values["evaluate"]["evaluator"],
-        {"source": dataset.source, "classes": classes},
-    )
-    return evaluate_detector(detector, batches, evaluator, classes=classes, device=device, **callbacks)
-
-
 def parameter_groups(model: nn.Module) -> list[dict[str, Any]]:
     """Trainable parameters in two groups: weights (decayed) and biases, norms and scalars (not)."""
     trainable = [p for p in model.parameters() if p.requires_grad]
@@ -391,17 +322,6 @@ def parameter_groups(model: nn.Module) -> list[dict[str, Any]]:
         {"params": [p for p in trainable if (p.ndim > 1) == decay], "decay": decay} for decay in (True, False)
     ]
     return [group for group in groups if group["params"]]
-
-
-def load_weights(model: nn.Module, weights: dict[str, Tensor]) -> None:
-    """Copy a checkpoint's state dict in; CheckpointError says what does not fit."""
-    problem = misfit(model.state_dict(), weights, reader="detector", may_lack=())
-    if problem:
-        raise CheckpointError(
-            f"the weights do not fit this recipe's detector ({problem}): use the recipe they were "
-            f"trained with"
-        )
-    model.load_state_dict(weights)
 
 
 def rng_state() -> dict[str, Any]:
@@ -436,13 +356,4 @@ def machine() -> dict[str, Any]:
     }
 
 
-__all__ = [
-    "Run",
-    "evaluate_on",
-    "latest_folder",
-    "load_weights",
-    "machine",
-    "make_dataset",
-    "make_eval_loader",
-    "new_folder",
-]
+__all__ = ["Run", "latest_folder", "machine", "new_folder"]

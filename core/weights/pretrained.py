@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,13 +10,11 @@ from typing import Any, Literal
 
 import torch
 import torchvision
-from torch import Tensor, nn
+from torch import Tensor
 
-from densedet.core import assembly
 from densedet.core.errors import PartError
 from densedet.core.files import atomic_file
-from densedet.core.recipe.loading import Recipe
-from densedet.core.state_dict import download, for_channels, misfit, read_state, weights_follow
+from densedet.core.state_dict import download, read_state
 from densedet.registry import Component, Registry, suggest
 
 
@@ -40,46 +37,6 @@ class Loaded:
             else ""
         )
         return f"{self.entries} entries of {self.weights}{named} loaded{kept}"
-
-
-def build(recipe: Recipe, num_classes: int, *, wanted: bool = True) -> tuple[nn.Module, Loaded | None]:
-    """The recipe's detector in its memory format (``train.channels_last``: training, judging and predicting
-    are then the same arithmetic), with ``model.weights`` where it names some. wanted: False where a
-    checkpoint's weights will replace all of them: then neither these nor a part's own pretrained ones are
-    looked for. Raises RecipeError where they cannot be had or do not fit."""
-    weights = recipe.values["model"].get("weights")
-    with contextlib.nullcontext() if weights is None and wanted else weights_follow():
-        detector = assembly.build_detector(recipe, num_classes)
-    if recipe.values["train"]["channels_last"]:
-        detector.to(memory_format=torch.channels_last)
-    if weights is None or not wanted:
-        return detector, None
-    try:
-        return detector, load_into(recipe, detector, num_classes, weights)
-    except PartError as error:
-        raise recipe.error("model.weights", str(error)) from error
-
-
-def load_into(recipe: Recipe, detector: nn.Module, num_classes: int, weights: str) -> Loaded:
-    """Fill ``detector``, every entry of it but class layers of another number of classes. Where it sees grey
-    images and the weights are for RGB, the first convolution is summed over the colours. Raises PartError;
-    nothing is changed then."""
-    own = detector.state_dict()
-    state, used = in_our_names(state_of(weights), own, recipe.plugins.components, weights)
-    state = {name: for_channels(value, own[name]) if name in own else value for name, value in state.items()}
-    differ = [name for name in own if name in state and state[name].shape != own[name].shape]
-    classes = class_layers(recipe, num_classes) if differ else frozenset()
-    problem = misfit(own, state, reader="detector", may_differ=classes)
-    if problem:
-        named = f" (names of {used})" if used else ""
-        raise PartError(
-            f"the weights {weights!r}{named} are of another detector: {problem}; "
-            "use the recipe that they were trained with, or model.backbone.weights for a backbone alone"
-        )
-    left_out = tuple(name for name in differ if name in classes)
-    fitting = {name: state[name] for name in own if name in state and name not in left_out}
-    detector.load_state_dict({**own, **fitting})
-    return Loaded(weights, used, len(fitting), left_out)
 
 
 def state_of(weights: str) -> dict[str, Tensor]:
@@ -152,17 +109,6 @@ def _renamings(
         if not gaps[component.name]:
             fitting[component.name] = {str(names[name]): value for name, value in state.items()}
     return fitting, gaps
-
-
-def class_layers(recipe: Recipe, num_classes: int) -> frozenset[str]:
-    """Names of the entries whose shape follows the number of classes: those that differ in a detector for one
-    class more."""
-    with torch.device("meta"), weights_follow():
-        fewer, more = (
-            assembly.build_detector(recipe, count, checked=False).state_dict()
-            for count in (num_classes, num_classes + 1)
-        )
-    return frozenset(name for name in fewer if name not in more or fewer[name].shape != more[name].shape)
 
 
 def in_their_names(

@@ -44,7 +44,7 @@ def test_our_own_weights(wrapped: str, trained: dict[str, Tensor], tmp_path: Pat
         "checkpoint": {"format": 1, "detector": trained, "ema": None},
         "averaged": {"format": 1, "detector": zeros, "ema": trained},
     }[wrapped]
-    detector, loaded = pretrained.build(recipe(saved(state, tmp_path)), 10)
+    detector, loaded = assembly.build_with_weights(recipe(saved(state, tmp_path)), 10)
     assert loaded is not None
     assert (loaded.entries, loaded.left_out, loaded.weight_map) == (len(trained), (), None)
     assert all(torch.equal(value, trained[name]) for name, value in detector.state_dict().items())
@@ -53,7 +53,7 @@ def test_our_own_weights(wrapped: str, trained: dict[str, Tensor], tmp_path: Pat
 def test_another_number_of_classes_loads_all_but_the_class_layers(
     trained: dict[str, Tensor], tmp_path: Path
 ) -> None:
-    detector, loaded = pretrained.build(recipe(saved(trained, tmp_path)), 3)
+    detector, loaded = assembly.build_with_weights(recipe(saved(trained, tmp_path)), 3)
     assert loaded is not None
     assert sorted(loaded.left_out) == sorted(LAYERS)
     assert f"{len(trained) - 8} entries" in str(loaded)
@@ -68,7 +68,7 @@ def test_another_number_of_classes_loads_all_but_the_class_layers(
 
 def test_grey_images_get_the_colours_summed(trained: dict[str, Tensor], tmp_path: Path) -> None:
     coloured = assembly.build_detector(recipe("data.color=rgb"), 10).state_dict()
-    detector, _ = pretrained.build(recipe(saved(coloured, tmp_path)), 10)
+    detector, _ = assembly.build_with_weights(recipe(saved(coloured, tmp_path)), 10)
     assert torch.equal(
         detector.backbone.stem[0].weight, coloured["backbone.stem.0.weight"].sum(1, keepdim=True)
     )
@@ -80,7 +80,7 @@ def test_nothing_is_read_where_a_checkpoint_follows() -> None:
         "torchvision/ssd300_vgg16",
         ["model.weights=gone.pth", "model.backbone.weights=gone_too.pth", "model.backbone.width=0.0625"],
     )
-    detector, loaded = pretrained.build(gone, 90, wanted=False)
+    detector, loaded = assembly.build_with_weights(gone, 90, wanted=False)
     assert loaded is None
     assert len(detector.state_dict()) == 71
 
@@ -113,7 +113,7 @@ def test_what_does_not_fit_is_refused_with_its_place(
     change: Any, said: str, trained: dict[str, Tensor], tmp_path: Path
 ) -> None:
     with pytest.raises(RecipeError, match=rf"command line:1:15: model\.weights: the weights .*{said}"):
-        pretrained.build(recipe(saved(change(trained), tmp_path)), 10)
+        assembly.build_with_weights(recipe(saved(change(trained), tmp_path)), 10)
 
 
 def test_code_in_a_file_is_not_run(tmp_path: Path) -> None:
@@ -122,7 +122,7 @@ def test_code_in_a_file_is_not_run(tmp_path: Path) -> None:
             return (Path(tmp_path / "sprung").touch, ())
 
     with pytest.raises(RecipeError, match=r"cannot be read as a state dict"):
-        pretrained.build(recipe(saved({"a": Trap()}, tmp_path)), 10)
+        assembly.build_with_weights(recipe(saved({"a": Trap()}, tmp_path)), 10)
     assert not (tmp_path / "sprung").exists()
 
 
@@ -144,7 +144,7 @@ def test_weights_that_cannot_be_had(
     monkeypatch.setenv("https_proxy", "http://127.0.0.1:1")
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     with pytest.raises(RecipeError, match=said):
-        pretrained.build(recipe(f"model.weights={weights}"), 10)
+        assembly.build_with_weights(recipe(f"model.weights={weights}"), 10)
 
 
 def test_published_weights_come_from_the_hub_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -163,7 +163,7 @@ def test_published_weights_come_from_the_hub_folder(tmp_path: Path, monkeypatch:
         "torchvision/ssdlite320_mobilenet_v3_large",
         ["model.weights=SSDLite320_MobileNet_V3_Large_Weights.COCO_V1"],
     )
-    _, loaded = pretrained.build(chosen, 90)
+    _, loaded = assembly.build_with_weights(chosen, 90)
     assert loaded is not None
     assert (loaded.weight_map, loaded.entries, loaded.left_out) == ("torchvision_ssdlite", 476, ())
 

@@ -1,0 +1,31 @@
+"""From a recipe to built parts: the one room that knows their order."""
+
+from densedet.core.assembly.data import (
+    build_resize,
+    build_source,
+    build_sources,
+    build_split,
+    category_ids,
+    class_table,
+    listed_classes,
+    make_dataset,
+    make_eval_loader,
+)
+from densedet.core.assembly.detector import build_detector, build_with_weights
+from densedet.core.assembly.parts import build_component, build_list
+
+__all__ = [
+    "build_component",
+    "build_detector",
+    "build_list",
+    "build_resize",
+    "build_source",
+    "build_sources",
+    "build_split",
+    "build_with_weights",
+    "category_ids",
+    "class_table",
+    "listed_classes",
+    "make_dataset",
+    "make_eval_loader",
+]
