@@ -142,7 +142,9 @@ def draw_boxes(
         else scores.detach().cpu().float().argsort(descending=True, stable=True)
     )
     keep = [i for i in order.tolist() if scores is None or float(scores[i]) >= min_score][:limit]
-    corners = (boxes.detach().cpu().float().nan_to_num().clamp(-1e5, 1e5) * factor).tolist()
+    # An edge far outside the picture is as invisible just outside it, and costs fewer dashes there.
+    outside = 64 + max(picture.size)
+    corners = (boxes.detach().cpu().float() * factor).nan_to_num().clamp(-64, outside).tolist()
     kinds = [int(label) for label in labels.tolist()]
 
     # The best box is drawn last, on top; its label is placed first, in the best spot.

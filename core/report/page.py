@@ -15,7 +15,7 @@ from typing import Any
 from PIL import Image
 
 from densedet.core.files import write_text
-from densedet.core.report.charts import Series, bar_chart, line_chart, line_color
+from densedet.core.report.charts import Series, bar_chart, color_of, line_chart
 from densedet.core.report.comparison import class_names, compare
 from densedet.core.report.pictures import write_run_pictures
 from densedet.core.report.records import RunRecord, number, read_run
@@ -55,7 +55,7 @@ def write_report(
     html = environment.get_template("compare.html").render(
         title=title,
         **comparison,
-        colors=[line_color(i) for i in range(len(runs))],
+        colors=[color_of(i) for i in range(len(runs))],
         charts=_charts(runs),
         bars=_class_bars(runs),
         pictures=_pictures(runs),
@@ -89,56 +89,32 @@ def _named_apart(runs: Sequence[RunRecord]) -> list[RunRecord]:
 
 
 def _charts(runs: Sequence[RunRecord]) -> list[str]:
-    """SVGs: AP over time, AP50 over steps, losses over steps, precision over recall; those without a point
-    are left out."""
+    """Return SVGs of AP over time and steps, losses over steps, and precision over recall; "" is left out."""
 
     def lines(events: str, x: str, *y: str) -> list[Series]:
         return [Series(r.name, list(_points(getattr(r, events), x, y)), i) for i, r in enumerate(runs)]
 
-    found = [
-        line_chart(
-            lines("evaluations", "minutes", "metrics", "AP"),
-            title="AP",
-            x_label="minutes",
-            y_label="AP",
-            marks=True,
-        ),
-        line_chart(
-            lines("evaluations", "minutes", "metrics", "AP50"),
-            title="AP50",
-            x_label="minutes",
-            y_label="AP50",
-            marks=True,
-        ),
-        line_chart(
-            lines("evaluations", "step", "metrics", "AP"),
-            title="AP",
-            x_label="step",
-            y_label="AP",
-            marks=True,
-        ),
-        line_chart(
-            lines("steps", "step", "loss"), title="training loss", x_label="step", y_label="training loss"
-        ),
-    ]
-    for name in dict.fromkeys(
-        name for run in runs for event in run.steps[-1:] for name in (event.get("losses") or {})
-    ):
-        chart = lines("steps", "step", "losses", name)
-        found.append(
-            line_chart(chart, title=f"{name} loss", x_label="step", y_label=f"{name} loss, training")
-        )
     validation = [Series(r.name, _validation_losses(r), i) for i, r in enumerate(runs)]
-    found.append(
-        line_chart(validation, title="validation loss", x_label="step", y_label="validation loss", marks=True)
-    )
     curves = [Series(r.name, _precision_recall(r), i) for i, r in enumerate(runs)]
-    found.append(
-        line_chart(
-            curves, title="precision and recall", x_label="recall", y_label="mean precision at IoU 0.5"
-        )
-    )
-    return [chart for chart in found if chart]
+    losses = dict.fromkeys(n for r in runs for e in r.steps[-1:] for n in (e.get("losses") or {}))
+    # title, horizontal axis, vertical axis, lines, whether each point is marked
+    wanted: list[tuple[str, str, str, list[Series], bool]] = [
+        ("AP", "minutes", "AP", lines("evaluations", "minutes", "metrics", "AP"), True),
+        ("AP50", "minutes", "AP50", lines("evaluations", "minutes", "metrics", "AP50"), True),
+        ("AP", "step", "AP", lines("evaluations", "step", "metrics", "AP"), True),
+        ("training loss", "step", "training loss", lines("steps", "step", "loss"), False),
+        *(
+            (f"{n} loss", "step", f"{n} loss, training", lines("steps", "step", "losses", n), False)
+            for n in losses
+        ),
+        ("validation loss", "step", "validation loss", validation, True),
+        ("precision and recall", "recall", "mean precision at IoU 0.5", curves, False),
+    ]
+    drawn = [
+        line_chart(series, title=title, x_label=x, y_label=y, marks=marks)
+        for title, x, y, series, marks in wanted
+    ]
+    return [chart for chart in drawn if chart]
 
 
 def _points(events: Sequence[dict[str, Any]], x: str, y: Sequence[str]) -> Any:
@@ -183,13 +159,7 @@ def _precision_recall(run: RunRecord) -> list[tuple[float, float]]:
 def _class_bars(runs: Sequence[RunRecord]) -> str:
     names = class_names(runs)
     series = [(r.name, [r.class_value(name, "AP") for name in names], i) for i, r in enumerate(runs)]
-    values = [v for _, row, _ in series for v in row if v is not None]
-    return bar_chart(
-        names[:40],
-        series,
-        title="AP per class",
-        maximum=max(0.1, math.ceil(max(values, default=1) * 10) / 10),
-    )
+    return bar_chart(names[:40], series, title="AP per class")
 
 
 def _pictures(runs: Sequence[RunRecord]) -> list[dict[str, Any]]:

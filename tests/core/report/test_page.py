@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import re
 from html.parser import HTMLParser
 from pathlib import Path
@@ -14,7 +13,6 @@ import torch
 import yaml
 
 from densedet.core.errors import UsageError
-from densedet.core.report.charts import Series, bar_chart, line_chart, nice_ticks, thin, tick_text
 from densedet.core.report.comparison import (
     recipe_differences,
     summary_words,
@@ -67,8 +65,15 @@ def found(*rows: tuple[float, float, float, float, float, int]) -> Detections:
 
 
 def make_run(
-    folder: Path, *, name: str = "ssd", ap: float = 0.4, pictures: bool = True, **summary: Any
+    folder: Path,
+    *,
+    name: str = "ssd",
+    ap: float = 0.4,
+    pictures: bool = True,
+    curves: bool = True,
+    **summary: Any,
 ) -> Path:
+    """Write a run folder; ``curves`` False leaves out metrics.jsonl, and with it the charts' time."""
     folder.mkdir(parents=True)
     recipe = {
         "model": {"head": {"name": name, "depth": 2}, "neck": None},
@@ -76,7 +81,7 @@ def make_run(
     }
     (folder / "recipe.yaml").write_text(yaml.safe_dump(recipe))
     events: list[dict[str, Any]] = []
-    for step in range(1, 41):
+    for step in range(1, 41 if curves else 1):
         loss = 2.0 / step
         losses = {"class": loss * 0.75, "box": loss * 0.25}
         events.append(
@@ -171,7 +176,10 @@ def test_report_is_one_file_with_everything_in_it(tmp_path: Path) -> None:
     assert page.fetched, "the pictures"
     assert all(url.startswith("data:image/") for url in page.fetched), "nothing is fetched from anywhere"
     assert "<script" not in html
-    assert "url(" not in html
+    assert set(re.findall(r"url\((.)", html)) == {"#"}, "charts refer to their own clip paths alone"
+    ids = re.findall(r' id="([^"]+)"', html)
+    assert len(ids) == len(set(ids))
+    assert html.count("<svg") == html.count("</desc>") == 9, "8 charts and the bars, each with a description"
     # Per image: truth and 2 x (prediction, heat map) = 5; two images.
     assert len(page.fetched) == 10
     assert "A <b> & B" in page.text, "the title is escaped"
@@ -212,13 +220,13 @@ def test_report_of_a_run_that_lacks_almost_everything(tmp_path: Path) -> None:
 
 
 def test_one_run_alone(tmp_path: Path) -> None:
-    html = write_report([read_run(make_run(tmp_path / "1"))], tmp_path / "c.html").read_text()
+    html = write_report([read_run(make_run(tmp_path / "1", curves=False))], tmp_path / "c.html").read_text()
     assert "What differs" not in html
     assert 'class="best"' not in html
 
 
 def test_runs_of_one_recipe_are_named_apart(tmp_path: Path) -> None:
-    runs = [read_run(make_run(tmp_path / "ssd" / str(i), pictures=False)) for i in (1, 2)] * 2
+    runs = [read_run(make_run(tmp_path / "ssd" / str(i), pictures=False, curves=False)) for i in (1, 2)] * 2
     numbers = json.loads(write_report(runs, tmp_path / "c.html").with_suffix(".json").read_text())
     assert [run["name"] for run in numbers["runs"]] == ["ssd/1 (1)", "ssd/2 (1)", "ssd/1 (2)", "ssd/2 (2)"]
     assert "the same AP, 0.400" in numbers["words"][0]
@@ -244,13 +252,14 @@ def test_damaged_files_become_dashes(tmp_path: Path, damage: str) -> None:
         (folder / name).write_text(damage)
     (folder / "recipe.yaml").write_text("a: [1")
     html = write_report(
-        [read_run(folder), read_run(make_run(tmp_path / "b" / "1", name="other"))], tmp_path / "c.html"
+        [read_run(folder), read_run(make_run(tmp_path / "b" / "1", name="other", curves=False))],
+        tmp_path / "c.html",
     ).read_text()
     assert ">–</td>" in html
 
 
 def test_pictures_outside_the_run_folder_are_not_taken_in(tmp_path: Path) -> None:
-    folder, other = make_run(tmp_path / "a" / "1"), make_run(tmp_path / "b" / "1")
+    folder, other = (make_run(tmp_path / name / "1", curves=False) for name in "ab")
     rows = {
         "images": [
             {
@@ -266,7 +275,7 @@ def test_pictures_outside_the_run_folder_are_not_taken_in(tmp_path: Path) -> Non
 
 
 def test_pictures_shrink_until_they_fit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    folder = make_run(tmp_path / "1", pictures=False)
+    folder = make_run(tmp_path / "1", pictures=False, curves=False)
     batch = make_batch(3)
     batch.images = torch.randint(
         0, 255, (3, 3, 96, 96), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)
@@ -420,34 +429,3 @@ def test_recipe_differences(tmp_path: Path) -> None:
 )
 def test_written_numbers(value: float | None, form: str, text: str) -> None:
     assert write_number(value, form) == text
-
-
-def test_ticks_and_thinning() -> None:
-    assert nice_ticks(0, 1) == pytest.approx([0, 0.2, 0.4, 0.6, 0.8, 1.0])
-    assert nice_ticks(0, 97) == pytest.approx([0, 20, 40, 60, 80])
-    assert nice_ticks(-3, 3) == pytest.approx([-2, 0, 2])
-    assert [tick_text(v) for v in (0.0, 0.25, 1500, 20_000, 1.5e6)] == ["0", "0.25", "1,500", "20k", "1.5M"]
-    points = [(float(i), float(i % 2)) for i in range(1000)]
-    assert len(thin(points)) == 240
-    # 1000 points in 500 pairs: each is the mean of (2k, 0) and (2k + 1, 1).
-    assert thin(points, 500)[3] == (6.5, 0.5)
-
-
-def test_charts() -> None:
-    assert (
-        line_chart([Series("a", []), Series("b", [(1, math.nan)])], title="t", x_label="x", y_label="y") == ""
-    )
-    chart = line_chart(
-        [Series("a<b", [(0, 1), (10, 2)]), Series("c", [(5, 1.5)], 1)], title="t", x_label="x", y_label="y"
-    )
-    Page(chart)
-    assert "a&lt;b" in chart
-    # From zero: x 0..10 over 560 - 58 - 14 = 488 px from 58; y 0..2.1 over 300 - 12 - 44 = 244 px:
-    # (0, 1) -> 58, 12 + 244 * (1 - 1 / 2.1) = 139.8; (10, 2) -> 546, 12 + 244 * (1 - 2 / 2.1) = 23.6
-    assert "M58.0 139.8L546.0 23.6" in chart
-    assert len(re.findall("<circle", chart)) == 1, "a single point is marked"
-    assert bar_chart([], [("a", [], 0)], title="t") == ""
-    bars = bar_chart(["cat", "dog"], [("a", [0.5, None], 0)], title="t")
-    # 560 - 130 - 50 = 380 px for 1.0: half of it
-    assert 'width="190.0"' in bars
-    assert 'width="0.0"' in bars
