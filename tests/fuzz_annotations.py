@@ -24,7 +24,7 @@ import numpy as np
 from densedet.core.annotations.builder import Faults, TableBuilder
 from densedet.core.annotations.table import AnnotationTable, box_faults
 from densedet.core.errors import DataError
-from densedet.plugins.sources._flatbuffers_file import COLUMNS, Opened
+from densedet.plugins.sources._flatbuffers_file import Database
 from densedet.plugins.sources.coco import CocoSource
 from densedet.plugins.sources.flatbuffers_db import FlatBuffersSource
 from densedet.plugins.sources.sqlite import SQLiteSource
@@ -158,7 +158,7 @@ def sound(found: AnnotationTable) -> None:
 
 
 def read_db(path: Path) -> None:
-    opened = Opened(path)
+    opened = Database(path)
     opened.check()
     sound(opened.table)
 
@@ -242,7 +242,6 @@ def main() -> int:
     parser.add_argument("--others", type=int, default=10_000, help="of each other format")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
-    assert len(COLUMNS) == 15
     signal.signal(signal.SIGALRM, lambda *_: (_ for _ in ()).throw(TimeoutError("a hang")))
     with tempfile.TemporaryDirectory() as folder:
         rows = cases(Path(folder))

@@ -103,13 +103,13 @@ import numpy as np
 from densedet.core.annotations.where import where_masks
 from densedet.core.training.memory import used_mb
 folder, suffix = sys.argv[1:]
-from densedet.plugins.sources.flatbuffers_db import FlatBuffers
-from densedet.plugins.sources.sqlite import Sqlite
-kind = {"db": FlatBuffers, "sqlite": Sqlite}[suffix]
+from densedet.plugins.sources.flatbuffers_db import FlatBuffersSource
+from densedet.plugins.sources.sqlite import SQLiteSource
+kind = {"db": FlatBuffersSource, "sqlite": SQLiteSource}[suffix]
 import torch
 from densedet.core.annotations.filters import filtered
 from densedet.core.recipe.sections import FilterSection
-from densedet.plugins.resize.exact import Exact
+from densedet.plugins.resize.exact import ExactResize
 before = used_mb()
 def source(): return kind(annotations=f"x.{suffix}", images=".", root=folder)
 kept = source(); kept.table.xywh.sum() + kept.table.areas.sum() + kept.table.ids.sum()
@@ -129,7 +129,7 @@ one = source(); len(one.table); images = len(one)
 names = ("person", "car")
 rules = FilterSection(empty="drop", rest="drop")
 def narrow():
-    return filtered(one, rules, classes=names, resize=Exact(size_wh=(128, 64)))
+    return filtered(one, rules, classes=names, resize=ExactResize(size_wh=(128, 64)))
 def select():
     return where_masks(one, "class in ('person', 'car')")
 result["filter to two classes ms"] = round(1e3 * timed(narrow), 1)

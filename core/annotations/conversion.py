@@ -116,7 +116,9 @@ def convert(
     dropped, clipped = table.dropped, table.clipped
     if where is not None:
         table = chosen(source, where)
-    target.write(table, path, split=split, faults=faults)  # type: ignore[attr-defined]
+    target.write(  # type: ignore[attr-defined]
+        table, path, split=split, faults=faults, on_progress=source.on_progress
+    )
     return Report(
         len(table), len(table.labels), len(table.classes), dropped, clipped, faults.counts, faults.sentences
     )

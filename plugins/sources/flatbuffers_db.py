@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from densedet.core.sources import AnnotationTable, Faults, TableSource, existing_file, existing_folder
-from densedet.plugins.sources._flatbuffers_file import IDENTIFIER, Opened, write_database
+from densedet.plugins.sources._flatbuffers_file import IDENTIFIER, Database, write_database
 
 
 class FlatBuffersSource(TableSource):
@@ -31,14 +31,14 @@ class FlatBuffersSource(TableSource):
         base = Path(root).expanduser()
         self.file = existing_file("source flatbuffers", "annotations", base, annotations)
         super().__init__(existing_folder("source flatbuffers", "images", base, images))
-        self._opened: Opened | None = None
+        self._opened: Database | None = None
 
     def __getstate__(self) -> dict[str, Any]:
         return super().__getstate__() | {"_opened": None, "_table": None}
 
-    def _open(self) -> Opened:
+    def _open(self) -> Database:
         if self._opened is None:
-            self._opened = Opened(self.file)
+            self._opened = Database(self.file)
         return self._opened
 
     def _read(self) -> AnnotationTable:
@@ -84,4 +84,4 @@ class FlatBuffersSource(TableSource):
     ) -> None:
         """To a temporary name, then renamed. Nothing of a table is lost. Raises DataError where it exceeds 2
         GB."""
-        write_database(table, path, on_progress=on_progress)
+        write_database(table, path)

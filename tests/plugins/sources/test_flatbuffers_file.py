@@ -1,21 +1,24 @@
-"""The reader against flatc's: generated/annotations_generated.py is ``flatc --python --gen-onefile
-plugins/sources/annotations.fbs``."""
+"""Annotation databases written and read, damaged in every column, and from before."""
 
-import importlib.util
+import ast
+import base64
 import struct
+import zlib
 from pathlib import Path
 
+import flatbuffers
 import numpy as np
 import pytest
 
 from densedet.core.annotations.builder import TableBuilder
 from densedet.core.annotations.table import AnnotationTable, equal_tables
 from densedet.core.errors import DataError
+from densedet.plugins.sources import _annotations_generated as generated
 from densedet.plugins.sources import _flatbuffers_file as flatbuffers_file
-from densedet.plugins.sources._flatbuffers_file import COLUMNS, Opened, write_database
+from densedet.plugins.sources._flatbuffers_file import COLUMNS, Database, write_database
 
-GENERATED = Path(__file__).with_name("generated") / "annotations_generated.py"
 SCHEMA = Path(flatbuffers_file.__file__).with_name("annotations.fbs")
+GENERATED = SCHEMA.with_name("_annotations_generated.py")
 
 
 def table(texts: bool = False) -> AnnotationTable:
@@ -32,6 +35,11 @@ def table(texts: bool = False) -> AnnotationTable:
     return builder.finish()
 
 
+def camel(name: str) -> str:
+    """A field of the schema as the generated code calls it."""
+    return "".join(word.title() for word in name.split("_"))
+
+
 @pytest.fixture
 def written(tmp_path):
     path = tmp_path / "x.db"
@@ -43,7 +51,7 @@ def written(tmp_path):
 def test_what_is_written_is_read(tmp_path, texts):
     path = tmp_path / "x.db"
     write_database(table(texts), path)
-    opened = Opened(path)
+    opened = Database(path)
     opened.check()
     assert equal_tables(opened.table, table(texts)) == []
     assert opened.table.image_id(1) == ("7" if texts else 1 << 40)
@@ -52,64 +60,64 @@ def test_what_is_written_is_read(tmp_path, texts):
 
 def test_columns_are_views_of_the_file(written):
     for name in ("names", "sizes", "offsets", "xywh", "labels", "flags", "areas", "ids"):
-        column = getattr(Opened(written).table, name)
+        column = getattr(Database(written).table, name)
         assert not column.flags.owndata and not column.flags.writeable, name
 
 
-def test_flatcs_own_reader_sees_the_same(written):
-    spec = importlib.util.spec_from_file_location("annotations_generated", GENERATED)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    content = written.read_bytes()
-    assert module.Annotations.AnnotationsBufferHasIdentifier(content, 0)
-    theirs, ours = module.Annotations.GetRootAs(content, 0), Opened(written).table
-    assert theirs.Version() == 1
-    assert bytes(theirs.FingerprintAsNumpy()).hex() == Opened(written).fingerprint
-    assert (
-        tuple(theirs.ClassNames(i).decode() for i in range(theirs.ClassNamesLength()))
-        == ours.classes
-        == ("Auto, groß", "tooth brush")
-    )
-    for method, column in {
-        "CategoryIds": np.array(ours.category_ids),
-        "ImageIds": ours.image_ids,
-        "Names": ours.names,
-        "NameOffsets": ours.name_offsets,
-        "Sizes": ours.sizes.reshape(-1),
-        "Offsets": ours.offsets,
-        "Boxes": ours.xywh.reshape(-1),
-        "Labels": ours.labels,
-        "Flags": ours.flags,
-        "Areas": ours.areas,
-        "AnnotationIds": ours.ids,
-    }.items():
-        assert np.array_equal(getattr(theirs, method + "AsNumpy")(), column), method
-    assert theirs.ImageTextsIsNone()
-
-
-def test_a_text_column_is_flatcs_too(tmp_path):
-    write_database(table(texts=True), tmp_path / "x.db")
-    spec = importlib.util.spec_from_file_location("annotations_generated", GENERATED)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    theirs = module.Annotations.GetRootAs((tmp_path / "x.db").read_bytes(), 0)
-    assert [theirs.ImageTexts(i).decode() for i in range(theirs.ImageTextsLength())] == ["sa", "s7", "i7"]
-
-
-def test_columns_follow_the_schema():
+def test_the_generated_code_is_of_this_schema():
+    """Names, order and types of the fields."""
     rows = [line.split("//")[0].strip() for line in SCHEMA.read_text().splitlines()]
-    table = rows[rows.index("table Annotations {") + 1 : rows.index("}")]
+    rows = rows[rows.index("table Annotations {") + 1 : rows.index("}")]
+    fields = [tuple(part.strip() for part in row.rstrip(";").split(":")) for row in rows]
+    names = [camel(name) for name, _ in fields]
+    added = [
+        node.name.removeprefix("AnnotationsAdd")
+        for node in ast.parse(GENERATED.read_text()).body
+        if isinstance(node, ast.FunctionDef) and node.name.startswith("AnnotationsAdd")
+    ]
+    assert added == names
     types = {
         "[ubyte]": "u1",
         "[int64]": "<i8",
         "[uint32]": "<u4",
-        "uint32": "<u4",
         "[int32]": "<i4",
         "[double]": "<f8",
         "[uint16]": "<u2",
     }
-    fields = [tuple(part.strip() for part in row.rstrip(";").split(":")) for row in table]
-    assert [(c.name, c.dtype) for c in COLUMNS] == [(name, types.get(kind)) for name, kind in fields]
+    numbers = {name: types[kind] for name, (_, kind) in zip(names, fields) if kind in types}
+    assert numbers == {"Fingerprint": "u1", **COLUMNS}
+
+
+BEFORE = {
+    False: (
+        "e7be59e8033b340eda55a69ccdfd1ed0",
+        "c-pgIU|?`@aSZ`d3`z_R3@i*B3_J`13?e|j41)rL3WElN4ub)M34;ZL4Fdw`05KyFgTw-WxCV$PK;>2d@fjd~0K|WQ"
+        "SOBPS3J@;<;w3<Qf)S!l0EnOOi+sUsZNhgeblIG<f8{QK#F>DY1BgLx;09vH(vo}~h4iBQ!}G!XlKlLV427hk(&7vT"
+        "nEJo}As`CLjm$vIiNpsv_%~D?h${!gNeYMe=w%h8r=+G9=%*IxCxSSsxdkPadIfpu5N#|_?I1UaLiK?F8xW@eu@Mlb"
+        "Lg_RpjjWFm%7*a;7;u3|2MF!yFl#0Ve6)wqj1FmFzy%c-gs58(237yT9zvTy`5aJnJE8hd+C%g|vo{8V%k~KOF~V(U"
+        "0rQxcVeVw;*z9oj3<$_U&GmD5SS7N~{oyINerBjrRy04eL1_RodufR",
+    ),
+    True: (
+        "0c2b1bd1fd637e46f2b63995dd95bb71",
+        "c-pgIU|?`@aSZ`d3`z_R3@i*B3_J`13?d8?3^EJ~3@Qv73_1)33?>W~3^oi1paaB=KnxNK0OBP;yaR|!p!6Le{s6>0"
+        "Kt&2byab3h0Pz+ezQG7FLjWYNEq(ECa-G|!ZI)B-PTgGy5@!Np4j>i*Vs0RIEG@~`QAjV!KRh4IFUij@$xuitDlN_c"
+        "o5Kt;2Wp-ORDW?Ils1RZnNa%ge+Y<TzyxwYoTPAgk6u<mdP-_)fqrU{ej<pInp;p(saKGf4pGMfRS$BbC{!N^umN!j"
+        "5E}t;DwIxx(#ZN4p==mmfB_eXbb!#F4zp&0z(;!s&FGK@23$~aL5R8qVNmrS>>;!Xl+OWGw-c)Wq&-CcGkaq&xNMJb"
+        "A0ym$7BG*A8Rkxgj?E5d&wzj&)LcJ@hgBl$+#jBT>t}{4WkvHd8<YkB49jE~",
+    ),
+}
+"""`table` as densedet wrote it before it used the flatbuffers package, with the columns in another order: the
+fingerprint, and the file compressed by zlib in base 85."""
+
+
+@pytest.mark.parametrize("texts", [False, True])
+def test_files_written_before_stay_readable(tmp_path, texts):
+    fingerprint, packed = BEFORE[texts]
+    (tmp_path / "x.db").write_bytes(zlib.decompress(base64.b85decode(packed)))
+    opened = Database(tmp_path / "x.db")
+    opened.check()
+    assert equal_tables(opened.table, table(texts)) == []
+    assert opened.fingerprint == fingerprint
 
 
 def test_equal_content_has_an_equal_fingerprint(tmp_path):
@@ -118,15 +126,17 @@ def test_equal_content_has_an_equal_fingerprint(tmp_path):
     other = table()
     other.areas[0] += 1
     write_database(other, tmp_path / "c.db")
-    prints = [Opened(tmp_path / f"{n}.db").fingerprint for n in "abc"]
+    prints = [Database(tmp_path / f"{n}.db").fingerprint for n in "abc"]
     assert prints[0] == prints[1] != prints[2]
 
 
 def at(path: Path, column: str, position: int, value: bytes) -> None:
     """Overwrite entry bytes of a column."""
-    opened = Opened(path)
-    start, _ = opened._span(column, 1)
     content = bytearray(path.read_bytes())
+    fields = generated.Annotations.GetRootAs(content)
+    view = getattr(fields, f"{camel(column)}AsNumpy")()
+    start = view.ctypes.data - np.frombuffer(content, np.uint8).ctypes.data
+    del fields, view
     content[start + position : start + position + len(value)] = value
     path.write_bytes(content)
 
@@ -160,7 +170,7 @@ def at(path: Path, column: str, position: int, value: bytes) -> None:
 )
 def test_a_wrong_value_is_refused_at_the_first_use(written, column, position, value, sentence):
     at(written, column, position, value)
-    opened = Opened(written)
+    opened = Database(written)
     with pytest.raises(DataError, match=sentence):
         opened.check()
 
@@ -171,6 +181,7 @@ def test_other_files_are_refused(tmp_path, written):
         b"": "is empty",
         b"{}": "does not carry the mark DDET",
         good[:4] + b"JSON" + good[8:]: "does not carry the mark",
+        good[:-1]: "damaged or cut short",
         good[:-20]: "damaged or cut short",
         good[:30]: "damaged or cut short",
         struct.pack("<I", 2**32 - 1) + good[4:]: "damaged or cut short",
@@ -178,13 +189,34 @@ def test_other_files_are_refused(tmp_path, written):
     for content, sentence in cases.items():
         (tmp_path / "y.db").write_bytes(content)
         with pytest.raises(DataError, match=sentence):
-            Opened(tmp_path / "y.db")
+            Database(tmp_path / "y.db")
+
+
+def test_texts_that_share_their_bytes_do_not_fill_the_memory(tmp_path):
+    """300 entries of 1,000 bytes in a file of a few thousand."""
+    builder = flatbuffers.Builder()
+    name = builder.CreateString("x" * 1000)
+    builder.StartVector(4, 300, 4)
+    for _ in range(300):
+        builder.PrependUOffsetTRelative(name)
+    texts = builder.EndVector()
+    offsets = builder.CreateNumpyVector(np.zeros(301, np.uint32))
+    fingerprint = builder.CreateNumpyVector(np.zeros(16, np.uint8))
+    generated.AnnotationsStart(builder)
+    generated.AnnotationsAddVersion(builder, 1)
+    generated.AnnotationsAddFingerprint(builder, fingerprint)
+    generated.AnnotationsAddImageTexts(builder, texts)
+    generated.AnnotationsAddOffsets(builder, offsets)
+    builder.Finish(generated.AnnotationsEnd(builder), b"DDET")
+    (tmp_path / "x.db").write_bytes(builder.Output())
+    with pytest.raises(DataError, match="the entries of ImageTexts overlap"):
+        Database(tmp_path / "x.db")
 
 
 def test_another_version_is_refused(tmp_path, written, monkeypatch):
     monkeypatch.setattr(flatbuffers_file, "VERSION", 2)
     with pytest.raises(DataError, match="is of version 1, this densedet reads version 2"):
-        Opened(written)
+        Database(written)
 
 
 def test_limits_of_the_format(tmp_path, monkeypatch):

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from densedet.core.annotations.builder import Faults, TableBuilder
-from densedet.core.annotations.conversion import open_source, recognise
+from densedet.core.annotations.conversion import convert, open_source, recognise
 from densedet.core.annotations.table import equal_tables
 from densedet.core.errors import DataError
 from densedet.core.recipe.plugin_loading import load_plugins
@@ -54,6 +54,15 @@ def table(seed, texts=False):
             ids[image], draw.choice([90, -3, 0]), box, area=draw.uniform(0, 99), id=number, **flags
         )
     return builder.finish()
+
+
+def test_writing_tells_its_progress(tmp_path):
+    CocoSource.write(table(0), tmp_path / "x.json")
+    source = CocoSource(annotations="x.json", images=".", root=str(tmp_path))
+    told = []
+    source.on_progress = lambda done, total: told.append((done, total))
+    convert(source, VOCSource, tmp_path / "voc")
+    assert told[-5:] == [(1, 5), (2, 5), (3, 5), (4, 5), (5, 5)]  # a file an image
 
 
 @pytest.mark.parametrize("texts", [False, True], ids=["numbers", "texts"])
