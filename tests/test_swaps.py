@@ -19,8 +19,8 @@ SIDE = 32
 ARGUMENTS: dict[tuple[str, str], dict[str, Any]] = {
     ("backbone", "torchvision"): {"model": "shufflenet_v2_x0_5", "nodes": ["stage2", "stage3"]},
     ("backbone", "vgg16_ssd"): {"width": 0.0625},
-    ("backbone", "convnet"): {"widths": [16, 16], "stem": 8, "out": [1, 2]},
-    ("neck", "ssd_extras"): {"stages": [{"out": 16}]},
+    ("backbone", "convnet"): {"widths": [16, 16], "stem": 8, "out_indices": [1, 2]},
+    ("neck", "ssd_extras"): {"stages": [{"out_channels": 16}]},
     ("neck", "fpn"): {"channels": 16},
     ("neck", "pan"): {"channels": 16},
     ("head", "retinanet"): {"depth": 1},
@@ -168,6 +168,6 @@ def test_refusals_name_the_part_and_the_way_out() -> None:
 def test_too_small_an_image_is_refused_while_loading() -> None:
     """Valid padding on a map that has no room: the sentence names part and size."""
     values = recipe_of(neck="ssd_extras", head="ssd").values
-    values["model"]["neck"]["stages"] = [{"out": 16, "padding": 0}] * 6
+    values["model"]["neck"]["stages"] = [{"out_channels": 16, "padding": 0}] * 6
     with pytest.raises(RecipeError, match=r"model\.neck.*32x32"):
         assembly.build_detector(recipe_from_dict(values), 3)

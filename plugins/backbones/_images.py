@@ -5,8 +5,10 @@ from __future__ import annotations
 
 from densedet.core.errors import PartError
 
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_STD = (0.229, 0.224, 0.225)
+Statistics = tuple[tuple[float, ...], tuple[float, ...]]
+"""(mean, std), one value per channel each."""
+
+IMAGENET: Statistics = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
 
 def image_statistics(
@@ -14,13 +16,22 @@ def image_statistics(
     mean: tuple[float, ...] | None,
     std: tuple[float, ...] | None,
     *,
-    published: tuple[tuple[float, ...], tuple[float, ...]] = (IMAGENET_MEAN, IMAGENET_STD),
-) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """(mean, std), ``in_channels`` values each.
+    published: Statistics = IMAGENET,
+) -> Statistics:
+    """Resolve the mean and standard deviation of the images.
 
-    mean, std: as the recipe gives them: one value per channel, or a single one for all; None takes
-    ``published`` (three values, RGB). Images that are not RGB get the average of the three, which is what a
-    first convolution summed over the colours expects. Raises PartError for another number of values.
+    Args:
+        in_channels: channels of the images.
+        mean: the recipe's mean, one value per channel or a single one for all; None: the published.
+        std: the recipe's standard deviation, in the same form.
+        published: three values each, RGB. Images that are not RGB get the average of the three, which is what
+            a first convolution summed over the colours expects.
+
+    Returns:
+        (mean, std), ``in_channels`` values each.
+
+    Raises:
+        PartError: where the recipe gives another number of values.
     """
     values = []
     for name, given, default in (("mean", mean, published[0]), ("std", std, published[1])):

@@ -4,22 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import torchvision
 from torch import nn
+from torchvision.models import WeightsEnum
 
 from densedet.core.errors import PartError
 from densedet.core.state_dict import download, follow, for_channels, misfit, read_state
-from densedet.plugins.backbones._images import IMAGENET_MEAN, IMAGENET_STD
+from densedet.plugins.backbones._images import IMAGENET, Statistics
 from densedet.registry import suggest
 
 
-def find_published(weights: str | None, model: str) -> Any | None:
-    """The member of torchvision's weights enum of ``model`` called ``weights``, or None where ``weights`` is
-    None or a file.
+def find_published(weights: str | None, model: str) -> WeightsEnum | None:
+    """Find torchvision's published weights by their name.
 
-    Raises PartError where it is neither, unless other weights follow: then the file may be gone.
+    Args:
+        weights: a name of torchvision's, the path of a file, or None.
+        model: torchvision's name of the network.
+
+    Returns:
+        The member of the network's weights enum; None where ``weights`` is None or a file.
+
+    Raises:
+        PartError: where ``weights`` is neither, unless other weights replace them: then the file may be gone.
     """
     if weights is None:
         return None
@@ -35,10 +42,17 @@ def find_published(weights: str | None, model: str) -> Any | None:
     return None
 
 
-def published_statistics(weights: Any | None) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """(mean, std) that published weights were trained with; ImageNet's usual ones for a file or none."""
+def published_statistics(weights: WeightsEnum | None) -> Statistics:
+    """Look up the image statistics that weights were trained with.
+
+    Args:
+        weights: published weights, or None for a file or no weights.
+
+    Returns:
+        (mean, std), three values each; ImageNet's usual ones for None.
+    """
     if weights is None:
-        return IMAGENET_MEAN, IMAGENET_STD
+        return IMAGENET
     preset = weights.transforms()
     return tuple(preset.mean), tuple(preset.std)
 
@@ -48,12 +62,21 @@ def load_weights(
 ) -> None:
     """Fill ``body`` with pretrained weights, every entry of it or none.
 
-    weights: a name of torchvision's (downloaded once, into torch's hub folder) or a file with a state dict.
-    first: the name of the first convolution's weight: where ``body`` takes one channel and the weights three,
-    they are summed over the colours, which gives grey images the answer of their RGB copies. ignored: names,
-    or prefixes ending in a dot, that ``body`` rightly lacks: the classifier, and stages past the last tap. On
-    the meta device names and shapes are checked, nothing is copied or downloaded; nothing at all happens
-    where other weights follow. Raises PartError where the weights cannot be had or do not fit.
+    On the meta device names and shapes are checked and nothing is copied or downloaded. Nothing at all
+    happens where other weights replace these.
+
+    Args:
+        body: network to fill.
+        weights: a name of torchvision's (downloaded once, into torch's hub folder) or a file with a state
+            dict.
+        model: torchvision's name of the network.
+        first: name of the first convolution's weight. Where ``body`` takes one channel and the weights three,
+            they are summed over the colours, so that a grey image gives the same maps as its RGB copy.
+        ignored: names, or prefixes ending in a dot, that ``body`` rightly lacks: the classifier and the
+            stages past the last index.
+
+    Raises:
+        PartError: where the weights cannot be read or downloaded, or do not fit.
     """
     if follow():
         return

@@ -4,55 +4,75 @@ from __future__ import annotations
 
 import itertools
 import operator
+from functools import partial
 from typing import Literal
 
 from torch import Tensor, nn
 
 from densedet.core.arguments import NonNegativeInt, PositiveFloat, PositiveInt
 from densedet.core.errors import PartError
-from densedet.core.layers import ConvNormAct, Norm
+from densedet.core.layers import Activation, ConvNormAct, Norm, activation_layer, init_convolutions
 from densedet.plugins.backbones._images import image_statistics
-from densedet.plugins.backbones._taps import check_taps
-
-Activation = Literal["relu", "relu6", "silu"]
+from densedet.plugins.backbones._out_indices import check_out_indices
 
 
 class ResidualBlock(nn.Module):
-    """x + two 3x3 convolutions, activated (He et al. 2016, figure 2). (B,c,h,w) -> (B,c,h,w)."""
+    """x + two 3x3 convolutions, activated (He et al. 2016, figure 2).
+
+    Args:
+        channels: channels of the input and the output.
+        norm: normalisation after each convolution.
+        eps: added to the variance by the normalisation.
+        momentum: of batch norm.
+        activation: after the first convolution and after the sum.
+    """
 
     def __init__(
         self, channels: int, *, norm: Norm, eps: float, momentum: float, activation: Activation
     ) -> None:
         super().__init__()
-        self.first = ConvNormAct(
-            channels, channels, norm=norm, eps=eps, momentum=momentum, activation=activation
-        )
-        self.second = ConvNormAct(
-            channels, channels, norm=norm, eps=eps, momentum=momentum, activation="none"
-        )
-        self.activation = {"relu": nn.ReLU, "relu6": nn.ReLU6, "silu": nn.SiLU}[activation](inplace=True)
+        convolution = partial(ConvNormAct, channels, channels, norm=norm, eps=eps, momentum=momentum)
+        self.first = convolution(activation=activation)
+        self.second = convolution(activation="none")
+        self.activation = activation_layer(activation)
 
     def forward(self, maps: Tensor) -> Tensor:
+        """Map (B,c,h,w) to (B,c,h,w)."""
         return self.activation(maps + self.second(self.first(maps)))
 
 
 class ConvNetBackbone(nn.Module):
-    """Stem, then stages of one 3x3 convolution (which may halve the map) and residual blocks. Nothing
-    depthwise: dense convolutions use a CPU far better than their operation count says, in bf16 with
-    channels-last above all.
+    """Residual network of dense 3x3 convolutions: a stem, then stages that may halve the map.
 
-    The defaults suit 128x64 grey images: taps of 24, 48 and 96 channels at strides 4, 8 and 16, 0.27 M
-    parameters, 21 M multiply-adds forward. For strides 8, 16 and 32: ``widths: [24, 48, 96, 128]``, of which
-    the last three stages are tapped.
+    A stage is one 3x3 convolution, which has the stage's stride, and residual blocks. Nothing is depthwise: a
+    CPU runs dense convolutions far faster than their operation count suggests, in bf16 with channels-last
+    above all. The defaults suit 128x64 grey images: maps of 24, 48 and 96 channels at strides 4, 8 and 16,
+    0.27 M parameters, 21 M multiply-adds for a forward pass. ``widths: [24, 48, 96, 128]`` gives strides 8,
+    16 and 32.
 
-    in_channels: wired. widths: channels per stage. depths: residual blocks per stage (0: its first
-    convolution alone); null: one each.
-    strides: of each stage, 1 or 2; null: all 2. stem: channels of the first convolution. stem_stride: its
-    stride.
-    out: numbers of the tapped stages, 1 is the first; null: the last three. Stages past the last tap are not
-    built.
-    norm, eps, momentum, activation: after each convolution; norm "none" gives the convolutions biases.
-    mean, std: of the images scaled to 0..1, one value or one per channel; null: ImageNet's.
+    Args:
+        in_channels: (wired) channels of the images, 1 or 3.
+        widths: channels of each stage.
+        depths: residual blocks of each stage, 0 for its first convolution alone; null: one each.
+        strides: stride of each stage, 1 or 2; null: all 2.
+        stem: channels of the first convolution.
+        stem_stride: stride of the first convolution.
+        out_indices: stages whose maps are returned, fine to coarse; 1 is the first stage. The stride of index
+            k is stem_stride times the strides of stages 1..k (2^(k+1) by default). Stages past the last index
+            are not built. null: the last three.
+        norm: normalisation after each convolution; "none" gives the convolutions biases.
+        eps: added to the variance by the normalisation.
+        momentum: of batch norm.
+        activation: after each convolution.
+        mean: mean of the images scaled to 0..1, one value or one per channel; null: ImageNet's.
+        std: standard deviation of the images scaled to 0..1, one value or one per channel; null: ImageNet's.
+
+    Attributes:
+        channels: channels of each returned map.
+        strides: stride of each returned map in input pixels.
+
+    Raises:
+        PartError: where lists have different lengths or out_indices names a stage that does not exist.
     """
 
     def __init__(
@@ -64,7 +84,7 @@ class ConvNetBackbone(nn.Module):
         strides: tuple[Literal[1, 2], ...] | None = None,
         stem: PositiveInt = 16,
         stem_stride: Literal[1, 2] = 2,
-        out: tuple[PositiveInt, ...] | None = None,
+        out_indices: tuple[PositiveInt, ...] | None = None,
         norm: Norm = "batch",
         eps: PositiveFloat = 1e-5,
         momentum: PositiveFloat = 0.1,
@@ -84,44 +104,40 @@ class ConvNetBackbone(nn.Module):
                     f"entry per stage"
                 )
         numbers = tuple(range(1, len(widths) + 1))
-        out = numbers[-3:] if out is None else out
-        check_taps(out, numbers)
+        out_indices = numbers[-3:] if out_indices is None else out_indices
+        check_out_indices(out_indices, numbers)
 
-        self.out = out
+        self.out_indices = out_indices
         self.mean, self.std = image_statistics(in_channels, mean, std)
-        self.channels = tuple(widths[number - 1] for number in out)
-        reached = list(itertools.accumulate(steps, operator.mul, initial=stem_stride))
-        self.strides = tuple(reached[number] for number in out)
+        self.channels = tuple(widths[index - 1] for index in out_indices)
+        stage_strides = list(itertools.accumulate(steps, operator.mul, initial=stem_stride))
+        self.strides = tuple(stage_strides[index] for index in out_indices)
 
-        def convolution(fan_in: int, width: int, stride: int) -> ConvNormAct:
-            return ConvNormAct(
-                fan_in, width, stride=stride, norm=norm, eps=eps, momentum=momentum, activation=activation
-            )
-
-        def block(width: int) -> ResidualBlock:
-            return ResidualBlock(width, norm=norm, eps=eps, momentum=momentum, activation=activation)
-
-        self.stem = convolution(in_channels, stem, stem_stride)
+        convolution = partial(ConvNormAct, norm=norm, eps=eps, momentum=momentum, activation=activation)
+        block = partial(ResidualBlock, norm=norm, eps=eps, momentum=momentum, activation=activation)
+        self.stem = convolution(in_channels, stem, stride=stem_stride)
         self.stages = nn.ModuleList()
         fan_in = stem
-        for width, depth, step in list(zip(widths, depths, steps))[: out[-1]]:
+        for width, depth, step in list(zip(widths, depths, steps))[: out_indices[-1]]:
             self.stages.append(
-                nn.Sequential(convolution(fan_in, width, step), *(block(width) for _ in range(depth)))
+                nn.Sequential(convolution(fan_in, width, stride=step), *(block(width) for _ in range(depth)))
             )
             fan_in = width
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d):
-                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
-                if module.bias is not None:
-                    nn.init.zeros_(module.bias)
+        init_convolutions(self)
 
     def forward(self, images: Tensor) -> list[Tensor]:
-        """Normalised images (B,in_channels,H,W) -> the tapped maps, fine to coarse, sides rounded up: ceil(H
-        / stride)."""
+        """Compute the feature maps.
+
+        Args:
+            images: float32 (B,in_channels,H,W), normalised.
+
+        Returns:
+            The maps of out_indices (B,c_l,h_l,w_l), fine to coarse, with sides ceil(H / stride).
+        """
         maps = self.stem(images)
-        taps = []
-        for number, stage in enumerate(self.stages, start=1):
+        features = []
+        for index, stage in enumerate(self.stages, start=1):
             maps = stage(maps)
-            if number in self.out:
-                taps.append(maps)
-        return taps
+            if index in self.out_indices:
+                features.append(maps)
+        return features

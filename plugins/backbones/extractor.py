@@ -13,28 +13,42 @@ from torchvision.models.feature_extraction import create_feature_extractor, get_
 
 from densedet.core.arguments import PositiveFloat
 from densedet.core.errors import PartError
+from densedet.plugins.backbones._first_convolution import adapt_first_convolution
 from densedet.plugins.backbones._images import image_statistics
 from densedet.plugins.backbones._weights import find_published, load_weights, published_statistics
 from densedet.registry import suggest
 
 PROBES = (256, 512)
-"""Sides of two square images: what 256 more pixels add to a map's side tells its stride, whatever the
+"""Sides of two square images. A map's stride is 256 pixels over the growth of its side, whatever the
 padding."""
 
 
 class TorchvisionBackbone(nn.Module):
-    """A classification network of torchvision, traced and cut at its last tap. Networks for one fixed image
-    size (ViT, MaxViT) are refused.
+    """A classification network of torchvision, traced and cut after the last node that is returned.
 
-    in_channels: wired; another number than 3 replaces the first convolution. model: torchvision's name, e.g.
-    "efficientnet_b0".
-    nodes: where to tap, fine to coarse, names of `torchvision.models.feature_extraction.get_graph_node_names`
-    or of modules ("layer2", "features.4"); null: the last map at each of the strides 8, 16 and 32 that is no
-    part of a block on its way to a coarser one. weights: null, torchvision's name ("DEFAULT",
-    "IMAGENET1K_V1"), or the path of a state dict, relative to the working directory. One-channel images get
-    the first convolution's weights summed over the colours.
-    mean, std: of the images scaled to 0..1, one value or one per channel; null: those of the named weights,
-    else ImageNet's.
+    Networks for one fixed image size (ViT, MaxViT) are refused.
+
+    Args:
+        in_channels: (wired) channels of the images; another number than 3 replaces the first convolution.
+        model: torchvision's name, e.g. "efficientnet_b0".
+        nodes: nodes whose maps are returned, fine to coarse: names of
+            `torchvision.models.feature_extraction.get_graph_node_names` or of modules ("layer2",
+            "features.4"). null: the last map at each of the strides 8, 16 and 32 that is not inside a block
+            whose output is coarser.
+        weights: torchvision's name ("DEFAULT", "IMAGENET1K_V1") or the path of a state dict, relative to the
+            working directory; null: random. For one-channel images, the first convolution's weights are
+            summed over the colours.
+        mean: mean of the images scaled to 0..1, one value or one per channel; null: that of the named
+            weights, else ImageNet's.
+        std: standard deviation of the images scaled to 0..1, in the same form.
+
+    Attributes:
+        channels: channels of each returned map.
+        strides: stride of each returned map in input pixels.
+
+    Raises:
+        PartError: where torchvision lacks the network or the node, the network cannot be traced, a node is no
+            feature map, or the weights cannot be loaded.
     """
 
     def __init__(
@@ -60,12 +74,11 @@ class TorchvisionBackbone(nn.Module):
         )
 
         device = torch.empty(0).device
-        with torch.device(
-            "cpu"
-        ):  # some of these networks compute their widths with tensors, which the meta device cannot
+        # Some of these networks compute their widths with tensors, which the meta device cannot.
+        with torch.device("cpu"):
             network = torchvision.models.get_model(model, weights=None)
             whole = tuple(network.state_dict())
-            first = _adapt_first(network, in_channels)
+            first = adapt_first_convolution(network, in_channels)
         if nodes is None:
             names = _node_names(network, model)
             nodes = _last_of_each_stride(_measure(_extract(network, names, model), in_channels, model))
@@ -80,8 +93,14 @@ class TorchvisionBackbone(nn.Module):
             load_weights(self.body, weights, model=model, first=first, ignored=whole)
 
     def forward(self, images: Tensor) -> list[Tensor]:
-        """Normalised images (B,in_channels,H,W) -> the tapped maps, fine to coarse; their sides follow the
-        network's own padding."""
+        """Compute the feature maps.
+
+        Args:
+            images: float32 (B,in_channels,H,W), normalised.
+
+        Returns:
+            The maps of the nodes (B,c_l,h_l,w_l), fine to coarse; the network's padding rounds their sides.
+        """
         maps = self.body(images)
         return [
             maps[node].permute(0, 3, 1, 2) if last else maps[node]
@@ -90,7 +109,7 @@ class TorchvisionBackbone(nn.Module):
 
 
 def _node_names(network: nn.Module, model: str) -> list[str]:
-    """Nodes that exist both in training and in evaluation."""
+    """List the nodes that exist both in training and in evaluation."""
     try:
         training, evaluation = get_graph_node_names(network)
     except Exception as error:
@@ -103,7 +122,7 @@ def _node_names(network: nn.Module, model: str) -> list[str]:
 
 
 def _extract(network: nn.Module, nodes: Sequence[str], model: str) -> nn.Module:
-    """The network cut at ``nodes``: images -> {node: value}; layers that no node needs are gone."""
+    """Cut the network to a module from images to {node: value}; layers that no node needs are removed."""
     try:
         return create_feature_extractor(network, {node: node for node in nodes})
     except Exception as error:
@@ -128,7 +147,7 @@ def _extract(network: nn.Module, nodes: Sequence[str], model: str) -> nn.Module:
 
 
 def _measure(body: nn.Module, in_channels: int, model: str) -> list[dict[str, Any]]:
-    """What each node gives for one image of either side of PROBES, computed on the meta device."""
+    """Compute each node's value on the meta device, for one image of either side of PROBES."""
     tensors = {**dict(body.named_parameters()), **dict(body.named_buffers())}
     empty = {name: tensor.detach().to("meta") for name, tensor in tensors.items()}
     training = body.training
@@ -149,8 +168,10 @@ def _measure(body: nn.Module, in_channels: int, model: str) -> list[dict[str, An
 
 
 def _map_layout(small: Any, large: Any) -> tuple[int, int, bool] | None:
-    """(channels, stride, channels come last) of a node from its values for the two PROBES; None where it is
-    no map."""
+    """Read (channels, stride, whether channels are the last axis) from a node's values for the two PROBES.
+
+    Returns None where the node is no map.
+    """
     if not isinstance(small, Tensor) or not isinstance(large, Tensor) or small.dim() != 4:
         return None
     growing = [axis for axis in (1, 2, 3) if small.shape[axis] != large.shape[axis]]
@@ -162,14 +183,16 @@ def _map_layout(small: Any, large: Any) -> tuple[int, int, bool] | None:
 
 
 def _last_of_each_stride(values: list[dict[str, Any]]) -> tuple[str, ...]:
-    """The default taps: per stride of 8, 16, 32 the last map outside every module that starts at this stride
-    and ends coarser."""
+    """Choose the default nodes: the last map of strides 8, 16 and 32 that is not on its way to a coarser one.
+
+    A map is on its way inside a module whose first maps have this stride and whose last ones are coarser.
+    """
     strides = {}
     for name in values[0]:
         layout = _map_layout(values[0][name], values[1][name])
         if layout is not None:
             strides[name] = layout[1]
-    spans: dict[str, tuple[int, int]] = {}
+    spans: dict[str, tuple[int, int]] = {}  # module -> its finest and its coarsest stride
     for name, stride in strides.items():
         parts = name.split(".")
         for prefix in (".".join(parts[:depth]) for depth in range(1, len(parts))):
@@ -192,14 +215,11 @@ def _layout(
     for node in nodes:
         layout = _map_layout(values[0][node], values[1][node])
         if layout is None:
-            shape = (
-                tuple(values[0][node].shape)
-                if isinstance(values[0][node], Tensor)
-                else type(values[0][node]).__name__
-            )
+            value = values[0][node]
+            shape = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
             raise PartError(
                 f"node {node!r} of torchvision's {model} is no feature map ({shape} for a 256x256 "
-                f"image): tap an earlier one"
+                f"image): name an earlier one"
             )
         layouts.append(layout)
     channels, strides, last = zip(*layouts)
@@ -208,25 +228,3 @@ def _layout(
             f"nodes go from fine to coarse, but {list(nodes)} have strides {list(strides)}: sort them"
         )
     return channels, strides, last
-
-
-def _adapt_first(network: nn.Module, in_channels: int) -> str:
-    """Give the first convolution ``in_channels`` inputs; returns the name of its weight."""
-    name, first = next((n, m) for n, m in network.named_modules() if isinstance(m, nn.Conv2d))
-    if first.in_channels != in_channels:
-        parent, _, leaf = name.rpartition(".")
-        convolution = nn.Conv2d(
-            in_channels,
-            first.out_channels,
-            first.kernel_size,  # type: ignore[arg-type]
-            first.stride,  # type: ignore[arg-type]
-            first.padding,  # type: ignore[arg-type]
-            first.dilation,  # type: ignore[arg-type]
-            bias=first.bias is not None,
-            device=first.weight.device,
-        )
-        nn.init.kaiming_normal_(convolution.weight, mode="fan_out", nonlinearity="relu")
-        if convolution.bias is not None:
-            nn.init.zeros_(convolution.bias)
-        setattr(network.get_submodule(parent), leaf, convolution)
-    return f"{name}.weight"

@@ -1,4 +1,4 @@
-"""torchvision's MobileNetV3, tapped by stride or as SSDlite does."""
+"""torchvision's MobileNetV3, which returns a map per stride or the two of SSDlite."""
 
 from __future__ import annotations
 
@@ -10,26 +10,44 @@ from torch import Tensor, nn
 
 from densedet.core.arguments import PositiveFloat
 from densedet.core.layers import norm_layer
+from densedet.plugins.backbones._first_convolution import adapt_first_convolution
 from densedet.plugins.backbones._images import image_statistics
-from densedet.plugins.backbones._taps import check_taps
+from densedet.plugins.backbones._out_indices import check_out_indices
 from densedet.plugins.backbones._weights import find_published, load_weights, published_statistics
 
 
 class MobileNetV3(nn.Module):
-    """MobileNetV3 (Howard et al. 2019). Modules are called as torchvision's (features.0, ...), so its state
-    dicts fit as they are.
+    """MobileNetV3 (Howard et al. 2019).
 
-    in_channels: wired. out: levels 2..5 at strides 4..32, fine to coarse: the last block of each stride, for
-    5 the last convolution; or "ssdlite": the expansion inside the first block of stride 32 (a map of stride
-    16) and the last convolution, as section 6.3 has it. Blocks past the last tap are not built. reduced_tail:
-    halve the channels at stride 32 (table 6; torchvision's SSDlite when trained without ImageNet weights, the
-    published COCO_V1 included). width: multiplies all channels.
-    norm, eps, momentum: "frozen" is for pretrained weights and small batches; torchvision's SSDlite has
-    momentum 0.03.
-    weights: null, torchvision's name ("DEFAULT", "IMAGENET1K_V1"), or the path of a state dict, relative to
-    the working directory. One-channel images get the first convolution's weights summed over the colours.
-    mean, std: of the images scaled to 0..1, one value or one per channel; null: ImageNet's (torchvision's
-    SSDlite: 0.5 and 0.5).
+    Modules are called as torchvision's (features.0, ...), so that its state dicts fit unchanged.
+
+    Args:
+        in_channels: (wired) channels of the images, 1 or 3.
+        out_indices: levels whose maps are returned, fine to coarse; index k is the last block at stride 2^k
+            (2, 3, 4, 5 are strides 4, 8, 16, 32), for 5 the last convolution. "ssdlite" returns two maps: the
+            expansion inside the first block of stride 32, which is a map of stride 16, and the last
+            convolution (section 6.3). Blocks past the last index are not built.
+        reduced_tail: halve the channels at stride 32 (table 6), as torchvision's SSDlite does when it is
+            trained without ImageNet weights (the published COCO_V1 included).
+        width: factor on all channels.
+        norm: "batch", "frozen" (constant statistics and scale, for pretrained weights and small batches) or
+            "group".
+        eps: added to the variance by the normalisation.
+        momentum: of batch norm (torchvision's SSDlite: 0.03).
+        weights: torchvision's name ("DEFAULT", "IMAGENET1K_V1") or the path of a state dict, relative to the
+            working directory; null: random. For one-channel images, the first convolution's weights are
+            summed over the colours.
+        mean: mean of the images scaled to 0..1, one value or one per channel; null: that of the named
+            weights, else ImageNet's (torchvision's SSDlite: 0.5).
+        std: standard deviation of the images scaled to 0..1, in the same form (torchvision's SSDlite: 0.5).
+
+    Attributes:
+        architecture: torchvision's name of the network.
+        channels: channels of each returned map.
+        strides: stride of each returned map in input pixels.
+
+    Raises:
+        PartError: where out_indices, mean or std is faulty, or the weights cannot be loaded.
     """
 
     architecture: ClassVar[str]
@@ -38,7 +56,7 @@ class MobileNetV3(nn.Module):
         self,
         *,
         in_channels: int,
-        out: Literal["ssdlite"] | tuple[Literal[2, 3, 4, 5], ...] = (3, 4, 5),
+        out_indices: Literal["ssdlite"] | tuple[Literal[2, 3, 4, 5], ...] = (3, 4, 5),
         reduced_tail: bool = False,
         width: PositiveFloat = 1.0,
         norm: Literal["batch", "frozen", "group"] = "batch",
@@ -49,8 +67,8 @@ class MobileNetV3(nn.Module):
         std: tuple[PositiveFloat, ...] | None = None,
     ) -> None:
         super().__init__()
-        if out != "ssdlite":
-            check_taps(out, (2, 3, 4, 5))
+        if out_indices != "ssdlite":
+            check_out_indices(out_indices, (2, 3, 4, 5))
         published = find_published(weights, self.architecture)
         self.mean, self.std = image_statistics(
             in_channels, mean, std, published=published_statistics(published)
@@ -60,63 +78,61 @@ class MobileNetV3(nn.Module):
         network = torchvision.models.get_model(
             self.architecture, weights=None, norm_layer=norms, reduced_tail=reduced_tail, width_mult=width
         )
+        first = adapt_first_convolution(network, in_channels)
         features = network.features
-        if in_channels != 3:
-            first = features[0][0]
-            features[0][0] = nn.Conv2d(
-                in_channels, first.out_channels, kernel_size=3, stride=2, padding=1, bias=False
-            )
-            nn.init.kaiming_normal_(features[0][0].weight, mode="fan_out")
 
-        reached = _strides(features)
-        self.expansion_tap: int | None = None
-        if out == "ssdlite":
-            self.expansion_tap = reached.index(32)
-            self.taps: tuple[int, ...] = (len(features) - 1,)
-            self.channels = (features[self.expansion_tap].block[0].out_channels, features[-1].out_channels)
+        strides = _strides(features)
+        self.expansion: int | None = None  # block whose expansion is returned
+        if out_indices == "ssdlite":
+            self.expansion = strides.index(32)
+            self.blocks: tuple[int, ...] = (len(features) - 1,)
+            self.channels = (features[self.expansion].block[0].out_channels, features[-1].out_channels)
             self.strides: tuple[int, ...] = (16, 32)
         else:
-            self.taps = tuple(len(reached) - 1 - reached[::-1].index(2**level) for level in out)
-            self.channels = tuple(features[tap].out_channels for tap in self.taps)
-            self.strides = tuple(2**level for level in out)
-        self.features = features[: self.taps[-1] + 1]
+            self.strides = tuple(2**level for level in out_indices)
+            self.blocks = tuple(len(strides) - 1 - strides[::-1].index(stride) for stride in self.strides)
+            self.channels = tuple(features[block].out_channels for block in self.blocks)
+        built = self.blocks[-1] + 1
+        self.features = features[:built]
         if weights is not None:
-            unbuilt = [f"features.{i}." for i in range(self.taps[-1] + 1, len(features))]
+            unbuilt = [f"features.{i}." for i in range(built, len(features))]
             load_weights(
-                self,
-                weights,
-                model=self.architecture,
-                first="features.0.0.weight",
-                ignored=["classifier.", *unbuilt],
+                self, weights, model=self.architecture, first=first, ignored=["classifier.", *unbuilt]
             )
 
     def forward(self, images: Tensor) -> list[Tensor]:
-        """Normalised images (B,in_channels,H,W) -> the tapped maps, fine to coarse, sides rounded up: ceil(H
-        / stride)."""
-        maps, taps = images, []
+        """Compute the feature maps.
+
+        Args:
+            images: float32 (B,in_channels,H,W), normalised.
+
+        Returns:
+            The maps of out_indices (B,c_l,h_l,w_l), fine to coarse, with sides ceil(H / stride).
+        """
+        maps, outputs = images, []
         for index, block in enumerate(self.features):
-            if index == self.expansion_tap:
+            if index == self.expansion:
                 # This block changes the stride, so it has no shortcut and its layers are simply a chain.
                 expansion, *rest = block.block
                 maps = expansion(maps)
-                taps.append(maps)
+                outputs.append(maps)
                 for layer in rest:
                     maps = layer(maps)
             else:
                 maps = block(maps)
-            if index in self.taps:
-                taps.append(maps)
-        return taps
+            if index in self.blocks:
+                outputs.append(maps)
+        return outputs
 
 
 def _strides(features: nn.Sequential) -> list[int]:
-    """Input pixels per cell after each block."""
-    reached, strides = 1, []
+    """Return the stride after each block, in input pixels."""
+    stride, strides = 1, []
     for block in features:
         for module in block.modules():
             if isinstance(module, nn.Conv2d):
-                reached *= module.stride[0]
-        strides.append(reached)
+                stride *= module.stride[0]
+        strides.append(stride)
     return strides
 
 

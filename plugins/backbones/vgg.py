@@ -7,7 +7,7 @@ from typing import Literal
 from torch import Tensor, nn
 
 from densedet.core.arguments import PositiveFloat
-from densedet.core.layers import norm_layer
+from densedet.core.layers import init_convolutions, norm_layer
 from densedet.plugins.backbones._images import image_statistics
 from densedet.plugins.backbones._weights import find_published, load_weights, published_statistics
 
@@ -16,23 +16,36 @@ GROUPS = ((64, 2), (128, 2), (256, 3), (512, 3), (512, 3))
 
 
 class VGG16SSDBackbone(nn.Module):
-    """VGG-16 (Simonyan and Zisserman 2015) reshaped by SSD (Liu et al. 2016, section 3): tapped at conv4_3
-    after its ReLU (stride 8) and at fc7 (stride 16); pool3 rounds up, pool5 is 3x3 with stride 1, fc6 a 3x3
-    convolution with dilation 6, fc7 a 1x1 convolution. At 300x300 the maps are 38x38 and 19x19. The rescaled
-    L2 norm of the first map and the stages that follow belong to the neck ``ssd_extras``.
+    """VGG-16 (Simonyan and Zisserman 2015) as SSD reshapes it (Liu et al. 2016, section 3).
 
-    ``features.N`` are called as torchvision's VGG; fc6 and fc7 are ``fc.1`` and ``fc.3`` (norm "none") and
-    always start fresh, as in torchvision, where the paper subsamples VGG's.
+    It returns conv4_3 after its ReLU (stride 8) and fc7 (stride 16). pool3 rounds up, pool5 is 3x3 with
+    stride 1, fc6 is a 3x3 convolution with dilation 6 and fc7 a 1x1 convolution. At 300x300 the maps are
+    38x38 and 19x19. The rescaled L2 norm of the first map and the stages that follow belong to the neck
+    ``ssd_extras``.
 
-    in_channels: wired. width: multiplies all channels, rounded to multiples of 8. norm: "none" is the
-    paper's; "batch" (torchvision's vgg16_bn) trains far better from random weights. eps, momentum: of the
-    batch norm.
-    weights: null, torchvision's name ("IMAGENET1K_FEATURES" is SSD's own, "IMAGENET1K_V1"), or the path of a
-    state dict, relative to the working directory. One-channel images get the first convolution's weights
-    summed over the colours.
-    mean, std: of the images scaled to 0..1, one value or one per channel; null: those of the named weights
-    (0.48235, 0.45882, 0.40784 and 1/255 for SSD's own, whatever trains from a file of those needs them
-    written down), else ImageNet's.
+    ``features.N`` are called as torchvision's VGG. fc6 and fc7 are ``fc.1`` and ``fc.3`` (norm "none") and
+    always start from random weights, as in torchvision, where the paper subsamples VGG's.
+
+    Args:
+        in_channels: (wired) channels of the images, 1 or 3.
+        width: factor on all channels, which are rounded to multiples of 8.
+        norm: "none" is the paper's; "batch" (torchvision's vgg16_bn) trains far better from random weights.
+        eps: added to the variance by batch norm.
+        momentum: of batch norm.
+        weights: torchvision's name ("IMAGENET1K_FEATURES" is SSD's own, "IMAGENET1K_V1") or the path of a
+            state dict, relative to the working directory; null: random. For one-channel images, the first
+            convolution's weights are summed over the colours.
+        mean: mean of the images scaled to 0..1, one value or one per channel; null: that of the named weights
+            (0.48235, 0.45882, 0.40784 for SSD's own), else ImageNet's. Write it down where the weights come
+            from a file of SSD's own.
+        std: standard deviation of the images scaled to 0..1, in the same form (1/255 for SSD's own weights).
+
+    Attributes:
+        channels: channels of conv4_3 and fc7.
+        strides: (8, 16).
+
+    Raises:
+        PartError: where mean or std is faulty, or the weights cannot be loaded.
     """
 
     def __init__(
@@ -74,7 +87,7 @@ class VGG16SSDBackbone(nn.Module):
                 layers += convolution(fan_in, scaled(channels), 3, 1, 1)
                 fan_in = scaled(channels)
             if group == 4:
-                self.tap = len(layers) - 1
+                self.conv4_3 = len(layers) - 1  # index of its ReLU
             if group < 5:
                 layers.append(nn.MaxPool2d(2, 2, ceil_mode=group == 3))
         self.features = nn.Sequential(*layers)
@@ -85,10 +98,7 @@ class VGG16SSDBackbone(nn.Module):
         )
         self.channels = (scaled(512), scaled(1024))
         self.strides = (8, 16)
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d):
-                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
-                nn.init.zeros_(module.bias)  # type: ignore[arg-type]
+        init_convolutions(self)
         if weights is not None:
             body = nn.Module()
             body.features = self.features
@@ -97,10 +107,13 @@ class VGG16SSDBackbone(nn.Module):
             )
 
     def forward(self, images: Tensor) -> list[Tensor]:
-        """Normalised images (B,in_channels,H,W) -> [conv4_3, fc7]."""
-        maps, taps = images, []
-        for index, layer in enumerate(self.features):
-            maps = layer(maps)
-            if index == self.tap:
-                taps.append(maps)
-        return [*taps, self.fc(maps)]
+        """Compute the feature maps.
+
+        Args:
+            images: float32 (B,in_channels,H,W), normalised.
+
+        Returns:
+            conv4_3 and fc7, (B,c_l,h_l,w_l) each.
+        """
+        conv4_3 = self.features[: self.conv4_3 + 1](images)
+        return [conv4_3, self.fc(self.features[self.conv4_3 + 1 :](conv4_3))]

@@ -1,7 +1,7 @@
 """Built-in necks; see COMPONENTS for the list."""
 
 COMPONENTS: tuple[tuple[str, str, str, str], ...] = (
-    ("neck", "identity", "densedet.plugins.necks.identity:IdentityNeck", "hands the backbone's maps on"),
+    ("neck", "identity", "densedet.plugins.necks.identity:IdentityNeck", "the backbone's maps unchanged"),
     (
         "neck",
         "ssd_extras",

@@ -8,11 +8,13 @@ from torch import Tensor, nn
 
 
 class L2Norm(nn.Module):
-    """Each cell's vector of channels scaled to length 1, then each channel by a learnable factor (ParseNet,
-    Liu et al. 2015, section 3.3).
+    """Scale each cell's vector of channels to length 1, then each channel by a learnable factor.
 
-    (B,c,h,w) -> (B,c,h,w) float32, also under autocast: the sum of squares of 512 channels needs it. A zero
-    vector stays zero.
+    ParseNet (Liu et al. 2015, section 3.3). A zero vector stays zero.
+
+    Args:
+        channels: channels of the map.
+        scale: initial value of every factor.
     """
 
     def __init__(self, channels: int, *, scale: float = 20.0) -> None:
@@ -20,4 +22,5 @@ class L2Norm(nn.Module):
         self.weight = nn.Parameter(torch.full((channels,), float(scale)))
 
     def forward(self, maps: Tensor) -> Tensor:
+        """Map (B,c,h,w) to float32 (B,c,h,w), under autocast too: sums of 512 squares need it."""
         return self.weight.view(1, -1, 1, 1) * F.normalize(maps.float(), dim=1)

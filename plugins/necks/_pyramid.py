@@ -1,23 +1,31 @@
-"""What the pyramid necks share: the path from coarse to fine, and levels past the coarsest."""
+"""Modules of the pyramid necks: the path from coarse to fine, and levels past the coarsest."""
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Literal
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from densedet.core.layers import ConvNormAct
+from densedet.core.layers import ConvNormAct, init_convolutions
 
 PyramidNorm = Literal["none", "batch", "group"]
 
+kaiming_uniform = partial(nn.init.kaiming_uniform_, a=1)
+"""Without a rectifier's gain, since none follows: as in the FPNs of Detectron and torchvision."""
+
 
 class TopDown(nn.Module):
-    """Feature pyramid (Lin et al. 2017, section 3): 1x1 convolutions to ``channels``, each coarser sum
-    enlarged to the finer map's exact size by nearest neighbours and added, a 3x3 convolution on every sum; no
-    activation anywhere, as in the paper.
+    """Feature pyramid (Lin et al. 2017, section 3), without any activation as in the paper.
 
-    Maps (B,c_l,h_l,w_l), fine to coarse -> (B,channels,h_l,w_l) each.
+    A 1x1 convolution brings every map to ``channels``. Each coarser sum is enlarged to the finer map's exact
+    size by nearest neighbours and added to it. A 3x3 convolution follows on every sum.
+
+    Args:
+        in_channels: channels of each map, fine to coarse.
+        channels: channels of every level.
+        norm: normalisation after every convolution.
     """
 
     def __init__(self, in_channels: tuple[int, ...], channels: int, *, norm: PyramidNorm) -> None:
@@ -28,9 +36,10 @@ class TopDown(nn.Module):
         self.output = nn.ModuleList(
             ConvNormAct(channels, channels, norm=norm, activation="none") for _ in in_channels
         )
-        init_convolutions(self)
+        init_convolutions(self, kaiming_uniform)
 
     def forward(self, features: list[Tensor]) -> list[Tensor]:
+        """Map (B,c_l,h_l,w_l), fine to coarse, to (B,channels,h_l,w_l) each."""
         sums = [lateral(maps) for lateral, maps in zip(self.lateral, features)]
         for level in range(len(sums) - 2, -1, -1):
             sums[level] = sums[level] + resized(sums[level + 1], sums[level])
@@ -38,11 +47,14 @@ class TopDown(nn.Module):
 
 
 class ExtraLevels(nn.Module):
-    """Levels past the coarsest, each half the side of the one before: 3x3 convolutions with stride 2 and a
-    ReLU between two of them, as RetinaNet's P6 and P7 (Lin et al. 2017, Focal Loss, section 4).
+    """Levels past the coarsest: 3x3 convolutions with stride 2 and a ReLU between two of them.
 
-    One map (B,in_channels,h,w) -> ``levels`` maps of ``channels`` channels, sides ceil(h / 2), ceil(h / 4),
-    ...
+    RetinaNet's P6 and P7 (Lin et al. 2017, Focal Loss, section 4).
+
+    Args:
+        in_channels: channels of the map that the first convolution reads.
+        channels: channels of every added level.
+        levels: how many levels to add.
     """
 
     def __init__(self, in_channels: int, channels: int, levels: int) -> None:
@@ -51,9 +63,10 @@ class ExtraLevels(nn.Module):
             nn.Conv2d(in_channels if level == 0 else channels, channels, 3, stride=2, padding=1)
             for level in range(levels)
         )
-        init_convolutions(self)
+        init_convolutions(self, kaiming_uniform)
 
     def forward(self, maps: Tensor) -> list[Tensor]:
+        """Map (B,in_channels,h,w) to ``levels`` maps (B,channels,h_l,w_l), sides ceil(h/2), ceil(h/4) ..."""
         levels: list[Tensor] = []
         for convolution in self.convolutions:
             maps = convolution(F.relu(levels[-1]) if levels else maps)
@@ -62,19 +75,11 @@ class ExtraLevels(nn.Module):
 
 
 def resized(maps: Tensor, like: Tensor) -> Tensor:
-    """``maps`` at the height and width of ``like``, by nearest neighbours."""
-    return (
-        maps
-        if maps.shape[-2:] == like.shape[-2:]
-        else F.interpolate(maps, size=like.shape[-2:], mode="nearest")
-    )
+    """Bring maps (B,c,h,w) to the height and width of ``like`` by nearest neighbours."""
+    size = like.shape[-2:]
+    return maps if maps.shape[-2:] == size else F.interpolate(maps, size=size, mode="nearest")
 
 
-def init_convolutions(module: nn.Module) -> None:
-    """Kaiming's uniform start without a rectifier's gain (none follows here), biases 0: as in the FPNs of
-    Detectron and torchvision."""
-    for layer in module.modules():
-        if isinstance(layer, nn.Conv2d):
-            nn.init.kaiming_uniform_(layer.weight, a=1)
-            if layer.bias is not None:
-                nn.init.zeros_(layer.bias)
+def extended(strides: tuple[int, ...], extra_levels: int) -> tuple[int, ...]:
+    """Append the strides of ``extra_levels`` more levels, each twice the one before."""
+    return *strides, *(strides[-1] * 2**k for k in range(1, extra_levels + 1))

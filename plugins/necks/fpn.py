@@ -9,20 +9,30 @@ from torch import Tensor, nn
 
 from densedet.core.arguments import NonNegativeInt, PositiveInt
 from densedet.core.errors import PartError
-from densedet.plugins.necks._pyramid import ExtraLevels, PyramidNorm, TopDown
+from densedet.plugins.necks._pyramid import ExtraLevels, PyramidNorm, TopDown, extended
 
 
 class FPNNeck(nn.Module):
-    """Feature pyramid (Lin et al. 2017, section 3): one P level per backbone map, all of ``channels``
-    channels, then ``extra_levels`` more.
+    """Feature pyramid (Lin et al. 2017, section 3): one level P_l per backbone map C_l, then extra levels.
 
-    in_channels, in_strides: wired. channels: of every level (the papers': 256). norm: after the pyramid's
-    convolutions, not the extra levels'; "none" gives them biases. min_level: backbone maps to leave out,
-    counted from the finest.
-    extra_levels: how many to add, each of twice the stride (RetinaNet, FCOS: 2). extra: how: "p5" by
-    convolutions with stride 2, a ReLU between two of them, from the coarsest P level (torchvision's
-    retinanet_resnet50_fpn and FCOS); "c5" the same from the backbone's last map (the RetinaNet paper and
-    torchvision's _v2); "maxpool" by taking every second cell of the level before (the FPN paper).
+    Args:
+        in_channels: (wired) channels of each map, fine to coarse.
+        in_strides: (wired) stride of each map in input pixels.
+        channels: channels of every level (the papers': 256).
+        norm: normalisation after the pyramid's convolutions, not the extra levels'; "none" gives them biases.
+        extra_levels: how many levels to add, each of twice the stride (RetinaNet, FCOS: 2).
+        extra: how levels are added. "p5": by convolutions with stride 2 and a ReLU between two of them, from
+            the coarsest P level (torchvision's retinanet_resnet50_fpn and FCOS). "c5": the same from the
+            backbone's last map (the RetinaNet paper and torchvision's _v2). "maxpool": by every second cell
+            of the level before (the FPN paper).
+        min_level: how many backbone maps to leave out, counted from the finest.
+
+    Attributes:
+        channels: channels of each level.
+        strides: stride of each level in input pixels.
+
+    Raises:
+        PartError: where min_level leaves no map.
     """
 
     def __init__(
@@ -49,15 +59,19 @@ class FPNNeck(nn.Module):
             self.extra_convolutions = ExtraLevels(
                 channels if extra == "p5" else in_channels[-1], channels, extra_levels
             )
-        strides = list(in_strides[min_level:])
-        for _ in range(extra_levels):
-            strides.append(strides[-1] * 2)
-        self.strides = tuple(strides)
-        self.channels = (channels,) * len(strides)
+        self.strides = extended(in_strides[min_level:], extra_levels)
+        self.channels = (channels,) * len(self.strides)
 
     def forward(self, features: list[Tensor]) -> list[Tensor]:
-        """Maps (B,c_l,h_l,w_l), fine to coarse -> (B,channels,h_l,w_l) each, then the extra levels, sides
-        halved and rounded up."""
+        """Compute the levels.
+
+        Args:
+            features: maps (B,c_l,h_l,w_l), fine to coarse.
+
+        Returns:
+            (B,channels,h_l,w_l) for each map from min_level on, then the extra levels, whose sides are halved
+            and rounded up.
+        """
         levels = self.top_down(features[self.min_level :])
         if self.extra_convolutions is not None:
             return levels + self.extra_convolutions(levels[-1] if self.extra == "p5" else features[-1])

@@ -6,12 +6,21 @@ from torch import Tensor, nn
 
 
 class IdentityNeck(nn.Module):
-    """Hands the backbone's maps to the head as they are. Wired: in_channels, in_strides."""
+    """No neck: the head reads the backbone's maps.
+
+    Args:
+        in_channels: (wired) channels of each map, fine to coarse.
+        in_strides: (wired) stride of each map in input pixels.
+
+    Attributes:
+        channels: channels of each map.
+        strides: stride of each map in input pixels.
+    """
 
     def __init__(self, *, in_channels: tuple[int, ...], in_strides: tuple[int, ...]) -> None:
         super().__init__()
         self.channels, self.strides = tuple(in_channels), tuple(in_strides)
 
     def forward(self, features: list[Tensor]) -> list[Tensor]:
-        """Maps (B,c_l,h_l,w_l) in, the same out."""
+        """Return the maps (B,c_l,h_l,w_l) unchanged."""
         return list(features)

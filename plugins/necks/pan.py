@@ -3,25 +3,35 @@
 from __future__ import annotations
 
 import itertools
-from typing import Literal
 
 from torch import Tensor, nn
 
 from densedet.core.arguments import NonNegativeInt, PositiveInt
-from densedet.core.layers import ConvNormAct
-from densedet.plugins.necks._pyramid import ExtraLevels, PyramidNorm, TopDown, resized
+from densedet.core.layers import Activation, ConvNormAct, init_convolutions
+from densedet.plugins.necks._pyramid import ExtraLevels, PyramidNorm, TopDown, extended, resized
 
 
 class PANNeck(nn.Module):
-    """PANet's bottom-up path (Liu et al. 2018, section 3.1): N_1 = P_1; N_{l+1} is a 3x3 convolution of the
-    sum of P_{l+1} and a 3x3 convolution of N_l whose stride is what lies between the two levels; an
-    activation follows each of those convolutions.
+    """PANet's bottom-up path (Liu et al. 2018, section 3.1) behind a feature pyramid.
 
-    in_channels, in_strides: wired. channels: of every level. top_down: make the P levels by a feature pyramid
-    inside; false: by 1x1 convolutions of the backbone's maps alone. norm: after every convolution but the
-    extra levels'; "none" gives them biases (the paper).
-    activation: on the bottom-up path. extra_levels: how many to add past the coarsest, each of twice the
-    stride, by convolutions with a ReLU between two of them.
+    N_1 = P_1, and N_{l+1} = conv3x3(P_{l+1} + conv3x3(N_l)), where the inner convolution has the stride
+    between the two levels. An activation follows each of the two.
+
+    Args:
+        in_channels: (wired) channels of each map, fine to coarse.
+        in_strides: (wired) stride of each map in input pixels.
+        channels: channels of every level.
+        top_down: true makes the P levels by a feature pyramid, false by 1x1 convolutions of the backbone's
+            maps alone.
+        norm: normalisation after every convolution but the extra levels'; "none" (the paper) gives them
+            biases.
+        activation: activation on the bottom-up path.
+        extra_levels: how many levels to add past the coarsest, each of twice the stride, by convolutions with
+            a ReLU between two of them.
+
+    Attributes:
+        channels: channels of each level.
+        strides: stride of each level in input pixels.
     """
 
     def __init__(
@@ -32,7 +42,7 @@ class PANNeck(nn.Module):
         channels: PositiveInt = 64,
         top_down: bool = True,
         norm: PyramidNorm = "batch",
-        activation: Literal["relu", "relu6", "silu"] = "relu",
+        activation: Activation = "relu",
         extra_levels: NonNegativeInt = 0,
     ) -> None:
         super().__init__()
@@ -50,21 +60,20 @@ class PANNeck(nn.Module):
             ConvNormAct(channels, channels, norm=norm, activation=activation) for _ in steps
         )
         for layers in (self.lateral, self.down, self.output):
-            for layer in layers.modules():
-                if isinstance(layer, nn.Conv2d):
-                    nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
-                    if layer.bias is not None:
-                        nn.init.zeros_(layer.bias)
+            init_convolutions(layers)
         self.extra = ExtraLevels(channels, channels, extra_levels)
-        strides = list(in_strides)
-        for _ in range(extra_levels):
-            strides.append(strides[-1] * 2)
-        self.strides = tuple(strides)
-        self.channels = (channels,) * len(strides)
+        self.strides = extended(in_strides, extra_levels)
+        self.channels = (channels,) * len(self.strides)
 
     def forward(self, features: list[Tensor]) -> list[Tensor]:
-        """Maps (B,c_l,h_l,w_l), fine to coarse -> (B,channels,h_l,w_l) each, then the extra levels, sides
-        halved and rounded up."""
+        """Compute the levels.
+
+        Args:
+            features: maps (B,c_l,h_l,w_l), fine to coarse.
+
+        Returns:
+            (B,channels,h_l,w_l) for each map, then the extra levels, whose sides are halved and rounded up.
+        """
         if self.top_down is not None:
             inputs = self.top_down(features)
         else:

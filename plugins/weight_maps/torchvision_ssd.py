@@ -13,8 +13,8 @@ STAGES = 8
 """More extra stages than any SSD has."""
 
 C4 = 13
-"""Block of MobileNetV3 large whose expansion is tapped: ``features.0`` ends with it, ``features.1.0`` is what
-follows inside the block."""
+"""Block of MobileNetV3 large whose expansion is SSDlite's first map: torchvision's ``features.0`` ends with
+it and ``features.1.0`` is the rest of the block."""
 
 LAST = 16
 """MobileNetV3 large's last layer."""

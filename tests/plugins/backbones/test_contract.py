@@ -9,8 +9,8 @@ from densedet import registry
 from densedet.plugins.backbones import COMPONENTS
 
 ARGUMENTS = {
-    "resnet34": {"out": (2, 3)},
-    "resnet50": {"out": (2, 3), "norm": "frozen"},
+    "resnet34": {"out_indices": (2, 3)},
+    "resnet50": {"out_indices": (2, 3), "norm": "frozen"},
     "mobilenet_v3_large": {"width": 0.5, "reduced_tail": True},
     "vgg16_ssd": {"width": 0.125},
     "torchvision": {"model": "mnasnet0_5", "nodes": ("layers.8", "layers.9", "layers.10")},

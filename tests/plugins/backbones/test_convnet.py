@@ -18,7 +18,7 @@ def test_defaults_suit_a_laptop():
     )
 
 
-def test_four_stages_are_tapped_at_8_16_32():
+def test_four_stages_have_strides_8_16_32():
     backbone = ConvNetBackbone(in_channels=1, widths=(8, 16, 24, 32))
     assert backbone.channels == (16, 24, 32)
     assert backbone.strides == (8, 16, 32)
@@ -26,13 +26,15 @@ def test_four_stages_are_tapped_at_8_16_32():
 
 
 def test_strides_follow_stem_and_stages():
-    backbone = ConvNetBackbone(in_channels=3, widths=(8, 8, 16), strides=(1, 2, 2), stem_stride=1, out=(1, 3))
+    backbone = ConvNetBackbone(
+        in_channels=3, widths=(8, 8, 16), strides=(1, 2, 2), stem_stride=1, out_indices=(1, 3)
+    )
     assert backbone.strides == (1, 4)
     assert [tuple(m.shape[1:]) for m in backbone(torch.rand(2, 3, 9, 16))] == [(8, 9, 16), (16, 3, 4)]
 
 
 def test_stages_past_the_last_tap_are_not_built():
-    backbone = ConvNetBackbone(in_channels=1, widths=(8, 8, 16), out=(1, 2))
+    backbone = ConvNetBackbone(in_channels=1, widths=(8, 8, 16), out_indices=(1, 2))
     assert len(backbone.stages) == 2
 
 
@@ -65,8 +67,8 @@ def test_norms_and_activations(norm, activation):
     [
         ({"depths": (1, 1)}, "depths has 2 entries, but widths has 3 stages"),
         ({"strides": (2,)}, "strides has 1 entries, but widths has 3 stages"),
-        ({"out": (4,)}, "out has 4, which does not exist: choose from 1, 2, 3"),
-        ({"out": (2, 1)}, "fine to coarse"),
+        ({"out_indices": (4,)}, "out_indices has 4, which does not exist: choose from 1, 2, 3"),
+        ({"out_indices": (2, 1)}, "fine to coarse"),
         ({"widths": ()}, "widths is empty"),
     ],
 )

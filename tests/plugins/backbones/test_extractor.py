@@ -25,7 +25,7 @@ def test_same_maps_as_torchvision_for_the_same_weights(tmp_path):
             torch.testing.assert_close(ours, theirs)
 
 
-def test_layers_past_the_last_tap_are_gone():
+def test_layers_past_the_last_node_are_gone():
     backbone = TorchvisionBackbone(in_channels=3, model="resnet18", nodes=("layer1",))
     assert {name.split(".")[1] for name, _ in backbone.named_parameters()} == {"conv1", "bn1", "layer1"}
 

@@ -1,11 +1,11 @@
 import pytest
 
 from densedet.core.errors import PartError
-from densedet.plugins.backbones._images import IMAGENET_MEAN, IMAGENET_STD, image_statistics
+from densedet.plugins.backbones._images import IMAGENET, image_statistics
 
 
 def test_colour_images_get_imagenets():
-    assert image_statistics(3, None, None) == (IMAGENET_MEAN, IMAGENET_STD)
+    assert image_statistics(3, None, None) == IMAGENET
 
 
 def test_grey_images_get_the_average():

@@ -37,7 +37,7 @@ def reference(tmp_path):
 @pytest.mark.parametrize("norm", ["batch", "frozen"])
 def test_same_maps_as_torchvision_for_the_same_weights(reference, norm):
     network, path = reference
-    backbone = ResNet18(in_channels=3, out=(2, 3, 4, 5), norm=norm, weights=path).eval()
+    backbone = ResNet18(in_channels=3, out_indices=(2, 3, 4, 5), norm=norm, weights=path).eval()
     images = torch.rand(1, 3, 75, 50)
     with torch.no_grad():
         for ours, theirs in zip(backbone(images), levels(network, images).values()):
@@ -56,7 +56,7 @@ def test_grey_images_give_what_their_rgb_copies_give(reference):
 
 def test_stages_past_the_last_tap_are_not_built(reference):
     _, path = reference
-    backbone = ResNet18(in_channels=3, out=(2, 3), weights=path)
+    backbone = ResNet18(in_channels=3, out_indices=(2, 3), weights=path)
     assert backbone.channels == (64, 128)
     assert not hasattr(backbone, "layer3")
     assert {name.split(".")[0] for name, _ in backbone.named_parameters()} == {
@@ -68,12 +68,12 @@ def test_stages_past_the_last_tap_are_not_built(reference):
 
 
 def test_channels_of_the_others():
-    assert ResNet34(in_channels=1, out=(2, 3)).channels == (64, 128)
-    assert ResNet50(in_channels=1, out=(2, 3)).channels == (256, 512)
+    assert ResNet34(in_channels=1, out_indices=(2, 3)).channels == (64, 128)
+    assert ResNet50(in_channels=1, out_indices=(2, 3)).channels == (256, 512)
 
 
 def test_frozen_stages_keep_weights_and_statistics():
-    backbone = ResNet18(in_channels=1, out=(2, 3), frozen_stages=2).train()
+    backbone = ResNet18(in_channels=1, out_indices=(2, 3), frozen_stages=2).train()
     before = {name: value.clone() for name, value in backbone.named_buffers()}
     backbone(torch.rand(2, 1, 32, 32))
     for name, parameter in backbone.named_parameters():
@@ -84,7 +84,7 @@ def test_frozen_stages_keep_weights_and_statistics():
 
 
 def test_frozen_norm_has_neither_parameters_nor_changing_statistics():
-    backbone = ResNet18(in_channels=1, out=(2,), norm="frozen", eps=0.0).train()
+    backbone = ResNet18(in_channels=1, out_indices=(2,), norm="frozen", eps=0.0).train()
     before = {name: value.clone() for name, value in backbone.named_buffers()}
     backbone(torch.rand(2, 1, 32, 32))
     assert not any("bn" in name for name, _ in backbone.named_parameters())
@@ -93,11 +93,13 @@ def test_frozen_norm_has_neither_parameters_nor_changing_statistics():
 
 
 def test_norm_arguments_arrive():
-    backbone = ResNet18(in_channels=1, out=(2,), eps=1e-3, momentum=0.03)
+    backbone = ResNet18(in_channels=1, out_indices=(2,), eps=1e-3, momentum=0.03)
     assert {(m.eps, m.momentum) for m in backbone.modules() if isinstance(m, nn.BatchNorm2d)} == {
         (1e-3, 0.03)
     }
-    assert any(isinstance(m, nn.GroupNorm) for m in ResNet18(in_channels=1, out=(2,), norm="group").modules())
+    assert any(
+        isinstance(m, nn.GroupNorm) for m in ResNet18(in_channels=1, out_indices=(2,), norm="group").modules()
+    )
 
 
 def test_group_norm_refuses_weights_of_batch_norm(reference):

@@ -38,7 +38,7 @@ def test_width_and_batch_norm():
     backbone = VGG16SSDBackbone(in_channels=1, width=0.125, norm="batch")
     assert backbone.channels == (64, 128)
     # In vgg16_bn conv4_3 is features.30, its norm 31, its ReLU 32.
-    assert backbone.tap == 32
+    assert backbone.conv4_3 == 32
     assert [m.shape[1] for m in backbone(torch.rand(2, 1, 64, 64))] == [64, 128]
 
 

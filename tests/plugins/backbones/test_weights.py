@@ -24,7 +24,7 @@ def offline(tmp_path, monkeypatch):
 
 
 def load(path, **more):
-    return ResNet18(in_channels=3, out=(2, 3), weights=str(path), **more)
+    return ResNet18(in_channels=3, out_indices=(2, 3), weights=str(path), **more)
 
 
 def test_unknown_name_is_neither_file_nor_torchvisions():
@@ -118,7 +118,7 @@ def test_one_channel_weights_do_not_serve_colour_images(tmp_path, state):
     torch.save({**state, "conv1.weight": state["conv1.weight"].sum(1, keepdim=True)}, tmp_path / "w.pth")
     with pytest.raises(PartError, match=r"differ in shape at conv1\.weight"):
         load(tmp_path / "w.pth")
-    grey = ResNet18(in_channels=1, out=(2,), weights=str(tmp_path / "w.pth"))
+    grey = ResNet18(in_channels=1, out_indices=(2,), weights=str(tmp_path / "w.pth"))
     assert torch.equal(grey.conv1.weight, state["conv1.weight"].sum(1, keepdim=True))
 
 

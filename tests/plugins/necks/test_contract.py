@@ -17,12 +17,16 @@ SETTINGS = [
         {
             "l2_norm": 20.0,
             "norm": "none",
-            "stages": (Stage(out=12), Stage(out=8, stride=1, padding=0, kernel=2)),
+            "stages": (Stage(out_channels=12), Stage(out_channels=8, stride=1, padding=0, kernel=2)),
         },
     ),
     (
         "ssd_extras",
-        {"depthwise": True, "activation": "relu6", "stages": (Stage(out=8, depthwise=False), Stage(out=8))},
+        {
+            "depthwise": True,
+            "activation": "relu6",
+            "stages": (Stage(out_channels=8, depthwise=False), Stage(out_channels=8)),
+        },
     ),
     ("ssd_extras", {"stages": ()}),
     ("fpn", {"channels": 16}),

@@ -13,10 +13,10 @@ SSD300 = {
     "norm": "none",
     "l2_norm": 20.0,
     "stages": (
-        Stage(out=512),
-        Stage(out=256),
-        Stage(out=256, stride=1, padding=0),
-        Stage(out=256, stride=1, padding=0),
+        Stage(out_channels=512),
+        Stage(out_channels=256),
+        Stage(out_channels=256, stride=1, padding=0),
+        Stage(out_channels=256, stride=1, padding=0),
     ),
 }
 SSDLITE320 = {
@@ -24,7 +24,12 @@ SSDLITE320 = {
     "activation": "relu6",
     "eps": 1e-3,
     "momentum": 0.03,
-    "stages": (Stage(out=512), Stage(out=256), Stage(out=256), Stage(out=128)),
+    "stages": (
+        Stage(out_channels=512),
+        Stage(out_channels=256),
+        Stage(out_channels=256),
+        Stage(out_channels=128),
+    ),
 }
 
 
@@ -53,7 +58,7 @@ def test_ssd_stage_is_torchvisions():
     theirs = nn.Sequential(
         nn.Conv2d(24, 8, 1), nn.ReLU(), nn.Conv2d(8, 16, 3, padding=1, stride=2), nn.ReLU()
     )
-    neck = SSDExtrasNeck(in_channels=(24,), in_strides=(8,), norm="none", stages=(Stage(out=16),))
+    neck = SSDExtrasNeck(in_channels=(24,), in_strides=(8,), norm="none", stages=(Stage(out_channels=16),))
     # Ours are extras.I.0.0 (1x1) and extras.I.1.0 (3x3), torchvision's extra.I.0 and extra.I.2.
     assert [k for k, _ in neck.named_parameters()] == [
         f"extras.0.{i}.0.{p}" for i in (0, 1) for p in ("weight", "bias")
@@ -67,7 +72,9 @@ def test_ssd_stage_is_torchvisions():
 
 def test_ssdlite_stage_is_torchvisions():
     theirs = _extra_block(24, 16, partial(nn.BatchNorm2d, eps=1e-3, momentum=0.03))
-    neck = SSDExtrasNeck(in_channels=(24,), in_strides=(16,), **{**SSDLITE320, "stages": (Stage(out=16),)})
+    neck = SSDExtrasNeck(
+        in_channels=(24,), in_strides=(16,), **{**SSDLITE320, "stages": (Stage(out_channels=16),)}
+    )
     neck.extras[0].load_state_dict(theirs.state_dict())
     maps = torch.rand(4, 24, 9, 12)
     for mode in (True, False):
@@ -80,7 +87,7 @@ def test_first_map_feeds_the_stages_before_its_norm():
         in_strides=(8,),
         norm="none",
         l2_norm=10.0,
-        stages=(Stage(out=1, hidden=1, kernel=1, stride=1),),
+        stages=(Stage(out_channels=1, hidden_channels=1, kernel=1, stride=1),),
     )
     for convolution in (neck.extras[0][0][0], neck.extras[0][1][0]):
         nn.init.ones_(convolution.weight)
@@ -94,7 +101,7 @@ def test_stage_overrides_the_necks_norm_and_kind():
     neck = SSDExtrasNeck(
         in_channels=(8,),
         in_strides=(8,),
-        stages=(Stage(out=8, norm="none"), Stage(out=8, depthwise=True, hidden=6)),
+        stages=(Stage(out_channels=8, norm="none"), Stage(out_channels=8, depthwise=True, hidden_channels=6)),
     )
     assert not any(isinstance(m, nn.BatchNorm2d) for m in neck.extras[0].modules())
     assert [m.groups for m in neck.extras[1].modules() if isinstance(m, nn.Conv2d)] == [1, 6, 1]
@@ -102,7 +109,9 @@ def test_stage_overrides_the_necks_norm_and_kind():
 
 def test_map_smaller_than_the_kernel_is_refused():
     neck = SSDExtrasNeck(
-        in_channels=(4,), in_strides=(8,), stages=(Stage(out=4), Stage(out=4, stride=1, padding=0))
+        in_channels=(4,),
+        in_strides=(8,),
+        stages=(Stage(out_channels=4), Stage(out_channels=4, stride=1, padding=0)),
     ).eval()
     # 8 x 4 halves to 4 x 2, where 3x3 without padding does not fit.
     with pytest.raises(
@@ -114,9 +123,9 @@ def test_map_smaller_than_the_kernel_is_refused():
 
 def test_stage_is_checked_like_a_recipe():
     with pytest.raises(pydantic.ValidationError, match="strid"):
-        Stage.model_validate({"out": 8, "strid": 2})
-    with pytest.raises(pydantic.ValidationError, match="out"):
-        Stage.model_validate({"out": 0})
-    assert Stage.model_validate({"out": 8}) == Stage(
-        out=8, hidden=None, kernel=3, stride=2, padding=None, norm=None, depthwise=None
+        Stage.model_validate({"out_channels": 8, "strid": 2})
+    with pytest.raises(pydantic.ValidationError, match="out_channels"):
+        Stage.model_validate({"out_channels": 0})
+    assert Stage.model_validate({"out_channels": 8}) == Stage(
+        out_channels=8, hidden_channels=None, kernel=3, stride=2, padding=None, norm=None, depthwise=None
     )
