@@ -9,9 +9,11 @@ import textwrap
 from pathlib import Path
 from typing import Any
 
+from densedet.tools.show_environment import environment
+
 
 def add_parser(subparsers: Any) -> None:
-    """densedet show components | plugins | recipe | schema"""
+    """densedet show components | plugins | recipe | environment | schema"""
     parser = subparsers.add_parser(
         "show", help="look at components, plug-ins, recipes, the schema", description=__doc__
     )
@@ -46,6 +48,13 @@ def add_parser(subparsers: Any) -> None:
     one.add_argument("--plain", action="store_true", help="the YAML alone, complete and loadable")
     one.add_argument("--json", action="store_true", help="the values as JSON")
     one.set_defaults(run=recipe)
+    machine = topics.add_parser(
+        "environment",
+        help="versions, machine and plug-ins, for a bug report",
+        description=environment.__doc__,
+    )
+    machine.add_argument("--json", action="store_true", help="print as JSON")
+    machine.set_defaults(run=environment)
     scheme = topics.add_parser("schema", help="a JSON Schema for editors", description=schema.__doc__)
     scheme.add_argument(
         "--plugin", action="append", default=[], metavar="FILE", help="include the parts of this plug-in file"
