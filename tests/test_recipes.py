@@ -33,8 +33,8 @@ def one_step(name: str, classes: int = 3) -> dict[str, Any]:
     recipe = small(name)
     torch.manual_seed(0)
     detector = assembly.build_detector(recipe, classes).train()
-    width, height = recipe.values["data"]["input_size_wh"]
-    batch = example_batch(1 if recipe.values["data"]["color"] == "grey" else 3, 3, (height, width))
+    width, height = recipe.data.input_size_wh
+    batch = example_batch(recipe.data.channels, 3, (height, width))
     parameters = {n: p.detach().clone() for n, p in detector.named_parameters()}
     optimizer = torch.optim.SGD([p for p in detector.parameters() if p.requires_grad], lr=1e-3)
     losses = detector(batch)
@@ -97,7 +97,7 @@ def maps_of(name: str) -> tuple[list[tuple[int, int]], int]:
     """(height, width) of each level and the number of anchors."""
     recipe = load_recipe(name)
     detector = assembly.build_detector(recipe, 80).eval()
-    width, height = recipe.values["data"]["input_size_wh"]
+    width, height = recipe.data.input_size_wh
     output = detector.run_network(profile.blank_batch(1, 3, height, width, torch.device("cpu")))
     return [(level.height, level.width) for level in output.levels], len(output.anchors)
 

@@ -367,7 +367,7 @@ def train_step(pair: Pair, images: list[np.ndarray], truths: list[Annotation]) -
             sample_of(i, color="rgb", resize=resize, index=n, truth=t)
             for n, (i, t) in enumerate(zip(images, truths))
         ],
-        pad_to=recipe.values["data"]["pad_to"],
+        pad_to=recipe.data.pad_to,
     )
     seen: dict[str, Any] = {}
     owner = pair.theirs if "ssd" in pair.name else pair.theirs.head

@@ -178,7 +178,7 @@ def nano(name: str, precision: str, folder: Path, rounds: int) -> dict[str, Any]
     }
     times = in_turns(acts, rounds * 4)
     counted = [loss + update for loss, update in zip(times["loss"], times["optimizer"])]
-    width, height = run.recipe.values["data"]["input_size_wh"]
+    width, height = run.recipe.data.input_size_wh
     flops = profile.forward_flops(run.detector, profile.blank_batch(1, 1, height, width, torch.device("cpu")))
     return {
         f"{key}: GFLOP forward": round(flops / 1e9, 3),

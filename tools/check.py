@@ -109,7 +109,7 @@ def sources(arguments: argparse.Namespace) -> tuple[dict[str, Any], Any, Any]:
         splits, resize, color = (
             {k: v for k, v in found.items() if v is not None},
             assembly.build_resize(recipe),
-            recipe.values["data"]["color"],
+            recipe.data.color,
         )
     else:
         spec = recognise(path, components, split=arguments.split)

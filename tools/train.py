@@ -147,7 +147,7 @@ def resume(arguments: argparse.Namespace, recipe: str | None, overrides: list[st
                 "--resume needs a run folder (runs/NAME/N) or the recipe whose newest run to continue"
             )
         loaded = load_recipe(recipe, overrides)
-        folder, overrides = latest_folder(Path(loaded.values["run"]["folder"]), loaded.name), []
+        folder, overrides = latest_folder(Path(loaded.run.folder), loaded.name), []
     return engine.resume(folder, tuple(overrides), tuple(arguments.plugin))
 
 

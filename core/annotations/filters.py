@@ -16,7 +16,7 @@ from densedet.core.recipe.sections import FilterSection
 
 
 def filtered(
-    source: Source, rules: FilterSection, *, classes: Sequence[str] | None, resize: Resize
+    source: Source, rules: FilterSection, *, classes: Sequence[str | None] | None, resize: Resize
 ) -> Source:
     """The source itself where ``rules`` change nothing, else a `Subset`.
 
@@ -46,7 +46,7 @@ def filtered(
     return Subset(source, indices, actions=actions if actions.any() else None, offsets=table.offsets)
 
 
-def _of_classes(table: AnnotationTable, classes: Sequence[str] | None) -> np.ndarray:
+def _of_classes(table: AnnotationTable, classes: Sequence[str | None] | None) -> np.ndarray:
     """bool (M,)."""
     known = np.array([classes is None or name in classes for name in table.classes] or [True])
     return known[table.labels]

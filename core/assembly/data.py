@@ -20,10 +20,10 @@ from densedet.registry import suggest
 
 def build_source(recipe: Recipe, split: str) -> Any:
     """The recipe's source for ``split`` ("train" or "val"), or None where it names none."""
-    spec = recipe.values["data"].get(split)
+    spec = {"train": recipe.data.train, "val": recipe.data.val}[split]
     if spec is None:
         return None
-    return build_component(recipe, f"data.{split}", "source", spec, {"root": recipe.values["data"]["root"]})
+    return build_component(recipe, f"data.{split}", "source", spec, {"root": recipe.data.root})
 
 
 def _filtered(recipe: Recipe, split: str) -> Any:
@@ -32,28 +32,24 @@ def _filtered(recipe: Recipe, split: str) -> Any:
     key = "filter" if split == "train" else "val_filter"
     if source is None:
         return None
-    rules = getattr(recipe.section("data"), key)
+    rules = recipe.data.filter if split == "train" else recipe.data.val_filter
     try:
-        return filtered(
-            source, rules, classes=recipe.values["data"].get("classes"), resize=build_resize(recipe)
-        )
+        return filtered(source, rules, classes=recipe.data.classes, resize=build_resize(recipe))
     except WhereError as error:
         raise recipe.error(f"data.{key}.where", str(error)) from error
 
 
 def build_resize(recipe: Recipe, size: Sequence[int] | None = None) -> Any:
     """The recipe's resize to ``size`` (width, height), or to data.input_size_wh."""
-    data = recipe.values["data"]
-    return build_component(
-        recipe, "data.resize", "resize", data["resize"], {"size_wh": tuple(size or data["input_size_wh"])}
-    )
+    size_wh = tuple(size or recipe.data.input_size_wh)
+    return build_component(recipe, "data.resize", "resize", recipe.data.resize, {"size_wh": size_wh})
 
 
 def build_sources(recipe: Recipe) -> tuple[Any, Any]:
     """(training source, validation source or None), filtered; a share of the training images is held out
     where the recipe says so."""
     train, val = (_filtered(recipe, split) for split in ("train", "val"))
-    share = recipe.values["data"]["holdout"]
+    share = recipe.data.holdout
     if share is None:
         return train, val
     if val is not None:
@@ -62,13 +58,13 @@ def build_sources(recipe: Recipe) -> tuple[Any, Any]:
         raise recipe.error(
             "data.holdout", f"the training source has {len(train)} images: nothing can be held out"
         )
-    return hold_out(train, share, recipe.values["train"]["seed"])
+    return hold_out(train, share, recipe.train.seed)
 
 
 def build_split(recipe: Recipe, split: str) -> Any:
     """The source of "train" or "val" alone, filtered; the other one is opened only where a share of it is
     held out. None: there is none."""
-    if recipe.values["data"]["holdout"] is None:
+    if recipe.data.holdout is None:
         return _filtered(recipe, split)
     return dict(zip(("train", "val"), build_sources(recipe)))[split]
 
@@ -79,7 +75,7 @@ def class_table(recipe: Recipe, source: Any) -> tuple[str, ...]:
 
     Raises RecipeError for a name that the source does not have or one that is listed twice.
     """
-    wanted = recipe.values["data"].get("classes")
+    wanted = recipe.data.classes
     if wanted is None:
         return tuple(source.classes)
     for position, name in enumerate(wanted):
@@ -94,7 +90,7 @@ def class_table(recipe: Recipe, source: Any) -> tuple[str, ...]:
 
 def listed_classes(recipe: Recipe) -> tuple[str, ...]:
     """The recipe's ``data.classes``, whatever the data. Raises RecipeError."""
-    wanted = recipe.values["data"]["classes"]
+    wanted = recipe.data.classes or []
     named = [name for name in wanted if name is not None]
     if len(set(named)) != len(named):
         raise recipe.error("data.classes", "a class is listed twice")
@@ -109,7 +105,7 @@ def category_ids(recipe: Recipe, classes: Sequence[str], source: Any = None) -> 
     """The data set's id of each of ``classes``: the source's, or without one the recipe's
     ``data.category_ids``, else 0, 1, 2 ...; None for a slot without a class, or a class that the source
     lacks. Raises RecipeError where the recipe's do not go with the classes."""
-    listed = recipe.values["data"].get("category_ids")
+    listed = recipe.data.category_ids
     if listed is not None and len(listed) != len(classes):
         raise recipe.error(
             "data.category_ids",
@@ -135,22 +131,22 @@ def make_dataset(
     """The recipe's way from a source's images to tensors, at ``size`` (width, height; None:
     data.input_size_wh); without ``transforms`` for evaluation. What the user should know (the cache) is added
     to ``notes``."""
-    data = recipe.values["data"]
+    data = recipe.data
     resize = build_resize(recipe, size)
     cache, note = fitting_cache(
-        source, resize=resize, color=data["color"], limit_gb=data["cache_gb"], folder=data["cache_folder"]
+        source, resize=resize, color=data.color, limit_gb=data.cache_gb, folder=data.cache_folder
     )
     if notes is not None and note:
         notes.append(note)
     return DetectionDataset(
         source,
         resize=resize,
-        color=data["color"],
+        color=data.color,
         classes=classes,
         transforms=tuple(transforms),
-        seed=recipe.values["train"]["seed"],
+        seed=recipe.train.seed,
         cache=cache,
-        broken=data["broken_images"],
+        broken=data.broken_images,
         plugin_files=tuple(recipe.values.get("plugins") or ()),
     )
 
@@ -160,9 +156,9 @@ def make_eval_loader(recipe: Recipe, dataset: DetectionDataset, limit: int | Non
     rank, processes = world()
     return eval_loader(
         dataset,
-        batch_size=recipe.values["evaluate"]["batch_size"],
-        workers=recipe.values["data"]["workers"],
-        pad_to=recipe.values["data"]["pad_to"],
+        batch_size=recipe.evaluate.batch_size,
+        workers=recipe.data.workers,
+        pad_to=recipe.data.pad_to,
         rank=rank,
         world=processes,
         limit=limit,

@@ -36,12 +36,10 @@ class Wiring:
     """What parts have told of themselves so far, under the names that constructors use."""
 
     def __init__(self, recipe: Recipe, num_classes: int) -> None:
-        size = tuple(recipe.values["data"]["input_size_wh"])
-        self.channels = 1 if recipe.values["data"]["color"] == "grey" else 3
         self.values: dict[str, Any] = {
             "num_classes": num_classes,
-            "size_wh": size,
-            "in_channels": self.channels,
+            "size_wh": recipe.data.input_size_wh,
+            "in_channels": recipe.data.channels,
         }
 
     def for_kind(self, kind: str) -> dict[str, Any]:
@@ -93,7 +91,7 @@ def build_detector(recipe: Recipe, num_classes: int, *, checked: bool = True) ->
         {**wiring.for_kind("detector"), **built, **_loss_weights(model)},
     )
     if checked:
-        _dry_run(recipe, detector, wiring)
+        _dry_run(recipe, detector)
     return detector
 
 
@@ -129,16 +127,15 @@ def _loss_weights(model: dict[str, Any]) -> dict[str, Any]:
     return weights
 
 
-def _dry_run(recipe: Recipe, detector: nn.Module, wiring: Wiring) -> None:
+def _dry_run(recipe: Recipe, detector: nn.Module) -> None:
     check = getattr(detector, "dry_run", None)
     if check is None:
         return
-    data = recipe.values["data"]
-    multiple = data["pad_to"]
-    for width, height in [data["input_size_wh"], *(data["input_sizes_wh"] or [])]:
+    data, multiple = recipe.data, recipe.data.pad_to
+    for width, height in [data.input_size_wh, *(data.input_sizes_wh or [])]:
         image_hw = (-(-height // multiple) * multiple, -(-width // multiple) * multiple)
         try:
-            check(wiring.channels, image_hw)
+            check(data.channels, image_hw)
         except PartError as error:
             raise recipe.error(f"model.{error.part or 'detector'}", str(error)) from error
 
@@ -153,7 +150,7 @@ def build_with_weights(
     weights = recipe.values["model"].get("weights")
     with contextlib.nullcontext() if weights is None and wanted else weights_follow():
         detector = build_detector(recipe, num_classes)
-    if recipe.values["train"]["channels_last"]:
+    if recipe.train.channels_last:
         detector.to(memory_format=torch.channels_last)
     if weights is None or not wanted:
         return detector, None

@@ -66,7 +66,6 @@ def sentence(error: BaseException) -> str:
 
 def build_list(recipe: Recipe, path: str, kind: str, wired: dict[str, Any]) -> list[Any]:
     """The parts of a list such as ``data.transforms``, in order."""
-    specs: Any = recipe.values
-    for key in path.split("."):
-        specs = specs[key]
-    return [build_component(recipe, f"{path}.{i}", kind, spec, wired) for i, spec in enumerate(specs or [])]
+    section, key = path.split(".")
+    specs = getattr(getattr(recipe, section), key)
+    return [build_component(recipe, f"{path}.{i}", kind, spec, wired) for i, spec in enumerate(specs)]

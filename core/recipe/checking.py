@@ -11,12 +11,20 @@ from collections.abc import Iterable
 from typing import Annotated, Any
 
 from pydantic import Field, ValidationError
+from pydantic_core import ErrorDetails
 
 from densedet.core.recipe.faults import Fault, Origin
 from densedet.core.recipe.merging import COMMAND_LINE, merge
 from densedet.core.recipe.plugin_loading import PluginSet
-from densedet.core.recipe.sections import SECTIONS, ModelValues, Section
-from densedet.core.recipe.signatures import MISSING, Argument, Slot, arguments_of, field_hint, part_of_field
+from densedet.core.recipe.sections import SECTIONS, ModelValues, Section, section_of_field
+from densedet.core.recipe.signatures import (
+    MISSING,
+    Argument,
+    Slot,
+    arguments_of,
+    field_hint,
+    part_of_field,
+)
 from densedet.core.recipe.wiring import RESERVED
 from densedet.core.recipe.yaml_marks import Node, from_plain
 from densedet.registry import KINDS, Component, RegistryError, UnknownComponent, suggest
@@ -26,13 +34,20 @@ _WEIGHT = Argument("weight", Annotated[float, Field(ge=0)], 1.0)
 
 
 class Checker:
-    """One pass over one recipe. faults: what was found. plugins: the components that this recipe may use."""
+    """One pass over one recipe.
+
+    Attributes:
+        faults: what was found.
+        sections: the validated sections by name, without those that are null or faulty.
+        plugins: the plug-ins that this recipe may use.
+    """
 
     def __init__(self, plugins: PluginSet, absent_plugins: Iterable[str] = ()) -> None:
         self.components = plugins.components
         self.plugins = plugins
         self.absent_plugins = tuple(absent_plugins)
         self.faults: list[Fault] = []
+        self.sections: dict[str, Section] = {}
         self.home = Origin("recipe")
 
     def add(self, origin: Origin, path: str, message: str) -> None:
@@ -79,46 +94,70 @@ class Checker:
         return Node.make(result, root.origin)
 
     def section(self, node: Node, path: str, section: type[Section]) -> Node:
-        """A mapping whose keys are the fields of ``section``."""
+        """A section with its parts resolved and its defaults filled in, validated as a whole.
+
+        The validated object is kept in `sections`, unless the section is faulty.
+        """
+        before = len(self.faults)
+        resolved = self._filled(node, path, section)
+        told = {fault.path for fault in self.faults[before:]}
+        try:
+            self.sections[path] = section.model_validate_json(json.dumps(resolved.plain()), strict=True)
+        except ValidationError as error:
+            self._section_faults(resolved, path, section, error, told)
+        return resolved
+
+    def _filled(self, node: Node, path: str, section: type[Section]) -> Node:
+        """A mapping of all fields of ``section``, its plain values as they were given."""
         if not isinstance(node.value, dict):
             self.add(
                 node.origin, path, f"is a mapping of {', '.join(section.model_fields)}, given {_shown(node)}"
             )
             return node
-        before, result = len(self.faults), {}
+        result = {}
         self._unknown_keys(node, path, list(section.model_fields), f"{path!r}")
         for name, info in section.model_fields.items():
             below = f"{path}.{name}"
-            slot, given = part_of_field(info), node.value.get(name)
-            nested = isinstance(info.annotation, type) and issubclass(info.annotation, Section)
+            slot, given, nested = part_of_field(info), node.value.get(name), section_of_field(info)
             argument = Argument(name, field_hint(info), MISSING if info.is_required() else info.default)
             if given is None:
                 if info.is_required():
                     self.add(node.key, path, f"{name!r} is missing: {info.description}")
                     continue
-                plain = (
-                    {} if nested else argument.default_value()
-                )  # a section within a section fills in its own defaults
+                # A section within a section fills in its own defaults.
+                plain = {} if nested else argument.default_value()
                 given = from_plain(plain, node.origin.default(f"default of {path}"))
-            given = given if nested else self._onto_default(given, below, argument)
-            if slot:
-                result[name] = self.slot(given, below, slot)
-            elif nested:
-                result[name] = self.section(given, below, info.annotation)  # type: ignore[arg-type]
+            if nested:
+                result[name] = self._filled(given, below, nested)
             else:
-                result[name] = self.value(given, below, argument, f"{path!r}")
-        resolved = Node.make(result, node.origin, node.key)
-        if len(self.faults) == before:
-            try:
-                section.model_validate_json(json.dumps(resolved.plain()), strict=True)
-            except ValidationError as error:
-                for fault in error.errors():
-                    at, where = resolved, path
-                    for step in fault["loc"]:
-                        child = at.child(step)
-                        at, where = (at, where) if child is None else (child, f"{where}.{step}")
+                given = self._onto_default(given, below, argument)
+                result[name] = self.slot(given, below, slot) if slot else given
+        return Node.make(result, node.origin, node.key)
+
+    def _section_faults(
+        self, node: Node, path: str, section: type[Section], error: ValidationError, told: set[str]
+    ) -> None:
+        """pydantic's complaints about a section, each at its value, without those that were ``told``
+        already."""
+        fields: dict[str, tuple[Node, Argument, str, list[ErrorDetails]]] = {}
+        for fault in error.errors():
+            table, at, where, steps = section, node, path, list(fault["loc"])
+            while steps and (nested := section_of_field(table.model_fields.get(str(steps[0])))):
+                step = str(steps.pop(0))
+                table, at, where = nested, at.child(step) or at, f"{where}.{step}"
+            if not steps:
+                if where not in told:
                     self.add(at.origin, where, _sentence(fault["msg"]))
-        return resolved
+                continue
+            name = str(steps.pop(0))
+            info, value = table.model_fields.get(name), at.child(name)
+            # Unknown and missing keys and what stands where a part belongs were told before.
+            if info is not None and value is not None and not part_of_field(info):
+                argument = Argument(name, field_hint(info), MISSING if info.is_required() else info.default)
+                entry = fields.setdefault(f"{where}.{name}", (value, argument, f"{where!r}", []))
+                entry[3].append({**fault, "loc": tuple(steps)})
+        for where, (value, argument, owner, faults) in fields.items():
+            self._value_faults(value, where, argument, owner, faults)
 
     def model(self, node: Node) -> Node:
         """The ``model`` section: the detector, and the parts that its constructor names."""
@@ -320,16 +359,16 @@ class Checker:
         try:
             argument.adapter.validate_json(json.dumps(node.plain()), strict=True)
         except ValidationError as error:
-            self._value_faults(node, path, argument, owner, error)
+            self._value_faults(node, path, argument, owner, error.errors())
         return node
 
     def _value_faults(
-        self, node: Node, path: str, argument: Argument, owner: str, error: ValidationError
+        self, node: Node, path: str, argument: Argument, owner: str, faults: list[ErrorDetails]
     ) -> None:
         # pydantic puts the alternative of a union into the location; the alternatives with the fewest
         # complaints are what was meant.
         branches: dict[tuple[Any, ...], list[tuple[Node, str, str]]] = {}
-        for fault in error.errors():
+        for fault in faults:
             at, where, branch = node, path, []
             for step in fault["loc"]:
                 child = at.child(step)
@@ -339,9 +378,9 @@ class Checker:
                     at, where = child, f"{where}.{step}"
             said = "is no key here" if fault["type"] == "extra_forbidden" else _sentence(fault["msg"])
             branches.setdefault(tuple(branch), []).append((at, where, said))
-        fewest = min(len(faults) for faults in branches.values())
+        fewest = min(len(found) for found in branches.values())
         places: dict[str, tuple[Node, list[str]]] = {}
-        for at, where, said in (f for faults in branches.values() if len(faults) == fewest for f in faults):
+        for at, where, said in (f for found in branches.values() if len(found) == fewest for f in found):
             places.setdefault(where, (at, []))[1].append(said)
         for where, (at, messages) in places.items():
             first, *others = dict.fromkeys(messages)

@@ -1,16 +1,17 @@
 """A recipe: a YAML file, its bases and overrides, checked and with every default filled in.
 
 >>> recipe = load_recipe("quickstart_ssd", ["train.batch_size=8"])     # doctest: +SKIP
+>>> recipe.train.batch_size                                            # doctest: +SKIP
+8
 >>> recipe.values["model"]["head"]                                     # doctest: +SKIP
 {'name': 'ssd', ...}
 """
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
 
@@ -27,19 +28,25 @@ from densedet.core.recipe.merging import (
     with_names,
 )
 from densedet.core.recipe.plugin_loading import PluginSet, is_file, load_plugins
-from densedet.core.recipe.sections import SECTIONS, Section
+from densedet.core.recipe.sections import DataSection, EvaluateSection, RunSection, Section, TrainSection
 from densedet.core.recipe.yaml_marks import Node, from_plain, read_scalar
 from densedet.registry import Registry
 
 __all__ = ["Fault", "Origin", "Recipe", "RecipeError", "load_recipe", "recipe_from_dict"]
 
+S = TypeVar("S", bound=Section)
+
 
 class Recipe:
     """A recipe without faults.
 
-    name: the file's stem. path: the file, or None. values: plain nested dicts, complete: writing them down
-    and loading them again gives the same. A component is ``{name: ..., all its arguments}``; a removed
-    section is None. plugins: what it may use; ``plugins.components`` is the table it was checked against.
+    Attributes:
+        name: the stem of its file.
+        path: the file, or None.
+        values: plain nested dicts, complete: writing them down and loading them again gives the same. A part
+            is ``{name: ..., all its arguments}``; a removed section is None. They are for writing the recipe
+            down, for diffs and for the parts of ``model``; other sections are read as ``recipe.train.seed``.
+        plugins: the plug-ins that it may use; ``plugins.components`` is the table it was checked against.
     """
 
     def __init__(
@@ -48,27 +55,43 @@ class Recipe:
         path: Path | None,
         merged: Node,
         resolved: Node,
+        sections: Mapping[str, Section],
         plugins: PluginSet,
         registry: Registry,
     ) -> None:
         self.name, self.path, self.plugins = name, path, plugins
         self._merged, self._resolved, self._registry = merged, resolved, registry
+        self._sections = dict(sections)
         self.values: dict[str, Any] = resolved.plain()
 
     def __repr__(self) -> str:
         return f"Recipe({self.name!r})"
 
-    def section(self, name: str) -> Any:
-        """``data``, ``train``, ``evaluate`` or ``run`` as its table from `densedet.core.recipe.sections`;
-        components stay plain dicts.
+    @property
+    def data(self) -> DataSection:
+        """The section ``data``. Raises RecipeError where the recipe has removed it."""
+        return self._section(DataSection, "data")
 
-        Raises RecipeError where the recipe has removed the section.
-        """
-        section: type[Section] = SECTIONS[name]
-        if self.values.get(name) is None:
+    @property
+    def train(self) -> TrainSection:
+        """The section ``train``. Raises RecipeError where the recipe has removed it."""
+        return self._section(TrainSection, "train")
+
+    @property
+    def evaluate(self) -> EvaluateSection:
+        """The section ``evaluate``. Raises RecipeError where the recipe has removed it."""
+        return self._section(EvaluateSection, "evaluate")
+
+    @property
+    def run(self) -> RunSection:
+        """The section ``run``. Raises RecipeError where the recipe has removed it."""
+        return self._section(RunSection, "run")
+
+    def _section(self, kind: type[S], name: str) -> S:
+        section = self._sections.get(name)
+        if not isinstance(section, kind):
             raise self.error(name, f"the section {name!r} is null, and this needs it: write it")
-        values = {k: copy.deepcopy(v) for k, v in self.values[name].items()}
-        return section.model_validate(values)
+        return section
 
     def find(self, dotted: str) -> Node:
         """The node at a dotted path, or the nearest one above it."""
@@ -199,7 +222,7 @@ def _resolve(
     if names:
         entries = {"plugins": from_plain(names, merged.origin), **resolved.mapping}
         resolved = Node.make(entries, resolved.origin)
-    return Recipe(name, path, merged, resolved, plugins, registry)
+    return Recipe(name, path, merged, resolved, checker.sections, plugins, registry)
 
 
 class _Dumper(yaml.SafeDumper):

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 from pydantic import Field, TypeAdapter
 from pydantic.errors import PydanticInvalidForJsonSchema
 
-from densedet.core.recipe.sections import SECTIONS, ModelValues, Section
+from densedet.core.recipe.sections import SECTIONS, ModelValues, Section, section_of_field
 from densedet.core.recipe.signatures import MISSING, Argument, Slot, arguments_of, field_hint, part_of_field
 from densedet.core.recipe.wiring import RESERVED
 from densedet.registry import KINDS, Component, Registry, RegistryError
@@ -66,8 +66,8 @@ class _Builder:
         properties: Schema = {}
         for name, info in section.model_fields.items():
             slot = part_of_field(info)
-            if isinstance(info.annotation, type) and issubclass(info.annotation, Section):
-                properties[name] = {**self.section(info.annotation), "description": info.description}
+            if nested := section_of_field(info):
+                properties[name] = {**self.section(nested), "description": info.description}
                 continue
             default = MISSING if info.is_required() else info.default
             argument = Argument(name, field_hint(info), default, doc=info.description or "")

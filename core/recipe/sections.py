@@ -11,6 +11,7 @@ from __future__ import annotations
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic.fields import FieldInfo
 
 from densedet.core.annotations.where import check_where_syntax
 from densedet.core.arguments import NonNegativeFloat, NonNegativeInt, Part, PositiveFloat, PositiveInt
@@ -20,6 +21,12 @@ class Section(BaseModel):
     """A mapping whose keys are all known."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+def section_of_field(info: FieldInfo | None) -> type[Section] | None:
+    """The section that stands in a field of another one, or None."""
+    hint = info.annotation if info else None
+    return hint if isinstance(hint, type) and issubclass(hint, Section) else None
 
 
 class Budget(Section):
@@ -145,6 +152,11 @@ class DataSection(Section):
     cache_folder: str | None = Field(
         None, description="where; null: $DENSEDET_CACHE, else the user's cache folder"
     )
+
+    @property
+    def channels(self) -> int:
+        """Channels of the images: 1 for grey, 3 for rgb."""
+        return 1 if self.color == "grey" else 3
 
 
 class TrainSection(Section):

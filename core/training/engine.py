@@ -59,7 +59,7 @@ def _conduct(run: Run) -> Run:
         run.hooks.hook.densedet_run_start(run=run)
         with _interruptible(run):
             if not run.resumed:
-                run.evaluate(limit=FIRST_TRY_BATCHES * run.recipe.values["evaluate"]["batch_size"])
+                run.evaluate(limit=FIRST_TRY_BATCHES * run.recipe.evaluate.batch_size)
             fit(run)
         status = "stopped" if run.stop_reason else "done"
         draw(run)
@@ -190,8 +190,8 @@ def draw(run: Run, count: int = 6) -> None:
 
 def summarise(run: Run, status: str) -> dict[str, Any]:
     """What summary.json holds."""
-    width, height = run.recipe.values["data"]["input_size_wh"]
-    channels = 1 if run.recipe.values["data"]["color"] == "grey" else 3
+    width, height = run.recipe.data.input_size_wh
+    channels = run.recipe.data.channels
     detector = run.eval_detector
     one, many = (
         profile.blank_batch(n, channels, height, width, run.device)

@@ -116,7 +116,7 @@ def evaluate_on(
         recipe,
         "evaluate.evaluator",
         "evaluator",
-        recipe.values["evaluate"]["evaluator"],
+        recipe.evaluate.evaluator,
         {"source": dataset.source, "classes": classes},
     )
     return evaluate_detector(detector, batches, evaluator, classes=classes, device=device, **callbacks)

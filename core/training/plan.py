@@ -75,7 +75,7 @@ def _length(run: Run, seconds: float) -> tuple[int, float, float]:
 def _evaluation_seconds(run: Run) -> float:
     if run.val_set is None:
         return 0.0
-    count = min(len(run.val_set), run.recipe.values["evaluate"]["batch_size"])
+    count = min(len(run.val_set), run.recipe.evaluate.batch_size)
     begin = time.perf_counter()
     run.evaluate(limit=count)
     return (time.perf_counter() - begin) * len(run.val_set) / count

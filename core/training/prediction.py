@@ -56,20 +56,20 @@ class Predictor:
     ) -> Iterator[tuple[int, Detections]]:
         """(position, detections) as they come; at most ``batch_size`` images in memory. An image that cannot
         be decoded goes to ``on_broken``, or stops with its DataError where there is none."""
-        data = self.recipe.values["data"]
+        data = self.recipe.data
         for start in range(0, len(images), batch_size):
             samples = []
             for index in range(start, min(start + batch_size, len(images))):
                 try:
                     samples.append(
-                        sample_of(images[index], color=data["color"], resize=self._resize, index=index)
+                        sample_of(images[index], color=data.color, resize=self._resize, index=index)
                     )
                 except DataError as error:
                     if on_broken is None:
                         raise
                     on_broken(index, error)
             if samples:
-                batch = collate(samples, pad_to=data["pad_to"]).to(self.device)
+                batch = collate(samples, pad_to=data.pad_to).to(self.device)
                 for position, detections in enumerate(self.detector.predict(batch)):  # type: ignore[operator]
                     moved = to_source(detections, batch, position).to("cpu")
                     yield int(batch.indices[position]), of_classes(moved, self.classes)
@@ -126,7 +126,7 @@ def _from_recipe(recipe: Recipe, device: str) -> Predictor:
             f"{recipe.name} is a recipe without trained weights: add model.weights=FILE, or give a run "
             f"folder such as runs/{recipe.name}/1"
         )
-    if recipe.values["data"]["classes"] is None:
+    if recipe.data.classes is None:
         source = assembly.build_source(recipe, "train")
         classes = assembly.class_table(recipe, source)
     else:

@@ -19,7 +19,6 @@ from densedet.core.data.loader import EvalLoader, TrainLoader, collate, train_lo
 from densedet.core.distributed import world
 from densedet.core.errors import CheckpointError
 from densedet.core.recipe.loading import Recipe
-from densedet.core.recipe.sections import TrainSection
 from densedet.core.training import checkpoint
 from densedet.core.training.ema import ExponentialMovingAverage
 from densedet.core.training.evaluation import evaluate_on
@@ -64,7 +63,7 @@ class Run:
     ) -> None:
         self.import_memory_mb = used_mb()
         self.recipe = recipe
-        self.settings: TrainSection = recipe.section("train")  # type: ignore[assignment]
+        self.settings = recipe.train
         if self.settings.threads:
             torch.set_num_threads(self.settings.threads)
         torch.manual_seed(self.settings.seed)
@@ -80,7 +79,7 @@ class Run:
         self.best: dict[str, Any] = {"AP": None, "step": 0}
         self.stop_reason: str | None = None
         self.resumed = resume is not None
-        root = Path(recipe.values["run"]["folder"])
+        root = Path(recipe.run.folder)
         self.folder = folder or new_folder(root, recipe.name)
         self.hooks = self._hook_manager()
         if resume is not None:
@@ -89,13 +88,13 @@ class Run:
     # -- building --------------------
 
     def _build_data(self) -> None:
-        data = self.recipe.values["data"]
+        data = self.recipe.data
         source, validation = assembly.build_sources(self.recipe)
         self.classes = assembly.class_table(self.recipe, source)
         self.category_ids = assembly.category_ids(self.recipe, self.classes, source)
         work = tuple(
-            data["working_size_wh"]
-            or max(data["input_sizes_wh"] or [data["input_size_wh"]], key=lambda size: size[0] * size[1])
+            data.working_size_wh
+            or max(data.input_sizes_wh or [data.input_size_wh], key=lambda size: size[0] * size[1])
         )
         transforms = assembly.build_list(self.recipe, "data.transforms", "transform", {})
         self.notes: list[str] = []
@@ -114,16 +113,12 @@ class Run:
             self.train_set,
             batch_size=self.settings.batch_size // self.world,
             seed=self.settings.seed,
-            workers=data["workers"],
-            pad_to=data["pad_to"],
+            workers=data.workers,
+            pad_to=data.pad_to,
             batch_transforms=assembly.build_list(
                 self.recipe, "data.batch_transforms", "batch_transform", {"size_wh": work}
             ),
-            sizes=[
-                tuple(size)
-                for size in data["input_sizes_wh"]
-                or ([data["input_size_wh"]] if data["working_size_wh"] else [])
-            ],
+            sizes=data.input_sizes_wh or ([data.input_size_wh] if data.working_size_wh else []),
             rank=self.rank,
             world=self.world,
         )
@@ -151,12 +146,12 @@ class Run:
             self.recipe,
             "train.optimizer",
             "optimizer",
-            self.recipe.values["train"]["optimizer"],
+            self.recipe.train.optimizer,
             {"parameters": parameter_groups(detector)},
         )
         self.base_lrs = [group["lr"] for group in self.optimizer.param_groups]
         self.schedule: Callable[[float, int], float] = assembly.build_component(
-            self.recipe, "train.schedule", "schedule", self.recipe.values["train"]["schedule"], {}
+            self.recipe, "train.schedule", "schedule", self.recipe.train.schedule, {}
         )
 
     def _hook_manager(self) -> pluggy.PluginManager:
@@ -213,7 +208,7 @@ class Run:
         if split != "val" or dataset is None:
             dataset = assembly.make_dataset(self.recipe, self.train_set.source, self.classes)
         samples, broken = dataset.samples(0, range(min(count, len(dataset))), replacing=False)
-        return collate(samples, pad_to=self.recipe.values["data"]["pad_to"], broken=broken).to(self.device)
+        return collate(samples, pad_to=self.recipe.data.pad_to, broken=broken).to(self.device)
 
     def autocast(self) -> contextlib.AbstractContextManager[Any]:
         """The precision that the network trains in; it is judged in float32."""

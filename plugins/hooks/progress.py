@@ -31,12 +31,12 @@ class ProgressHook:
 
     @hookimpl
     def densedet_run_start(self, run: Any) -> None:
-        data = run.recipe.values["data"]
+        data = run.recipe.data
         held = "none" if run.val_set is None else len(run.val_set)
-        width, height = data["input_size_wh"]
+        width, height = data.input_size_wh
         self._say(
             f"{run.recipe.name}: {len(run.train_set)} training images, {held} validation images, "
-            f"{len(run.classes)} classes, {width}x{height} {data['color']}, "
+            f"{len(run.classes)} classes, {width}x{height} {data.color}, "
             f"on {run.device} in {run.precision} -> {run.folder}"
         )
         for note in run.notes:

@@ -134,13 +134,13 @@ def test_null_is_a_value_or_removes(registry: Registry, tmp_path: Path) -> None:
     without = recipe.with_overrides(["train=null"])
     assert without.values["train"] is None
     with pytest.raises(RecipeError, match="the section 'train' is null"):
-        without.section("train")
+        print(without.train)
 
 
 def test_a_budget_replaces_the_budget(registry: Registry, tmp_path: Path) -> None:
     recipe = load(registry, tmp_path, "base: parts.yaml\n", ("train.budget.minutes=5",))
-    assert recipe.section("train").budget.minutes == 5
-    assert recipe.section("train").budget.epochs is None
+    assert recipe.train.budget.minutes == 5
+    assert recipe.train.budget.epochs is None
 
 
 def test_overrides_become_one_mapping_first(registry: Registry, tmp_path: Path) -> None:
@@ -254,8 +254,12 @@ def test_from_a_checkpoint(registry: Registry, tmp_path: Path) -> None:
 
 def test_sections_are_typed(registry: Registry, tmp_path: Path) -> None:
     recipe = load(registry, tmp_path, "base: parts.yaml\n")
-    assert recipe.section("data").input_size_wh == (128, 64)
-    assert recipe.section("train").optimizer == {"name": "adamw", "lr": 0.1}
+    assert recipe.data.input_size_wh == (128, 64)
+    assert recipe.train.optimizer == {"name": "adamw", "lr": 0.1}
+    assert recipe.data.filter.crowd == "ignore" and recipe.run.hooks[0]["name"] == "metrics"
+    assert recipe.data is recipe.data  # made while the recipe was checked, not at each reading
+    colors = [recipe.with_overrides([f"data.color={color}"]) for color in ("grey", "rgb")]
+    assert [colored.data.channels for colored in colors] == [1, 3]
 
 
 @pytest.mark.parametrize(
