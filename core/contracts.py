@@ -193,7 +193,9 @@ class Source(Protocol):
     classes: names, index = label. category_ids: the file's id of each label. annotation(i): without decoding
     the image. image(i): a path, encoded bytes, or a uint8 array (H,W) or (H,W,3); core decodes and caches.
     fingerprint(): changes when the content does. invalid(): sentences about boxes that were dropped or
-    clipped at this border. Wired: root (str, the recipe's data.root; relative paths start there).
+    clipped at this border. Optional: sizes, int array (I,2) of each image's (width, height) as displayed;
+    without it every annotation is made at the start of a run. Wired: root (str, the recipe's data.root;
+    relative paths start there).
     """
 
     classes: tuple[str, ...]

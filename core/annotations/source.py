@@ -9,9 +9,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
+import numpy as np
+
 from densedet.core.annotations.builder import Faults, TableBuilder
 from densedet.core.annotations.table import AnnotationTable
-from densedet.core.errors import DataError
+from densedet.core.errors import DataError, PartError
 
 if TYPE_CHECKING:
     from densedet.core.types import Annotation
@@ -82,6 +84,11 @@ class TableSource:
         """The file's id of each label."""
         return self.table.category_ids
 
+    @property
+    def sizes(self) -> np.ndarray:
+        """int (I,2): (width, height) of each image as displayed, in pixels."""
+        return self.table.sizes
+
     def __len__(self) -> int:
         return len(self.table)
 
@@ -129,6 +136,23 @@ def table_of(source: Any) -> AnnotationTable:
         for label, box, area, crowd, ignore in rows:
             builder.add_box(index, label, box, area=area, crowd=crowd, ignore=ignore)
     return builder.finish()
+
+
+def sizes_of(source: Any) -> np.ndarray:
+    """Return int (I,2), the (width, height) of each image.
+
+    A source without ``sizes`` is asked for the annotation of each image.
+    """
+    sizes = getattr(source, "sizes", None)
+    if sizes is None:
+        return table_of(source).sizes
+    if np.shape(sizes) != (len(source), 2):
+        raise PartError(
+            f"{type(source).__name__}.sizes has shape {np.shape(sizes)}, not {(len(source), 2)}: give the "
+            f"(width, height) of each image",
+            part="source",
+        )
+    return np.asarray(sizes)
 
 
 def existing_file(source: str, argument: str, base: Path, name: str) -> Path:

@@ -1,5 +1,4 @@
-"""Decoded images on disk, so that a JPEG is decoded once for all epochs, seeds and recipes that want it at
-one size."""
+"""A cache of decoded images on disk: a JPEG is decoded once for all epochs, seeds and recipes of one size."""
 
 from __future__ import annotations
 
@@ -10,17 +9,16 @@ import mmap
 import os
 import shutil
 import struct
-import sys
 import zlib
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import platformdirs
 import torch
 from torch import Tensor
 
-from densedet.core.annotations.source import table_of
+from densedet.core.annotations.source import sizes_of
 from densedet.core.annotations.views import base_of
 from densedet.core.contracts import Resize, Source
 from densedet.core.data import decoding as decode
@@ -29,37 +27,39 @@ from densedet.core.files import write_text
 
 FORMAT = 1
 ENTRY = struct.Struct("<QII")
-"""Of each image: who it was made from (`identity`; 0: not there yet), the checksum of its pixels, nothing."""
+"""Of each image: its identity (see `identity_of`; 0: not cached yet), the checksum of its pixels, padding."""
 
 GENERATED = 1
-"""The identity of an image that is no file: the source's fingerprint vouches for it."""
+"""The identity of an image that is no file: the key of the cache covers it by the source's fingerprint."""
 
 SPARE = 1 << 28
 """Bytes that must stay free on the disk."""
 
 
 def cache_root(folder: str | None = None) -> Path:
-    """``folder``, else $DENSEDET_CACHE, else the user's cache folder."""
-    if folder or os.environ.get("DENSEDET_CACHE"):
-        return Path(folder or os.environ["DENSEDET_CACHE"]).expanduser()
-    if sys.platform == "win32":
-        return Path(os.environ.get("LOCALAPPDATA", "~")).expanduser() / "densedet"
-    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "densedet"
+    """Return ``folder``, or else $DENSEDET_CACHE, or else the user's cache folder."""
+    chosen = folder or os.environ.get("DENSEDET_CACHE")
+    return Path(chosen).expanduser() if chosen else platformdirs.user_cache_path("densedet", appauthor=False)
 
 
 class ImageCache:
-    """The images of ``source`` (of the source beneath it, where it is a `Subset`) after decoding and
-    ``resize``, in memory-mapped files.
+    """The decoded and resized images of a source, in memory-mapped files.
 
-    The folder is named by a hash of the source's fingerprint, the colour and every image's placement, so
-    whatever wants the same pixels
-    shares it, several processes at once too: each fills in what is missing. An entry counts only if the image
-    file still has the size and time that it had, and its checksum fits (looked at once per process), so a
-    machine that died while writing does no harm. Folders that were made from an older state of the same
-    annotation files are deleted.
+    The folder is named by a hash of the source's fingerprint, the colour and every image's placement, so that
+    all runs that want the same pixels share it. Several processes may use it at once; each adds the images
+    that are missing. An entry counts only while the image file keeps its size and time and if its checksum is
+    right (which each process checks once), so that a machine that died while writing does no harm. Folders
+    that were made from an older state of the same annotation files are deleted.
 
-    bytes: when complete; the files are sparse until then. Raises DataError where the disk is too small for
-    that.
+    Args:
+        source: the source; of a `Subset` the source beneath it, whose positions the methods take.
+        resize: gives each image's placement.
+        color: "grey" or "rgb".
+        folder: where caches lie; None: see `cache_root`.
+
+    Attributes:
+        bytes: size when all images are there; the files are sparse until then.
+        folder: the folder of this cache.
     """
 
     def __init__(self, source: Source, *, resize: Resize, color: str, folder: str | None = None) -> None:
@@ -80,9 +80,8 @@ class ImageCache:
         self._process = 0
 
     def _plan(self, base: Source, resize: Resize, channels: int) -> None:
-        """Shapes (I,3), offsets (I+1,) and dtype of the images, from the sizes that the annotations give."""
-        sizes = table_of(base).sizes
-        distinct, which = np.unique(sizes, axis=0, return_inverse=True)
+        """Set the shapes (I,3), offsets (I+1,) and dtype of the images, from their sizes in the source."""
+        distinct, which = np.unique(sizes_of(base), axis=0, return_inverse=True)
         placements = [resize(int(width), int(height)) for width, height in distinct]
         exact = any(not p.antialias for p in placements)
         self.dtype = "float32" if exact else "uint8"
@@ -95,7 +94,7 @@ class ImageCache:
         return self.__dict__ | {"_opened": None, "_process": 0}
 
     def announcement(self) -> str:
-        """What it takes, in words."""
+        """Return a sentence about the space that the cache takes."""
         there = self.folder.is_dir()
         return (
             f"cache: {self.bytes / 1e6:,.0f} MB for {len(self._shapes):,} decoded images in {self.folder}"
@@ -103,7 +102,11 @@ class ImageCache:
         )
 
     def prepare(self) -> None:
-        """Look that the disk suffices, make the files, delete those of an older state. Raises DataError."""
+        """Make the files and delete those of an older state.
+
+        Raises:
+            DataError: the disk is too small for the complete cache, or the folder cannot be made.
+        """
         for parent in (self.folder, *self.folder.parents):
             if parent.is_dir():
                 break
@@ -146,11 +149,11 @@ class ImageCache:
         return self._opened
 
     def identity(self, index: int) -> int:
-        """Who image ``index`` of the base source was made from, 0 where it is not there."""
+        """Return the identity of the file that image ``index`` was decoded from, 0 where it is not cached."""
         return int(ENTRY.unpack_from(self._files().entries, index * ENTRY.size)[0])
 
     def get(self, index: int) -> Tensor | None:
-        """Image ``index`` of the base source, a copy; None where its checksum is wrong."""
+        """Return a copy of image ``index`` as a tensor (ch,h,w), or None where its checksum is wrong."""
         files = self._files()
         start, end = int(self._offsets[index]), int(self._offsets[index + 1])
         pixels = np.frombuffer(
@@ -163,7 +166,7 @@ class ImageCache:
         return torch.from_numpy(pixels.reshape(self._shapes[index]).copy())
 
     def put(self, index: int, identity: int, image: Tensor) -> None:
-        """Keep an image; where the disk is full it is simply not kept."""
+        """Store image ``index``, a tensor (ch,h,w). On a full disk it is silently not stored."""
         pixels = image.contiguous().numpy()
         if pixels.dtype != self.dtype or pixels.shape != tuple(self._shapes[index]):
             return
@@ -174,7 +177,7 @@ class ImageCache:
 
 
 class _Files:
-    """The files of a cache as one process has them open."""
+    """The files of a cache, open in one process."""
 
     def __init__(self, folder: Path, images: int) -> None:
         self._handles = {
@@ -201,8 +204,10 @@ class _Files:
 
 
 def identity_of(image: Any) -> int:
-    """Of a file: from its path, size and time of change; `GENERATED` for anything else, or a file that is not
-    there."""
+    """Return a number for the state of an image file, from its path, size and time of change.
+
+    An image that is no file, and a path where there is none, give `GENERATED`.
+    """
     if not isinstance(image, (str, os.PathLike)):
         return GENERATED
     try:
@@ -221,7 +226,11 @@ def identity_of(image: Any) -> int:
 def fitting_cache(
     source: Source, *, resize: Resize, color: str, limit_gb: float, folder: str | None
 ) -> tuple[ImageCache | None, str]:
-    """(cache ready for use, or None where it would exceed ``limit_gb``; what to tell the user)."""
+    """Make the cache of a source, unless it would be larger than ``limit_gb``.
+
+    Returns:
+        The cache, ready for use, or None, and a sentence for the user.
+    """
     if limit_gb <= 0 or not len(source):
         return None, ""
     cache = ImageCache(source, resize=resize, color=color, folder=folder)
@@ -234,6 +243,3 @@ def fitting_cache(
     note = cache.announcement()
     cache.prepare()
     return cache, note
-
-
-__all__: Sequence[str] = ("ImageCache", "cache_root", "fitting_cache", "identity_of")

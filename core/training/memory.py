@@ -2,43 +2,34 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
-import sys
-from pathlib import Path
 
-
-def _proportional_kb(pid: str) -> int:
-    with open(f"/proc/{pid}/smaps_rollup", encoding="ascii") as file:
-        return sum(int(line.split()[1]) for line in file if line.startswith("Pss:"))
-
-
-def _children(pid: str) -> list[str]:
-    found: list[str] = []
-    for task in Path(f"/proc/{pid}/task").iterdir():
-        for child in (task / "children").read_text().split():
-            found += [child, *_children(child)]
-    return found
+import psutil
 
 
 def used_mb() -> float:
-    """Proportional set size of the process tree in MB (shared pages divided among their users); elsewhere
-    than on Linux the peak resident size of this process, 0 where the system tells neither."""
-    try:
-        own = str(os.getpid())
-        return sum(_proportional_kb(pid) for pid in (own, *_children(own))) / 1024
-    except (OSError, ValueError):
-        return peak_mb()
+    """Return the memory of this process and its descendants in MB.
+
+    On Linux it is the proportional set size: pages that several processes share are divided among them.
+    Elsewhere it is the unique set size, which leaves shared pages out.
+    """
+    own, total = psutil.Process(), 0
+    for process in (own, *own.children(recursive=True)):
+        with contextlib.suppress(psutil.Error):  # a child that has just ended
+            memory = process.memory_full_info()
+            total += getattr(memory, "pss", memory.uss)
+    return total / 2**20
 
 
 def peak_mb() -> float:
-    """Largest resident set size of this process so far, in MB."""
+    """Return the largest resident set size that this process has had, in MB."""
     try:
         import resource
-    except ImportError:
-        return 0.0
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / (1024 * 1024 if sys.platform == "darwin" else 1024)
+    except ImportError:  # Windows
+        return float(psutil.Process().memory_info().peak_wset) / 2**20
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2 ** (20 if psutil.MACOS else 10)
 
 
 KEPT_MB = 256
@@ -46,11 +37,14 @@ KEPT_MB = 256
 
 
 def keep_freed_memory() -> bool:
-    """Let this process's allocator keep up to `KEPT_MB` instead of giving memory back to the system after
-    each layer and asking for it
-    anew: a training step of a small network had 4,000 page faults, a tenth of its time. Whether it took
-    effect: with glibc (most of Linux), unless the user has set glibc's own variables (MALLOC_TRIM_THRESHOLD_,
-    GLIBC_TUNABLES)."""
+    """Let the allocator keep up to `KEPT_MB` of freed memory instead of giving it back after each layer.
+
+    Without it, a training step of a small network had 4,000 page faults, which took a tenth of its time.
+
+    Returns:
+        Whether it took effect: with glibc (most of Linux), unless the user has set glibc's own variables
+        (MALLOC_TRIM_THRESHOLD_, MALLOC_MMAP_THRESHOLD_, GLIBC_TUNABLES).
+    """
     if any(
         name in os.environ for name in ("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_", "GLIBC_TUNABLES")
     ):

@@ -118,6 +118,11 @@ class DigitsSource:
         self._latest = (index, stamps)
         return stamps
 
+    @property
+    def sizes(self) -> np.ndarray:
+        """int (I,2): (width, height) of each scene."""
+        return np.tile(self.size, (self.count, 1))
+
     def annotation(self, index: int) -> Annotation:
         """The truth of scene ``index``."""
         import torch

@@ -17,6 +17,7 @@ from densedet.core.sources import (
     APPLICATION_ID,
     CLIPPED,
     INDEXES,
+    MAX_SIDE,
     RULES,
     SCHEMA,
     VERSION,
@@ -154,6 +155,15 @@ class SQLiteSource(TableSource):
                 self._refuse("image", "table images: a row has no number: the file is damaged")
             self._images = np.array(rows, dtype=np.int64)
         return self._images
+
+    @property
+    def sizes(self) -> np.ndarray:
+        """int (I,2): (width, height) of each image as displayed, in pixels."""
+        if not self._whole:
+            rows = self._query("SELECT width, height FROM images ORDER BY image")
+            if all(is_whole(side) and 0 < side < MAX_SIDE for row in rows for side in row):
+                return np.array(rows, dtype=np.int32).reshape(-1, 2)
+        return self.table.sizes  # which names the row that is wrong
 
     def __len__(self) -> int:
         return len(self.table) if self._whole else len(self._image_rows())

@@ -8,6 +8,8 @@ import sys
 
 import pytest
 
+from densedet.core.training.memory import peak_mb, used_mb
+
 FAULTS = """
 import ctypes, resource
 from densedet.core.training.memory import keep_freed_memory
@@ -27,6 +29,19 @@ faults(1)
 print(faults(3))
 """
 """Three times 16 MB in pages of 4 KB are 12,288 faults, unless the pages are still there."""
+
+
+def test_the_memory_of_a_child_counts() -> None:
+    before = used_mb()
+    code = "held = b'x' * (50 * 2**20); print(len(held), flush=True); input()"
+    with subprocess.Popen(
+        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as child:
+        assert child.stdout.readline() == b"52428800\n"
+        assert used_mb() > before + 49
+        child.communicate(b"\n")
+    assert 0 < used_mb() < before + 49
+    assert peak_mb() > 10  # Python alone takes more
 
 
 def ask(**environment: str) -> list[str]:

@@ -6,7 +6,9 @@ import torch
 
 from densedet.core.boxes import pairwise_intersection
 from densedet.core.contracts import Source
+from densedet.core.data.image_cache import fitting_cache
 from densedet.core.errors import PartError
+from densedet.plugins.resize.exact import ExactResize
 from densedet.plugins.sources._digit_scenes import INK, OVERLAP
 from densedet.plugins.sources.digits import FILE, DigitsSource
 
@@ -18,6 +20,17 @@ def test_is_a_source():
     assert source.classes[7] == "7"
     assert source.category_ids[7] == 7
     assert source.invalid() == []
+
+
+def test_sizes_are_known_without_drawing(tmp_path, monkeypatch):
+    source = DigitsSource(count=3, size=(40, 30))
+    monkeypatch.setattr(DigitsSource, "stamps", None)  # laying a scene out would fail
+    assert source.sizes.tolist() == [[40, 30]] * 3
+    cache, _ = fitting_cache(
+        source, resize=ExactResize(size_wh=(20, 15)), color="grey", limit_gb=1, folder=str(tmp_path)
+    )
+    assert cache is not None
+    assert cache.bytes == 3 * 20 * 15
 
 
 def test_a_scene_depends_on_seed_split_and_index_only():

@@ -75,7 +75,10 @@ def test_there_and_back(tmp_path, name, texts):
         TARGETS[name].write(expected, target, split="train")
         spec = recognise(target, components)
         assert components.get("source", spec["name"]).load() is TARGETS[name]
-        assert equal_tables(open_source(spec, components).table, expected) == []
+        source = open_source(spec, components)
+        assert source.sizes.tolist() == expected.sizes.tolist()
+        assert equal_tables(source.table, expected) == []
+        assert source.sizes.tolist() == expected.sizes.tolist()
         assert [p.name for p in target.parent.iterdir()] == [name]  # nothing temporary is left
 
 

@@ -147,6 +147,8 @@ def test_training_stops_at_them(folder):
     source = SQLiteSource(annotations="bad.sqlite", images=".", root=str(folder))
     with pytest.raises(DataError, match="table images, row -5"):
         len(source.table)
+    with pytest.raises(DataError, match="table images, row -5 .*width is -1"):
+        _ = source.sizes
 
 
 def test_convert_and_check_tell_them(folder, capsys):
