@@ -1,5 +1,5 @@
-"""What a comparison of runs says, as plain values: table, sentences, warnings, differences of the recipes.
-The report prints them."""
+"""A comparison of runs as plain values: table, sentences, warnings, differences of the recipes. The report
+prints them."""
 
 from __future__ import annotations
 
@@ -12,50 +12,53 @@ from typing import Any
 from densedet.core.report.records import RunRecord
 
 UNEQUAL = 1.10
-"""Budgets or costs further apart than this factor get a warning."""
+"""Budgets or costs that differ by more than this factor get a warning."""
 
 
 @dataclass(frozen=True)
 class Row:
-    """A line of the table: what of a run, how it is written, and whether more or less of it is better (None:
-    neither)."""
+    """One row of the comparison table: the key in summary.json, its format, and whether a larger value is
+    better (True, False, or None where neither is).
+
+    Attributes:
+        key: key in summary.json, or a dotted path into the metrics.
+        label: text in the first column.
+        form: format of the numbers, see `write_number`.
+        better: True where a larger value is better, False where a smaller one is, None where neither is.
+        note: explanation beside the label.
+    """
 
     key: str
     label: str
     form: str
-    better: str | None = None
+    better: bool | None = None
     note: str = ""
 
 
-ROWS = (
+COCO_ROWS = (
     Row(
         "AP",
         "AP",
         "share",
-        "more",
+        True,
         "COCO's average precision at the end of the run, mean over IoU 0.50 to 0.95",
     ),
-    Row("AP50", "AP50", "share", "more", "at IoU 0.50"),
-    Row("AP75", "AP75", "share", "more", "at IoU 0.75"),
-    Row(
-        "best_AP",
-        "best AP while training",
-        "share",
-        "more",
-        "highest of all evaluations, which flatters: it was picked on these images",
-    ),
-    Row("parameters", "parameters", "count", "less"),
-    Row("macs", "multiply-adds (MACs) per image", "count", "less", "what papers often call FLOPs"),
-    Row("flops", "FLOPs per image", "count", "less", "2 per multiply-add"),
-    Row("images_per_second", "training, images/s", "rate", "more"),
+    Row("AP50", "AP50", "share", True, "at IoU 0.50"),
+    Row("AP75", "AP75", "share", True, "at IoU 0.75"),
+)
+COST_ROWS = (
+    Row("parameters", "parameters", "count", False),
+    Row("macs", "multiply-adds (MACs) per image", "count", False, "often called FLOPs in papers"),
+    Row("flops", "FLOPs per image", "count", False, "2 per multiply-add"),
+    Row("images_per_second", "training, images/s", "rate", True),
     Row(
         "predict_images_per_second",
         "prediction, images/s",
         "rate",
-        "more",
+        True,
         "network, decoding and NMS; images already in memory",
     ),
-    Row("peak_memory_mb", "peak memory, MB", "mb", "less", "of the training process, imports included"),
+    Row("peak_memory_mb", "peak memory, MB", "mb", False, "of the training process, imports included"),
     Row("minutes", "training time, minutes", "minutes"),
     Row("steps", "optimizer steps", "whole"),
     Row("epochs", "epochs", "plain"),
@@ -65,7 +68,7 @@ ROWS = (
 
 
 def compare(runs: Sequence[RunRecord]) -> dict[str, Any]:
-    """The comparison as plain values: date, machines, runs, rows, words, warnings, differences."""
+    """Return the comparison as plain values: date, machines, runs, rows, words, warnings, differences."""
     return {
         "date": datetime.datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z"),
         "machines": _machines(runs),
@@ -81,21 +84,29 @@ def compare(runs: Sequence[RunRecord]) -> dict[str, Any]:
 
 
 def table_rows(runs: Sequence[RunRecord]) -> list[dict[str, Any]]:
-    """One mapping a line: label, note, values (None where unknown), texts, best (bool per run; none where all
-    are equal)."""
-    rows = [_row(row, [run.value(row.key) for run in runs]) for row in ROWS[:3]]
-    for name in class_names(runs):
-        rows.append(
-            _row(
-                Row(f"class {name}", f"AP of {name}", "share", "more"),
-                [run.class_value(name, "AP") for run in runs],
-            )
-        )
-    return rows + [_row(row, [run.value(row.key) for run in runs]) for row in ROWS[3:]]
+    """Return the rows of the table: key, label and note, and per run the value (None where unknown), its
+    text, and whether it is the best. No run is the best where all are equal."""
+    metric, larger = runs[0].metric, runs[0].higher_is_better
+    note = "highest" if larger else "lowest"
+    rows = [
+        *([] if metric in {row.key for row in COCO_ROWS} else [Row(metric, metric, "share", larger)]),
+        *COCO_ROWS,
+        *(Row(f"classes.{name}.AP", f"AP of {name}", "share", True) for name in class_names(runs)),
+        Row(
+            "best_value",
+            f"best {metric} while training",
+            "share",
+            larger,
+            f"{note} of all evaluations, which flatters: it was picked on these images",
+        ),
+        *COST_ROWS,
+    ]
+    return [_row(row, runs) for row in rows]
 
 
 def table_text(runs: Sequence[RunRecord]) -> str:
-    """The table for a terminal, with a * behind the best of a row; lines that no run knows are left out."""
+    """Return the table for a terminal, with a * behind the best of a row. Rows without a number are left
+    out."""
     rows = [row for row in table_rows(runs) if any(value is not None for value in row["values"])]
     cells = [
         [row["label"], *(t + (" *" if best else "  ") for t, best in zip(row["texts"], row["best"]))]
@@ -112,13 +123,14 @@ def table_text(runs: Sequence[RunRecord]) -> str:
     return "\n".join([*lines, *(f"warning: {text}" for text in warnings_of(runs))])
 
 
-def _row(row: Row, values: list[float | None]) -> dict[str, Any]:
+def _row(row: Row, runs: Sequence[RunRecord]) -> dict[str, Any]:
+    values = [run.value(row.key) for run in runs]
     texts = [write_number(value, row.form) for value in values]
     known = [value for value in values if value is not None]
     best = [False] * len(values)
-    # Best is judged on what is written: 0.4001 is not better than 0.4002 in a table of three decimals.
-    if row.better and len(known) > 1 and len(set(texts) - {"–"}) > 1:
-        top = write_number(max(known) if row.better == "more" else min(known), row.form)
+    # The best is found among the written numbers: in three decimals 0.4002 is not better than 0.4001.
+    if row.better is not None and len(known) > 1 and len(set(texts) - {"–"}) > 1:
+        top = write_number(max(known) if row.better else min(known), row.form)
         best = [text == top for text in texts]
     return {
         "key": row.key,
@@ -131,16 +143,19 @@ def _row(row: Row, values: list[float | None]) -> dict[str, Any]:
 
 
 def write_number(value: float | None, form: str) -> str:
-    """A number for people: share 0.512, count 1.23 M, rate 120, mb 812, minutes 3.5, whole 1,200, plain 7;
-    "–" for None."""
+    """Write a number for people.
+
+    Args:
+        value: the number; None is written "–".
+        form: "share" 0.512, "count" 1.23 M, "rate" 120, "mb" 812, "minutes" 3.5, "whole" 1,200, "plain" 7.
+    """
     if value is None:
         return "–"
     if form == "share":
         return f"{value:.3f}"
     if form == "count":
-        size, unit = next(
-            ((s, u) for s, u in ((1e9, " G"), (1e6, " M"), (1e3, " k")) if abs(value) >= s), (1, "")
-        )
+        units = ((1e9, " G"), (1e6, " M"), (1e3, " k"))
+        size, unit = next(((s, u) for s, u in units if abs(value) >= s), (1, ""))
         return f"{value / size:.3g}{unit}" if abs(value / size) < 999.5 else f"{value / size:,.0f}{unit}"
     if form == "rate":
         return f"{value:,.0f}" if value >= 100 else f"{value:.1f}"
@@ -150,43 +165,45 @@ def write_number(value: float | None, form: str) -> str:
 
 
 def summary_words(runs: Sequence[RunRecord]) -> list[str]:
-    """What the table says, in sentences."""
-    judged = sorted(
-        ((ap, run) for run in runs if (ap := run.value("AP")) is not None), key=lambda pair: -pair[0]
-    )
-    if not judged:
+    """Return what the table shows, in sentences."""
+    if len({run.metric for run in runs}) > 1:
+        return ["The runs go by different metrics, so they are not ranked."]
+    metric, larger = runs[0].metric, runs[0].higher_is_better
+    known = [(value, run) for run in runs if (value := run.value(metric)) is not None]
+    known.sort(key=lambda pair: -pair[0] if larger else pair[0])
+    if not known:
         return ["No run has been evaluated yet, so there is nothing to rank."]
-    best_ap, best = judged[0]
+    (value, best), *others = known
     if len(runs) == 1:
-        words = [f"{best.name} reaches AP {best_ap:.3f}{_also(best)}."]
-    elif len(judged) == 1:
-        words = [f"Only {best.name} has been evaluated: AP {best_ap:.3f}{_also(best)}."]
+        words = [f"{best.name} reaches {metric} {value:.3f}{_also(best)}."]
+    elif not others:
+        words = [f"Only {best.name} has been evaluated: {metric} {value:.3f}{_also(best)}."]
     else:
-        second_ap, second = judged[1]
-        gap = best_ap - second_ap
-        start = (
-            f"{best.name} reaches AP {best_ap:.3f}{_also(best)}; {second.name} follows with "
-            f"{second_ap:.3f}{_also(second)}"
-        )
         words = [
-            f"{start}, {gap:.3f} less."
-            if gap >= 0.0005
-            else f"{best.name} and {second.name} reach the same AP, {best_ap:.3f}."
-        ]
-        words.append(
+            _gap(metric, value, best, *others[0]),
             "Each is one run: whether a difference of this size would show again with another seed, "
-            "these runs cannot tell."
-        )
-    words += _ratio(
-        runs,
-        "predict_images_per_second",
-        "{fast} predicts {factor:.1f} times as many images per second as {slow}.",
+            "these runs cannot tell.",
+        ]
+    return [
+        *words,
+        *_ratio(
+            runs,
+            "predict_images_per_second",
+            "{large} predicts {factor:.1f} times as many images per second as {small}.",
+        ),
+        *_ratio(runs, "macs", "{large} takes {factor:.1f} times the multiply-adds of {small} for an image."),
+        *_ratio(runs, "peak_memory_mb", "{large} takes {factor:.1f} times the memory of {small} to train."),
+    ]
+
+
+def _gap(metric: str, value: float, best: RunRecord, second_value: float, second: RunRecord) -> str:
+    gap = abs(value - second_value)
+    if gap < 0.0005:
+        return f"{best.name} and {second.name} reach the same {metric}, {value:.3f}."
+    return (
+        f"{best.name} reaches {metric} {value:.3f}{_also(best)}; {second.name} follows with "
+        f"{second_value:.3f}{_also(second)}, {gap:.3f} {'less' if value > second_value else 'more'}."
     )
-    words += _ratio(
-        runs, "macs", "One image costs {fast} {factor:.1f} times the multiply-adds that it costs {slow}."
-    )
-    words += _ratio(runs, "peak_memory_mb", "{fast} takes {factor:.1f} times the memory of {slow} to train.")
-    return words
 
 
 def _also(run: RunRecord) -> str:
@@ -198,11 +215,12 @@ def _ratio(runs: Sequence[RunRecord], key: str, sentence: str) -> list[str]:
     known = sorted(((value, run.name) for run in runs if (value := run.value(key))), key=lambda pair: pair[0])
     if len(known) < 2 or known[-1][0] / known[0][0] < UNEQUAL:
         return []
-    return [sentence.format(fast=known[-1][1], slow=known[0][1], factor=known[-1][0] / known[0][0])]
+    return [sentence.format(large=known[-1][1], small=known[0][1], factor=known[-1][0] / known[0][0])]
 
 
 def warnings_of(runs: Sequence[RunRecord]) -> list[str]:
-    """Why the comparison may not be fair: unequal budgets, costs, data, machines, unfinished runs."""
+    """Return sentences on what makes the comparison unfair: unequal budgets, costs, data or machines, and
+    unfinished runs."""
     found = []
     for key, what, form in (
         ("minutes", "training time differs", "minutes"),
@@ -232,11 +250,11 @@ def warnings_of(runs: Sequence[RunRecord]) -> list[str]:
     ]
     if data:
         found.append(
-            f"The runs do not share the same data or evaluation ({', '.join(data)} differ): their AP "
+            f"The runs do not share the same data or evaluation ({', '.join(data)} differ): their numbers "
             f"do not compare."
         )
     elif len({tuple(r.class_names()) for r in runs if r.class_names()}) > 1:
-        found.append("The runs were judged on different classes: their AP do not compare.")
+        found.append("The runs were evaluated on different classes: their numbers do not compare.")
     if len(_machines([r for r in runs if r.summary.get("machine")])) > 1:
         found.append(
             "The runs come from different machines: speed, memory and budgets in minutes do not compare."
@@ -263,8 +281,12 @@ def _differ(runs: Sequence[RunRecord], path: str) -> bool:
 
 
 def recipe_differences(runs: Sequence[RunRecord]) -> list[dict[str, Any]]:
-    """Dotted paths at which the recipes differ, each with a text per run ("–" where a recipe lacks the path).
-    Lists count whole."""
+    """Return the dotted paths at which the recipes differ, each with a text per run.
+
+    Returns:
+        ``[{"path": ..., "texts": [...]}]``; the text is "–" where a recipe lacks the path. Lists are compared
+        as a whole.
+    """
     if len(runs) < 2:
         return []
     flat = [_flat(run.recipe) for run in runs]
@@ -293,7 +315,7 @@ def _flat(value: Any, path: str = "") -> dict[str, str]:
 
 
 def _machines(runs: Sequence[RunRecord]) -> list[str]:
-    """Each machine once, in words."""
+    """Return each machine once, in words."""
     texts = []
     for run in runs:
         machine = run.summary.get("machine")
@@ -311,4 +333,5 @@ def _machines(runs: Sequence[RunRecord]) -> list[str]:
 
 
 def class_names(runs: Sequence[RunRecord]) -> list[str]:
+    """Return the names of all classes that any run was evaluated on, each once."""
     return list(dict.fromkeys(name for run in runs for name in run.class_names()))

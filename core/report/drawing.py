@@ -32,13 +32,13 @@ IGNORED: Color = (170, 170, 170)
 INK: Color = (34, 34, 34)
 PAPER: Color = (255, 255, 255)
 SMALL, LARGE = 512, 1024
-"""Auto scale: a long side below SMALL is enlarged by the largest integer factor that stays near it, one above
-LARGE is shrunk to it."""
+"""Pixels of a picture's long side. Auto scale enlarges one below SMALL by a whole factor, to about SMALL, and
+shrinks one above LARGE to LARGE."""
 
 
 def class_color(label: int) -> Color:
-    """The colour of a class, 0..C-1, the same in every picture; -1 (ignored) is grey. From the eighth class
-    on hues go round by the golden angle, lighter and darker by turns."""
+    """Return the colour of a class, 0..C-1, the same in every picture; -1 (ignored) is grey. From the eighth
+    class on, hues go round by the golden angle, lighter and darker by turns."""
     if label < 0:
         return IGNORED
     if label < len(PALETTE):
@@ -49,7 +49,7 @@ def class_color(label: int) -> Color:
 
 
 def text_color(background: Color) -> Color:
-    """Black or white, whichever is easier to read on ``background`` (by relative luminance)."""
+    """Return black or white, whichever is easier to read on ``background`` (by relative luminance)."""
     linear = [(c / 255) ** 2.2 for c in background]
     luminance = 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
     return (0, 0, 0) if luminance > 0.18 else (255, 255, 255)
@@ -57,12 +57,12 @@ def text_color(background: Color) -> Color:
 
 @functools.lru_cache(maxsize=32)
 def font(size: int) -> Any:
-    """Pillow's own sans-serif font at this size in pixels: no file of the system is needed."""
+    """Return Pillow's own sans-serif font at this size in pixels; no file of the system is needed."""
     return ImageFont.load_default(size)
 
 
 def text_size(text: str, size: int) -> tuple[int, int]:
-    """(width, height) in pixels of one line; the height is the font's, so that lines align."""
+    """Return (width, height) in pixels of one line; the height is the font's, so that lines align."""
     if not text:
         return 0, size
     left, _, right, _ = font(size).getbbox(text)
@@ -70,8 +70,8 @@ def text_size(text: str, size: int) -> tuple[int, int]:
 
 
 def fit_text(text: str, width: int, size: int) -> str:
-    """``text``, cut with an ellipsis where it is wider than ``width`` pixels; empty where not even one letter
-    fits."""
+    """Cut ``text`` with an ellipsis where it is wider than ``width`` pixels; it is empty where not even one
+    letter fits."""
     if text_size(text, size)[0] <= width:
         return text
     while text and text_size(text + "…", size)[0] > width:
@@ -80,8 +80,14 @@ def fit_text(text: str, width: int, size: int) -> str:
 
 
 def to_image(image: Tensor | Image.Image) -> Image.Image:
-    """uint8 or float 0..255 (ch,H,W) with ch 1 or 3, or a picture of any mode -> RGB picture. H and W are at
-    least 1."""
+    """Turn an image into an RGB picture.
+
+    Args:
+        image: uint8 or float 0..255 (ch,H,W) with ch 1 or 3 and H, W at least 1; or a picture of any mode.
+
+    Raises:
+        ValueError: a tensor of another shape.
+    """
     if isinstance(image, Image.Image):
         return image.convert("RGB")
     pixels = image.detach()
@@ -94,7 +100,7 @@ def to_image(image: Tensor | Image.Image) -> Image.Image:
 
 
 def auto_scale(width: int, height: int, *, small: int = SMALL, large: int = LARGE) -> float:
-    """The factor at which boxes and text on a picture of this size can be read."""
+    """Return the factor by which a picture of this size is scaled so that boxes and text are readable."""
     side = max(width, height, 1)
     if side > large:
         return large / side
@@ -102,7 +108,7 @@ def auto_scale(width: int, height: int, *, small: int = SMALL, large: int = LARG
 
 
 def enlarge(picture: Image.Image, factor: float) -> Image.Image:
-    """Scaled; whole factors repeat pixels, so that what the network sees is what is shown."""
+    """Scale a picture. Whole factors repeat pixels, so that it shows exactly what the network gets."""
     if factor == 1:
         return picture
     size = (max(1, round(picture.width * factor)), max(1, round(picture.height * factor)))
@@ -123,12 +129,21 @@ def draw_boxes(
     limit: int = 100,
     names: bool = True,
 ) -> Image.Image:
-    """Boxes with names (and scores in per cent) on an image.
+    """Draw boxes with names, and scores in per cent, on an image.
 
-    image: (ch,H,W) 0..255 or a picture. boxes: (D,4) xyxy in its pixels. labels: (D,), 0..C-1, -1 drawn as
-    "ignored". scores: (D,) in 0..1, or None. D may be 0. style: "dashed" is for ground truth. min_score:
-    boxes below it are left out. limit: at most so many, the best. names: False draws boxes alone. A label
-    that finds no free place is left out; its box keeps the colour of its class.
+    A name that finds no free place is left out; its box keeps the colour of its class.
+
+    Args:
+        image: (ch,H,W) 0..255, or a picture.
+        boxes: (D,4) xyxy in pixels of the image; D may be 0.
+        labels: (D,), 0..C-1; -1 is drawn as "ignored".
+        scores: (D,) in 0..1, or None.
+        class_names: C names.
+        scale: factor on the image's size; "auto" makes boxes and text readable.
+        style: "solid", or "dashed" for ground truth.
+        min_score: boxes with a lower score are left out.
+        limit: largest number of boxes, of which the best are drawn.
+        names: False draws boxes alone.
     """
     picture = to_image(image)
     factor = auto_scale(*picture.size) if scale == "auto" else float(scale)
@@ -224,7 +239,7 @@ def _label(
 def captioned(
     picture: Image.Image, lines: Sequence[str], *, size: int = 14, above: bool = True
 ) -> Image.Image:
-    """The picture with lines of text on white above (or below) it; lines too long for its width are cut."""
+    """Add lines of text on white above (or below) the picture; lines too long for its width are cut."""
     band = len(lines) * (size + 4) + 4
     sheet = Image.new("RGB", (picture.width, picture.height + band), PAPER)
     sheet.paste(picture.convert("RGB"), (0, band if above else 0))
@@ -238,8 +253,8 @@ def captioned(
 def side_by_side(
     images: Sequence[Image.Image], titles: Sequence[str] | None = None, *, gap: int = 8
 ) -> Image.Image:
-    """Pictures in a row, tops aligned, each under its title. At least one picture; as many titles as
-    pictures, or none."""
+    """Put pictures in a row, tops aligned, each under its title. There is at least one picture, and a title
+    for each or none at all."""
     pictures = (
         [captioned(image, [title]) for image, title in zip(images, titles)]
         if titles is not None
@@ -249,8 +264,12 @@ def side_by_side(
 
 
 def grid(images: Sequence[Image.Image], *, columns: int, gap: int = 8) -> Image.Image:
-    """Pictures in rows of ``columns`` on white; a column is as wide as its widest, a row as high as its
-    highest. At least one picture."""
+    """Put pictures in rows of ``columns`` on white; a column is as wide as its widest picture, a row as high
+    as its highest.
+
+    Raises:
+        ValueError: there is no picture.
+    """
     if not images:
         raise ValueError("a grid needs at least one picture")
     rows = [list(images[i : i + columns]) for i in range(0, len(images), columns)]

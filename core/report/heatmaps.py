@@ -40,12 +40,12 @@ MAGMA = np.array(
     dtype=np.float32,
 )
 FLOOR = 0.05
-"""The smallest maximum of an automatic scale: an untrained head's 0.01 everywhere is not to look like a
+"""Smallest maximum of an automatic scale, so that an untrained head's 0.01 everywhere does not look like a
 find."""
 
 
 def colorize(values: np.ndarray) -> np.ndarray:
-    """(h,w) in 0..1 -> uint8 (h,w,3); what lies outside is clamped, NaN is 0."""
+    """Turn (h,w) in 0..1 into colours, uint8 (h,w,3). Values outside are clamped; NaN counts as 0."""
     place = np.nan_to_num(np.asarray(values, dtype=np.float32), nan=0.0, posinf=1.0, neginf=0.0).clip(
         0, 1
     ) * (len(MAGMA) - 1)
@@ -64,12 +64,17 @@ def overlay_heatmap(
     scale: float = 1.0,
     bar: bool = True,
 ) -> Image.Image:
-    """A map of scores over the image, which is shown in grey; cells keep their edges.
+    """Lay a map of scores over the image, which is shown in grey; cells keep their edges.
 
-    image: (ch,H,W) 0..255 or a picture. heatmap: (h,w), 0..``maximum``, which gets the brightest colour.
-    alpha: 0 the image alone, 1 the map alone. stride: pixels of the image per cell; used where ceil(H/stride)
-    x ceil(W/stride) is the map's size, otherwise the map is stretched over the image. scale: the picture's
-    size over the image's. bar: a colour bar with its ends at the right.
+    Args:
+        image: (ch,H,W) 0..255, or a picture.
+        heatmap: (h,w) in 0..``maximum``.
+        alpha: 0 shows the image alone, 1 the map alone.
+        maximum: score of the brightest colour.
+        stride: pixels of the image per cell. It is used where the map has ceil(H/stride) x ceil(W/stride)
+            cells; any other map is stretched over the image.
+        scale: factor on the image's size.
+        bar: whether a colour bar stands at the right.
     """
     picture = to_image(image)
     width, height = picture.size
@@ -88,7 +93,7 @@ def overlay_heatmap(
 
 
 def color_bar(height: int, maximum: float, *, size: int = 12) -> Image.Image:
-    """A vertical bar from 0 to ``maximum``, with both written beside it."""
+    """Draw a vertical bar from 0 to ``maximum``, with both written beside it."""
     top = f"{maximum:.2g}"
     sheet = Image.new("RGB", (12 + 5 + text_size(top, size)[0] + 2, max(height, 2 * size)), PAPER)
     ramp = np.linspace(1, 0, sheet.height, dtype=np.float32)[:, None]
@@ -112,15 +117,22 @@ def score_map_panel(
     alpha: float = 0.65,
     side: int = 256,
 ) -> Image.Image:
-    """One class's score map of every level over the image, in a row, on one colour scale.
+    """Draw one class's score map of every level over the image, in a row, on one colour scale.
 
-    image: (ch,H,W), the tensor that the network saw. maps: per level (h,w), scores in 0..1. strides: per
-    level, in pixels of the image.
-    size: valid (height, width), the rest is cut off. boxes: (G,4) xyxy, that class's objects, drawn dashed in
-    the colour of ``label``.
-    maximum: score of the brightest colour, the highest of all maps (at least 0.05) by default. side: pixels
-    of a panel's long side. Under each map stand its stride and its highest score, which counts valid pixels
-    only where the map has a cell per stride.
+    Under each map stand its stride and its highest score, in which padding does not count where the map has a
+    cell per stride.
+
+    Args:
+        image: (ch,H,W) 0..255, the input of the network.
+        maps: (h,w) per level, scores in 0..1.
+        class_name: name of the class, for the caption.
+        strides: pixels of the image per cell, one per level.
+        size: valid (height, width); padding outside is cut off. None: all is valid.
+        boxes: (G,4) xyxy of that class's objects, which are drawn dashed; None draws none.
+        label: number of the class, 0..C-1, for the colour of the boxes.
+        maximum: score of the brightest colour; None takes the highest of all maps, at least `FLOOR`.
+        alpha: see `overlay_heatmap`.
+        side: pixels of a panel's long side.
     """
     picture = to_image(image)
     height, width = (int(size[0]), int(size[1])) if size is not None else (picture.height, picture.width)
@@ -157,8 +169,8 @@ def _panel_scale(width: int, height: int, side: int) -> float:
 
 
 def _peak(heatmap: Tensor, stride: int, canvas: tuple[int, int], valid: tuple[int, int]) -> float:
-    """The highest score of the cells that begin inside the valid part; the whole map's where its cells are
-    not `stride` wide."""
+    """Return the highest score of the cells that begin inside the valid part, or of the whole map where its
+    cells are not ``stride`` wide."""
     rows, columns = heatmap.shape
     if (rows, columns) == (-(-canvas[1] // stride), -(-canvas[0] // stride)):
         heatmap = heatmap[: -(-valid[1] // stride), : -(-valid[0] // stride)]

@@ -7,7 +7,7 @@ import io
 import json
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,12 +18,12 @@ from densedet.core.files import write_text
 from densedet.core.report.charts import Series, bar_chart, color_of, line_chart
 from densedet.core.report.comparison import class_names, compare
 from densedet.core.report.pictures import write_run_pictures
-from densedet.core.report.records import RunRecord, number, read_run
+from densedet.core.report.records import RunRecord, at_path, number, read_run
 
 __all__ = ["RunRecord", "compare", "read_run", "write_report", "write_run_pictures"]
 
 PICTURE_BYTES = 1_500_000
-"""What the pictures of a report may take in all, so that the file stays below 2 MB."""
+"""Most bytes of all pictures of a report together, so that the file stays below 2 MB."""
 
 
 def write_report(
@@ -33,11 +33,16 @@ def write_report(
     title: str = "Comparison of detectors",
     sections: Sequence[str] = (),
 ) -> Path:
-    """Write ``path`` (HTML) and, with the same stem, a JSON file of the numbers. Returns the HTML file's
-    path.
+    """Write the report as an HTML file and, with the same stem, a JSON file of its numbers.
 
-    runs: at least one, in the order of the columns. sections: HTML fragments of plug-ins, appended as they
-    are. Numbers that a run lacks are written "–".
+    Args:
+        runs: at least one, in the order of the columns.
+        path: the HTML file; its folder is made if need be.
+        title: heading of the page.
+        sections: HTML fragments of plug-ins, appended as they are.
+
+    Returns:
+        The path of the HTML file.
     """
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
@@ -76,7 +81,7 @@ def write_report(
 
 
 def _named_apart(runs: Sequence[RunRecord]) -> list[RunRecord]:
-    """Runs of one recipe get their folder's name, and if that is not enough, a number."""
+    """Add the folder's name, and if that is not enough a number, to the names of runs of one recipe."""
     counts = Counter(run.name for run in runs)
     runs = [replace(r, name=f"{r.name}/{r.folder.resolve().name}") if counts[r.name] > 1 else r for r in runs]
     counts = Counter(run.name for run in runs)
@@ -89,22 +94,25 @@ def _named_apart(runs: Sequence[RunRecord]) -> list[RunRecord]:
 
 
 def _charts(runs: Sequence[RunRecord]) -> list[str]:
-    """Return SVGs of AP over time and steps, losses over steps, and precision over recall; "" is left out."""
+    """Return SVGs of the metric over time and steps, losses over steps, and precision over recall."""
 
-    def lines(events: str, x: str, *y: str) -> list[Series]:
-        return [Series(r.name, list(_points(getattr(r, events), x, y)), i) for i, r in enumerate(runs)]
+    def lines(events: str, x: str, path: str) -> list[Series]:
+        return [Series(r.name, list(_points(getattr(r, events), x, path)), i) for i, r in enumerate(runs)]
 
+    def evaluated(x: str, metric: str) -> tuple[str, str, str, list[Series], bool]:
+        return metric, x, metric, lines("evaluations", x, f"metrics.{metric}"), True
+
+    metrics = list(dict.fromkeys([runs[0].metric, "AP", "AP50"]))
     validation = [Series(r.name, _validation_losses(r), i) for i, r in enumerate(runs)]
     curves = [Series(r.name, _precision_recall(r), i) for i, r in enumerate(runs)]
     losses = dict.fromkeys(n for r in runs for e in r.steps[-1:] for n in (e.get("losses") or {}))
     # title, horizontal axis, vertical axis, lines, whether each point is marked
     wanted: list[tuple[str, str, str, list[Series], bool]] = [
-        ("AP", "minutes", "AP", lines("evaluations", "minutes", "metrics", "AP"), True),
-        ("AP50", "minutes", "AP50", lines("evaluations", "minutes", "metrics", "AP50"), True),
-        ("AP", "step", "AP", lines("evaluations", "step", "metrics", "AP"), True),
+        *(evaluated("minutes", metric) for metric in metrics),
+        evaluated("step", metrics[0]),
         ("training loss", "step", "training loss", lines("steps", "step", "loss"), False),
         *(
-            (f"{n} loss", "step", f"{n} loss, training", lines("steps", "step", "losses", n), False)
+            (f"{n} loss", "step", f"{n} loss, training", lines("steps", "step", f"losses.{n}"), False)
             for n in losses
         ),
         ("validation loss", "step", "validation loss", validation, True),
@@ -117,17 +125,17 @@ def _charts(runs: Sequence[RunRecord]) -> list[str]:
     return [chart for chart in drawn if chart]
 
 
-def _points(events: Sequence[dict[str, Any]], x: str, y: Sequence[str]) -> Any:
+def _points(events: Sequence[dict[str, Any]], x: str, path: str) -> Iterator[tuple[float, float]]:
+    """Yield (step or minutes, the number at ``path``) of each event that has both."""
+    key, unit = ("step", 1) if x == "step" else ("seconds", 60)
     for event in events:
-        place = number(event.get("step")) if x == "step" else number(event.get("seconds"))
-        value: Any = event
-        for key in y:
-            value = value.get(key) if isinstance(value, dict) else None
-        if place is not None and (height := number(value)) is not None:
-            yield (place if x == "step" else place / 60), height
+        place, value = number(event.get(key)), number(at_path(event, path))
+        if place is not None and value is not None:
+            yield place / unit, value
 
 
 def _validation_losses(run: RunRecord) -> list[tuple[float, float]]:
+    """Return (step, sum of the losses) of each evaluation."""
     points = []
     for event in run.evaluations:
         losses = (event.get("metrics") or {}).get("losses")
@@ -139,7 +147,7 @@ def _validation_losses(run: RunRecord) -> list[tuple[float, float]]:
 
 
 def _precision_recall(run: RunRecord) -> list[tuple[float, float]]:
-    """Mean over classes of the last evaluation's curves, precision at evenly spread recalls 0..1."""
+    """Return (recall, mean precision over classes) of the last evaluation, at evenly spread recalls 0..1."""
     curves = next(
         (
             c
@@ -158,15 +166,14 @@ def _precision_recall(run: RunRecord) -> list[tuple[float, float]]:
 
 def _class_bars(runs: Sequence[RunRecord]) -> str:
     names = class_names(runs)
-    series = [(r.name, [r.class_value(name, "AP") for name in names], i) for i, r in enumerate(runs)]
+    series = [(r.name, [r.value(f"classes.{name}.AP") for name in names], i) for i, r in enumerate(runs)]
     return bar_chart(names[:40], series, title="AP per class")
 
 
 def _pictures(runs: Sequence[RunRecord]) -> list[dict[str, Any]]:
-    """Per image that any run drew: its truth and, per run, prediction and heat map as data URLs (None where
-    lacking).
+    """Return, per image that any run drew, its truth and per run prediction and heat map as data URLs.
 
-    Tried in ever smaller sizes, and then fewer, until all fit in `PICTURE_BYTES`.
+    They are made smaller, and then fewer, until all fit in `PICTURE_BYTES`.
     """
     drawn = [{str(row.get("image_id")): row for row in _picture_rows(run)} for run in runs]
     order = list(dict.fromkeys(image_id for rows in drawn for image_id in rows))[:6]
@@ -215,7 +222,7 @@ def _picture(
 
 
 def _open(folder: Path, name: Any) -> Image.Image | None:
-    """A picture of the run folder; None where there is none that can be read."""
+    """Open a picture of the run folder; None where there is none that can be read."""
     # A run folder may come from a stranger, and the report may be sent on: nothing from outside the folder
     # goes into it.
     if not isinstance(name, str) or not (folder / name).resolve().is_relative_to(folder.resolve()):
@@ -228,7 +235,7 @@ def _open(folder: Path, name: Any) -> Image.Image | None:
 
 
 def _data_url(picture: Image.Image | None, width: int, quality: int) -> str | None:
-    """The picture, at most ``width`` wide, as JPEG."""
+    """Encode the picture, at most ``width`` wide, as JPEG."""
     if picture is None:
         return None
     if picture.width > width:
@@ -242,7 +249,7 @@ def _data_url(picture: Image.Image | None, width: int, quality: int) -> str | No
 
 
 def _finite(value: Any) -> Any:
-    """JSON has no NaN: null instead."""
+    """Replace NaN and infinities, which JSON lacks, by null."""
     if isinstance(value, dict):
         return {str(key): _finite(inner) for key, inner in value.items()}
     if isinstance(value, list | tuple):

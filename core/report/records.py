@@ -1,5 +1,5 @@
-"""A finished (or stopped) run as its folder tells it. Reading never fails on a missing number, only on a
-folder that is no run."""
+"""A run as its folder describes it, finished or not. Reading fails on a folder that is no run, never on a
+missing number."""
 
 from __future__ import annotations
 
@@ -16,11 +16,16 @@ from densedet.core.recipe.yaml_marks import parse_yaml
 
 @dataclass
 class RunRecord:
-    """What a run folder holds.
+    """The contents of a run folder. Each may be empty.
 
-    name: what to call it in tables. recipe: the resolved recipe. steps, evaluations: the lines of
-    metrics.jsonl with that event, in order. summary: summary.json. pictures: pictures.json, ``{}`` where
-    there is none. Each may be empty.
+    Attributes:
+        name: name of the run in tables.
+        folder: the run folder.
+        recipe: plain values of the complete recipe.
+        steps: the lines of metrics.jsonl with the event "step", in order.
+        evaluations: the lines of metrics.jsonl with the event "evaluation", in order.
+        summary: summary.json.
+        pictures: pictures.json.
     """
 
     name: str
@@ -31,52 +36,70 @@ class RunRecord:
     summary: dict[str, Any] = field(default_factory=dict)
     pictures: dict[str, Any] = field(default_factory=dict)
 
+    @property
+    def metric(self) -> str:
+        """Name of the number that the run goes by (``evaluate.metric``), e.g. "AP" or "classes.cat.AP50"."""
+        return str(at_path(self.recipe, "evaluate.metric") or "AP")
+
+    @property
+    def higher_is_better(self) -> bool:
+        """Whether a larger `metric` is better."""
+        return at_path(self.recipe, "evaluate.higher_is_better") is not False
+
     def metrics(self) -> dict[str, Any]:
-        """The numbers at the end of the run: the summary's, or without one those of the last evaluation;
-        ``{}`` where there is none."""
-        if number(self.summary.get("AP")) is not None:
+        """Return the numbers at the end of the run: those of the summary, else of the last evaluation."""
+        if number(at_path(self.summary, self.metric)) is not None:
             return self.summary
-        return next(
-            (e["metrics"] for e in reversed(self.evaluations) if isinstance(e.get("metrics"), dict)), {}
-        )
+        return next(reversed(self._evaluated()), {})
+
+    def _evaluated(self) -> list[dict[str, Any]]:
+        return [e["metrics"] for e in self.evaluations if isinstance(e.get("metrics"), dict)]
 
     def value(self, key: str) -> float | None:
-        """A number of the summary, or where it lacks, what metrics.jsonl tells (AP..., steps, minutes); None
-        where nobody knows."""
-        known = number(self.summary.get(key))
+        """Return a number of the run, or None where it is unknown.
+
+        Args:
+            key: a key of summary.json or a dotted path into the metrics. Where the summary lacks it, it is
+                taken from metrics.jsonl if it can be.
+        """
+        known = number(at_path(self.summary, key))
         if known is not None:
             return known
         if key == "macs":
             flops = number(self.summary.get("flops"))
             return None if flops is None else flops / 2
-        if key == "best_AP":
-            judged = [e["metrics"] for e in self.evaluations if isinstance(e.get("metrics"), dict)]
-            return max(
-                (ap for metrics in judged if (ap := number(metrics.get("AP"))) is not None), default=None
-            )
+        if key == "best_value":
+            values = [v for m in self._evaluated() if (v := number(at_path(m, self.metric))) is not None]
+            return (max if self.higher_is_better else min)(values, default=None)
         last = self.steps[-1:] + self.evaluations[-1:]
         if key == "steps":
             return max((v for e in last if (v := number(e.get("step"))) is not None), default=None)
         if key == "minutes":
             seconds = max((v for e in last if (v := number(e.get("seconds"))) is not None), default=None)
             return None if seconds is None else seconds / 60
-        return number(self.metrics().get(key))
-
-    def class_value(self, name: str, key: str) -> float | None:
-        """AP or AP50 of one class."""
-        classes = self.metrics().get("classes")
-        row = classes.get(name) if isinstance(classes, dict) else None
-        return number(row.get(key)) if isinstance(row, dict) else None
+        return number(at_path(self.metrics(), key))
 
     def class_names(self) -> list[str]:
-        """Names in the order of the labels."""
+        """Return the classes that the run was evaluated on, in the order of the labels."""
         classes = self.metrics().get("classes")
         return [str(name) for name in classes] if isinstance(classes, dict) else []
 
 
+def at_path(values: Any, dotted: str) -> Any:
+    """Return what stands at a dotted path of nested mappings, or None. A class's name may contain dots."""
+    if not isinstance(values, dict):
+        return None
+    if dotted in values:
+        return values[dotted]
+    for end, letter in enumerate(dotted):
+        if letter == "." and dotted[:end] in values:
+            return at_path(values[dotted[:end]], dotted[end + 1 :])
+    return None
+
+
 def number(value: Any) -> float | None:
-    """A finite number as it is, None for anything else. COCO's -1 ("nothing to judge") is None too: no figure
-    of a run is negative."""
+    """Return a finite number as it is, and None for anything else, COCO's -1 for a class without objects
+    included."""
     if (
         isinstance(value, bool)
         or not isinstance(value, int | float)
@@ -88,10 +111,13 @@ def number(value: Any) -> float | None:
 
 
 def read_run(folder: Path | str) -> RunRecord:
-    """The run in ``folder`` (recipe.yaml, metrics.jsonl, summary.json, pictures.json).
+    """Read recipe.yaml, metrics.jsonl, summary.json and pictures.json of a run folder.
 
-    A run that was killed lacks its summary and may have half a line at the end of metrics.jsonl: that line is
-    passed over. UsageError where the folder does not exist or holds neither a recipe nor metrics.
+    A run that was killed lacks its summary and may have half a line at the end of metrics.jsonl, which is
+    left out.
+
+    Raises:
+        UsageError: the folder does not exist, or holds none of the first three files.
     """
     folder = Path(folder)
     if not folder.is_dir():

@@ -352,7 +352,7 @@ def test_table_marks_the_best_as_written(tmp_path: Path) -> None:
     assert rows["peak_memory_mb"]["texts"] == ["–", "900"]
     assert rows["peak_memory_mb"]["best"] == [False, False], "no rival"
     assert rows["minutes"]["best"] == [False, False], "a budget, no merit"
-    assert rows["class dog"]["texts"] == ["–", "–"], "-1: nothing to judge"
+    assert rows["classes.dog.AP"]["texts"] == ["–", "–"], "-1: nothing to judge"
     assert rows["AP75"]["texts"] == ["–", "–"]
 
 
@@ -393,6 +393,30 @@ def test_words(tmp_path: Path) -> None:
     fast.evaluations.clear()
     assert summary_words([slow, fast])[0].startswith("Only slow has been evaluated: AP 0.400")
     assert summary_words([fast]) == ["No run has been evaluated yet, so there is nothing to rank."]
+
+
+def test_runs_go_by_the_metric_of_their_recipes(tmp_path: Path) -> None:
+    runs = [
+        read_run(make_run(tmp_path / "a", name="a", pictures=False, error=0.5)),
+        read_run(make_run(tmp_path / "b", name="b", pictures=False, ap=0.5, error=0.75)),
+    ]
+    for run in runs:
+        run.recipe["evaluate"] = {"metric": "error", "higher_is_better": False}
+        for event, error in zip(run.evaluations, (0.875, 0.25, 0.625)):
+            event["metrics"]["error"] = error
+    rows = {row["key"]: row for row in table_rows(runs)}
+    assert next(iter(rows)) == "error"
+    assert rows["error"]["best"] == [True, False], "0.5 is less than 0.75"
+    assert rows["best_value"]["values"] == [0.25, 0.25], "the lowest of the evaluations"
+    assert rows["AP"]["best"] == [False, True]
+    assert summary_words(runs)[0] == (
+        "a reaches error 0.500 (AP50 0.900); b follows with 0.750 (AP50 0.900), 0.250 more."
+    )
+    # A dotted path, and a class whose name has a dot: summary.json has the AP of "v1.0 cat".
+    runs[0].recipe["evaluate"] = {"metric": "classes.v1.0 cat.AP"}
+    runs[0].summary["classes"] = {"v1.0 cat": {"AP": 0.125}}
+    assert (runs[0].value(runs[0].metric), runs[0].higher_is_better) == (0.125, True)
+    assert summary_words(runs) == ["The runs go by different metrics, so they are not ranked."]
 
 
 def test_recipe_differences(tmp_path: Path) -> None:
