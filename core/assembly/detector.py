@@ -15,6 +15,7 @@ from densedet.core.assembly.parts import build_component, sentence
 from densedet.core.errors import PartError
 from densedet.core.recipe.loading import Recipe
 from densedet.core.recipe.signatures import arguments_of
+from densedet.core.recipe.wiring import CLASSES, WIRED, told_by
 from densedet.core.state_dict import for_channels, misfit, weights_follow
 from densedet.core.weights.pretrained import Loaded, in_our_names, state_of
 from densedet.registry import KINDS
@@ -33,38 +34,35 @@ ORDER = (
 
 
 class Wiring:
-    """What parts have told of themselves so far, under the names that constructors use."""
+    """What is known for wiring so far: values of the recipe, and attributes of the parts that are built."""
 
     def __init__(self, recipe: Recipe, num_classes: int) -> None:
-        self.values: dict[str, Any] = {
-            "num_classes": num_classes,
-            "size_wh": recipe.data.input_size_wh,
-            "in_channels": recipe.data.channels,
-        }
+        self.facts: dict[str, Any] = {CLASSES: num_classes, "data.color": recipe.data.channels}
+        model = recipe.values["model"]
+        if isinstance(model.get("class_loss"), dict):
+            self.facts["model.class_loss.weight"] = float(model["class_loss"].get("weight", 1.0))
+        boxes = model.get("box_loss")
+        if boxes is not None:
+            boxes = boxes if isinstance(boxes, list) else [boxes]
+            self.facts["model.box_loss.weight"] = tuple(float(b.get("weight", 1.0)) for b in boxes)
 
     def for_kind(self, kind: str) -> dict[str, Any]:
-        """Values for a constructor of this kind; "strides" and "in_strides" are the same numbers seen from
-        either side."""
-        values = dict(self.values)
-        if kind == "backbone":
-            values.pop("in_strides", None)
-        return values
+        """Values by argument for a constructor of this kind, and for the parts that are nested in it."""
+        tables = (*WIRED.values(), WIRED.get(kind, {}))
+        return {name: self.facts[f] for table in tables for name, f in table.items() if f in self.facts}
 
     def learn(self, kind: str, part: Any) -> None:
-        """Note what a freshly built part says of itself."""
-        if kind in ("backbone", "neck"):
-            self.values.update(
-                in_channels=tuple(part.channels), in_strides=tuple(part.strides), strides=tuple(part.strides)
-            )
-        elif kind == "anchors":
-            self.values["num_anchors"] = tuple(part.num_anchors)
-        elif kind == "class_loss":
-            background = part.background_channel != "none"
-            self.values.update(
-                class_channels=self.values["num_classes"] + background, class_bias=float(part.initial_bias)
-            )
-        elif kind == "coder":
-            self.values["box_channels"] = part.box_channels
+        """Note the attributes of a part that was just built. Where there is no neck, what follows is wired
+        from the backbone."""
+        for stage in ("backbone", "neck") if kind == "backbone" else (kind,):
+            for fact, attribute in told_by(stage).items():
+                self.facts[fact] = self._read(part, attribute)
+
+    def _read(self, part: Any, attribute: str) -> Any:
+        if attribute == "class_channels":
+            return self.facts[CLASSES] + (part.background_channel != "none")
+        value = getattr(part, attribute)
+        return {"box_channels": int, "initial_bias": float}.get(attribute, tuple)(value)
 
 
 def build_detector(recipe: Recipe, num_classes: int, *, checked: bool = True) -> nn.Module:
@@ -83,13 +81,8 @@ def build_detector(recipe: Recipe, num_classes: int, *, checked: bool = True) ->
         if given is None:
             continue
         built[kind] = _build_part(recipe, kind, given, wiring)
-    detector = build_component(
-        recipe,
-        "model.detector",
-        "detector",
-        spec,
-        {**wiring.for_kind("detector"), **built, **_loss_weights(model)},
-    )
+    wired = {**wiring.for_kind("detector"), **built}
+    detector = build_component(recipe, "model.detector", "detector", spec, wired)
     if checked:
         _dry_run(recipe, detector)
     return detector
@@ -108,23 +101,11 @@ def _build_part(recipe: Recipe, kind: str, given: Any, wiring: Wiring) -> Any:
     part = build_component(recipe, f"model.{kind}", kind, given, wiring.for_kind(kind))
     try:
         wiring.learn(kind, part)
-    except (AttributeError, TypeError) as error:
+    except (AttributeError, TypeError, ValueError) as error:
         raise recipe.error(
             f"model.{kind}", f"{kind} {given['name']!r} does not keep its contract: {sentence(error)}"
         ) from error
     return part
-
-
-def _loss_weights(model: dict[str, Any]) -> dict[str, Any]:
-    """The losses' reserved ``weight`` keys, as the detector's wired arguments."""
-    weights: dict[str, Any] = {}
-    if isinstance(model.get("class_loss"), dict):
-        weights["class_loss_weight"] = float(model["class_loss"].get("weight", 1.0))
-    boxes = model.get("box_loss")
-    if boxes is not None:
-        boxes = boxes if isinstance(boxes, list) else [boxes]
-        weights["box_loss_weights"] = tuple(float(b.get("weight", 1.0)) for b in boxes)
-    return weights
 
 
 def _dry_run(recipe: Recipe, detector: nn.Module) -> None:

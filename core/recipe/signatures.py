@@ -17,7 +17,7 @@ from pydantic import PydanticSchemaGenerationError, PydanticUserError, TypeAdapt
 from pydantic.fields import FieldInfo
 
 from densedet.core.arguments import Part
-from densedet.core.recipe.wiring import RESERVED, WIRED
+from densedet.core.recipe.wiring import RESERVED, WIRED, in_words
 from densedet.registry import KINDS, Component
 
 MISSING: Any = inspect.Parameter.empty
@@ -215,7 +215,7 @@ def arguments_of(component: Component) -> dict[str, Argument]:
     if component.arguments is not None:
         return component.arguments
     target = component.load()
-    wired = dict(WIRED.get(component.kind, {}))
+    wired = {argument: in_words(fact) for argument, fact in WIRED.get(component.kind, {}).items()}
     if component.kind == "detector":
         wired |= {kind: f"model.{kind}" for kind in KINDS if kind != "detector"}
     signature = inspect.signature(target)

@@ -1,27 +1,31 @@
-"""Which constructor arguments the assembly fills in by itself; a recipe that sets one is refused."""
+"""Which constructor arguments the assembly fills in, and from what; a recipe that sets one is refused."""
 
 from __future__ import annotations
 
+from densedet.registry import KINDS
+
+CLASSES = "the classes of the source"
+
 WIRED: dict[str, dict[str, str]] = {
     "backbone": {"in_channels": "data.color"},
-    "neck": {"in_channels": "the backbone", "in_strides": "the backbone"},
-    "anchors": {"strides": "the neck"},
+    "neck": {"in_channels": "backbone.channels", "in_strides": "backbone.strides"},
+    "anchors": {"strides": "neck.strides"},
     "head": {
-        "in_channels": "the neck",
-        "in_strides": "the neck",
-        "num_anchors": "the anchors",
-        "class_channels": "the class loss",
-        "box_channels": "the coder",
-        "class_bias": "the class loss",
+        "in_channels": "neck.channels",
+        "in_strides": "neck.strides",
+        "num_anchors": "anchors.num_anchors",
+        "class_channels": "class_loss.class_channels",
+        "box_channels": "coder.box_channels",
+        "class_bias": "class_loss.initial_bias",
     },
-    "matcher": {"num_classes": "the classes of the source", "strides": "the neck"},
-    "coder": {"num_classes": "the classes of the source", "strides": "the neck"},
-    "class_loss": {"num_classes": "the classes of the source"},
-    "postprocess": {"num_classes": "the classes of the source", "strides": "the neck"},
+    "matcher": {"num_classes": CLASSES, "strides": "neck.strides"},
+    "coder": {"num_classes": CLASSES, "strides": "neck.strides"},
+    "class_loss": {"num_classes": CLASSES},
+    "postprocess": {"num_classes": CLASSES, "strides": "neck.strides"},
     "detector": {
-        "in_channels": "the neck",
-        "in_strides": "the neck",
-        "num_classes": "the classes of the source",
+        "in_channels": "neck.channels",
+        "in_strides": "neck.strides",
+        "num_classes": CLASSES,
         "class_loss_weight": "model.class_loss.weight",
         "box_loss_weights": "model.box_loss.weight",
     },
@@ -33,10 +37,21 @@ WIRED: dict[str, dict[str, str]] = {
     "evaluator": {"source": "data.val", "classes": "data.classes"},
     "hook": {"run": "the runner"},
 }
-"""kind -> {argument: what it is wired from}. An argument is wired only where the constructor names it. A
-detector's arguments that are
-named after kinds are wired too: from the parts beside it in the ``model`` section."""
+"""kind -> {argument: the fact that it is wired from}. A fact is ``kind.attribute`` of the part of that kind,
+or a value that the assembly knows by that name. An argument is wired only where the constructor names it. A
+detector's arguments that are named after kinds are wired too: from the parts beside it in ``model``."""
 
 RESERVED: dict[str, tuple[str, ...]] = {"class_loss": ("weight",), "box_loss": ("weight",)}
-"""kind -> keys that the recipe may write into the component's mapping and that the assembly keeps for
-itself."""
+"""kind -> keys that the recipe may write into the part's mapping and that the assembly keeps for itself."""
+
+
+def told_by(kind: str) -> dict[str, str]:
+    """What other parts are wired from a part of this kind, as {fact: attribute of the part}."""
+    facts = {fact for table in WIRED.values() for fact in table.values()}
+    return {fact: fact.partition(".")[2] for fact in sorted(facts) if fact.partition(".")[0] == kind}
+
+
+def in_words(fact: str) -> str:
+    """A fact as messages name it: ``neck.strides`` is told by "the neck"."""
+    kind = fact.partition(".")[0]
+    return f"the {kind.replace('_', ' ')}" if kind in KINDS else fact
