@@ -7,7 +7,7 @@ import math
 from array import array
 from bisect import bisect_right
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from operator import itemgetter
 
 import numpy as np
@@ -16,12 +16,14 @@ from densedet.core.annotations.table import (
     CLIPPED,
     CROWD,
     IGNORE,
-    MAX_SIDE,
     RULES,
     AnnotationTable,
     box_faults,
+    is_side,
     name_fault,
     pack_names,
+    packed_ids,
+    positions_in,
 )
 from densedet.core.errors import DataError
 
@@ -61,6 +63,21 @@ class Faults:
             self.sentences.append(sentence)
         if self.on_fault is not None:
             self.on_fault(sentence)
+
+    def box(self, place: str, xywh: Sequence[float], fault: int, size: Sequence[int]) -> None:
+        """Record a box that was clipped or dropped.
+
+        Args:
+            place: what the sentence begins with.
+            xywh: x, y, width, height in pixels.
+            fault: a key of `RULES`.
+            size: (width, height) of the box's image.
+        """
+        rule = RULES[fault].format(*size) + ("" if fault == CLIPPED else " and was dropped")
+        box = ", ".join(f"{value:g}" for value in xywh)
+        self.note(
+            "clipped" if fault == CLIPPED else "box", f"{place}: box [{box}] (x, y, width, height) {rule}"
+        )
 
     def told(self) -> list[str]:
         """The sentences that were kept, and how many were not."""
@@ -119,7 +136,7 @@ class TableBuilder:
             )
         elif fault is not None:
             self.faults.entry("image", f"{self.origin}: image {image_id}: file_name {name[:80]!r} {fault}")
-        elif not (0 < width < MAX_SIDE and 0 < height < MAX_SIDE):
+        elif not (is_side(width) and is_side(height)):
             self.faults.entry(
                 "image",
                 f"{self.origin}: image {image_id} ({name[:80]}) is {width} x {height} pixels: sides "
@@ -174,7 +191,7 @@ class TableBuilder:
             else np.zeros((0, 2), np.int32)
         )
         owners = self._positions(_column(self._owners, np.int64))
-        labels, known = _ranks(_column(self._labels, np.int64), np.array(category_ids, dtype=np.int64))
+        labels, known = positions_in(np.array(category_ids, dtype=np.int64), _column(self._labels, np.int64))
         xywh = _column(self._xywh, np.float64).reshape(-1, 4)
         usable = (owners >= 0) & known
         self._named = list(self._codes)
@@ -188,12 +205,10 @@ class TableBuilder:
         order = np.flatnonzero(keep)
         order = order[np.argsort(owners[order], kind="stable")]
         names, name_offsets = pack_names(self._names)
-        ids = list(self._images)
-        plain = all(isinstance(i, int) and -(1 << 63) <= i < 1 << 63 for i in ids)
         table = AnnotationTable(
             classes=tuple(self.categories[i] for i in category_ids),
             category_ids=category_ids,
-            image_ids=np.array(ids, dtype=np.int64) if plain else ids,
+            image_ids=packed_ids(list(self._images)),
             names=names,
             name_offsets=name_offsets,
             sizes=sizes.copy(),
@@ -240,24 +255,11 @@ class TableBuilder:
             )
 
     def _fault(self, row: int, fault: int, size: list[int]) -> None:
-        x, y, w, h = self._xywh[4 * row : 4 * row + 4]
-        rule = RULES[fault].format(*size) + ("" if fault == CLIPPED else " and was dropped")
-        self.faults.note(
-            "clipped" if fault == CLIPPED else "box",
-            f"{self._place(row)}: box [{x:g}, {y:g}, {w:g}, {h:g}] (x, y, width, height) {rule}",
-        )
+        self.faults.box(self._place(row), self._xywh[4 * row : 4 * row + 4], fault, size)
 
 
 def _column(values: array, dtype: type) -> np.ndarray:
     return np.frombuffer(values, dtype=dtype) if len(values) else np.zeros(0, dtype)
-
-
-def _ranks(values: np.ndarray, ascending: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(position of each value in ``ascending``, whether it is there)."""
-    if not len(ascending):
-        return np.zeros(len(values), np.int64), np.zeros(len(values), bool)
-    at = np.minimum(np.searchsorted(ascending, values), len(ascending) - 1)
-    return at, ascending[at] == values
 
 
 def _areas(given: np.ndarray, xywh: np.ndarray) -> np.ndarray:

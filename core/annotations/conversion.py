@@ -38,7 +38,7 @@ def recognise(
     # equals by their names.
     for source, kind in sorted(formats(components), key=lambda one: not one[1].special):
         if name in (None, source):
-            found = kind.recognise(path, split)  # type: ignore[attr-defined]
+            found = kind.recognise(path, split)
             if found is not None:
                 return {"name": source, **found}
             tried.append(source)
@@ -65,8 +65,8 @@ def writer_of(path: Path, components: Registry, name: str | None = None) -> type
     """The class that writes ``path``: by ``name``, else by its suffix. Raises UsageError."""
     known: list[str] = []
     for source, kind in formats(components):
-        suffixes = getattr(kind, "suffixes", ())
-        if not hasattr(kind, "write"):
+        suffixes = kind.suffixes
+        if suffixes is None:
             continue
         if name == source or (name is None and path.suffix.lower() in suffixes):
             if suffixes and path.suffix.lower() not in suffixes:
@@ -116,9 +116,7 @@ def convert(
     dropped, clipped = table.dropped, table.clipped
     if where is not None:
         table = chosen(source, where)
-    target.write(  # type: ignore[attr-defined]
-        table, path, split=split, faults=faults, on_progress=source.on_progress
-    )
+    target.write(table, path, split=split, faults=faults, on_progress=source.on_progress)
     return Report(
         len(table), len(table.labels), len(table.classes), dropped, clipped, faults.counts, faults.sentences
     )

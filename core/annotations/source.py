@@ -1,5 +1,7 @@
-"""What all sources of annotation files have in common: a table, a folder of images, opened at the first use.
-No torch here."""
+"""What all sources of annotation files share: a table, a folder of images, opened at the first use.
+
+No torch here.
+"""
 
 from __future__ import annotations
 
@@ -19,42 +21,47 @@ if TYPE_CHECKING:
     from densedet.core.types import Annotation
 
 
+Progress = Callable[[int, int], None]
+"""Called with (done, total), in any unit, while a long piece of work goes on."""
+
+
 class TableSource:
-    """A `Source` on an `AnnotationTable`. A format's class derives from it and writes `_read` and `_digest`.
+    """A `Source` on an `AnnotationTable`, which is read at the first use.
 
-    Read at the first use; a worker process gets the table with the source. images_folder: what the table's
-    file names are relative to.
-    faults: collects what is wrong with the entries; replaced by one that is not strict before the first use
-    when a file is converted or checked. on_progress: called with (done, total), in any unit, while a long
-    file is read.
+    The class of a file format derives from it and defines `_read` and `_digest`. For `densedet convert` and
+    `train --db` it also defines `recognise`, and `_write` and ``suffixes`` if the format can be written. A
+    worker process gets the table together with the source.
 
-    For `densedet convert` and `train --db` a format has besides: recognise(path, split) -> constructor
-    arguments (without root) with which it would read what lies at ``path``, or None if that is not its own;
-    special: whether it is asked before the others, being a habit of some program with one of their formats;
-    suffixes: of the files it writes, () if it writes a folder; write(table, path, split=..., faults=...).
+    Args:
+        images_folder: the folder that the table's file names are relative to.
+
+    Attributes:
+        faults: collects what is wrong with the entries. Set one that is not strict before the first use to
+            convert or check a file.
+        on_progress: called while a long file is read.
+        files: the annotation files, for ``location``.
+        special: whether the format is asked before others to recognise a path, because it is one program's
+            habit with one of their formats.
+        suffixes: of the files that `write` makes; () if it makes a folder, None if the format is only read.
+        image_folder: where a written folder holds its images, with "{split}" for the split; None if nowhere.
     """
+
+    special: ClassVar[bool] = False
+    suffixes: ClassVar[tuple[str, ...] | None] = None
+    image_folder: ClassVar[str | None] = None
+    files: Sequence[Path] = ()
 
     def __init__(self, images_folder: Path) -> None:
         self.images_folder = images_folder
         self.faults = Faults()
-        self.on_progress: Callable[[int, int], None] | None = None
+        self.on_progress: Progress | None = None
         self._table: AnnotationTable | None = None
-
-    special: ClassVar[bool] = False
-
-    files: Sequence[Path] = ()
-    """The annotation files, for `location`."""
 
     @property
     def location(self) -> str:
         """Where it reads from; the same whatever the files hold at the moment."""
-        return "\0".join(
-            [
-                type(self).__name__,
-                str(self.images_folder.resolve()),
-                *(str(file.resolve()) for file in self.files),
-            ]
-        )
+        paths = (self.images_folder, *self.files)
+        return "\0".join([type(self).__name__, *(str(path.resolve()) for path in paths)])
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"faults": Faults(), "on_progress": None}
@@ -64,8 +71,52 @@ class TableSource:
         raise NotImplementedError
 
     def _digest(self) -> str:
-        """Changes with the annotations."""
+        """Return a text that changes with the annotations."""
         raise NotImplementedError
+
+    @classmethod
+    def _write(
+        cls, table: AnnotationTable, path: Path, split: str, faults: Faults, on_progress: Progress
+    ) -> None:
+        """Do the work of `write`."""
+        raise NotImplementedError
+
+    @classmethod
+    def write(
+        cls,
+        table: AnnotationTable,
+        path: Path,
+        *,
+        split: str = "train",
+        faults: Faults | None = None,
+        on_progress: Progress | None = None,
+    ) -> None:
+        """Write a table in this format: under a temporary name first, so that nothing is left on failure.
+
+        Args:
+            table: the annotations.
+            path: the file or folder to make.
+            split: what the part of a data set is called, in a format whose folders hold several.
+            faults: collects what the format cannot hold.
+            on_progress: called while a long file or folder is written.
+
+        Raises:
+            DataError: the table does not fit the format, or the files cannot be written.
+        """
+        cls._write(table, path, split, faults or Faults(strict=False), on_progress or (lambda *_: None))
+
+    @classmethod
+    def recognise(cls, path: Path, split: str | None = None) -> dict[str, Any] | None:
+        """Tell whether a path holds this format.
+
+        Args:
+            path: an existing file or folder.
+            split: the part of the data set that is wanted; None if the user named none.
+
+        Returns:
+            The constructor arguments, without root, that read what lies there; None for another format.
+        """
+        return None
 
     @property
     def table(self) -> AnnotationTable:
@@ -93,26 +144,25 @@ class TableSource:
         return len(self.table)
 
     def annotation(self, index: int) -> Annotation:
-        """The truth of image ``index``, 0..len-1, in source pixels."""
+        """Return the truth of image ``index``, 0..len-1, in source pixels."""
         return self.table.annotation(index)
 
     def image(self, index: int) -> str:
-        """The path of image ``index``."""
+        """Return the path of image ``index``."""
         return os.path.join(self.images_folder, self.table.name(index))
 
     def fingerprint(self) -> str:
-        """Changes with the annotations and the folder of the images; not with the images' pixels."""
-        return hashlib.blake2b(
-            f"{self._digest()}\0{self.images_folder.resolve()}".encode(), digest_size=16
-        ).hexdigest()
+        """Return a text that changes with the annotations and the images' folder, not with their pixels."""
+        text = f"{self._digest()}\0{self.images_folder.resolve()}"
+        return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
     def invalid(self) -> list[str]:
-        """A sentence for each box that was dropped or clipped."""
+        """Return a sentence for each box that was dropped or clipped."""
         return list(self.table.sentences)
 
 
 def table_of(source: Any) -> AnnotationTable:
-    """A source's table; made from its annotations, one by one, where it has none."""
+    """Return a source's table; where it has none, one is made from its annotations."""
     table = getattr(source, "table", None)
     if isinstance(table, AnnotationTable):
         return table
@@ -156,7 +206,10 @@ def sizes_of(source: Any) -> np.ndarray:
 
 
 def existing_file(source: str, argument: str, base: Path, name: str) -> Path:
-    """``name`` below ``base``, a file that is there. Raises DataError."""
+    """Return the path of ``name`` below ``base``; raise DataError where there is no such file.
+
+    source, argument: what the message tells the user to correct.
+    """
     file = base / Path(name).expanduser()
     if not file.is_file():
         what = "is a folder" if file.is_dir() else "does not exist"
@@ -167,7 +220,10 @@ def existing_file(source: str, argument: str, base: Path, name: str) -> Path:
 
 
 def existing_folder(source: str, argument: str, base: Path, name: str, what: str = "image folder") -> Path:
-    """``name`` below ``base``, a folder that is there. Raises DataError."""
+    """Return the path of ``name`` below ``base``; raise DataError where there is no such folder.
+
+    source, argument, what: for the message.
+    """
     folder = base / Path(name).expanduser()
     if not folder.is_dir():
         raise DataError(

@@ -200,6 +200,29 @@ def name_fault(name: str) -> str | None:
     return None
 
 
+def is_side(value: object) -> bool:
+    """Return whether a value can be the width or height of an image."""
+    return type(value) is int and 0 < value < MAX_SIDE
+
+
+def packed_ids(ids: Sequence[int | str]) -> np.ndarray | list[int | str]:
+    """Return image ids as `AnnotationTable` holds them: int64 (I,) where all fit, else a list."""
+    plain = all(isinstance(i, int) and -(1 << 63) <= i < 1 << 63 for i in ids)
+    return np.array(ids, dtype=np.int64) if plain else list(ids)
+
+
+def positions_in(ascending: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Look values up in an ascending array.
+
+    Returns:
+        int64 (N,): the position of each value, arbitrary where it is not there; bool (N,): whether it is.
+    """
+    if not len(ascending):
+        return np.zeros(len(values), np.int64), np.zeros(len(values), bool)
+    at = np.minimum(np.searchsorted(ascending, values), len(ascending) - 1)
+    return at, ascending[at] == values
+
+
 TINY = 1e-30
 """Wider than this is wider than 0 in float32 too."""
 

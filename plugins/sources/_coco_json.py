@@ -1,11 +1,12 @@
-"""Reading and writing COCO JSON: entries go one at a time into a table, every fault is a sentence with the
-file and the entry."""
+"""COCO JSON, read and written: entries go one at a time into a table, each fault is a sentence.
+
+A sentence names the file and the entry.
+"""
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +14,23 @@ import numpy as np
 
 from densedet.core.errors import DataError
 from densedet.core.files import atomic_file
-from densedet.core.sources import CROWD, IGNORE, NO_ID, AnnotationTable, Faults, TableBuilder
+from densedet.core.sources import (
+    CROWD,
+    IGNORE,
+    NO_ID,
+    AnnotationTable,
+    Faults,
+    Progress,
+    TableBuilder,
+    is_side,
+)
 from densedet.plugins.sources._json_stream import CHUNK, ObjectStream
+from densedet.plugins.sources._label_files import plain_int
 
-LISTS = ("images", "annotations", "categories")
 BATCH = 10_000
 """Entries written at a time."""
+
+Entry = dict[str, Any]
 
 
 def read_coco(
@@ -28,151 +40,124 @@ def read_coco(
     known_categories: dict[int, str] | None = None,
     renamed: dict[int, str] | None = None,
     chunk: int = CHUNK,
-    on_progress: Callable[[int, int], None] | None = None,
+    on_progress: Progress | None = None,
 ) -> tuple[dict[int, str], str]:
-    """Add a file's entries to ``builder``; -> (its categories, a digest of its bytes).
+    """Add a file's entries to ``builder``.
 
-    known_categories: those of files read before, which this one's must equal. renamed: {category id: name}
-    instead of the file's. Raises DataError.
+    Args:
+        path: the file.
+        builder: gets images and boxes, and the classes of the first of several files.
+        known_categories: those of the files that were read before; None for the first file.
+        renamed: {category id: name} that count instead of the file's names.
+        chunk: bytes that are read at a time.
+        on_progress: called with the bytes read so far and the file's size.
+
+    Returns:
+        {category id: name}, and a digest of the file's bytes.
+
+    Raises:
+        DataError: the file is not in COCO's form.
     """
     builder.origin = f"annotation file {path}"
-    faults = builder.faults
-    categories: dict[int, str] = {}
+    categories = TableBuilder(builder.origin)
     found = set()
     with ObjectStream(path, chunk=chunk, on_progress=on_progress) as stream:
         for key in stream.members():
-            if key not in LISTS:
+            if key not in ADD:
                 continue
             found.add(key)
-            add = {"images": _add_image, "annotations": _add_annotation, "categories": _add_category}[key]
-            into = categories if key == "categories" else builder
             for number, entry in enumerate(stream.entries()):
                 if not isinstance(entry, dict):
                     raise DataError(
                         f"annotation file {path}: {key!r} must be a list of objects, entry {number} is "
                         f"{_shown(entry)}"
                     )
-                if (
-                    key == "categories"
-                    and renamed
-                    and type(entry.get("id")) is int
-                    and entry["id"] in renamed
-                ):
+                if key != "categories":
+                    ADD[key](entry, number, builder)
+                    continue
+                if renamed and type(entry.get("id")) is int and entry["id"] in renamed:
                     entry = {**entry, "name": renamed[entry["id"]]}
-                add(entry, number, into, f"annotation file {path}", faults)  # type: ignore[operator]
-    for key in LISTS:
+                _add_category(entry, number, categories)
+    for key in ADD:
         if key not in found:
             raise DataError(
                 f"annotation file {path} has no {key!r}: COCO's files have images, annotations and categories"
             )
-    if not categories:
+    if not categories.categories:
         raise DataError(f"annotation file {path}: 'categories' is empty: there is nothing to detect")
     if known_categories is None:
-        for category_id, name in categories.items():
+        for category_id, name in categories.categories.items():
             builder.add_class(category_id, name)
-    return categories, stream.digest.hexdigest()
+    return categories.categories, stream.digest.hexdigest()
 
 
-def _add_category(
-    entry: dict[str, Any], number: int, categories: dict[int, str], origin: str, faults: Faults
-) -> None:
+def _add_category(entry: Entry, number: int, builder: TableBuilder) -> None:
     category_id: Any = entry.get("id")
     name = entry.get("name")
-    if not _is_int(category_id):
-        raise DataError(_wrong(origin, "categories", entry, number, "id", "a whole number"))
+    if not plain_int(category_id):
+        raise DataError(_wrong(builder, "categories", entry, number, "id", "a whole number"))
     if not isinstance(name, str):
-        raise DataError(_wrong(origin, "categories", entry, number, "name", "a text"))
-    if category_id in categories:
-        raise DataError(
-            f"{origin}: category id {category_id} occurs twice ({categories[category_id]!r} and {name!r})"
-        )
-    for other, known in categories.items():
-        if known == name:
-            raise DataError(
-                f"{origin}: categories {other} and {category_id} are both called {name!r}: rename one of them"
-            )
-    categories[category_id] = name
+        raise DataError(_wrong(builder, "categories", entry, number, "name", "a text"))
+    builder.add_class(category_id, name)
 
 
-def _add_image(
-    entry: dict[str, Any], number: int, builder: TableBuilder, origin: str, faults: Faults
-) -> None:
-    get: Callable[[str], Any] = entry.get
-    image_id, name, width, height = get("id"), get("file_name"), get("width"), get("height")
+def _add_image(entry: Entry, number: int, builder: TableBuilder) -> None:
+    image_id, name, width, height = (entry.get(key) for key in ("id", "file_name", "width", "height"))
     if type(image_id) not in (int, str):
-        faults.entry("image", _wrong(origin, "images", entry, number, "id", "a whole number or a text"))
+        wrong = "id", "a whole number or a text"
     elif type(name) is not str:
-        faults.entry("image", _wrong(origin, "images", entry, number, "file_name", "a text"))
-    elif not _is_side(width):
-        faults.entry(
-            "image", _wrong(origin, "images", entry, number, "width", "a whole number of pixels above 0")
-        )
-    elif not _is_side(height):
-        faults.entry(
-            "image", _wrong(origin, "images", entry, number, "height", "a whole number of pixels above 0")
-        )
+        wrong = "file_name", "a text"
+    elif not (is_side(width) and is_side(height)):
+        wrong = "height" if is_side(width) else "width", "a whole number of pixels above 0"
     else:
-        builder.add_image(image_id, name, width, height)
+        builder.add_image(image_id, name, width, height)  # type: ignore[arg-type]
+        return
+    builder.faults.entry("image", _wrong(builder, "images", entry, number, *wrong))
 
 
-def _add_annotation(
-    entry: dict[str, Any], number: int, builder: TableBuilder, origin: str, faults: Faults
-) -> None:
-    get: Callable[[str], Any] = entry.get
+def _add_annotation(entry: Entry, number: int, builder: TableBuilder) -> None:
+    get: Any = entry.get  # called for each of a million entries
     image_id, category_id, box = get("image_id"), get("category_id"), get("bbox")
     crowd, ignore, area, own = get("iscrowd"), get("ignore"), get("area"), get("id")
     if type(image_id) not in (int, str):
-        faults.entry(
-            "image id",
-            _wrong(origin, "annotations", entry, number, "image_id", "the id of an image of this file"),
-        )
-    elif not _is_int(category_id):
-        faults.entry(
-            "category",
-            _wrong(origin, "annotations", entry, number, "category_id", "the id of one of its categories"),
-        )
+        wrong = "image id", "image_id", "the id of an image of this file"
+    elif not plain_int(category_id):
+        wrong = "category", "category_id", "the id of one of its categories"
     elif type(box) is not list or len(box) != 4 or any(type(v) not in (float, int) for v in box):
-        faults.entry(
-            "box", _wrong(origin, "annotations", entry, number, "bbox", "four numbers x, y, width, height")
-        )
+        wrong = "box", "bbox", "four numbers x, y, width, height"
     elif crowd not in (None, 0, 1) or ignore not in (None, 0, 1):
-        faults.entry(
-            "flag",
-            _wrong(
-                origin,
-                "annotations",
-                entry,
-                number,
-                "ignore" if crowd in (None, 0, 1) else "iscrowd",
-                "0 or 1",
-            ),
-        )
+        wrong = "flag", "ignore" if crowd in (None, 0, 1) else "iscrowd", "0 or 1"
     else:
-        size = _float(area) if type(area) in (float, int) else math.nan
-        own = own if _is_int(own) else NO_ID
         builder.add_box(
             image_id,
             category_id,
             [_float(v) for v in box],
-            area=size,
+            area=_float(area) if type(area) in (float, int) else math.nan,
             crowd=bool(crowd),
             ignore=bool(ignore),
-            id=own,
+            id=own if plain_int(own) else NO_ID,
         )
+        return
+    kind, key, wanted = wrong
+    builder.faults.entry(kind, _wrong(builder, "annotations", entry, number, key, wanted))
+
+
+ADD = {"images": _add_image, "annotations": _add_annotation, "categories": _add_category}
+"""{list of a COCO file: what takes one of its entries}."""
 
 
 def _float(value: float) -> float:
-    """Whole numbers beyond float's range are infinite."""
+    """Return a float; whole numbers beyond its range become infinite."""
     try:
         return float(value)
     except OverflowError:
         return math.inf
 
 
-def _wrong(origin: str, place: str, entry: dict[str, Any], number: int, key: str, wanted: str) -> str:
+def _wrong(builder: TableBuilder, place: str, entry: Entry, number: int, key: str, wanted: str) -> str:
     identity = entry.get("id", f"number {number}")
     given = "is missing" if key not in entry else f"is {_shown(entry[key])}"
-    return f"{origin}: {place} entry {str(identity)[:60]}: {key!r} {given}, not {wanted}"
+    return f"{builder.origin}: {place} entry {str(identity)[:60]}: {key!r} {given}, not {wanted}"
 
 
 def _shown(value: Any) -> str:
@@ -182,25 +167,15 @@ def _shown(value: Any) -> str:
         return "a value too large to print"
 
 
-def _is_int(value: Any) -> bool:
-    return type(value) is int and -(1 << 63) < value < 1 << 63
-
-
-def _is_side(value: Any) -> bool:
-    return type(value) is int and 0 < value < 1 << 24
-
-
-def write_coco(table: AnnotationTable, path: Path, *, faults: Faults | None = None) -> None:
-    """A COCO file, written in pieces to a temporary name and renamed. Floats are written so that they come
-    back bit for bit."""
+def write_coco(table: AnnotationTable, path: Path, faults: Faults) -> None:
+    """Write a COCO file in pieces. Floats are written so that reading gives the same bits."""
     ids = table.ids
     if len(np.unique(ids)) != len(ids):
         ids = np.arange(1, len(ids) + 1)
-        if faults is not None:
-            faults.note(
-                "annotation id",
-                f"{path}: annotation ids that occur twice (joined files?) were numbered anew from 1",
-            )
+        faults.note(
+            "annotation id",
+            f"{path}: annotation ids that occur twice (joined files?) were numbered anew from 1",
+        )
     with atomic_file(path) as file:
 
         def put(text: str) -> None:
@@ -248,7 +223,7 @@ def _annotation(
 
 
 def _plain(value: float) -> float | int:
-    """12 instead of 12.0; minus zero stays a float."""
+    """Return 12 for 12.0; minus zero stays a float."""
     return (
         int(value)
         if value.is_integer() and abs(value) < 1 << 53 and (value or math.copysign(1, value) > 0)

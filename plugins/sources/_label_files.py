@@ -11,10 +11,8 @@ from collections.abc import Sequence
 from itertools import chain, count
 from pathlib import Path
 
-import numpy as np
-
 from densedet.core.errors import DataError
-from densedet.core.sources import AnnotationTable, name_fault
+from densedet.core.sources import name_fault
 
 MAX_BYTES = 1 << 24
 """Of one image's file; a crowded image takes a few dozen KB."""
@@ -89,12 +87,6 @@ def image_ids_of(stems: Sequence[str]) -> list[int]:
         if len(set(own)) == len(own):
             return own
     return list(range(1, len(stems) + 1))
-
-
-def set_image_ids(table: AnnotationTable, ids: Sequence[int | str]) -> None:
-    """Give the images their ids, in order."""
-    plain = all(isinstance(i, int) and -(1 << 63) <= i < 1 << 63 for i in ids)
-    table.image_ids = np.array(ids, dtype=np.int64) if plain else list(ids)
 
 
 def plain_int(value: object) -> bool:

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from densedet.core.sources import CROWD, IGNORE, MAX_SIDE, Undecodable, name_fault
+from densedet.core.sources import CROWD, IGNORE, Undecodable, is_side, name_fault
 
 CHUNK = 1 << 10
 """Rows fetched at a time: they stay in the processor's cache."""
@@ -96,9 +96,7 @@ def image_usable(row: tuple[Any, ...], refuse: Refuse) -> bool:
         refuse("image", f"{place}: file_name is {shown(name)}, not a text")
     elif fault := name_fault(name):
         refuse("image", f"{place}: file_name {name[:80]!r} {fault}")
-    elif wrong := [
-        (c, v) for c, v in (("width", width), ("height", height)) if not (is_whole(v) and 0 < v < MAX_SIDE)
-    ]:
+    elif wrong := [(c, v) for c, v in (("width", width), ("height", height)) if not is_side(v)]:
         refuse(
             "image",
             f"{place} ({name[:80]}): {wrong[0][0]} is {shown(wrong[0][1])}, not a whole number of "

@@ -9,8 +9,16 @@ from pathlib import Path
 import numpy as np
 
 from densedet.core.errors import DataError
-from densedet.core.sources import AnnotationTable, Faults, FileNames, TableBuilder, image_size, name_fault
-from densedet.plugins.sources._label_files import image_ids_of, read_small, set_image_ids
+from densedet.core.sources import (
+    AnnotationTable,
+    Faults,
+    FileNames,
+    TableBuilder,
+    image_size,
+    name_fault,
+    packed_ids,
+)
+from densedet.plugins.sources._label_files import image_ids_of, read_small
 from densedet.plugins.sources._voc_xml import Corners, VocFile, VocObject, read_voc, xml_text
 
 
@@ -135,7 +143,7 @@ class VocReading:
         declared = [i for i in self.declared if i is not None]
         trusted = len(declared) == len(self.stems) == len({(type(i), i) for i in declared})
         table = self.builder.finish()
-        set_image_ids(table, declared if trusted else image_ids_of(self.stems))
+        table.image_ids = packed_ids(declared if trusted else image_ids_of(self.stems))
         table.classes = tuple(names[label] for label in order)
         table.category_ids = tuple(range(1, len(names) + 1)) if self.known is None else tuple(self.known)
         table.labels = np.argsort(order).astype(table.labels.dtype)[table.labels]

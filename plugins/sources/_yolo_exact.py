@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from densedet.core.errors import DataError
-from densedet.core.sources import MAX_SIDE, name_fault
+from densedet.core.sources import is_side, name_fault
 from densedet.plugins.sources._label_files import plain_float, plain_int
 
 MAX_LINE = 1 << 22
@@ -121,7 +121,7 @@ class ExactFile:
             or not all(isinstance(row[i], str) for i in (2, 5))
         ):
             raise self._wrong(number, "an image is ['image', id, file name, width, height, label file]")
-        if not all(type(side) is int and 0 < side < MAX_SIDE for side in row[3:5]):
+        if not all(map(is_side, row[3:5])):
             raise self._wrong(number, "width and height must be whole numbers of pixels above 0")
         for name in (row[2], row[5]):
             fault = name_fault(name)

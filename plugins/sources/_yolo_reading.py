@@ -9,8 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from densedet.core.errors import DataError
-from densedet.core.sources import CROWD, IGNORE, AnnotationTable, Faults, TableBuilder, image_size
-from densedet.plugins.sources._label_files import image_ids_of, set_image_ids
+from densedet.core.sources import CROWD, IGNORE, AnnotationTable, Faults, TableBuilder, image_size, packed_ids
+from densedet.plugins.sources._label_files import image_ids_of
 from densedet.plugins.sources._yolo_data import YoloData, yaml_name
 from densedet.plugins.sources._yolo_exact import ExactBox, ExactFile, ExactImage
 from densedet.plugins.sources._yolo_labels import Label, label_file, label_text, read_labels
@@ -173,6 +173,6 @@ class YoloReading:
         for label, name in enumerate(self.names):
             self.builder.add_class(label, name)
         table = self.builder.finish()
-        set_image_ids(table, self.ids)
+        table.image_ids = packed_ids(self.ids)
         table.category_ids = tuple(self.category_ids)
         return table

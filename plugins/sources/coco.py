@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -12,6 +11,7 @@ from densedet.core.errors import DataError
 from densedet.core.sources import (
     AnnotationTable,
     Faults,
+    Progress,
     TableBuilder,
     TableSource,
     existing_file,
@@ -46,7 +46,7 @@ class CocoSource(TableSource):
     folder.
     """
 
-    suffixes: ClassVar[tuple[str, ...]] = (".json",)
+    suffixes: ClassVar[tuple[str, ...] | None] = (".json",)
 
     def __init__(self, *, annotations: str | list[str], images: str, root: str = ".") -> None:
         base = Path(root).expanduser()
@@ -119,17 +119,11 @@ class CocoSource(TableSource):
         return None
 
     @classmethod
-    def write(
-        cls,
-        table: AnnotationTable,
-        path: Path,
-        *,
-        split: str = "train",
-        faults: Faults | None = None,
-        on_progress: Callable[[int, int], None] | None = None,
+    def _write(
+        cls, table: AnnotationTable, path: Path, split: str, faults: Faults, on_progress: Progress
     ) -> None:
         """To a temporary name, then renamed. Nothing of a table is lost."""
-        write_coco(table, path, faults=faults)
+        write_coco(table, path, faults)
 
 
 def _images_of(file: Path) -> Path:

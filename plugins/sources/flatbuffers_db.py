@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar
 
-from densedet.core.sources import AnnotationTable, Faults, TableSource, existing_file, existing_folder
+from densedet.core.sources import (
+    AnnotationTable,
+    Faults,
+    Progress,
+    TableSource,
+    existing_file,
+    existing_folder,
+)
 from densedet.plugins.sources._flatbuffers_file import IDENTIFIER, Database, write_database
 
 
@@ -25,7 +31,7 @@ class FlatBuffersSource(TableSource):
     that cannot be.
     """
 
-    suffixes: ClassVar[tuple[str, ...]] = (".db",)
+    suffixes: ClassVar[tuple[str, ...] | None] = (".db",)
 
     def __init__(self, *, annotations: str, images: str, root: str = ".") -> None:
         base = Path(root).expanduser()
@@ -73,14 +79,8 @@ class FlatBuffersSource(TableSource):
         return {"annotations": str(path), "images": str(path.parent)}
 
     @classmethod
-    def write(
-        cls,
-        table: AnnotationTable,
-        path: Path,
-        *,
-        split: str = "train",
-        faults: Faults | None = None,
-        on_progress: Callable[[int, int], None] | None = None,
+    def _write(
+        cls, table: AnnotationTable, path: Path, split: str, faults: Faults, on_progress: Progress
     ) -> None:
         """To a temporary name, then renamed. Nothing of a table is lost. Raises DataError where it exceeds 2
         GB."""

@@ -33,7 +33,6 @@ class RoboflowSource(TableSource):
     raises.
     """
 
-    suffixes: ClassVar[tuple[str, ...]] = ()
     special: ClassVar[bool] = True
 
     def __init__(

@@ -17,14 +17,13 @@ from densedet.core.sources import (
     APPLICATION_ID,
     CLIPPED,
     INDEXES,
-    MAX_SIDE,
-    RULES,
     SCHEMA,
     VERSION,
     AnnotationTable,
     Faults,
     Guarded,
     Objects,
+    Progress,
     RowIds,
     TableSource,
     annotation_of,
@@ -35,8 +34,11 @@ from densedet.core.sources import (
     existing_file,
     existing_folder,
     fill,
+    is_side,
     matching,
     pack_names,
+    packed_ids,
+    positions_in,
     refused_with,
 )
 from densedet.plugins.sources._sqlite_rows import BOX, IMAGE, Boxes, image_usable, is_whole, read_boxes, shown
@@ -66,7 +68,7 @@ class SQLiteSource(TableSource):
     that cannot be.
     """
 
-    suffixes: ClassVar[tuple[str, ...]] = (".sqlite", ".sqlite3")
+    suffixes: ClassVar[tuple[str, ...] | None] = (".sqlite", ".sqlite3")
 
     def __init__(self, *, annotations: str, images: str, root: str = ".") -> None:
         base = Path(root).expanduser()
@@ -161,7 +163,7 @@ class SQLiteSource(TableSource):
         """int (I,2): (width, height) of each image as displayed, in pixels."""
         if not self._whole:
             rows = self._query("SELECT width, height FROM images ORDER BY image")
-            if all(is_whole(side) and 0 < side < MAX_SIDE for row in rows for side in row):
+            if all(is_side(side) for row in rows for side in row):
                 return np.array(rows, dtype=np.int32).reshape(-1, 2)
         return self.table.sizes  # which names the row that is wrong
 
@@ -210,7 +212,7 @@ class SQLiteSource(TableSource):
 
     def _labels(self, given: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """(labels 0..C-1, whether there is that class) of the file's labels."""
-        return _positions(self._class_table()[2], given)
+        return positions_in(self._class_table()[2], given)
 
     # -- everything --------------------
 
@@ -220,7 +222,7 @@ class SQLiteSource(TableSource):
         sizes = np.array([row[3:] for row in images], dtype=np.int32).reshape(-1, 2)
         ids = [row[1] for row in images]
         boxes = self._boxes(f"SELECT {BOX} FROM boxes ORDER BY box", self._leave_out)
-        owners, owned = _positions(numbers, boxes.image_row)
+        owners, owned = positions_in(numbers, boxes.image_row)
         labels, known = self._labels(boxes.label)
         usable = owned & known
         for row in np.flatnonzero(~usable).tolist():
@@ -235,7 +237,8 @@ class SQLiteSource(TableSource):
         faults = np.zeros(len(labels), dtype=np.uint8)
         faults[usable] = box_faults(boxes.xywh[usable], sizes, owners[usable])
         for row in np.flatnonzero(faults).tolist():
-            self._note(boxes, row, int(faults[row]), ids[owners[row]], sizes[owners[row]].tolist())
+            place = f"{self.file}: annotation {boxes.annotation_id[row]} of image {ids[owners[row]]}"
+            self.faults.box(place, boxes.xywh[row].tolist(), int(faults[row]), sizes[owners[row]].tolist())
         keep = np.flatnonzero(usable & ((faults == 0) | (faults == CLIPPED)))
         keep = keep[np.argsort(owners[keep], kind="stable")]
         classes, category_ids, file_labels = self._class_table()
@@ -244,7 +247,7 @@ class SQLiteSource(TableSource):
         return AnnotationTable(
             classes=classes,
             category_ids=category_ids,
-            image_ids=np.array(ids, dtype=np.int64) if all(map(is_whole, ids)) else ids,
+            image_ids=packed_ids(ids),
             names=names,
             name_offsets=name_offsets,
             sizes=sizes,
@@ -279,15 +282,6 @@ class SQLiteSource(TableSource):
                 images.append(row)
         return images
 
-    def _note(self, boxes: Boxes, row: int, fault: int, image_id: int | str, size: list[int]) -> None:
-        """A box that is clipped or dropped."""
-        rule = RULES[fault].format(*size) + ("" if fault == CLIPPED else " and was dropped")
-        box = ", ".join(f"{v:g}" for v in boxes.xywh[row].tolist())
-        place = f"{self.file}: annotation {boxes.annotation_id[row]} of image {image_id}"
-        self.faults.note(
-            "clipped" if fault == CLIPPED else "box", f"{place}: box [{box}] (x, y, width, height) {rule}"
-        )
-
     def where_masks(self, expression: str) -> tuple[np.ndarray, np.ndarray]:
         """See `densedet.core.annotations.where.where_masks`; runs in the file, so columns that were added to
         it count."""
@@ -317,14 +311,8 @@ class SQLiteSource(TableSource):
         return {"annotations": str(path), "images": str(path.parent)}
 
     @classmethod
-    def write(
-        cls,
-        table: AnnotationTable,
-        path: Path,
-        *,
-        split: str = "train",
-        faults: Faults | None = None,
-        on_progress: Callable[[int, int], None] | None = None,
+    def _write(
+        cls, table: AnnotationTable, path: Path, split: str, faults: Faults, on_progress: Progress
     ) -> None:
         """To a temporary name, then renamed. Nothing of a table is lost."""
         if len(table.classes) > MAX_CLASSES:
@@ -341,14 +329,6 @@ class SQLiteSource(TableSource):
                 connection.executescript(INDEXES + "ANALYZE;")
             finally:
                 connection.close()
-
-
-def _positions(ascending: np.ndarray, given: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(position of each in ``ascending``, whether it is there)."""
-    if not len(ascending):
-        return np.zeros(len(given), np.int64), np.zeros(len(given), bool)
-    at = np.minimum(np.searchsorted(ascending, given), len(ascending) - 1)
-    return at, ascending[at] == given
 
 
 def _place(boxes: Boxes, row: int) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 from typing import Any, ClassVar
 
@@ -15,6 +14,7 @@ from densedet.core.sources import (
     AnnotationTable,
     Faults,
     FileNames,
+    Progress,
     TableSource,
     addition,
     existing_folder,
@@ -58,8 +58,8 @@ class VOCSource(TableSource):
     name or a box.
     """
 
-    suffixes: ClassVar[tuple[str, ...]] = ()
-    image_folder: ClassVar[str] = "JPEGImages"
+    suffixes: ClassVar[tuple[str, ...] | None] = ()
+    image_folder: ClassVar[str | None] = "JPEGImages"
 
     def __init__(
         self,
@@ -172,14 +172,8 @@ class VOCSource(TableSource):
         return {"annotations": str(annotations), "images": str(images), "split": split}
 
     @classmethod
-    def write(
-        cls,
-        table: AnnotationTable,
-        path: Path,
-        *,
-        split: str = "train",
-        faults: Faults | None = None,
-        on_progress: Callable[[int, int], None] | None = None,
+    def _write(
+        cls, table: AnnotationTable, path: Path, split: str, faults: Faults, on_progress: Progress
     ) -> None:
         """A folder in VOC's layout without the images, made under a temporary name and renamed; or one more
         split of such a folder, where the classes are the same and no file would be overwritten. Nothing of a
@@ -198,15 +192,14 @@ class VOCSource(TableSource):
                 stem = os.path.splitext(name)[0]
                 usable = [str(PurePosixPath(n)) for n in (stem, name) if n == n.strip() and n.isprintable()]
                 written = files.write(usable, ".xml", _content_of(table, index))
-                if written != stem and faults is not None:
+                if written != stem:
                     faults.note(
                         "name",
                         f"{path}: the XML file of image {name!r} is {written}.xml: readers that go by "
                         f"its name miss the image",
                     )
                 stems.append(written)
-                if on_progress is not None:
-                    on_progress(index + 1, len(table))
+                on_progress(index + 1, len(table))
             (folder / "JPEGImages").mkdir()
             sets = NewFiles(folder / "ImageSets" / "Main")
             sets.write([split], ".txt", "".join(f"{stem}\n" for stem in stems).encode())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 from typing import Any, ClassVar, Literal
 
@@ -13,6 +13,7 @@ from densedet.core.sources import (
     AnnotationTable,
     Faults,
     FileNames,
+    Progress,
     TableSource,
     addition,
     existing_file,
@@ -60,8 +61,8 @@ class YOLOSource(TableSource):
     line that is no label or an image that cannot be opened.
     """
 
-    suffixes: ClassVar[tuple[str, ...]] = ()
-    image_folder: ClassVar[str] = "images/{split}"
+    suffixes: ClassVar[tuple[str, ...] | None] = ()
+    image_folder: ClassVar[str | None] = "images/{split}"
 
     def __init__(
         self, *, data: str = "data.yaml", split: Literal["train", "val", "test"] = "train", root: str = "."
@@ -166,14 +167,8 @@ class YOLOSource(TableSource):
         return None
 
     @classmethod
-    def write(
-        cls,
-        table: AnnotationTable,
-        path: Path,
-        *,
-        split: str = "train",
-        faults: Faults | None = None,
-        on_progress: Callable[[int, int], None] | None = None,
+    def _write(
+        cls, table: AnnotationTable, path: Path, split: str, faults: Faults, on_progress: Progress
     ) -> None:
         """A folder with data.yaml, labels/SPLIT, an empty images/SPLIT, and densedet_extra_SPLIT.jsonl, so
         that nothing of the table is lost; made under a temporary name and renamed; or one more split of such
@@ -201,7 +196,7 @@ class YOLOSource(TableSource):
                         if not b.flags
                     ]
                     stem = files.write(usable, ".txt", "".join(lines).encode())
-                    if stem != rule and faults is not None:
+                    if stem != rule:
                         faults.note(
                             "name",
                             f"{path}: the labels of image {image.name!r} are in {stem}.txt; other "
@@ -209,8 +204,7 @@ class YOLOSource(TableSource):
                         )
                     image.labels = f"{stem}.txt"
                     exact.write(exact_text(image))
-                    if on_progress is not None:
-                        on_progress(index + 1, len(table))
+                    on_progress(index + 1, len(table))
             for name in ("labels", "images"):
                 (folder / name / split).mkdir(parents=True, exist_ok=True)
             (folder / "data.yaml").write_text(text, encoding="utf-8")
