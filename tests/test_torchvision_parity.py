@@ -458,7 +458,8 @@ def test_an_object_that_touches_no_anchor(name: str, tmp_path: Path, monkeypatch
         pictures()
     )  # with two, batch norm on SSDlite's 1x1 map would turn the last digits of two numbers into +1 and -1
     truths = [truth_of(image, "outside", seed) for seed, image in enumerate(images)]
-    as_theirs = pair(name, 0, tmp_path, images, overrides=("model.matcher.force_min_iou=null", CONTIGUOUS))
+    no_limit = "model.matcher.low_quality_min_iou=null"
+    as_theirs = pair(name, 0, tmp_path, images, overrides=(no_limit, CONTIGUOUS))
     step = train_step(as_theirs, images, truths)
     same_losses_and_gradients(as_theirs, step, monkeypatch)
     same_targets(as_theirs, step)

@@ -1,4 +1,4 @@
-"""What matchers compute between all objects and all anchors of a batch, and how they keep it in memory."""
+"""Functions on all pairs of an object and an anchor, which several matchers use."""
 
 from __future__ import annotations
 
@@ -12,37 +12,44 @@ from densedet.core.errors import PartError
 from densedet.core.types import Assignment, Level
 
 LARGEST = 2**24
-"""Pairs of object and anchor looked at in one go: 64 MB per float matrix."""
+"""Most pairs of an object and an anchor that a matcher computes at once: 64 MB per float32 matrix."""
 
 
-def in_chunks(match: Callable[..., Assignment], anchors: int, boxes: Tensor, *tensors: Tensor) -> Assignment:
-    """``match`` on as many images at a time as LARGEST allows; boxes (B,G,4) and ``tensors`` have the batch
-    axis first.
+def in_chunks(
+    match: Callable[..., Assignment], num_anchors: int, boxes: Tensor, *tensors: Tensor
+) -> Assignment:
+    """Match a batch in chunks of images, so that the IoU matrix has at most `LARGEST` elements.
 
-    All background, of quality 0, where there is no object (G = 0), image or anchor.
+    Args:
+        match: takes a chunk of ``boxes`` and of each of ``tensors``.
+        num_anchors: N.
+        boxes: (B,G,4).
+        tensors: whatever else ``match`` takes, with the batch axis first.
+
+    Returns:
+        The chunks' assignments put together; background and quality 0 everywhere if B, G or N is 0.
     """
-    images, objects = boxes.shape[:2]
-    if images * objects * anchors == 0:
-        return Assignment(*background(images, anchors, boxes.device))
-    at_once = max(1, LARGEST // (objects * anchors))
-    if images <= at_once:
+    num_images, num_objects = boxes.shape[:2]
+    if num_images * num_objects * num_anchors == 0:
+        return Assignment(*background(num_images, num_anchors, boxes.device))
+    at_once = max(1, LARGEST // (num_objects * num_anchors))
+    if num_images <= at_once:
         return match(boxes, *tensors)
-    parts = [
-        match(*part) for part in zip(boxes.split(at_once), *(tensor.split(at_once) for tensor in tensors))
-    ]
+    parts = [match(*chunk) for chunk in zip(*(tensor.split(at_once) for tensor in (boxes, *tensors)))]
     qualities = [part.quality for part in parts if part.quality is not None]
     return Assignment(
         torch.cat([part.matched_idxs for part in parts]), torch.cat(qualities) if qualities else None
     )
 
 
-def background(images: int, anchors: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    """An assignment's index and quality, (B,N) of -1 and of 0."""
-    return torch.full((images, anchors), -1, device=device), torch.zeros(images, anchors, device=device)
+def background(num_images: int, num_anchors: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """matched_idxs and quality of background only: (B,N) of -1 and (B,N) of 0."""
+    shape = num_images, num_anchors
+    return torch.full(shape, -1, device=device), torch.zeros(shape, device=device)
 
 
 def check_levels(levels: tuple[Level, ...], anchors: Tensor) -> None:
-    """PartError unless the levels' cells account for all anchors."""
+    """Raise PartError unless the levels have as many anchors as there are."""
     count = sum(level.count for level in levels)
     if count != len(anchors):
         raise PartError(
@@ -52,22 +59,29 @@ def check_levels(levels: tuple[Level, ...], anchors: Tensor) -> None:
 
 
 def pairwise_iou(boxes: Tensor, anchors: Tensor) -> Tensor:
-    """(B,G,4), (N,4) or (B,N,4) -> (B,G,N) in 0..1, 0 where both are empty.
+    """IoU of each object with each anchor, 0 where both are empty.
 
-    Bit for bit what `densedet.core.boxes.pairwise_iou` and torchvision's box_iou say; coordinate by
-    coordinate and in place, which is some ten times as fast on a CPU and takes a third of the memory.
+    Equal to `densedet.core.boxes.pairwise_iou` and torchvision's box_iou, bit for bit. It works coordinate by
+    coordinate and in place, which on a CPU is some ten times as fast and takes a third of the memory.
+
+    Args:
+        boxes: (B,G,4) or (M,4) xyxy.
+        anchors: (N,4), or one set an image, (B,N,4).
+
+    Returns:
+        (B,G,N) or (M,N) in 0..1.
     """
     objects, count = boxes.shape[-2], anchors.shape[-2]
     if objects > 1 and objects * count > LARGEST:
-        # One huge image: the result is needed whole, the three matrices that it is made from are not.
+        # One huge image: its result is needed as a whole, but the three temporary matrices are not.
         overlaps = boxes.new_empty(*boxes.shape[:-1], count)
         for part, few in zip(
             overlaps.split(max(1, LARGEST // count), -2), boxes.split(max(1, LARGEST // count), -2)
         ):
             part.copy_(pairwise_iou(few, anchors))
         return overlaps
-    left, top, right, bottom = columns(boxes, -1)
-    anchor_left, anchor_top, anchor_right, anchor_bottom = columns(anchors, -2)
+    left, top, right, bottom = columns(boxes, -1)  # (B,G,1) each
+    anchor_left, anchor_top, anchor_right, anchor_bottom = columns(anchors, -2)  # (1,N) each
     shared = torch.minimum(right, anchor_right).sub_(torch.maximum(left, anchor_left)).clamp_(min=0)
     height = torch.minimum(bottom, anchor_bottom).sub_(torch.maximum(top, anchor_top)).clamp_(min=0)
     shared *= height
@@ -76,41 +90,58 @@ def pairwise_iou(boxes: Tensor, anchors: Tensor) -> Tensor:
 
 
 def columns(boxes: Tensor, axis: int) -> tuple[Tensor, ...]:
-    """(...,n,4) -> its four coordinates, each (...,n,1) for axis -1 or (...,1,n) for axis -2, contiguous."""
+    """Split boxes (...,n,4) into four contiguous coordinates, each (...,n,1) for axis -1 or (...,1,n) for
+    -2."""
     return boxes.mT.contiguous().unsqueeze(axis).unbind(-3)
 
 
 def points_inside(boxes: Tensor, points: Tensor) -> Tensor:
-    """(B,G,4), (N,2) -> bool (B,G,N): the point lies strictly inside the box."""
-    left, top, right, bottom = columns(boxes, -1)
+    """bool (B,G,N): which of the points (N,2) lie strictly inside which of the boxes (B,G,4)."""
+    left, top, right, bottom = columns(boxes, -1)  # (B,G,1) each
     x, y = points.T.contiguous()
     return (x > left) & (x < right) & (y > top) & (y < bottom)
 
 
-def outbid(place: Tensor, value: Tensor) -> Tensor:
-    """place int64 (M,), value float (M,) -> bool (M,): another claim to the same place has a larger value, or
-    the same and comes earlier."""
-    order = value.argsort(descending=True, stable=True)
-    order = order[place[order].argsort(stable=True)]
-    ordered = place[order]
-    lost = torch.zeros_like(place, dtype=torch.bool)
-    lost[order[1:]] = ordered[1:] == ordered[:-1]
-    return lost
+def largest_of_group(group: Tensor, value: Tensor) -> Tensor:
+    """Mark the entry with the largest value of each group; of equal values the earlier entry.
 
+    Args:
+        group: int64 (M,), the group of each entry, e.g. the anchor that it is about.
+        value: float (M,).
 
-def best_claims(
-    anchor: Tensor, slot: Tensor, value: Tensor, claimed: Tensor, anchors: int
-) -> tuple[Tensor, Tensor]:
-    """Who gets each anchor when several objects claim it: the largest value, among equals the earlier claim.
-
-    anchor, slot: int64 (B,M), anchor in 0..N-1, slot in 0..G-1. value: float (B,M). claimed: bool (B,M),
-    which claims count. -> index int64 (B,N), the slot or -1 where nobody claims; value (B,N), 0 there.
+    Returns:
+        bool (M,), True at one entry of each group. group [7, 7, 4], value [.2, .3, .1] -> [False, True,
+        True].
     """
-    image, claim = claimed.nonzero(as_tuple=True)
-    place, bid = image * anchors + anchor[image, claim], value[image, claim]
-    wins = ~outbid(place, bid)
-    index = anchor.new_full((len(anchor), anchors), -1)
-    best = value.new_zeros(index.shape)
-    index.view(-1)[place[wins]] = slot[image, claim][wins]
-    best.view(-1)[place[wins]] = bid[wins]
-    return index, best
+    order = value.argsort(descending=True, stable=True)
+    order = order[group[order].argsort(stable=True)]  # by group, then by falling value
+    ordered = group[order]
+    is_largest = torch.ones_like(group, dtype=torch.bool)
+    is_largest[order[1:]] = ordered[1:] != ordered[:-1]
+    return is_largest
+
+
+def resolve_conflicts(
+    anchor: Tensor, slot: Tensor, value: Tensor, chosen: Tensor, num_anchors: int
+) -> tuple[Tensor, Tensor]:
+    """Give an anchor that several objects have chosen to the one with the largest value; equal values: the
+    earlier pair.
+
+    Args:
+        anchor: int64 (B,M), the anchor of each of an image's M pairs of object and anchor.
+        slot: int64 (B,M), the object of each pair.
+        value: float (B,M), by which the pairs are ranked, e.g. their IoU.
+        chosen: bool (B,M), the pairs that count.
+        num_anchors: N.
+
+    Returns:
+        matched_idxs int64 (B,N), a slot or -1, and matched_vals (B,N), the pair's value or 0.
+    """
+    image, pair = chosen.nonzero(as_tuple=True)  # (Q,) each
+    place, value = image * num_anchors + anchor[image, pair], value[image, pair]  # (Q,) each
+    wins = largest_of_group(place, value)
+    matched_idxs = anchor.new_full((len(anchor), num_anchors), -1)
+    matched_vals = value.new_zeros(matched_idxs.shape)
+    matched_idxs.view(-1)[place[wins]] = slot[image, pair][wins]
+    matched_vals.view(-1)[place[wins]] = value[wins]
+    return matched_idxs, matched_vals

@@ -8,22 +8,31 @@ from torch import Tensor
 from densedet.core.arguments import PositiveInt
 from densedet.core.boxes import centers, iou
 from densedet.core.types import Assignment, Level
-from densedet.plugins.matchers._pairs import best_claims, check_levels, in_chunks
+from densedet.plugins.matchers._pairs import check_levels, in_chunks, resolve_conflicts
 
 
 class ATSSMatcher:
-    """Each object's candidates are the anchors nearest to its centre on each level; those of them match whose
-    IoU reaches the mean plus the standard deviation of the candidates' IoU and whose centre lies inside the
-    object.
+    """Match each object by a threshold of its own: the mean plus the standard deviation of its candidates'
+    IoU.
 
-    topk: cells per level, all anchors of each; a level with fewer cells gives all it has.
-    rescue: an object that no candidate passes for (a small one between the centres) takes its candidate with
-    the largest IoU, if that is above 0, among equals the nearest. The paper leaves it without an anchor
-    (false), which on small inputs is frequent.
+    An object's candidates are the anchors nearest to its centre on each level. Those match whose IoU reaches
+    the threshold and whose centre lies inside the object; an anchor that several objects choose goes to the
+    one with the largest IoU, equal IoU: the lower slot. No anchor is ignored. `Assignment.quality` is the IoU
+    with the matched object. `by_the_book` in tests/plugins/matchers/test_atss.py is the paper's algorithm in
+    plain loops.
 
-    index: the object with the largest IoU where several claim an anchor, equal IoU: the lower slot; no anchor
-    is ignored.
-    quality: IoU with it. PartError when the anchors are not those of the levels.
+    For example, an object with candidates of IoU 0.1, 0.2, 0.3 and 0.6 has mean 0.3, standard deviation
+    sqrt((0.04 + 0.01 + 0 + 0.09) / 3) = 0.216 and threshold 0.516: the last candidate matches.
+
+    Args:
+        topk: cells per level that give candidates, each with all its anchors; a level with fewer cells gives
+            all it has.
+        rescue: true: an object without a match (a small one between the centres) gets its candidate with the
+            largest IoU, if that is above 0, the nearest of equal ones. false: it ends without an anchor, as
+            in the paper, which is frequent on small inputs.
+
+    Raises:
+        PartError: the anchors are not those of the levels.
     """
 
     uses_predictions = False
@@ -47,33 +56,33 @@ class ATSSMatcher:
         return in_chunks(lambda b, v: self._match(b, v, anchors, levels), len(anchors), boxes, valid)
 
     def _match(self, boxes: Tensor, valid: Tensor, anchors: Tensor, levels: tuple[Level, ...]) -> Assignment:
-        candidates = self._candidates(boxes, anchors, levels)
-        chosen = anchors[candidates]
-        overlaps = iou(boxes.unsqueeze(2), chosen)
+        candidates = self._candidates(boxes, anchors, levels)  # (B,G,M)
+        chosen = anchors[candidates]  # (B,G,M,4)
+        ious = iou(boxes.unsqueeze(2), chosen)  # (B,G,M)
         # One candidate has no deviation: dividing by M-1 would make it NaN.
-        deviation = overlaps.std(dim=2, keepdim=True, correction=min(1, overlaps.shape[2] - 1))
-        passes = overlaps >= overlaps.mean(dim=2, keepdim=True) + deviation
-        points = centers(chosen)
-        passes &= ((points > boxes[..., None, :2]) & (points < boxes[..., None, 2:])).all(dim=-1)
+        deviation = ious.std(dim=2, keepdim=True, correction=min(1, ious.shape[2] - 1))
+        matches = ious >= ious.mean(dim=2, keepdim=True) + deviation
+        points = centers(chosen)  # (B,G,M,2)
+        matches &= ((points > boxes[..., None, :2]) & (points < boxes[..., None, 2:])).all(dim=-1)
         if self.rescue:
-            best, which = overlaps.max(dim=2, keepdim=True)
-            lonely = ~passes.any(dim=2, keepdim=True) & (best > 0)
-            passes |= torch.zeros_like(passes).scatter_(2, which, lonely)
-        passes &= valid.unsqueeze(-1)
+            best, which = ious.max(dim=2, keepdim=True)  # (B,G,1) each
+            unmatched = ~matches.any(dim=2, keepdim=True) & (best > 0)
+            matches |= torch.zeros_like(matches).scatter_(2, which, unmatched)
+        matches &= valid.unsqueeze(-1)
         slots = torch.arange(boxes.shape[1], device=boxes.device)[:, None].expand(candidates.shape)
-        index, quality = best_claims(
-            candidates.flatten(1), slots.flatten(1), overlaps.flatten(1), passes.flatten(1), len(anchors)
+        matched_idxs, matched_vals = resolve_conflicts(
+            candidates.flatten(1), slots.flatten(1), ious.flatten(1), matches.flatten(1), len(anchors)
         )
-        return Assignment(index, quality.float())
+        return Assignment(matched_idxs, matched_vals.float())
 
     def _candidates(self, boxes: Tensor, anchors: Tensor, levels: tuple[Level, ...]) -> Tensor:
-        """int64 (B,G,M): per level the topk cells' anchors nearest to the object's centre, the nearest
+        """int64 (B,G,M): on each level the ``topk`` cells' anchors nearest to the object's centre, nearest
         first."""
-        x, y = centers(boxes).unsqueeze(-1).unbind(-2)
+        x, y = centers(boxes).unsqueeze(-1).unbind(-2)  # (B,G,1) each
         found, start = [], 0
         for level in levels:
-            anchor_x, anchor_y = centers(anchors[start : start + level.count]).T.contiguous()
-            distance = (anchor_x - x).square_() + (anchor_y - y).square_()
+            anchor_x, anchor_y = centers(anchors[start : start + level.count]).T.contiguous()  # (n,) each
+            distance = (anchor_x - x).square_() + (anchor_y - y).square_()  # (B,G,n)
             count = min(self.topk * level.anchors, level.count)
             found.append(distance.topk(count, dim=2, largest=False).indices + start)
             start += level.count

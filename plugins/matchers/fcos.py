@@ -17,24 +17,40 @@ from densedet.plugins.matchers import _pairs as pairs
 
 
 class FCOSMatcher:
-    """An anchor answers for the smallest object that its centre lies in (strictly), if the object's size is
-    for the anchor's level.
+    """Match each anchor with the smallest object around its centre whose size fits the anchor's level.
 
-    Size is the largest of the four distances from the centre to the sides. Level l takes sizes from m_{l-1}
-    to m_l; m_0 = 0, the last is infinite.
-    ranges: m_1 ... m_{L-1} in pixels; null: reach * stride of each level but the last (64, 128, 256, 512 for
-    strides 8 to 128, the paper's; where strides double, a level's range is 4 to 8 strides as in torchvision).
-    reach: in strides, where ``ranges`` is null.
-    ends: of the ranges. "closed" as the paper, so a size of exactly m_l is for both levels; "open" as
-    torchvision, for neither.
-    center_radius: the centre must also lie less than this many strides from the object's centre, along x and
-    y (centre sampling);
-    null: anywhere inside.
-    area_offset: objects are ranked by area_offset - area in float32. 0 ranks them exactly; torchvision's 1e8
-    takes areas within 8 square pixels for equal. Equal: the lower slot.
+    The centre must lie strictly inside the object. Size is the largest of the four distances from the centre
+    to the object's sides. Level l takes sizes from m_(l-1) to m_l, where m_0 = 0 and the last m is infinite.
+    No anchor is ignored, and `Assignment.quality` is None.
 
-    torchvision: {ends: open, area_offset: 1e8}. No anchor is ignored; quality: None.
-    PartError when the anchors are not those of the levels, or ranges do not fit them.
+    An example: strides 8, 16, 32, so the ranges are 0..64, 64..128, 128..inf pixels, and the object (100,
+    100, 300, 160), whose centre is (200, 130)::
+
+        stride   anchor's centre   left   top   right   bottom   size
+             8        (204, 132)    104    32      96       28    104   not in 0..64: background
+            16        (200, 136)    100    36     100       24    100   in 64..128: match
+            16        (232, 136)    132    36      68       24    132   not in 64..128: background
+            32        (240, 144)    140    44      60       16    140   in 128..inf: match
+
+    Centre sampling (1.5 strides) keeps the last match: the anchor's centre is 40 and 14 pixels from the
+    object's, less than 1.5 * 32 = 48. With a center_radius of 1 it would be background.
+
+    torchvision's FCOS has ends open and area_offset 1e8.
+
+    Args:
+        ranges: m_1 ... m_(L-1) in pixels, growing, one less than there are levels. null: ``reach`` * stride
+            of each level but the last, which is the paper's 64, 128, 256, 512 for strides 8 to 128.
+        reach: upper end of a level's range in strides; only where ``ranges`` is null.
+        ends: "closed": a size of exactly m_l belongs to both levels, as in the paper; "open": to neither, as
+            in torchvision.
+        center_radius: centre sampling: the anchor's centre must also lie less than this many strides from the
+            object's centre, along x and along y. null: anywhere inside the object.
+        area_offset: objects are ranked by area_offset - area in float32. At 0 the smaller area wins exactly;
+            at torchvision's 1e8, areas within 8 square pixels are equal. Of equal ones the lower slot wins.
+
+    Raises:
+        PartError: the ranges do not grow or do not fit the levels, or the anchors are not those of the
+            levels.
     """
 
     uses_predictions = False
@@ -70,9 +86,9 @@ class FCOSMatcher:
     ) -> Assignment:
         """See `densedet.core.contracts.Matcher`."""
         pairs.check_levels(levels, anchors)
-        x, y = centers(anchors).T.contiguous()
+        x, y = centers(anchors).T.contiguous()  # (N,) each
         low, high, radius = self._limits(levels, anchors)
-        # Each anchor decides for itself, so large maps are cut into pieces too.
+        # Anchors do not depend on each other, so large maps are cut into pieces too.
         piece = max(1, pairs.LARGEST // max(1, boxes.shape[1]))
         parts = [
             pairs.in_chunks(partial(self._match, limits), len(limits[0]), boxes, valid).matched_idxs
@@ -83,8 +99,7 @@ class FCOSMatcher:
         )
 
     def _limits(self, levels: tuple[Level, ...], anchors: Tensor) -> tuple[Tensor, ...]:
-        """(N,) each: smallest and largest size, and the distance from the object's centre, that an anchor
-        takes, in pixels."""
+        """Smallest size, largest size and center_radius of each anchor, in pixels, (N,) each."""
         counts = torch.tensor([level.count for level in levels])
         borders = self._borders(levels)
         radius = [
@@ -98,7 +113,7 @@ class FCOSMatcher:
         )
 
     def _borders(self, levels: tuple[Level, ...]) -> list[float]:
-        """L + 1 borders in pixels, from 0 to infinity."""
+        """m_0 ... m_L in pixels, from 0 to infinity."""
         inner = (
             [self.reach * level.stride for level in levels[:-1]] if self.ranges is None else list(self.ranges)
         )
@@ -110,10 +125,9 @@ class FCOSMatcher:
         return [0.0, *inner, float("inf")]
 
     def _match(self, limits: tuple[Tensor, ...], boxes: Tensor, valid: Tensor) -> Assignment:
-        x, y, low, high, radius = limits
-        left, top, right, bottom = pairs.columns(boxes, -1)
-        # Buffers of B*G*N floats are used twice where they can be: allocating them is what takes the time on
-        # a CPU.
+        x, y, low, high, radius = limits  # (N,) each
+        left, top, right, bottom = pairs.columns(boxes, -1)  # (B,G,1) each
+        # Allocating (B,G,N) buffers is what takes the time on a CPU, so these four are used again and again.
         before, after = x - left, right - x
         nearest, size = torch.minimum(before, after), torch.maximum(before, after)
         torch.sub(y, top, out=before)
@@ -121,12 +135,13 @@ class FCOSMatcher:
         for distance in (before, after):
             torch.minimum(nearest, distance, out=nearest)
             torch.maximum(size, distance, out=size)
-        matches = (nearest > 0) & valid.unsqueeze(-1)
+        matches = (nearest > 0) & valid.unsqueeze(-1)  # (B,G,N)
         matches &= (size >= low) & (size <= high) if self.ends == "closed" else (size > low) & (size < high)
         if self.center_radius is not None:
-            center_x, center_y = centers(boxes).unsqueeze(-1).unbind(-2)
+            center_x, center_y = centers(boxes).unsqueeze(-1).unbind(-2)  # (B,G,1) each
             matches &= torch.sub(x, center_x, out=before).abs_() < radius
             matches &= torch.sub(y, center_y, out=after).abs_() < radius
-        rank = torch.where(matches, (self.area_offset - area(boxes)).unsqueeze(-1), -torch.inf)
-        best, index = rank.max(dim=1)
-        return Assignment(index.masked_fill_(best == -torch.inf, -1))
+        # The smallest object of each anchor.
+        rank = torch.where(matches, (self.area_offset - area(boxes)).unsqueeze(-1), -torch.inf)  # (B,G,N)
+        matched_vals, matched_idxs = rank.max(dim=1)  # (B,N) each
+        return Assignment(matched_idxs.masked_fill_(matched_vals == -torch.inf, -1))

@@ -11,35 +11,56 @@ from torch import Tensor
 from densedet.core.arguments import Factor, Probability
 from densedet.core.errors import PartError
 from densedet.core.types import Assignment, Level
-from densedet.plugins.matchers._forcing import one_to_one
-from densedet.plugins.matchers._pairs import background, in_chunks, outbid, pairwise_iou
+from densedet.plugins.matchers._bipartite import bipartite_matching
+from densedet.plugins.matchers._pairs import background, in_chunks, largest_of_group, pairwise_iou
 
 
 class IoUMatcher:
-    """An anchor answers for the object that it overlaps most, if the IoU suffices; objects left over may
-    force an anchor.
+    """Match each anchor with the object that it overlaps most, if their IoU suffices, and each object with
+    its best anchor.
 
-    positive: IoU >= this is a match. negative: IoU < this is background; between the two the anchor is
-    ignored.
-    force: "best": every object takes the anchor that overlaps it most, however little (the first of several
-    alike); "best_with_ties": all of several alike; "none": an object may end without an anchor.
-    force_min_iou: forced only above this IoU; the default 0 means that an object which touches no anchor
-    forces nothing. null: no such limit, as torchvision has it; with ties an object that touches nothing then
-    turns every anchor it does not touch positive.
-    force_to: whom a forced anchor answers for. "forcing": the object that forced it (SSD), even when it
-    overlaps another one more, by any IoU. "own": the object that it overlaps most (torchvision's RetinaNet),
-    so an object may still end without an anchor.
-    contested: several objects force the same anchor (with force_to: forcing). "next_best": the larger IoU
-    wins, and the loser takes its best anchor among those not forced by a larger IoU, so each object that
-    touches enough anchors ends with one; that is the greedy one-to-one matching of SSD's original code.
-    "best": the larger IoU wins, the loser forces nothing. "last": the later slot wins, as torchvision's SSD.
-    Equal IoU: the lower slot wins, except for "last".
+    `Assignment.quality` is the IoU with the matched object. Of objects with equal IoU the lower slot is
+    taken.
 
-    torchvision's RetinaNet: {positive: .5, negative: .4, force: best_with_ties, force_to: own, force_min_iou:
-    null}; its SSD: {positive: .5, negative: .5, force: best, force_to: forcing, force_min_iou: null,
-    contested: last}.
-    index: the anchor's object, equal IoU: the lower slot. quality: IoU with it. PartError when negative >
-    positive.
+    An example of a conflict: three anchors of 10 x 10 pixels in a row, object 0 = (0, 0, 12, 3) and object 1
+    = (0, 0, 12, 2). Their IoU with anchor 0 is 30 / (100 + 36 - 30) and 20 / (100 + 24 - 20), with anchor 1 6
+    / 130 and 4 / 120::
+
+                    anchor 0   anchor 1   anchor 2
+        object 0       0.283      0.046      0.000
+        object 1       0.192      0.033      0.000
+
+        low_quality_matches: none       -> matched_idxs [-1, -1, -1]: no IoU reaches 0.5
+        low_quality_conflict: bipartite -> matched_idxs [ 0,  1, -1]: object 0 takes anchor 0 (0.283 is the
+                                           largest IoU), object 1 the best that is left (0.033)
+        low_quality_conflict: best      -> matched_idxs [ 0, -1, -1]: object 1 loses anchor 0 and gets none
+        low_quality_conflict: last      -> matched_idxs [ 1, -1, -1]: the later object takes anchor 0
+
+    torchvision's RetinaNet has positive 0.5, negative 0.4, low_quality_matches best_with_ties,
+    low_quality_target best_object and low_quality_min_iou null; its SSD has positive 0.5, negative 0.5,
+    low_quality_min_iou null and low_quality_conflict last. `reference` in tests/plugins/matchers/test_iou.py
+    is the same matcher for one image in some twenty plain lines.
+
+    Args:
+        positive: an IoU of at least this is a match.
+        negative: an IoU below this is background; anchors between the two thresholds are ignored.
+        low_quality_matches: whether an object also gets its best anchor where their IoU is below
+            ``positive``. "best": yes, the first of several anchors of equal IoU; "best_with_ties": yes, all
+            of them; "none": no, an object may end without an anchor.
+        low_quality_min_iou: a low-quality match needs an IoU above this. At 0 an object that touches no
+            anchor gets none. null: no limit, as torchvision has it; with ties, an object that touches no
+            anchor then gets every anchor.
+        low_quality_target: the object that the anchor of a low-quality match is trained on.
+            "claiming_object": the object whose best anchor it is, although the anchor may overlap another one
+            more (SSD); "best_object": the object that the anchor overlaps most (RetinaNet), so that an object
+            may still end without an anchor.
+        low_quality_conflict: the rule for an anchor that is the best of several objects; only with
+            low_quality_target claiming_object. "bipartite": the larger IoU wins, and the other object takes
+            its best anchor among those that it wins, as in SSD's original code; "best": the larger IoU wins,
+            the other object gets none; "last": the higher slot wins, as in torchvision's SSD.
+
+    Raises:
+        PartError: ``negative`` is above ``positive``.
     """
 
     uses_predictions = False
@@ -49,10 +70,10 @@ class IoUMatcher:
         *,
         positive: Factor = 0.5,
         negative: Factor = 0.4,
-        force: Literal["none", "best", "best_with_ties"] = "best",
-        force_min_iou: Probability | None = 0.0,
-        force_to: Literal["forcing", "own"] = "forcing",
-        contested: Literal["next_best", "best", "last"] = "next_best",
+        low_quality_matches: Literal["none", "best", "best_with_ties"] = "best",
+        low_quality_min_iou: Probability | None = 0.0,
+        low_quality_target: Literal["claiming_object", "best_object"] = "claiming_object",
+        low_quality_conflict: Literal["bipartite", "best", "last"] = "bipartite",
     ) -> None:
         if negative > positive:
             raise PartError(
@@ -61,11 +82,11 @@ class IoUMatcher:
             )
         self.positive = positive
         self.negative = negative
-        self.force = force
-        # Empty slots have an IoU of -1, real objects >= 0: above -1 is "any object, without a limit".
-        self.minimum = -1.0 if force_min_iou is None else force_min_iou
-        self.force_to = force_to
-        self.contested = contested
+        self.low_quality_matches = low_quality_matches
+        # Empty slots have an IoU of -1, objects at least 0: above -1 is any object.
+        self.min_iou = -1.0 if low_quality_min_iou is None else low_quality_min_iou
+        self.low_quality_target = low_quality_target
+        self.low_quality_conflict = low_quality_conflict
 
     @torch.no_grad()
     def __call__(
@@ -81,55 +102,67 @@ class IoUMatcher:
         return in_chunks(lambda b, v: self._match(b, v, anchors), len(anchors), boxes, valid)
 
     def _match(self, boxes: Tensor, valid: Tensor, anchors: Tensor) -> Assignment:
-        image, slot = valid.nonzero(as_tuple=True)
-        rows = pairwise_iou(boxes[image, slot], anchors)  # (M,N): half the slots of a batch are padding
-        overlaps = boxes.new_full((*valid.shape, len(anchors)), -1.0)
-        overlaps[image, slot] = rows
-        index, quality = background(len(valid), len(anchors), boxes.device)
-        # Few anchors are near an object: what they get is written at their places.
-        near = (overlaps.amax(dim=1) >= self.negative).nonzero(as_tuple=True)
-        largest, own = _own(overlaps, *near)
-        matched = largest >= self.positive
-        index[near] = torch.where(matched, own, -2)
-        quality[near] = torch.where(matched, largest, 0.0).float()
-        if self.force != "none":
-            row, anchor = self._claims(rows, image)
-            place = image[row], anchor
-            value, forcing = (
-                (rows[row, anchor], slot[row]) if self.force_to == "forcing" else _own(overlaps, *place)
-            )
-            index[place], quality[place] = forcing, value.float()
-        return Assignment(index, quality)
+        image, slot = valid.nonzero(as_tuple=True)  # (M,) each: the M objects; half the slots are padding
+        object_ious = pairwise_iou(boxes[image, slot], anchors)  # (M,N)
+        ious = boxes.new_full((*valid.shape, len(anchors)), -1.0)  # (B,G,N)
+        ious[image, slot] = object_ious
+        matched_idxs, matched_vals = background(len(valid), len(anchors), boxes.device)  # (B,N) each
 
-    def _claims(self, overlaps: Tensor, image: Tensor) -> tuple[Tensor, Tensor]:
-        """(M,N), (M,) -> the rows of the objects that force an anchor, and the anchors; each anchor of an
-        image once, unless all who force it say the same (force_to: own)."""
-        if self.force == "best" and self.force_to == "forcing" and self.contested == "next_best":
-            return one_to_one(overlaps, image, self.minimum)
-        if self.force == "best":
-            value, anchor = overlaps.max(dim=1)
-            row = (value > self.minimum).nonzero().squeeze(1)
+        # Thresholds, on the Q anchors that are near an object; these are few.
+        near = (ious.amax(dim=1) >= self.negative).nonzero(as_tuple=True)  # image (Q,), anchor (Q,)
+        vals, idxs = _best_object(ious, *near)  # (Q,) each
+        matches = vals >= self.positive
+        matched_idxs[near] = torch.where(matches, idxs, -2)
+        matched_vals[near] = torch.where(matches, vals, 0.0).float()
+
+        # Low-quality matches, which come before the thresholds.
+        if self.low_quality_matches != "none":
+            row, anchor = self._low_quality_pairs(object_ious, image)  # (Q,) each
+            place = image[row], anchor
+            if self.low_quality_target == "claiming_object":
+                vals, idxs = object_ious[row, anchor], slot[row]
+            else:
+                vals, idxs = _best_object(ious, *place)
+            matched_idxs[place], matched_vals[place] = idxs, vals.float()
+        return Assignment(matched_idxs, matched_vals)
+
+    def _low_quality_pairs(self, ious: Tensor, image: Tensor) -> tuple[Tensor, Tensor]:
+        """Find each object's best anchor, without conflicts.
+
+        Args:
+            ious: (M,N), IoU of the batch's M objects with the anchors.
+            image: int64 (M,), the image of each object.
+
+        Returns:
+            Rows and anchors, int64 (Q,) each. An anchor of an image occurs once, except with
+            low_quality_target best_object, where the row does not matter.
+        """
+        if self.low_quality_matches == "best":
+            if self.low_quality_target == "claiming_object" and self.low_quality_conflict == "bipartite":
+                return bipartite_matching(ious, image, self.min_iou)
+            value, anchor = ious.max(dim=1)  # (M,) each
+            row = (value > self.min_iou).nonzero().squeeze(1)  # (Q,)
             anchor, value = anchor[row], value[row]
         else:
-            largest = overlaps.amax(dim=1, keepdim=True)
-            row, anchor = ((overlaps == largest) & (largest > self.minimum)).nonzero(as_tuple=True)
+            largest = ious.amax(dim=1, keepdim=True)  # (M,1)
+            row, anchor = ((ious == largest) & (largest > self.min_iou)).nonzero(as_tuple=True)  # (Q,) each
             value = largest[row, 0]
-        if self.force_to == "own":
+        if self.low_quality_target == "best_object":
             return row, anchor
-        if self.contested == "last":
+        if self.low_quality_conflict == "last":
             value = row.float()
-        elif self.contested == "next_best":
-            # The anchor that an object holds alone comes before all ties (IoU <= 1), so that they do not take
-            # it away.
-            holder, held = one_to_one(overlaps, image, self.minimum)
-            row, anchor = torch.cat((holder, row)), torch.cat((held, anchor))
-            value = torch.cat((torch.full_like(holder, 2, dtype=value.dtype), value))
-        wins = ~outbid(image[row] * overlaps.shape[1] + anchor, value)
+        elif self.low_quality_conflict == "bipartite":
+            # The anchor that the bipartite matching gives an object is not lost to a tie of another object: a
+            # value of 2 is above every IoU.
+            first_row, first_anchor = bipartite_matching(ious, image, self.min_iou)
+            row, anchor = torch.cat((first_row, row)), torch.cat((first_anchor, anchor))
+            value = torch.cat((torch.full_like(first_row, 2, dtype=value.dtype), value))
+        wins = largest_of_group(image[row] * ious.shape[1] + anchor, value)
         return row[wins], anchor[wins]
 
 
-def _own(overlaps: Tensor, image: Tensor, anchor: Tensor) -> tuple[Tensor, Tensor]:
-    """(B,G,N), P anchors -> (P,) IoU with and (P,) slot of the object that each overlaps most; equal IoU: the
-    lower slot."""
-    value, slot = overlaps.transpose(1, 2)[image, anchor].max(dim=1)
-    return value, slot
+def _best_object(ious: Tensor, image: Tensor, anchor: Tensor) -> tuple[Tensor, Tensor]:
+    """Of (B,G,N) IoUs, the largest IoU (Q,) of each of Q anchors and the slot (Q,) that has it; equal IoU:
+    the lower slot."""
+    vals, idxs = ious.transpose(1, 2)[image, anchor].max(dim=1)
+    return vals, idxs

@@ -11,26 +11,35 @@ from densedet.core.arguments import NonNegativeFloat, PositiveInt
 from densedet.core.boxes import centers, intersection
 from densedet.core.errors import PartError
 from densedet.core.types import Assignment, Level
-from densedet.plugins.matchers._pairs import best_claims, in_chunks, pairwise_iou, points_inside
+from densedet.plugins.matchers._pairs import in_chunks, pairwise_iou, points_inside, resolve_conflicts
 
-FLOOR = 1e-5
-"""IoU of the alignment is at least this, so that scores still rank anchors whose decoded boxes miss the
+MIN_IOU = 1e-5
+"""The alignment counts a smaller IoU as this, so that scores still rank anchors whose decoded boxes miss the
 object, and nothing is 0/0."""
 
 
 class TaskAlignedMatcher:
-    """An object takes the anchors that predict it best by now: score^alpha * IoU^beta, its label's score and
-    its decoded box.
+    """Match each object with the anchors that predict it best at present, by score^alpha * IoU^beta.
 
-    topk: anchors per object. alpha, beta: powers of the score and of the IoU.
-    nearest: an object that contains no anchor's centre may choose among the anchors whose centre is nearest
-    to its own; false: it ends without an anchor. Only anchors that touch the object are taken.
+    The score is that of the object's class, the IoU that of the anchor's decoded box. Candidates are the
+    anchors whose centre lies strictly inside the object. An anchor that several objects choose goes to the
+    one that its decoded box overlaps most, equal IoU: the lower slot. No anchor is ignored.
+    `Assignment.quality` is the alignment, scaled per object so that its largest value is the largest IoU of
+    the object's anchors.
 
-    Candidates are the anchors whose centre lies strictly inside the object. An anchor chosen by several
-    objects goes to the one that
-    its decoded box overlaps most, equal IoU: the lower slot. No anchor is ignored.
-    quality: score^alpha * IoU^beta, per object scaled so that its largest is the largest IoU of its anchors.
-    PartError without predictions.
+    For example, with alpha 1, beta 1 and topk 2, an object whose candidates have scores 0.1, 0.8, 0.4 and IoU
+    1, 0.5, 0.5 has alignments 0.1, 0.4, 0.2. The last two candidates match. The largest alignment 0.4 becomes
+    0.5, their largest IoU, so their qualities are 0.5 and 0.2 / 0.4 * 0.5 = 0.25.
+
+    Args:
+        topk: anchors per object.
+        alpha: power of the score.
+        beta: power of the IoU.
+        nearest: true: an object without a candidate may choose among the anchors whose centre is nearest to
+            its own, if they touch it. false: it ends without an anchor.
+
+    Raises:
+        PartError: it is called without predictions.
     """
 
     uses_predictions = True
@@ -61,7 +70,7 @@ class TaskAlignedMatcher:
         """See `densedet.core.contracts.Matcher`; predictions are scores (B,N,C) and decoded boxes (B,N,4)."""
         if predictions is None:
             raise PartError(
-                "the task_aligned matcher got no predictions: hand it (scores, decoded boxes), or name "
+                "the task_aligned matcher got no predictions: call it with (scores, decoded boxes), or name "
                 "another matcher, e.g. iou"
             )
         scores, decoded = predictions
@@ -70,41 +79,43 @@ class TaskAlignedMatcher:
     def _match(
         self, anchors: Tensor, boxes: Tensor, labels: Tensor, valid: Tensor, scores: Tensor, decoded: Tensor
     ) -> Assignment:
-        count, points = len(anchors), centers(anchors)
-        overlaps = pairwise_iou(boxes, decoded.to(boxes.dtype))
-        own_scores = scores.to(boxes.dtype).mT.gather(
-            1, labels.clamp(min=0).unsqueeze(-1).expand(-1, -1, count)
-        )
-        alignment = own_scores.pow(self.alpha).mul_(overlaps.clamp(min=FLOOR).pow_(self.beta))
-        candidate = points_inside(boxes, points)
+        count = len(anchors)
+        ious = pairwise_iou(boxes, decoded.to(boxes.dtype))  # (B,G,N)
+        channel = labels.clamp(min=0).unsqueeze(-1).expand(-1, -1, count)  # (B,G,N)
+        own_scores = scores.to(boxes.dtype).mT.gather(1, channel)  # (B,G,N)
+        alignment = own_scores.pow(self.alpha).mul_(ious.clamp(min=MIN_IOU).pow_(self.beta))  # (B,G,N)
+        candidate = points_inside(boxes, centers(anchors))  # (B,G,N)
         if self.nearest:
             self._add_nearest(candidate, boxes, valid, anchors)
         candidate &= valid.unsqueeze(-1)
-        value, anchor = alignment.masked_fill(~candidate, -1.0).topk(min(self.topk, count), dim=2)
+        value, anchor = alignment.masked_fill(~candidate, -1.0).topk(min(self.topk, count), dim=2)  # (B,G,k)
         slot = torch.arange(boxes.shape[1], device=boxes.device)[:, None].expand(anchor.shape)
-        overlap = overlaps.gather(2, anchor)
-        index, overlap = best_claims(
-            anchor.flatten(1), slot.flatten(1), overlap.flatten(1), (value >= 0).flatten(1), count
+        matched_idxs, matched_vals = resolve_conflicts(
+            anchor.flatten(1),
+            slot.flatten(1),
+            ious.gather(2, anchor).flatten(1),
+            (value >= 0).flatten(1),
+            count,
         )
-        chosen = alignment.gather(1, index.clamp(min=0).unsqueeze(1)).squeeze(1)
-        return Assignment(index, _scaled(chosen, overlap, index, boxes.shape[1]).float())
+        chosen = alignment.gather(1, matched_idxs.clamp(min=0).unsqueeze(1)).squeeze(1)  # (B,N)
+        return Assignment(matched_idxs, _scaled(chosen, matched_vals, matched_idxs, boxes.shape[1]).float())
 
     @staticmethod
     def _add_nearest(candidate: Tensor, boxes: Tensor, valid: Tensor, anchors: Tensor) -> None:
-        """Mark the nearest anchors (all that are equally near) of valid objects without any, if they touch;
-        candidate bool (B,G,N), in place."""
-        image, slot = (valid & ~candidate.any(dim=2)).nonzero(as_tuple=True)
-        distance = (centers(boxes[image, slot]).unsqueeze(1) - centers(anchors)).square().sum(dim=-1)
+        """Add the nearest anchors, all that are equally near, of valid objects without a candidate, if they
+        touch; candidate bool (B,G,N) is changed in place."""
+        image, slot = (valid & ~candidate.any(dim=2)).nonzero(as_tuple=True)  # (M,) each
+        distance = (centers(boxes[image, slot]).unsqueeze(1) - centers(anchors)).square().sum(dim=-1)  # (M,N)
         touching = intersection(boxes[image, slot].unsqueeze(1), anchors) > 0
         candidate[image, slot] = (distance == distance.amin(dim=1, keepdim=True)) & touching
 
 
-def _scaled(alignment: Tensor, overlap: Tensor, index: Tensor, objects: int) -> Tensor:
-    """(B,N) alignment, scaled per object to a largest value of its largest overlap; 0 where index is
-    negative."""
-    owner = index.clamp(min=0)
-    alignment = alignment.masked_fill(index < 0, 0.0)
-    nothing = alignment.new_zeros(len(index), objects)
-    most_aligned = nothing.scatter_reduce(1, owner, alignment, "amax").gather(1, owner)
-    most_overlap = nothing.scatter_reduce(1, owner, overlap, "amax").gather(1, owner)
-    return alignment / most_aligned.clamp(min=torch.finfo(alignment.dtype).tiny) * most_overlap
+def _scaled(alignment: Tensor, ious: Tensor, matched_idxs: Tensor, num_objects: int) -> Tensor:
+    """Scale the anchors' alignment (B,N) per object, so that its largest value is the largest of ``ious``
+    (B,N); 0 where matched_idxs is negative."""
+    owner = matched_idxs.clamp(min=0)
+    alignment = alignment.masked_fill(matched_idxs < 0, 0.0)
+    zeros = alignment.new_zeros(len(alignment), num_objects)
+    largest_alignment = zeros.scatter_reduce(1, owner, alignment, "amax").gather(1, owner)  # (B,N)
+    largest_iou = zeros.scatter_reduce(1, owner, ious, "amax").gather(1, owner)  # (B,N)
+    return alignment / largest_alignment.clamp(min=torch.finfo(alignment.dtype).tiny) * largest_iou

@@ -331,7 +331,7 @@ def test_show_recipe_with_origins(here: Path, capsys: pytest.CaptureFixture[str]
     assert "mine.yaml:3" in lines["model.matcher.positive"]
     assert "command line" in lines["train.batch_size"]
     assert "small_ssd.yaml" in lines["model.head.name"]
-    assert "default" in lines["model.matcher.contested"]
+    assert "default" in lines["model.matcher.low_quality_conflict"]
     Path("plain.yaml").write_text(_show(["recipe", "mine.yaml", "--plain"], capsys))
     assert json.loads(_show(["recipe", "plain.yaml", "--json"], capsys)) == json.loads(
         _show(["recipe", "mine.yaml", "--json"], capsys)

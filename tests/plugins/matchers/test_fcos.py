@@ -137,3 +137,24 @@ def test_arguments_that_do_not_fit_are_refused(scene, levels, points):
         FCOSMatcher(ranges=(64, 32))
     with pytest.raises(PartError, match="there are 5"):
         FCOSMatcher()(*scene(0), points[:5], levels)
+
+
+def test_the_example_of_the_docstring():
+    levels = tuple(Level(512 // s, 512 // s, 1, s) for s in (8, 16, 32))
+    anchors = []
+    for level in levels:
+        y, x = torch.meshgrid(torch.arange(level.height), torch.arange(level.width), indexing="ij")
+        corner = torch.stack((x, y), dim=-1).reshape(-1, 2).float() * level.stride
+        anchors.append(torch.cat((corner, corner + level.stride), dim=1))
+    boxes, valid = torch.tensor([[[100.0, 100, 300, 160]]]), torch.ones(1, 1, dtype=torch.bool)
+    # The cell of a centre is (centre - stride / 2) / stride.
+    centres = [(0, 204, 132), (1, 200, 136), (1, 232, 136), (2, 240, 144)]
+    for radius, expected in ((1.5, [-1, 0, -1, 0]), (1.0, [-1, 0, -1, -1])):
+        matcher = FCOSMatcher(center_radius=radius)
+        found = matcher(boxes, valid.long(), valid, torch.cat(anchors), levels).matched_idxs[0]
+        maps = [
+            part.view(level.height, level.width)
+            for part, level in zip(found.split([level.count for level in levels]), levels)
+        ]
+        strides = (8, 16, 32)
+        assert [int(maps[i][y // strides[i], x // strides[i]]) for i, x, y in centres] == expected

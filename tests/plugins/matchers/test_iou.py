@@ -11,8 +11,16 @@ from densedet.plugins.matchers.iou import IoUMatcher
 ROW = torch.tensor([[10.0 * i, 0, 10 * i + 10, 10] for i in range(4)])
 """Four anchors of 10 x 10 side by side."""
 
-TORCHVISION_SSD = {"negative": 0.5, "force_min_iou": None, "contested": "last"}
-TORCHVISION_RETINANET = {"force": "best_with_ties", "force_to": "own", "force_min_iou": None}
+TORCHVISION_SSD = {"negative": 0.5, "low_quality_min_iou": None, "low_quality_conflict": "last"}
+TORCHVISION_RETINANET = {
+    "low_quality_matches": "best_with_ties",
+    "low_quality_target": "best_object",
+    "low_quality_min_iou": None,
+}
+TIES = {"low_quality_matches": "best_with_ties"}
+LAST = {"low_quality_conflict": "last"}
+BEST = {"low_quality_conflict": "best"}
+NONE = {"low_quality_matches": "none"}
 
 
 def match(matcher, boxes, anchors=ROW):
@@ -28,7 +36,7 @@ def match(matcher, boxes, anchors=ROW):
 def test_thresholds_by_hand():
     # IoU with its anchor: 50/100 = 0.5, 40/100 = 0.4, 30/100 = 0.3, 0.
     boxes = [[0, 0, 10, 5], [10, 0, 20, 4], [20, 0, 30, 3]]
-    index, quality = match(IoUMatcher(positive=0.5, negative=0.4, force="none"), boxes)
+    index, quality = match(IoUMatcher(positive=0.5, negative=0.4, **NONE), boxes)
     assert index == [0, -2, -1, -1]
     assert quality == [0.5, 0, 0, 0]
 
@@ -40,14 +48,14 @@ def test_every_object_keeps_its_best_anchor():
     assert quality == pytest.approx([0.5, 0.4, 0.3, 0])
 
 
-@pytest.mark.parametrize("force", ["best", "best_with_ties"])
-@pytest.mark.parametrize("force_to", ["forcing", "own"])
-@pytest.mark.parametrize("contested", ["next_best", "best", "last"])
-def test_an_object_that_touches_no_anchor_forces_nothing(force, force_to, contested):
-    index, quality = match(
-        IoUMatcher(force=force, force_to=force_to, contested=contested),
-        [[500, 500, 510, 510], [0, 0, 10, 10]],
+@pytest.mark.parametrize("matches", ["best", "best_with_ties"])
+@pytest.mark.parametrize("target", ["claiming_object", "best_object"])
+@pytest.mark.parametrize("conflict", ["bipartite", "best", "last"])
+def test_an_object_that_touches_no_anchor_gets_none(matches, target, conflict):
+    matcher = IoUMatcher(
+        low_quality_matches=matches, low_quality_target=target, low_quality_conflict=conflict
     )
+    index, quality = match(matcher, [[500, 500, 510, 510], [0, 0, 10, 10]])
     assert index == [1, -1, -1, -1]
     assert quality == [1, 0, 0, 0]
 
@@ -57,41 +65,34 @@ def test_torchvisions_fault_is_there_for_the_asking():
     assert match(IoUMatcher(**TORCHVISION_SSD), [[500, 500, 510, 510]])[0] == [0, -1, -1, -1]
 
 
-def test_force_min_iou_is_a_limit_that_must_be_exceeded():
+def test_low_quality_min_iou_is_a_limit_that_must_be_exceeded():
     boxes = [[0, 0, 10, 5], [20, 0, 30, 2]]  # IoU 0.5 and 0.2
-    assert match(IoUMatcher(positive=0.9, force_min_iou=0.2), boxes)[0] == [0, -1, -1, -1]
-    assert match(IoUMatcher(positive=0.9, force_min_iou=0.5), boxes)[0] == [-2, -1, -1, -1]
+    assert match(IoUMatcher(positive=0.9, low_quality_min_iou=0.2), boxes)[0] == [0, -1, -1, -1]
+    assert match(IoUMatcher(positive=0.9, low_quality_min_iou=0.5), boxes)[0] == [-2, -1, -1, -1]
 
 
-def test_two_objects_that_force_one_anchor():
-    # Object 0 and 1 overlap anchor 0 most: areas 10*2 = 20 and 12*3 = 36, shared 20 and 30: IoU 20/100 = 0.2
-    # and 30/106 = 0.28. Next best of object 0: nothing. Object 1 also touches anchor 1: 6/(100 + 36 - 6) =
-    # 0.046.
-    boxes = [[0, 0, 10, 2], [0, 0, 12, 3]]
-    assert match(IoUMatcher(), boxes)[0] == [1, -1, -1, -1]  # object 0 touches no other anchor
-    assert match(IoUMatcher(), [[0, 0, 12, 2], boxes[1]])[0] == [
-        1,
-        0,
-        -1,
-        -1,
-    ]  # here it does, and takes anchor 1
-    assert match(IoUMatcher(force="best_with_ties"), [[0, 0, 12, 2], boxes[1]])[0] == [1, 0, -1, -1]
-    assert match(IoUMatcher(contested="best"), [[0, 0, 12, 2], boxes[1]])[0] == [1, -1, -1, -1]
-    assert match(IoUMatcher(contested="last"), boxes[::-1])[0] == [
-        1,
-        -1,
-        -1,
-        -1,
-    ]  # the later slot, though its IoU is 0.2
-    assert match(IoUMatcher(contested="best"), boxes[::-1])[0] == [0, -1, -1, -1]
+def test_two_objects_with_one_best_anchor():
+    """The example in the docstring of `IoUMatcher`."""
+    # Areas 12 * 3 = 36 and 12 * 2 = 24. Anchor 0: shared 30 and 20, IoU 30/106 = 0.283 and 20/104 = 0.192;
+    # anchor 1: shared 6 and 4, IoU 6/130 = 0.046 and 4/120 = 0.033.
+    boxes = [[0, 0, 12, 3], [0, 0, 12, 2]]
+    assert match(IoUMatcher(**NONE), boxes)[0] == [-1, -1, -1, -1]
+    found = [0, 1, -1, -1], pytest.approx([30 / 106, 4 / 120, 0, 0])
+    assert match(IoUMatcher(), boxes) == found
+    assert match(IoUMatcher(**TIES), boxes) == found
+    assert match(IoUMatcher(**BEST), boxes)[0] == [0, -1, -1, -1]
+    assert match(IoUMatcher(**LAST), boxes)[0] == [1, -1, -1, -1]  # the later slot, though its IoU is smaller
+    assert match(IoUMatcher(**BEST), boxes[::-1])[0] == [1, -1, -1, -1]
+    # 10 pixels wide, object 1 touches no other anchor.
+    assert match(IoUMatcher(), [boxes[0], [0, 0, 10, 2]])[0] == [0, -1, -1, -1]
 
 
-def test_forcing_object_or_own_object():
+def test_the_claiming_or_the_best_object():
     # Object 0 covers anchor 0: IoU 1. Object 1, inside it, has its best IoU there too: 1/100. A single
     # anchor.
     anchors, boxes = ROW[:1], [[0, 0, 10, 10], [0, 0, 1, 1]]
-    assert match(IoUMatcher(contested="last"), boxes, anchors) == ([1], [pytest.approx(0.01)])
-    assert match(IoUMatcher(contested="last", force_to="own"), boxes, anchors) == ([0], [1.0])
+    assert match(IoUMatcher(**LAST), boxes, anchors) == ([1], [pytest.approx(0.01)])
+    assert match(IoUMatcher(low_quality_target="best_object"), boxes, anchors) == ([0], [1.0])
     assert match(IoUMatcher(), boxes, anchors) == ([0], [1.0])
 
 
@@ -99,26 +100,15 @@ def test_ties():
     # An object across two anchors: 50 px2 of each, IoU 50/150.
     boxes = [[5, 0, 15, 10]]
     assert match(IoUMatcher(), boxes)[0] == [0, -1, -1, -1]
-    assert match(IoUMatcher(force="best_with_ties"), boxes)[0] == [0, 0, -1, -1]
-    assert match(IoUMatcher(force="best_with_ties", force_to="own"), boxes)[0] == [0, 0, -1, -1]
-    assert match(IoUMatcher(force="best_with_ties", contested="last"), boxes * 2)[0] == [1, 1, -1, -1]
+    assert match(IoUMatcher(**TIES), boxes)[0] == [0, 0, -1, -1]
+    assert match(IoUMatcher(**TIES, low_quality_target="best_object"), boxes)[0] == [0, 0, -1, -1]
+    assert match(IoUMatcher(**TIES, **LAST), boxes * 2)[0] == [1, 1, -1, -1]
     # Anchors 0 and 1 are ties of object 0 (IoU 50/150); one of them is the best of object 1 (60/140 or
     # 60/100), which wins it.
-    for contested in ("best", "next_best"):
-        assert match(IoUMatcher(force="best_with_ties", contested=contested), [*boxes, [0, 0, 6, 10]])[0] == [
-            1,
-            0,
-            -1,
-            -1,
-        ]
-        assert match(IoUMatcher(force="best_with_ties", contested=contested), [*boxes, [14, 0, 20, 10]])[
-            0
-        ] == [
-            0,
-            1,
-            -1,
-            -1,
-        ]
+    for conflict in ("best", "bipartite"):
+        matcher = IoUMatcher(**TIES, low_quality_conflict=conflict)
+        assert match(matcher, [*boxes, [0, 0, 6, 10]])[0] == [1, 0, -1, -1]
+        assert match(matcher, [*boxes, [14, 0, 20, 10]])[0] == [0, 1, -1, -1]
     # Three times the same object: the lowest slot wins an anchor, the next takes the next; the third finds
     # none.
     assert match(IoUMatcher(), boxes * 3)[0] == [0, 1, -1, -1]
@@ -135,7 +125,7 @@ def test_is_torchvisions(seed, scene, points):
     for arguments, reference in (
         (TORCHVISION_SSD, SSDMatcher(0.5)),
         (TORCHVISION_RETINANET, Matcher(0.5, 0.4, allow_low_quality_matches=True)),
-        ({"force": "none"}, Matcher(0.5, 0.4)),
+        (NONE, Matcher(0.5, 0.4)),
     ):
         found = IoUMatcher(**arguments)(boxes, labels, valid, points, ())
         assert torch.equal(found.matched_idxs[0], reference(overlaps.clone()))
@@ -147,22 +137,69 @@ def test_is_torchvisions(seed, scene, points):
         assert not found.quality[0][~positive].any()
 
 
-def greedy(overlaps, minimum=0.0):
-    """Take the largest IoU of all, strike its object and its anchor, again and again."""
-    overlaps, held = overlaps.copy(), np.full(overlaps.shape[1], -1)
-    while overlaps.size and overlaps.max() > minimum:
-        slot, anchor = np.unravel_index(overlaps.argmax(), overlaps.shape)
-        held[anchor] = slot
-        overlaps[slot], overlaps[:, anchor] = -1, -1
-    return held
+def greedy(ious, minimum=0.0):
+    """Bipartite matching of one image, (G,N) -> {anchor: object}: take the largest IoU of all, strike out its
+    object and its anchor, again and again."""
+    ious, pairs = ious.copy(), {}
+    while ious.size and ious.max() > minimum:
+        slot, anchor = np.unravel_index(ious.argmax(), ious.shape)
+        pairs[int(anchor)] = int(slot)
+        ious[slot], ious[:, anchor] = -1, -1
+    return pairs
+
+
+def reference(ious, positive, negative, matches="best", target="claiming_object", conflict="bipartite"):
+    """`IoUMatcher` for one image without a tensor operation: (G,N) -> matched_idxs of N anchors."""
+    num_objects, num_anchors = ious.shape
+    best_object = [int(ious[:, anchor].argmax()) for anchor in range(num_anchors)]
+    matched_idxs = []
+    for anchor in range(num_anchors):
+        iou = ious[best_object[anchor], anchor]
+        matched_idxs.append(best_object[anchor] if iou >= positive else -1 if iou < negative else -2)
+    claims = {}  # anchor -> the objects whose best anchor it is, in the order of slots
+    for slot in range(num_objects):
+        best = ious[slot].max()
+        ties = [anchor for anchor in range(num_anchors) if ious[slot, anchor] == best > 0]
+        for anchor in {"none": [], "best": ties[:1], "best_with_ties": ties}[matches]:
+            claims.setdefault(anchor, []).append(slot)
+    pairs = greedy(ious)
+    for anchor, slots in claims.items():
+        strongest = max(slots, key=lambda slot: ious[slot, anchor])  # the first of equal IoU
+        winner = {"best": strongest, "last": slots[-1], "bipartite": pairs.get(anchor, strongest)}[conflict]
+        matched_idxs[anchor] = best_object[anchor] if target == "best_object" else winner
+    if matches != "none" and target == "claiming_object" and conflict == "bipartite":
+        for anchor, slot in pairs.items():
+            matched_idxs[anchor] = slot
+    return matched_idxs
+
+
+@pytest.mark.parametrize("matches", ["none", "best", "best_with_ties"])
+@pytest.mark.parametrize("target", ["claiming_object", "best_object"])
+@pytest.mark.parametrize("conflict", ["bipartite", "best", "last"])
+def test_is_the_plain_reference(matches, target, conflict, scene, points):
+    matcher = IoUMatcher(
+        positive=0.3,
+        negative=0.2,
+        low_quality_matches=matches,
+        low_quality_target=target,
+        low_quality_conflict=conflict,
+    )
+    for seed in range(6):
+        boxes, labels, valid = scene(seed, images=1, objects=8)
+        boxes, labels, valid = (t[:, valid[0]] for t in (boxes, labels, valid))
+        boxes = boxes.div(4 if seed % 2 else 1).round()  # many ties; small objects crowd on few anchors
+        boxes[..., 2:] = torch.maximum(boxes[..., 2:], boxes[..., :2] + 1)
+        ious = box_iou(boxes[0], points).numpy()
+        found = matcher(boxes, labels, valid, points, ()).matched_idxs[0].tolist()
+        assert found == reference(ious, 0.3, 0.2, matches, target, conflict)
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_next_best_is_the_greedy_matching(seed):
+def test_bipartite_is_the_greedy_matching(seed):
     generator = torch.Generator().manual_seed(seed)
     corner = (
         torch.rand(3, 25, 2, generator=generator) * 8
-    )  # 25 objects crowd on 36 anchors, so most forced anchors are contested
+    )  # 25 objects crowd on 36 anchors, so most best anchors are in conflict
     boxes = torch.cat((corner, corner + torch.rand(3, 25, 2, generator=generator) * 8 + 1), dim=-1)
     anchor_corner = torch.rand(36, 2, generator=generator) * 8
     anchors = torch.cat((anchor_corner, anchor_corner + 4), dim=1)
@@ -170,15 +207,16 @@ def test_next_best_is_the_greedy_matching(seed):
         boxes, torch.zeros(3, 25), torch.ones(3, 25, dtype=torch.bool), anchors, ()
     )
     for image in range(3):
-        assert found.matched_idxs[image].tolist() == greedy(box_iou(boxes[image], anchors).numpy()).tolist()
+        pairs = greedy(box_iou(boxes[image], anchors).numpy())
+        assert found.matched_idxs[image].tolist() == [pairs.get(anchor, -1) for anchor in range(36)]
 
 
 ARGUMENTS = [
     {},
-    {"force": "none"},
-    {"contested": "last"},
-    {"contested": "best", "force": "best_with_ties"},
-    {"force": "best_with_ties"},
+    NONE,
+    LAST,
+    {**BEST, **TIES},
+    TIES,
     TORCHVISION_SSD,
     TORCHVISION_RETINANET,
 ]

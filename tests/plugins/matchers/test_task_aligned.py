@@ -34,7 +34,7 @@ def test_by_hand():
     torch.testing.assert_close(quality, torch.tensor([1, 0.125, 0, 0]))
 
 
-def test_a_contested_anchor_goes_to_the_larger_overlap():
+def test_an_anchor_that_two_objects_choose_goes_to_the_larger_iou():
     decoded = torch.tensor([[0.0, 0, 10, 10]] * 4)
     # Both objects contain only centre 0; IoU of its decoded box: 100/150 and 100/120.
     index, quality = match([[0, 0, 15, 10], [0, 0, 12, 10]], [0.5] * 4, decoded)
@@ -126,7 +126,8 @@ def test_chunks_change_nothing(scene, points, monkeypatch):
     monkeypatch.setattr(pairs, "LARGEST", 1)
     chunked = TaskAlignedMatcher()(*scene(1), points, (), predictions)
     assert torch.equal(chunked.matched_idxs, whole.matched_idxs)
-    assert torch.equal(chunked.quality, whole.quality)
+    # A power rounds differently in a vector register and in the last few elements after it.
+    torch.testing.assert_close(chunked.quality, whole.quality)
 
 
 def test_predictions_are_needed(scene, points):
