@@ -20,6 +20,7 @@ from densedet.core.recipe.checking import Checker
 from densedet.core.recipe.faults import Fault, Origin, RecipeError
 from densedet.core.recipe.merging import (
     Merged,
+    Overrides,
     default_root,
     load_merged,
     merge,
@@ -117,7 +118,7 @@ class Recipe:
         """The complete recipe as a file; `load_recipe` of it gives the same values."""
         return yaml.dump(self.values, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=120)
 
-    def with_overrides(self, overrides: Sequence[str]) -> Recipe:
+    def with_overrides(self, overrides: Overrides) -> Recipe:
         """The same recipe with more overrides on top, checked anew. Raises RecipeError."""
         faults: list[Fault] = []
         merged = _overridden(self._merged, overrides, faults)
@@ -127,14 +128,21 @@ class Recipe:
 
 def load_recipe(
     path: str | Path,
-    overrides: Sequence[str] = (),
+    overrides: Overrides = (),
     *,
     plugins: Sequence[Path | str] = (),
     registry: Registry = registry_module.components,
 ) -> Recipe:
-    """The recipe in a file, or a shipped one by its bare name, with ``["train.batch_size=8", ...]`` on top.
+    """Load the recipe in a file, or a shipped one, with its plug-ins.
 
-    Loads its plug-ins first, then ``plugins``. Raises RecipeError with all faults at once.
+    Args:
+        path: a YAML file, or the bare name of a shipped recipe.
+        overrides: changes on top, ``["train.batch_size=8"]`` or ``{"train.batch_size": 8}``.
+        plugins: plug-in files or modules that are loaded after the recipe's own.
+        registry: the table of parts.
+
+    Raises:
+        RecipeError: all faults of the recipe at once.
     """
     merged = load_merged(path)
     merged.plugins.extend((str(plugin), Path.cwd(), Origin("--plugin")) for plugin in plugins)
@@ -154,7 +162,7 @@ def recipe_from_dict(
     *,
     name: str = "recipe",
     plugins: Sequence[Path | str] = (),
-    overrides: Sequence[str] = (),
+    overrides: Overrides = (),
     registry: Registry = registry_module.components,
 ) -> Recipe:
     """A recipe from plain values, e.g. out of a checkpoint; ``name`` stands where a file would in messages.
@@ -173,7 +181,7 @@ def recipe_from_dict(
     )
 
 
-def _overridden(root: Node, overrides: Sequence[str], faults: list[Fault]) -> Node:
+def _overridden(root: Node, overrides: Overrides, faults: list[Fault]) -> Node:
     given = read_overrides(overrides, faults)
     if given is None:
         return root

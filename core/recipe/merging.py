@@ -10,9 +10,10 @@ from __future__ import annotations
 import difflib
 import importlib.util
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from densedet.core.recipe.faults import Fault, Origin, RecipeError
 from densedet.core.recipe.sections import SECTIONS, ModelValues
@@ -23,6 +24,9 @@ CONFIGS = Path(__file__).parent.parent.parent / "configs"
 MAX_BASES = 50
 REPLACED_WHOLE = {"train.budget"}
 COMMAND_LINE = "command line"
+Overrides = Sequence[str] | Mapping[str, Any]
+"""Changes to a recipe, as on the command line (``["train.batch_size=8"]``) or as plain values
+(``{"train.batch_size": 8, "model.head": {"name": "fcos"}}``)."""
 
 
 @dataclass
@@ -112,36 +116,54 @@ def _merge_items(old: Node, new: Node, path: str, faults: list[Fault]) -> Node:
     return Node.make(items, old.origin, old.key)
 
 
-def read_overrides(overrides: Sequence[str], faults: list[Fault]) -> Node | None:
-    """``["a.b=1", ...]`` as one mapping, or None where there is none. The value is YAML; its place is
+def read_overrides(overrides: Overrides, faults: list[Fault]) -> Node | None:
+    """Merge overrides into one mapping, or None where there are none. The place of each is
     "command line":number:column."""
+    if isinstance(overrides, str):
+        start = Origin(COMMAND_LINE, 1, 1)
+        faults.append(Fault.at(start, "", f"write a list, [{overrides!r}], or a mapping of path to value"))
+        return None
     root: Node | None = None
-    for number, text in enumerate(overrides, start=1):
+    for number, (dotted, given, node) in enumerate(_override_nodes(overrides, faults), start=1):
         start = Origin(COMMAND_LINE, number, 1)
-        dotted, equals, value = text.partition("=")
         keys = dotted.strip().split(".")
-        if not equals or not all(keys):
+        if not all(keys):
+            faults.append(Fault.at(start, "", f"{given} is no override: it has no path"))
+        elif keys[0] in ("base", "plugins"):
             faults.append(
-                Fault.at(start, "", f"{text!r} is no override: write path=value, e.g. train.batch_size=8")
+                Fault.at(start, keys[0], f"{keys[0]} cannot be overridden: write a recipe that names it")
             )
-            continue
+        elif node is not None:
+            for key in reversed(keys):
+                node = Node.make({key: node.with_key(start)}, start)
+            root = merge(root, with_names(node))
+    return root
+
+
+def _override_nodes(overrides: Overrides, faults: list[Fault]) -> Iterator[tuple[str, str, Node | None]]:
+    """Yield (dotted path, the override as text, its value) of each override. The value is None where it
+    cannot be read; its faults are noted."""
+    if isinstance(overrides, Mapping):
+        split = [(str(path), f"{path}={value!r}", True, value) for path, value in overrides.items()]
+    else:
+        split = [(text.partition("=")[0], text, "=" in text, text.partition("=")[2]) for text in overrides]
+    for number, (dotted, text, complete, value) in enumerate(split, start=1):
+        start = Origin(COMMAND_LINE, number, 1)
+        node = None
         try:
-            node = parse_yaml(value, COMMAND_LINE, line=number - 1, column=len(dotted) + 1, faults=faults)
+            if not complete:
+                example = "write path=value, e.g. train.batch_size=8"
+                faults.append(Fault.at(start, "", f"{text!r} is no override: {example}"))
+            elif isinstance(overrides, Mapping):
+                node = from_plain(value, start, dotted)
+            else:
+                node = parse_yaml(value, COMMAND_LINE, line=number - 1, column=len(dotted) + 1, faults=faults)
         except RecipeError as error:
             faults += [
                 Fault(f.file, number, f.column, f.path or dotted, f"{f.message} (in {text!r})")
                 for f in error.faults
             ]
-            continue
-        if keys[0] in ("base", "plugins"):
-            faults.append(
-                Fault.at(start, keys[0], f"{keys[0]} cannot be overridden: write a recipe that names it")
-            )
-            continue
-        for key in reversed(keys):
-            node = Node.make({key: node.with_key(start)}, start)
-        root = merge(root, with_names(node))
-    return root
+        yield dotted, repr(text), node
 
 
 def load_merged(path: str | Path) -> Merged:

@@ -11,6 +11,7 @@ import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import PurePath
 from typing import Any, Union
 
 import yaml
@@ -100,6 +101,8 @@ def from_plain(value: Any, origin: Origin, path: str = "") -> Node:
         return Node.make([from_plain(v, origin, f"{path}.{i}") for i, v in enumerate(value)], origin)
     if value is None or type(value) in (bool, int, float, str):
         return Node.make(value, origin)
+    if isinstance(value, PurePath):
+        return Node.make(str(value), origin)
     raise RecipeError([Fault.at(origin, path, f"a {type(value).__name__} is no plain value")])
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -16,7 +16,7 @@ from densedet.core.data.dataset import sample_of
 from densedet.core.data.loader import collate
 from densedet.core.errors import DataError, UsageError
 from densedet.core.recipe.loading import Recipe, load_recipe
-from densedet.core.recipe.merging import shipped_recipes
+from densedet.core.recipe.merging import Overrides, shipped_recipes
 from densedet.core.training import checkpoint
 from densedet.core.training.evaluation import to_source
 from densedet.core.training.precision import resolve_device
@@ -77,19 +77,26 @@ class Predictor:
 
 def load(
     path: str | Path,
+    overrides: Overrides = (),
     *,
     device: str = "auto",
     plugins: Sequence[str] = (),
-    weights: str = "ema",
-    overrides: Sequence[str] = (),
+    weights: Literal["ema", "trained"] = "ema",
 ) -> Predictor:
-    """A `Predictor` from a checkpoint file, a run folder (best.pt, else last.pt), or a recipe whose
-    ``model.weights`` names trained weights.
+    """Load a trained detector, ready to predict.
 
-    plugins: plug-in files that the recipe needs; those named inside the checkpoint are never imported by
-    themselves.
-    weights: "ema" (the averaged weights where there are any) or "trained"; of a checkpoint, a recipe's
-    ``model.weights`` are of one kind. overrides: changes to the recipe, as on the command line.
+    Args:
+        path: a checkpoint file, a run folder (its best.pt, else last.pt), or a recipe whose ``model.weights``
+            names trained weights.
+        overrides: changes to its recipe, ``["model.postprocess.iou=0.5"]`` or a mapping.
+        device: "auto", "cpu", "cuda", "cuda:1", "mps".
+        plugins: plug-in files that the recipe needs; those named in a checkpoint are never imported by
+            themselves.
+        weights: of a checkpoint, "ema" takes the averaged weights where there are any, "trained" the others.
+
+    Raises:
+        CheckpointError: there is no checkpoint, or it cannot be read.
+        UsageError: a recipe without weights.
     """
     if weights not in ("ema", "trained"):
         raise UsageError(f"weights={weights!r}: write 'ema' or 'trained'")
@@ -104,7 +111,7 @@ def load(
     state = checkpoint.load(file)
     recipe = checkpoint.recipe_of(state, tuple(plugins))
     if overrides:
-        recipe = recipe.with_overrides(list(overrides))
+        recipe = recipe.with_overrides(overrides)
     detector, _ = assembly.build_with_weights(recipe, len(state["classes"]), wanted=False)
     average: dict[str, Tensor] | None = state["ema"]
     checkpoint.load_weights(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -275,3 +276,37 @@ def test_scalars_of_yaml_1_2(text: str, value: object) -> None:
     read = parse_yaml(text, "f").plain()
     assert read == value
     assert type(read) is type(value)
+
+
+def test_overrides_as_plain_values() -> None:
+    recipe = load_recipe(
+        "quickstart_ssd",
+        {
+            "train.batch_size": 8,
+            "data": {"input_size_wh": (96, 64)},
+            "data.root": Path("x"),
+            "model.neck": "identity",
+        },
+    )
+    assert (recipe.train.batch_size, recipe.data.input_size_wh, recipe.data.root) == (8, (96, 64), "x")
+    assert recipe.values["model"]["neck"] == {"name": "identity"}, "a part that changes is replaced whole"
+    assert recipe.with_overrides({"train.batch_size": 4}).train.batch_size == 4
+    assert str(recipe.origin("train.batch_size")).startswith("command line")
+
+
+@pytest.mark.parametrize(
+    ("overrides", "phrase"),
+    [
+        ({"train.batchsize": 8}, "Did you mean 'batch_size'?"),
+        ({"train.batch_size": "8"}, 'given "8"'),
+        ({"train..batch_size": 8}, "is no override"),
+        ({1: 2}, "no section '1'"),
+        ({"train.seed": {1, 2}}, "a set is no plain value"),
+        ({"plugins": []}, "cannot be overridden"),
+        ("train.batch_size=8", "write a list, ['train.batch_size=8'], or a mapping"),
+    ],
+)
+def test_faulty_overrides_as_plain_values(overrides: Any, phrase: str) -> None:
+    with pytest.raises(RecipeError) as caught:
+        load_recipe("quickstart_ssd", overrides)
+    assert phrase in str(caught.value)
