@@ -6,13 +6,13 @@ import enum
 import inspect
 import json
 import numbers
-import re
 import types
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
+from docstring_parser import Docstring, ParseError, google
 from pydantic import PydanticSchemaGenerationError, PydanticUserError, TypeAdapter
 from pydantic.fields import FieldInfo
 
@@ -219,7 +219,7 @@ def arguments_of(component: Component) -> dict[str, Argument]:
     if component.kind == "detector":
         wired |= {kind: f"model.{kind}" for kind in KINDS if kind != "detector"}
     signature = inspect.signature(target)
-    docs = argument_docs(target, list(signature.parameters))
+    docs = argument_docs(target)
     hints = _hints(target, signature)
     component.arguments = {
         n: Argument(n, hints[n], p.default, wired.get(n, ""), docs.get(n, ""))
@@ -248,28 +248,23 @@ def _evaluate(annotation: Any, target: Any) -> Any:
         return Any
 
 
-def argument_docs(target: Any, names: list[str]) -> dict[str, str]:
-    """What docstrings say in the house form ``name: text. other (wired): text.``; names without a text are
-    left out."""
-    texts = [
-        inspect.getdoc(target) or "",
-        (inspect.getdoc(target.__init__) or "") if inspect.isclass(target) else "",
-    ]
+def argument_docs(target: Any) -> dict[str, str]:
+    """Descriptions by argument, from the ``Args:`` of a class's docstring and of its constructor's."""
     docs: dict[str, str] = {}
-    if not names:
-        return docs
-    word = "|".join(map(re.escape, names))
-    pattern = re.compile(
-        rf"(?:(?<=[.;)\]] )|(?<=\n)|\A)((?:{word})(?: \([^)]*\))?(?:, (?:{word})(?: \([^)]*\))?)*): "
-    )
-    for text in texts:
-        marks = list(pattern.finditer(text))
-        for mark, following in zip(marks, [*marks[1:], None]):
-            end = following.start() if following else len(text)
-            body = " ".join(text[mark.end() : end].split("\n\n")[0].split())
-            for name in re.findall(rf"\b(?:{word})\b", re.sub(r"\([^)]*\)", "", mark.group(1))):
-                docs.setdefault(name, body)
+    for owner in (target, target.__init__) if inspect.isclass(target) else (target,):
+        for row in _docstring(owner).params:
+            if row.args[0] == "param":
+                described = " ".join((row.description or "").split()).removeprefix("(wired) ")
+                docs.setdefault(row.arg_name, described)
     return docs
+
+
+def _docstring(target: Any) -> Docstring:
+    text = inspect.getdoc(target) or ""
+    try:
+        return google.parse(text)
+    except ParseError:  # a stranger's docstring in another style
+        return google.parse(text.partition("\n")[0])
 
 
 def typed_arguments(component: Component, values: dict[str, Any]) -> dict[str, Any]:
@@ -285,9 +280,10 @@ def typed_arguments(component: Component, values: dict[str, Any]) -> dict[str, A
 
 
 def describe_component(component: Component) -> dict[str, Any]:
-    """For listings: kind, name, summary, origin, doc, and arguments: name, type, default, required, wired,
-    part, doc."""
-    target = component.load()
+    """A part for listings: kind, name, summary, origin, doc (its description), and for each argument its
+    name, type, default, required, wired, part and doc."""
+    docstring = _docstring(component.load())
+    gap = "\n\n" if docstring.blank_after_short_description else "\n"
     rows = []
     for argument in arguments_of(component).values():
         value = argument.default_value()
@@ -319,6 +315,6 @@ def describe_component(component: Component) -> dict[str, Any]:
         "name": component.name,
         "summary": component.summary,
         "origin": component.origin,
-        "doc": inspect.getdoc(target) or "",
+        "doc": gap.join(filter(None, (docstring.short_description, docstring.long_description))),
         "arguments": rows,
     }
