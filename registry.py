@@ -34,6 +34,7 @@ KINDS: dict[str, str] = {
     "box_loss": "regressions or boxes against their targets",
     "postprocess": "scores and boxes -> detections",
     "source": "images and annotations",
+    "sampler": "order of the training images in each epoch",
     "resize": "source size -> network size",
     "transform": "augmentation of one sample",
     "batch_transform": "augmentation of a uint8 batch",

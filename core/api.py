@@ -11,7 +11,7 @@ from torch import nn
 from densedet.core import assembly
 from densedet.core.assembly import make_dataset, make_eval_loader
 from densedet.core.recipe.loading import Recipe, load_recipe
-from densedet.core.training import engine
+from densedet.core.training import session
 from densedet.core.training.evaluation import evaluate_on
 from densedet.core.training.prediction import Predictor, load
 from densedet.core.training.run import Run
@@ -30,7 +30,7 @@ def build(recipe: Recipe, *, num_classes: int | None = None) -> nn.Module:
 def train(recipe: Recipe | str, *overrides: str) -> Run:
     """Train a recipe (or the file or shipped recipe of that name, with overrides such as
     "train.budget.minutes=5")."""
-    return engine.train(recipe if isinstance(recipe, Recipe) else load_recipe(recipe, overrides))
+    return session.train(recipe if isinstance(recipe, Recipe) else load_recipe(recipe, overrides))
 
 
 class Evaluation:

@@ -213,6 +213,26 @@ class Source(Protocol):
 
 
 @runtime_checkable
+class Sampler(Protocol):
+    """Order of the training images in each epoch. An object.
+
+    The order depends on the constructor's arguments and the epoch alone: a resumed run and every process of a
+    torchrun ask for it anew. An image may come several times, or never.
+
+    Wired: source (the training source, filtered: ``source.annotation(i).labels`` are positions in
+    ``source.classes``), seed (of the run).
+    """
+
+    def __len__(self) -> int:
+        """Images of an epoch, the same in every epoch, at least 1."""
+        ...
+
+    def __call__(self, epoch: int) -> Sequence[int]:
+        """Return the positions in the source, in order, of the images of ``epoch`` (counted from 0)."""
+        ...
+
+
+@runtime_checkable
 class Resize(Protocol):
     """(source width, source height) -> `densedet.core.placement.Placement`: where the image goes in the
     network's input. An object.
@@ -297,6 +317,7 @@ __all__ = [
     "Neck",
     "Postprocess",
     "Resize",
+    "Sampler",
     "Schedule",
     "Source",
     "Targets",

@@ -28,6 +28,7 @@ FAMILIES = (
     "postprocess",
     "sources",
     "resize",
+    "samplers",
     "transforms",
     "optim",
     "evaluators",

@@ -11,6 +11,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -23,9 +24,11 @@ from densedet.core.assembly import make_dataset
 from densedet.core.boxes import pairwise_iou
 from densedet.core.conformance import check_detector, check_head, check_source, wire
 from densedet.core.data.loader import collate, train_loader
+from densedet.core.data.sampling import BatchSampler
 from densedet.core.errors import DataError, DensedetError, PartError
 from densedet.core.recipe.plugin_loading import load_plugins
 from densedet.core.training import checkpoint
+from densedet.plugins.samplers.shuffle import ShuffleSampler
 from densedet.registry import KINDS
 from densedet.tools.main import main
 
@@ -141,8 +144,9 @@ def test_the_source_trains_and_works_in_a_spawned_process(tmp_path: Path) -> Non
     recipe = densedet.load_recipe(EXAMPLES / "my_source.yaml", [root])
     source = assembly.build_source(recipe, "train")
     dataset = make_dataset(recipe, source, source.classes)
-    here = next(iter(train_loader(dataset, batch_size=4, seed=1).batches(0)))
-    there = next(iter(train_loader(dataset, batch_size=4, seed=1, workers=1, context="spawn").batches(0)))
+    batches = BatchSampler(ShuffleSampler(source=source, seed=1), batch_size=4)
+    here = next(iter(train_loader(dataset, batches, seed=1)))
+    there = next(iter(train_loader(dataset, batches, seed=1, workers=1, context="spawn")))
     assert there.images.shape == (4, 3, 64, 96)
     assert torch.equal(here.images, there.images)
     assert torch.equal(here.boxes, there.boxes)
@@ -277,6 +281,40 @@ def test_centernet_trains_and_its_checkpoint_asks_for_its_file(
     assert f"pass --plugin {EXAMPLES / 'centernet.py'}" in capsys.readouterr().err
     assert main(["evaluate", str(run), "--plugin", str(EXAMPLES / "centernet.py"), "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["images"] == 3
+
+
+# -- a sampler, and a learning rate of the backbone's own --------------------
+
+
+def test_the_repeat_factor_sampler_repeats_images_of_rare_classes() -> None:
+    """4 images, class 1 in one of them: sqrt(0.5 / 0.25) = 1.414; class 0 is in all, so 1. An epoch has
+    int(3 + 1.414) = 4 images, of which the rare one comes once for certain."""
+
+    class Four:
+        def __len__(self) -> int:
+            return 4
+
+        def annotation(self, index: int) -> Any:
+            return SimpleNamespace(labels=torch.tensor([0, 1] if index == 2 else [0]))
+
+    sampler = part("repeat_factor.py", "sampler", "repeat_factor")(source=Four(), seed=3, threshold=0.5)
+    assert sampler.factors.tolist() == pytest.approx([1, 1, 2**0.5, 1])
+    assert len(sampler) == 4
+    assert sorted(sampler(0)) == [0, 1, 2, 3]
+    rarer = part("repeat_factor.py", "sampler", "repeat_factor")(source=Four(), seed=3, threshold=1.0)
+    assert rarer.factors.tolist() == [1, 1, 2, 1]  # sqrt(1 / 0.25)
+    assert sorted(rarer(0)) == [0, 1, 2, 2, 3]
+    assert rarer(0) == rarer(0) != rarer(1)
+
+
+def test_the_repeat_factor_sampler_trains(tmp_path: Path) -> None:
+    _, summary = train(tmp_path, EXAMPLES / "repeat_factor.yaml", *DIGITS)
+    assert summary["steps"] == 4
+
+
+def test_the_backbone_trains_at_its_own_rate(tmp_path: Path) -> None:
+    _, summary = train(tmp_path, EXAMPLES / "backbone_lr.yaml", *DIGITS)
+    assert summary["steps"] == 4
 
 
 # -- the pages --------------------

@@ -167,7 +167,7 @@ def nano(name: str, precision: str, folder: Path, rounds: int) -> dict[str, Any]
     )
     key = f"{name}, {run.precision}"
     run.detector.train()
-    batch = next(run.stream())[0]
+    batch = next(run.batches())[0]
     with run.autocast():
         output: Any = run.detector.run_network(batch)  # type: ignore[operator]
     acts: dict[str, Callable[[], Any]] = {
@@ -242,7 +242,7 @@ with TemporaryDirectory() as name:
     torch.manual_seed(0)
     model = b.reference(10).train()
     run = b.ours(Path(name), model, *(b.FAST if sys.argv[1] == "default" else b.PLAIN))
-    batch = next(run.stream())[0]
+    batch = next(run.batches())[0]
     images, targets = b.as_theirs(batch)
     if sys.argv[1] == "torchvision":
         del run

@@ -44,7 +44,7 @@ def run(arguments: argparse.Namespace) -> int:
     from densedet.core.report.comparison import table_text
     from densedet.core.report.page import write_report
     from densedet.core.report.records import read_run
-    from densedet.core.training.run import new_folder
+    from densedet.core.training.folders import new_folder
 
     records = [read_run(folder) for folder in folders]
     sections = [

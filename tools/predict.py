@@ -47,8 +47,8 @@ def run(arguments: argparse.Namespace) -> int:
 
     from densedet.core.errors import DataError, UsageError
     from densedet.core.files import write_text
+    from densedet.core.training.folders import new_folder
     from densedet.core.training.prediction import coco_results, find_images, load
-    from densedet.core.training.run import new_folder
 
     if not 0 <= arguments.score <= 1:
         raise UsageError(f"--score {arguments.score} is no score: give a number from 0 to 1")

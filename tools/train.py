@@ -108,9 +108,9 @@ def run(arguments: argparse.Namespace) -> int:
         finished = resume(arguments, recipe, overrides)
     else:
         from densedet.core.recipe.loading import load_recipe
-        from densedet.core.training import engine
+        from densedet.core.training import session
 
-        finished = engine.train(load_recipe(str(recipe), overrides))
+        finished = session.train(load_recipe(str(recipe), overrides))
     if arguments.json:
         print(
             json.dumps(
@@ -135,8 +135,8 @@ def plan(recipe: str, overrides: list[str], as_json: bool) -> int:
 def resume(arguments: argparse.Namespace, recipe: str | None, overrides: list[str]) -> Any:
     """Continue the run that --resume names, or the newest of the recipe."""
     from densedet.core.recipe.loading import load_recipe
-    from densedet.core.training import engine
-    from densedet.core.training.run import latest_folder
+    from densedet.core.training import session
+    from densedet.core.training.folders import latest_folder
 
     folder = Path(arguments.resume) if arguments.resume else None
     if folder is None:
@@ -148,7 +148,7 @@ def resume(arguments: argparse.Namespace, recipe: str | None, overrides: list[st
             )
         loaded = load_recipe(recipe, overrides)
         folder, overrides = latest_folder(Path(loaded.run.folder), loaded.name), []
-    return engine.resume(folder, tuple(overrides), tuple(arguments.plugin))
+    return session.resume(folder, tuple(overrides), tuple(arguments.plugin))
 
 
 def normalise(arguments: argparse.Namespace) -> tuple[str | None, list[str]]:

@@ -10,6 +10,7 @@ from densedet.core.assembly.data import (
     listed_classes,
     make_dataset,
     make_eval_loader,
+    working_size,
 )
 from densedet.core.assembly.detector import build_detector, build_with_weights
 from densedet.core.assembly.parts import build_component, build_list
@@ -28,4 +29,5 @@ __all__ = [
     "listed_classes",
     "make_dataset",
     "make_eval_loader",
+    "working_size",
 ]

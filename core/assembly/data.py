@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
+
+from torch.utils.data import DataLoader
 
 from densedet.core.annotations.filters import filtered
 from densedet.core.annotations.views import hold_out
@@ -12,9 +15,11 @@ from densedet.core.assembly.parts import build_component
 from densedet.core.class_table import EMPTY
 from densedet.core.data.dataset import DetectionDataset
 from densedet.core.data.image_cache import fitting_cache
-from densedet.core.data.loader import EvalLoader, eval_loader
+from densedet.core.data.loader import eval_loader
 from densedet.core.distributed import world
 from densedet.core.recipe.loading import Recipe
+from densedet.core.recipe.plugin_loading import load_plugins
+from densedet.core.types import Batch
 from densedet.registry import suggest
 
 
@@ -119,6 +124,14 @@ def category_ids(recipe: Recipe, classes: Sequence[str], source: Any = None) -> 
     return tuple(None if name == EMPTY else given for name, given in zip(classes, ids))
 
 
+def working_size(recipe: Recipe) -> tuple[int, int]:
+    """Return the (width, height) at which training images are cached and augmented: ``data.working_size_wh``,
+    else the largest input size."""
+    data = recipe.data
+    sizes = data.input_sizes_wh or [data.input_size_wh]
+    return data.working_size_wh or max(sizes, key=lambda size: size[0] * size[1])
+
+
 def make_dataset(
     recipe: Recipe,
     source: Any,
@@ -138,6 +151,7 @@ def make_dataset(
     )
     if notes is not None and note:
         notes.append(note)
+    files = tuple(recipe.values.get("plugins") or ())
     return DetectionDataset(
         source,
         resize=resize,
@@ -147,11 +161,13 @@ def make_dataset(
         seed=recipe.train.seed,
         cache=cache,
         broken=data.broken_images,
-        plugin_files=tuple(recipe.values.get("plugins") or ()),
+        load_plugins=partial(load_plugins, files) if files else None,
     )
 
 
-def make_eval_loader(recipe: Recipe, dataset: DetectionDataset, limit: int | None = None) -> EvalLoader:
+def make_eval_loader(
+    recipe: Recipe, dataset: DetectionDataset, limit: int | None = None
+) -> DataLoader[Batch]:
     """This process's share of ``dataset`` (of its first ``limit`` images) in batches."""
     rank, processes = world()
     return eval_loader(

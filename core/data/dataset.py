@@ -106,7 +106,8 @@ class DetectionDataset(Dataset[Sample]):
     the image's size, the image is resized once more at the end. Boxes that the transforms push out of the
     image are dropped and counted in the sample's ``dropped``; those partly outside are clipped.
     cache: of the decoded and resized images. broken: what `samples` does with an image that cannot be read.
-    plugin_files: plug-in files that a worker process loads before it unpickles the parts.
+    load_plugins: loads the plug-ins that the parts come from, in a worker process before it unpickles them;
+    None where the parts can be imported.
 
     Raises DataError from reading an image, PartError for a transform that loses track of its boxes.
     """
@@ -122,7 +123,7 @@ class DetectionDataset(Dataset[Sample]):
         seed: int = 0,
         cache: ImageCache | None = None,
         broken: Literal["stop", "skip"] = "stop",
-        plugin_files: Sequence[str] = (),
+        load_plugins: Callable[[], object] | None = None,
     ) -> None:
         self.source = source
         self.resize = resize
@@ -132,7 +133,7 @@ class DetectionDataset(Dataset[Sample]):
         self.seed = seed
         self.cache = cache
         self.broken = broken
-        self.plugin_files = tuple(plugin_files)
+        self.load_plugins = load_plugins
         self._labels = label_map(source.classes, self.classes)
         self._same_labels = self._labels.tolist() == list(range(len(self._labels)))
         self._cached_as = None if cache is None else base_of(source)[1]

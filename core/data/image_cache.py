@@ -101,24 +101,25 @@ class ImageCache:
             + (" (from before)" if there else "")
         )
 
-    def prepare(self) -> None:
+    def check_space(self) -> None:
+        """Raise DataError where the disk is too small for the complete cache. Nothing is written."""
+        parent = next(folder for folder in (self.folder, *self.folder.parents) if folder.is_dir())
+        free = shutil.disk_usage(parent).free
+        there = sum(getattr(f.stat(), "st_blocks", 0) * 512 for f in self.folder.glob("*.bin"))
+        if self.bytes - there + SPARE > free:
+            raise DataError(
+                f"the cache of decoded images needs {self.bytes / 1e6:,.0f} MB in {self.root} and "
+                f"the disk has {free / 1e6:,.0f} MB free: "
+                "set data.cache_folder to another disk, or data.cache_gb to 0 to decode every time"
+            )
+
+    def _prepare(self) -> None:
         """Make the files and delete those of an older state.
 
         Raises:
-            DataError: the disk is too small for the complete cache, or the folder cannot be made.
+            DataError: the folder cannot be made.
         """
-        for parent in (self.folder, *self.folder.parents):
-            if parent.is_dir():
-                break
         try:
-            free = shutil.disk_usage(parent).free
-            there = sum(getattr(f.stat(), "st_blocks", 0) * 512 for f in self.folder.glob("*.bin"))
-            if self.bytes - there + SPARE > free:
-                raise DataError(
-                    f"the cache of decoded images needs {self.bytes / 1e6:,.0f} MB in {self.root} and "
-                    f"the disk has {free / 1e6:,.0f} MB free: "
-                    "set data.cache_folder to another disk, or data.cache_gb to 0 to decode every time"
-                )
             self.folder.mkdir(parents=True, exist_ok=True)
             for name, size in (("pixels.bin", self.bytes), ("entries.bin", ENTRY.size * len(self._shapes))):
                 with open(self.folder / name, "ab") as file:
@@ -145,6 +146,7 @@ class ImageCache:
 
     def _files(self) -> _Files:
         if self._opened is None or self._process != os.getpid():
+            self._prepare()
             self._opened, self._process = _Files(self.folder, len(self._shapes)), os.getpid()
         return self._opened
 
@@ -226,10 +228,14 @@ def identity_of(image: Any) -> int:
 def fitting_cache(
     source: Source, *, resize: Resize, color: str, limit_gb: float, folder: str | None
 ) -> tuple[ImageCache | None, str]:
-    """Make the cache of a source, unless it would be larger than ``limit_gb``.
+    """Plan the cache of a source, unless it would be larger than ``limit_gb``. Its files are made with the
+    first image.
 
     Returns:
-        The cache, ready for use, or None, and a sentence for the user.
+        The cache, or None, and a sentence for the user.
+
+    Raises:
+        DataError: the disk is too small.
     """
     if limit_gb <= 0 or not len(source):
         return None, ""
@@ -240,6 +246,5 @@ def fitting_cache(
             f"no cache: {cache.bytes / 1e9:,.1f} GB of decoded images are more than data.cache_gb "
             f"({limit_gb:g}); images are decoded every time",
         )
-    note = cache.announcement()
-    cache.prepare()
-    return cache, note
+    cache.check_space()
+    return cache, cache.announcement()

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pickle
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch.utils.data import DataLoader
@@ -13,7 +13,7 @@ from torch.utils.data import Dataset as TorchDataset
 
 from densedet.core.contracts import BatchTransform
 from densedet.core.data.dataset import Broken, DetectionDataset, Sample
-from densedet.core.errors import DataError, UsageError
+from densedet.core.data.sampling import BatchKey, BatchSampler
 from densedet.core.placement import blank_outside, place
 from densedet.core.seeding import generator_of, seed_of
 from densedet.core.types import Batch
@@ -77,53 +77,6 @@ def resized(batch: Batch, size: tuple[int, int]) -> Batch:
     )
 
 
-class BatchKey(NamedTuple):
-    """What makes a batch: batch ``number`` of ``epoch`` (both from 0) as process ``rank`` sees it."""
-
-    epoch: int
-    number: int
-    rank: int
-    indices: tuple[int, ...]
-
-
-class EpochSampler:
-    """Which images are in which training batch.
-
-    batch_size: of each of ``world`` processes; process ``rank`` takes every world-th of the batch_size *
-    world images that make a step, so that the processes' batches together are what one process would see at
-    that size. The order is a permutation drawn from (seed, epoch); what does not fill a last step is left out
-    that epoch. A set smaller than a step fills one, going round.
-    """
-
-    def __init__(self, length: int, *, batch_size: int, seed: int = 0, rank: int = 0, world: int = 1) -> None:
-        if length < 1:
-            raise DataError("the training set has no images: check its annotation file and filters")
-        if batch_size < 1:
-            raise UsageError(
-                f"train.batch_size leaves {batch_size} images for each of {world} processes: raise it "
-                f"to at least {world}"
-            )
-        self.length = length
-        self.step_size = batch_size * world
-        self.seed = seed
-        self.rank = rank
-        self.world = world
-
-    @property
-    def batches_per_epoch(self) -> int:
-        """At least 1."""
-        return max(1, self.length // self.step_size)
-
-    def batches(self, epoch: int, start_batch: int = 0) -> Iterator[BatchKey]:
-        """The keys of ``epoch`` from batch ``start_batch`` on."""
-        order = torch.randperm(self.length, generator=generator_of(self.seed, "order", epoch)).tolist()
-        if self.length < self.step_size:
-            order = (order * -(-self.step_size // self.length))[: self.step_size]
-        for number in range(start_batch, self.batches_per_epoch):
-            step = order[number * self.step_size : (number + 1) * self.step_size]
-            yield BatchKey(epoch, number, self.rank, tuple(step[self.rank :: self.world]))
-
-
 class BatchDataset(TorchDataset[Batch]):
     """``batches[key]`` -> the finished batch of a `BatchKey`: collated, then through the batch transforms,
     whose generator is seeded from (seed, epoch, number, rank), then at one of ``sizes`` (width, height),
@@ -165,125 +118,44 @@ class BatchDataset(TorchDataset[Batch]):
         return batch
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _arrive, (self.dataset.plugin_files, pickle.dumps(self.__dict__))
+        return _arrive, (self.dataset.load_plugins, pickle.dumps(self.__dict__))
 
 
-def _arrive(plugin_files: tuple[str, ...], state: bytes) -> BatchDataset:
-    if plugin_files:
-        from densedet.core.recipe.plugin_loading import load_plugins
-
-        load_plugins(plugin_files)
+def _arrive(load_plugins: Callable[[], object] | None, state: bytes) -> BatchDataset:
+    if load_plugins is not None:
+        load_plugins()
     batches = BatchDataset.__new__(BatchDataset)
     batches.__dict__.update(pickle.loads(state))
     return batches
 
 
-class _Keys:
-    """A sampler whose keys are set before each pass, so that worker processes live on from epoch to epoch."""
-
-    def __init__(self) -> None:
-        self.keys: Iterable[BatchKey] = ()
-
-    def __iter__(self) -> Iterator[BatchKey]:
-        return iter(self.keys)
-
-
-class BatchLoader:
-    """Runs batch keys through a `BatchDataset`, here or in ``workers`` processes that stay alive between
-    passes; in order either way.
-
-    context: how processes start ("spawn", "fork", "forkserver"); None: Python's default for the system.
-    """
-
-    def __init__(self, batches: BatchDataset, *, workers: int = 0, context: str | None = None) -> None:
-        self.dataset = batches
-        self._keys = _Keys()
-        self._processes: DataLoader[Batch] | None = None
-        if workers:
-            self._processes = DataLoader(
-                batches,
-                batch_size=None,
-                sampler=self._keys,
-                num_workers=workers,
-                collate_fn=_as_it_is,  # type: ignore[arg-type]
-                persistent_workers=True,
-                multiprocessing_context=context,
-            )
-
-    def run(self, keys: Iterable[BatchKey]) -> Iterator[Batch]:
-        """The batch of each key, in order."""
-        if self._processes is None:
-            return (self.dataset[key] for key in keys)
-        self._keys.keys = keys
-        return iter(self._processes)
-
-
-def _as_it_is(batch: Batch) -> Batch:
-    return batch
-
-
-class TrainLoader:
-    """Endless training data by (epoch, batch): see `EpochSampler` for the order and `BatchLoader` for the
-    processes."""
-
-    def __init__(self, sampler: EpochSampler, loader: BatchLoader) -> None:
-        self.sampler = sampler
-        self.loader = loader
-
-    @property
-    def batches_per_epoch(self) -> int:
-        """At least 1."""
-        return self.sampler.batches_per_epoch
-
-    def batches(self, epoch: int, start_batch: int = 0) -> Iterator[Batch]:
-        """Batches ``start_batch`` .. batches_per_epoch - 1 of ``epoch``, the same as in a run that was never
-        interrupted."""
-        return self.loader.run(self.sampler.batches(epoch, start_batch))
-
-
-class EvalLoader:
-    """All images once, in the source's order; process ``rank`` of ``world`` gets every world-th. The last
-    batch may be short. Can be iterated again; worker processes stay alive."""
-
-    def __init__(
-        self, loader: BatchLoader, *, length: int, batch_size: int, rank: int = 0, world: int = 1
-    ) -> None:
-        self.loader = loader
-        self.indices = range(rank, length, world)
-        self.batch_size = batch_size
-        self.rank = rank
-
-    def __len__(self) -> int:
-        return -(-len(self.indices) // self.batch_size)
-
-    def __iter__(self) -> Iterator[Batch]:
-        size = self.batch_size
-        return self.loader.run(
-            BatchKey(0, n, self.rank, tuple(self.indices[n * size : (n + 1) * size]))
-            for n in range(len(self))
-        )
-
-
 def train_loader(
     dataset: DetectionDataset,
+    sampler: BatchSampler,
     *,
-    batch_size: int,
     seed: int = 0,
     workers: int = 0,
     pad_to: int = 1,
     batch_transforms: Sequence[BatchTransform] = (),
     sizes: Sequence[tuple[int, int]] = (),
-    rank: int = 0,
-    world: int = 1,
     context: str | None = None,
-) -> TrainLoader:
-    """Shuffled batches for training; sizes as in `BatchDataset`. batch_size is each process's own. Raises
-    DataError for an empty set."""
-    sampler = EpochSampler(len(dataset), batch_size=batch_size, seed=seed, rank=rank, world=world)
+) -> DataLoader[Batch]:
+    """Training batches without end, from the position of ``sampler`` on.
+
+    Args:
+        dataset: the training images.
+        sampler: which images make which batch.
+        seed: of the batch transforms and of the draw among ``sizes``.
+        workers: loader processes, which live on from pass to pass; 0 loads in this process.
+        pad_to: see `collate`.
+        batch_transforms: augmentation of a batch, in order.
+        sizes: see `BatchDataset`.
+        context: how processes start, "spawn", "fork" or "forkserver"; None: Python's default for the system.
+    """
     batches = BatchDataset(
         dataset, pad_to=pad_to, seed=seed, transforms=batch_transforms, sizes=sizes, training=True
     )
-    return TrainLoader(sampler, BatchLoader(batches, workers=workers, context=context))
+    return _loader(batches, sampler, workers, context)
 
 
 def eval_loader(
@@ -296,9 +168,39 @@ def eval_loader(
     world: int = 1,
     limit: int | None = None,
     context: str | None = None,
-) -> EvalLoader:
-    """Batches in the source's order, of its first ``limit`` images. batch_size is each process's own. An
-    empty set gives none."""
-    loader = BatchLoader(BatchDataset(dataset, pad_to=pad_to), workers=workers, context=context)
-    length = len(dataset) if limit is None else min(len(dataset), limit)
-    return EvalLoader(loader, length=length, batch_size=batch_size, rank=rank, world=world)
+) -> DataLoader[Batch]:
+    """Batches of all images once, in the source's order; the last one may be short.
+
+    Args:
+        dataset: the images; an empty set gives no batch.
+        batch_size: images in a batch.
+        workers: as in `train_loader`.
+        pad_to: see `collate`.
+        rank: number of this process, which takes every world-th image.
+        world: number of processes.
+        limit: take the first ``limit`` images alone.
+        context: as in `train_loader`.
+    """
+    images = range(rank, len(dataset) if limit is None else min(len(dataset), limit), world)
+    parts = [tuple(images[start : start + batch_size]) for start in range(0, len(images), batch_size)]
+    keys = [BatchKey(0, number, rank, part) for number, part in enumerate(parts)]
+    return _loader(BatchDataset(dataset, pad_to=pad_to), keys, workers, context)
+
+
+def _loader(
+    batches: BatchDataset, keys: Iterable[BatchKey], workers: int, context: str | None
+) -> DataLoader[Batch]:
+    return DataLoader(
+        batches,
+        batch_size=None,
+        sampler=keys,
+        num_workers=workers,
+        collate_fn=_as_it_is,  # type: ignore[arg-type]
+        persistent_workers=workers > 0,
+        multiprocessing_context=context if workers else None,
+        generator=torch.Generator(),  # without one, a pass would draw from the random numbers of the run
+    )
+
+
+def _as_it_is(batch: Batch) -> Batch:
+    return batch

@@ -125,6 +125,9 @@ class DataSection(Section):
     batch_transforms: Annotated[list[Any], Part("batch_transform")] = Field(
         [], description="augmentation of a training batch, in order"
     )
+    sampler: Annotated[Any, Part("sampler")] = Field(
+        {"name": "shuffle"}, description="order of the training images in each epoch"
+    )
     workers: NonNegativeInt = Field(0, description="loader processes; 0 loads in the main process")
     filter: FilterSection = Field(
         FilterSection.model_validate({}),
@@ -157,6 +160,23 @@ class DataSection(Section):
     def channels(self) -> int:
         """Channels of the images: 1 for grey, 3 for rgb."""
         return 1 if self.color == "grey" else 3
+
+
+class ParameterGroup(Section):
+    """How the parameters of one name pattern train."""
+
+    lr: PositiveFloat = Field(1.0, description="factor on the optimizer's learning rate")
+    weight_decay: NonNegativeFloat | None = Field(
+        None, description="of weights with two axes or more; null: the optimizer's"
+    )
+    start: Annotated[float, Field(ge=0, lt=1)] = Field(
+        0.0, description="progress (0..1) from which these parameters train; until then they stay as they are"
+    )
+    layer_decay: Annotated[float, Field(gt=0, le=1)] | None = Field(
+        None,
+        description="further factor on the learning rate, once more for each stage (direct child of the "
+        "part, such as backbone.layer1) that lies before the last one; null: none",
+    )
 
 
 class TrainSection(Section):
@@ -199,6 +219,11 @@ class TrainSection(Section):
     frozen: list[str] = Field(
         [], description="name patterns of parameters that stay as they are, e.g. 'backbone.*'"
     )
+    parameter_groups: dict[str, ParameterGroup] = Field(
+        {},
+        description="how parameters train, by name pattern, e.g. {'backbone.*': {lr: 0.1}}; the "
+        "first that fits counts",
+    )
 
 
 class ModelValues(Section):
@@ -217,6 +242,12 @@ class EvaluateSection(Section):
     evaluator: Annotated[Any, Part("evaluator")] = Field(
         {"name": "coco"}, description="what computes the numbers"
     )
+    metric: str = Field(
+        "AP",
+        description="the number that best.pt, early stop and comparisons go by; a dotted path such as "
+        "classes.person.AP reaches inside",
+    )
+    higher_is_better: bool = Field(True, description="whether a larger metric is better")
     batch_size: PositiveInt = Field(32, description="images per forward pass")
 
 
@@ -225,7 +256,13 @@ class RunSection(Section):
 
     folder: str = Field("runs", description="run folders are made below it: FOLDER/RECIPE/1, 2, ...")
     hooks: Annotated[list[Any], Part("hook")] = Field(
-        [{"name": "metrics"}, {"name": "checkpoint"}, {"name": "tensorboard"}, {"name": "progress"}],
+        [
+            {"name": "metrics"},
+            {"name": "checkpoint"},
+            {"name": "tensorboard"},
+            {"name": "pictures"},
+            {"name": "progress"},
+        ],
         description="called in this order at each event of the run",
     )
 

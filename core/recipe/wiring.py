@@ -30,6 +30,7 @@ WIRED: dict[str, dict[str, str]] = {
         "box_loss_weights": "model.box_loss.weight",
     },
     "source": {"root": "data.root"},
+    "sampler": {"source": "data.train", "seed": "train.seed"},
     "resize": {"size_wh": "data.input_size_wh"},
     "transform": {},  # torchvision's own `size` (height, width) is the recipe's to set
     "batch_transform": {"size_wh": "data.input_size_wh"},

@@ -38,7 +38,7 @@ FIELDS = {
     "optimizer": "the optimizer's state, or None in best.pt",
     "scaler": "the gradient scaler's state, or None",
     "rng": "torch's, CUDA's and Python's random states",
-    "best": "best AP so far and its step",
+    "best": "best value of evaluate.metric so far and its step",
     "metrics": "of the last evaluation",
     "stale": "evaluations since the best one",
     "plugins": "what hooks asked to keep (densedet_state)",

@@ -101,6 +101,24 @@ def _combine(evaluator: Any, sums: dict[str, float], images: int, broken: dict[i
     return metrics
 
 
+def metric_value(recipe: Recipe, metrics: dict[str, Any]) -> float:
+    """Return the number that ``evaluate.metric`` names, e.g. "AP" or "classes.person.AP50".
+
+    Raises:
+        RecipeError: the evaluator gives no such number.
+    """
+    value: Any = metrics
+    for key in recipe.evaluate.metric.split("."):
+        value = value.get(key) if isinstance(value, dict) else None
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        numbers = [key for key, number in metrics.items() if isinstance(number, float)]
+        raise recipe.error(
+            "evaluate.metric",
+            f"the evaluator gives no number {recipe.evaluate.metric!r}: write one of {', '.join(numbers)}",
+        )
+    return float(value)
+
+
 def evaluate_on(
     recipe: Recipe,
     detector: nn.Module,

@@ -29,11 +29,11 @@ def plan(recipe: Recipe) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         run = Run(quiet, folder=Path(folder))
         run.detector.train()
-        stream = run.stream()
+        batches = run.batches()
         seconds = 0.0
         for _ in range(PROBES):
             begin = time.perf_counter()
-            engine.optimizer_step(run, tuple(next(stream)[0] for _ in range(run.settings.accumulate)))
+            engine.optimizer_step(run, tuple(next(batches)[0] for _ in range(run.settings.accumulate)))
             seconds = time.perf_counter() - begin
         memory = max(used_mb(), peak_mb())
         evaluation = _evaluation_seconds(run)
@@ -62,12 +62,12 @@ def plan(recipe: Recipe) -> dict[str, Any]:
 def _length(run: Run, seconds: float) -> tuple[int, float, float]:
     """(optimizer steps, epochs, seconds of training) that the budget comes to at ``seconds`` a step."""
     budget = run.settings.budget
-    per_epoch = run.loader.batches_per_epoch / run.settings.accumulate
+    per_epoch = run.sampler.batches_per_epoch / run.settings.accumulate
     if budget.minutes:
         steps = max(1, round(60 * budget.minutes / seconds))
         return steps, steps / per_epoch, 60 * budget.minutes
     steps = budget.steps or -(
-        -round((budget.epochs or 0) * run.loader.batches_per_epoch) // run.settings.accumulate
+        -round((budget.epochs or 0) * run.sampler.batches_per_epoch) // run.settings.accumulate
     )
     return steps, steps / per_epoch, steps * seconds
 

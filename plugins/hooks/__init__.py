@@ -21,6 +21,12 @@ COMPONENTS: tuple[tuple[str, str, str, str], ...] = (
     ),
     (
         "hook",
+        "pictures",
+        "densedet.plugins.hooks.pictures:PicturesHook",
+        "truth, predictions and score maps of a few validation images at the end",
+    ),
+    (
+        "hook",
         "progress",
         "densedet.plugins.hooks.progress:ProgressHook",
         "a progress bar, or plain lines when the output is no terminal",

@@ -18,6 +18,11 @@ def _fused(parameters: list[dict[str, Any]]) -> bool:
     )
 
 
+def _decayed(group: dict[str, Any], weight_decay: float) -> dict[str, Any]:
+    """The group with its own weight decay, else ``weight_decay`` where its parameters decay."""
+    return {"weight_decay": weight_decay if group["decay"] else 0.0, **group}
+
+
 def adamw(
     *,
     parameters: list[dict[str, Any]],
@@ -31,7 +36,7 @@ def adamw(
     parameters (wired): groups {"params", "decay": whether weight decay applies (not to norms and biases)}.
     lr: at the top of the schedule.
     """
-    groups = [{**group, "weight_decay": weight_decay if group["decay"] else 0.0} for group in parameters]
+    groups = [_decayed(group, weight_decay) for group in parameters]
     return torch.optim.AdamW(groups, lr=lr, betas=betas, eps=eps, fused=_fused(parameters))
 
 
@@ -44,7 +49,7 @@ def sgd(
     nesterov: bool = False,
 ) -> torch.optim.Optimizer:
     """SGD with momentum, as SSD and RetinaNet were trained. parameters (wired), lr: see `adamw`."""
-    groups = [{**group, "weight_decay": weight_decay if group["decay"] else 0.0} for group in parameters]
+    groups = [_decayed(group, weight_decay) for group in parameters]
     # On the CPU the fused kernel copies whatever is not contiguous, as channels-last weights are: slower than
     # a pass per operation.
     fused = _fused(parameters) and all(

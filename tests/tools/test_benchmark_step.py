@@ -20,7 +20,7 @@ def test_trained_side_by_side_with_torchvision(steps: int, tmp_path: Path) -> No
     run = benchmark_step.ours(tmp_path, model, *benchmark_step.PLAIN)
     run.detector.train()
     optimizer = benchmark_step.optimizer_of(model)
-    batches = run.stream()
+    batches = run.batches()
     first = last = 0.0
     for number in range(steps):
         batch = next(batches)[0]

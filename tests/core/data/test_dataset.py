@@ -58,9 +58,7 @@ def dataset(**arguments):
 
 
 def cache(folder):
-    made = ImageCache(Memory(), resize=ExactResize(size_wh=(40, 20)), color="grey", folder=str(folder))
-    made.prepare()
-    return made
+    return ImageCache(Memory(), resize=ExactResize(size_wh=(40, 20)), color="grey", folder=str(folder))
 
 
 def same(first, second):

@@ -40,9 +40,7 @@ def source(tmp_path):
 
 
 def made(source, folder, resize=None, color="grey"):
-    cache = ImageCache(source, resize=resize or ExactResize(size_wh=(16, 8)), color=color, folder=str(folder))
-    cache.prepare()
-    return cache
+    return ImageCache(source, resize=resize or ExactResize(size_wh=(16, 8)), color=color, folder=str(folder))
 
 
 def dataset(source, cache, resize=None):
@@ -129,10 +127,13 @@ def test_a_changed_image_is_decoded_anew(source, tmp_path):
 
 def test_a_changed_source_throws_its_old_cache_away(source, tmp_path):
     old = made(source, tmp_path / "cache")
+    dataset(source, old)[0]
     unrelated = tmp_path / "cache" / "unrelated"
     unrelated.mkdir()
     (unrelated / "about.json").write_text(json.dumps({"location": "elsewhere", "fingerprint": "x"}))
-    new = made(write(tmp_path, extra=1), tmp_path / "cache")
+    changed = write(tmp_path, extra=1)
+    new = made(changed, tmp_path / "cache")
+    dataset(changed, new)[0]
     assert new.folder != old.folder
     assert sorted(tmp_path.joinpath("cache").iterdir()) == sorted([new.folder, unrelated])
 
@@ -181,7 +182,13 @@ def test_too_small_a_disk_is_said_beforehand(source, tmp_path, monkeypatch):
     with pytest.raises(
         DataError, match="needs 0 MB in .* free: set data.cache_folder to another disk, or data.cache_gb to 0"
     ):
-        made(source, tmp_path / "cache")
+        fitting_cache(
+            source,
+            resize=ExactResize(size_wh=(16, 8)),
+            color="grey",
+            limit_gb=1,
+            folder=str(tmp_path / "cache"),
+        )
     assert not (tmp_path / "cache").exists()
 
 
@@ -194,6 +201,8 @@ def test_the_limit_and_what_is_said(source, tmp_path):
     assert not (tmp_path / "cache").exists()
     cache, note = fitting_cache(source, limit_gb=1, **arguments)
     assert f"for 5 decoded images in {cache.folder}" in note
+    assert not cache.folder.exists(), "planning a cache writes nothing"
+    dataset(source, cache)[0]
     assert "from before" in fitting_cache(source, limit_gb=1, **arguments)[1]
 
 

@@ -1,6 +1,8 @@
+import itertools
 import os
 import sys
 from dataclasses import fields, replace
+from functools import partial
 
 import pytest
 import torch
@@ -8,10 +10,11 @@ from torchvision.transforms import v2
 
 from densedet.core.data.dataset import DetectionDataset, Sample
 from densedet.core.data.image_cache import ImageCache
-from densedet.core.data.loader import EpochSampler, collate, eval_loader, train_loader
-from densedet.core.errors import DataError, UsageError
+from densedet.core.data.loader import collate, eval_loader, train_loader
+from densedet.core.data.sampling import BatchSampler
 from densedet.core.recipe.plugin_loading import load_plugins
 from densedet.plugins.resize.exact import ExactResize
+from densedet.plugins.samplers.shuffle import ShuffleSampler
 from densedet.plugins.sources.digits import DigitsSource
 from densedet.plugins.transforms.crop import BatchCrop
 from densedet.plugins.transforms.flip import BatchFlip
@@ -81,68 +84,24 @@ def test_collate_float_images():
     assert collate([sample(4, 4, dtype=torch.float32), sample(4, 4)]).images.dtype == torch.float32
 
 
-def indices(sampler, epoch, start=0):
-    return [key.indices for key in sampler.batches(epoch, start)]
-
-
-def test_order_is_a_permutation_of_seed_and_epoch():
-    sampler = EpochSampler(10, batch_size=3, seed=1)
-    assert sampler.batches_per_epoch == 3
-    first = indices(sampler, 0)
-    assert [len(batch) for batch in first] == [3, 3, 3]
-    assert len({i for batch in first for i in batch}) == 9
-    assert first == indices(EpochSampler(10, batch_size=3, seed=1), 0)
-    assert first != indices(sampler, 1)
-    assert first != indices(EpochSampler(10, batch_size=3, seed=2), 0)
-
-
-def test_order_resumes_within_an_epoch():
-    sampler = EpochSampler(10, batch_size=3)
-    assert indices(sampler, 4, 2) == indices(sampler, 4)[2:]
-    assert [key.number for key in sampler.batches(4, 2)] == [2]
-    assert indices(sampler, 4, 3) == []
-
-
-def test_small_set_goes_round():
-    sampler = EpochSampler(3, batch_size=8)
-    assert sampler.batches_per_epoch == 1
-    (batch,) = indices(sampler, 0)
-    assert len(batch) == 8
-    assert sorted(batch[:3]) == [0, 1, 2]
-    assert batch[3:6] == batch[:3]
-
-
-def test_processes_share_what_one_would_see():
-    whole = indices(EpochSampler(14, batch_size=6), 2)
-    parts = [indices(EpochSampler(14, batch_size=2, rank=rank, world=3), 2) for rank in range(3)]
-    assert [len(part) for part in parts] == [len(whole)] * 3
-    for step, batches in zip(whole, zip(*parts)):
-        assert [len(batch) for batch in batches] == [2, 2, 2]
-        assert sorted(i for batch in batches for i in batch) == sorted(step)
-
-
-def test_sampler_refuses_nothing_to_do():
-    with pytest.raises(DataError, match="no images"):
-        EpochSampler(0, batch_size=2)
-    with pytest.raises(UsageError, match="batch_size"):
-        EpochSampler(10, batch_size=0, world=4)
+def sampler(length, batch_size, seed=0, **processes):
+    return BatchSampler(ShuffleSampler(source=range(length), seed=seed), batch_size=batch_size, **processes)
 
 
 def test_training_batches_repeat_and_resume():
-    def loader():
-        return train_loader(
-            digits(), batch_size=6, seed=3, pad_to=16, batch_transforms=(BatchFlip(), BatchCrop())
-        )
+    def loader(epoch=0, batch=0, **changes):
+        batches = sampler(18, 6, seed=3)
+        batches.seek(epoch, batch)
+        arguments = {"batch_transforms": (BatchFlip(), BatchCrop()), **changes}
+        return iter(train_loader(digits(), batches, seed=3, pad_to=16, **arguments))
 
-    first = [list(loader().batches(epoch)) for epoch in range(2)]
-    assert loader().batches_per_epoch == len(first[0]) == 3
+    stream = loader()
+    first = [[next(stream) for _ in range(3)] for _ in range(2)]
     assert first[0][0].images.shape == (6, 1, 32, 64)
-    again = loader()
-    assert equal(next(again.batches(1, 2)), first[1][2])
-    assert equal(next(again.batches(0)), first[0][0])
+    assert equal(next(loader(1, 2)), first[1][2])
+    assert equal(next(loader()), first[0][0])
     assert not equal(first[0][0], first[1][0])
-    plain = train_loader(digits(), batch_size=6, seed=3, pad_to=16)
-    assert not torch.equal(next(plain.batches(0)).images, first[0][0].images)
+    assert not torch.equal(next(loader(batch_transforms=())).images, first[0][0].images)
 
 
 def test_evaluation_batches_are_in_order_and_the_last_is_short():
@@ -194,7 +153,6 @@ def test_workers_give_the_same_batches(context, tmp_path):
     file.write_text(PLUGIN)
     source = load_plugins([file]).components.get("source", "stripes").load()(count=9)
     cache = ImageCache(source, resize=ExactResize(size_wh=(64, 32)), color="grey", folder=str(tmp_path))
-    cache.prepare()
     data = DetectionDataset(
         source,
         resize=ExactResize(size_wh=(64, 32)),
@@ -203,18 +161,21 @@ def test_workers_give_the_same_batches(context, tmp_path):
         transforms=(v2.RandomHorizontalFlip(), v2.ColorJitter(brightness=0.5)),
         seed=5,
         cache=cache,
-        plugin_files=(str(file),),
+        load_plugins=partial(load_plugins, [str(file)]),
     )
-    arguments = {"batch_size": 2, "seed": 5, "batch_transforms": (BatchFlip(), BatchCrop())}
-    alone = train_loader(data, **arguments)
-    shared = train_loader(data, workers=2, context=context, **arguments)
-    for epoch, start in ((0, 0), (1, 2)):
-        ours, theirs = list(alone.batches(epoch, start)), list(shared.batches(epoch, start))
-        assert len(ours) == len(theirs) == 4 - start
-        assert all(equal(one, other) for one, other in zip(ours, theirs))
-    abandoned = shared.batches(2)
-    next(abandoned)
-    assert equal(next(shared.batches(0)), next(alone.batches(0)))
+    arguments = {"seed": 5, "batch_transforms": (BatchFlip(), BatchCrop())}
+
+    def keys(epoch=0, batch=0):
+        made = sampler(9, 2, seed=5)
+        made.seek(epoch, batch)
+        return made
+
+    shared = train_loader(data, keys(), workers=2, context=context, **arguments)
+    theirs = list(itertools.islice(shared, 6))  # into the second epoch, which has batches 0 to 3
+    ours = list(itertools.islice(train_loader(data, keys(), **arguments), 6))
+    assert all(equal(one, other) for one, other in zip(ours, theirs))
+    assert equal(next(iter(train_loader(data, keys(1, 1), **arguments))), ours[5])
+    assert equal(next(iter(shared)), ours[0]), "a pass begins at the sampler's position, whatever came before"
 
 
 class Signed(DigitsSource):

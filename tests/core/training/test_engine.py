@@ -12,11 +12,12 @@ import torch
 from densedet.core.errors import CheckpointError, TrainingError, UsageError
 from densedet.core.recipe.loading import load_recipe
 from densedet.core.state_dict import COUNT
-from densedet.core.training import checkpoint, engine
+from densedet.core.training import checkpoint, engine, session
 from densedet.core.training.ema import ExponentialMovingAverage
+from densedet.core.training.folders import new_folder
 from densedet.core.training.precision import resolve_device, resolve_precision
 from densedet.core.training.prediction import load
-from densedet.core.training.run import Run, new_folder
+from densedet.core.training.run import Run
 from densedet.plugins.hooks.metrics import cut_back
 
 SMALL = (
@@ -25,7 +26,7 @@ SMALL = (
     "train.batch_size=8",
     "train.evaluations=2",
     "model.backbone.widths=[8, 8, 8]",
-    "run.hooks=[{name: metrics}, {name: checkpoint, every_steps: 2}]",
+    "run.hooks=[{name: metrics}, {name: checkpoint, every_steps: 2}, {name: pictures}]",
 )
 
 
@@ -43,7 +44,7 @@ TIMES = ("seconds", "step_seconds", "data_seconds")
 
 
 def test_a_run_folder_holds_what_the_tools_read(tmp_path: Path) -> None:
-    run = engine.train(recipe(tmp_path))
+    run = session.train(recipe(tmp_path))
     assert run.folder == tmp_path / "quickstart_ssd" / "1"
     for name in ("recipe.yaml", "metrics.jsonl", "last.pt", "best.pt", "summary.json", "pictures.json"):
         assert (run.folder / name).stat().st_size > 0, name
@@ -59,7 +60,7 @@ def test_a_run_folder_holds_what_the_tools_read(tmp_path: Path) -> None:
     assert set(events[0]["losses"]) == {"class", "box"}
     assert load_recipe(run.folder / "recipe.yaml").values == run.recipe.values
     # A second run never touches the first one's folder.
-    assert engine.train(recipe(tmp_path, "train.budget.steps=1")).folder == tmp_path / "quickstart_ssd" / "2"
+    assert session.train(recipe(tmp_path, "train.budget.steps=1")).folder == tmp_path / "quickstart_ssd" / "2"
 
 
 @pytest.mark.parametrize("stop_at", [1, 3, 4])
@@ -67,14 +68,14 @@ def test_a_resumed_run_ends_bit_for_bit_as_an_uninterrupted_one(tmp_path: Path, 
     """Stopped in the middle of an epoch, at its end, and behind an evaluation; augmentation and averaging
     included."""
     extra = ("data.batch_transforms=[{name: flip}]", "train.accumulate=1")
-    whole = engine.train(recipe(tmp_path / "whole", *extra))
+    whole = session.train(recipe(tmp_path / "whole", *extra))
 
     halves = recipe(tmp_path / "halves", *extra)
     run = Run(halves)
     run.hooks.register(StopAfter(stop_at))
-    engine._conduct(run)
+    session.conduct(run)
     assert run.step == stop_at
-    resumed = engine.resume(run.folder)
+    resumed = session.resume(run.folder)
     assert resumed.step == 6
 
     first, second = checkpoint.load(whole.folder / "last.pt"), checkpoint.load(resumed.folder / "last.pt")
@@ -108,27 +109,27 @@ class StopAfter:
 def test_a_stopped_run_says_why(tmp_path: Path) -> None:
     run = Run(recipe(tmp_path))
     run.hooks.register(StopAfter(2))
-    engine._conduct(run)
+    session.conduct(run)
     summary = json.loads((run.folder / "summary.json").read_text())
     assert (summary["status"], summary["reason"], summary["steps"]) == ("stopped", "the test says so", 2)
 
 
 def test_a_finished_run_is_not_resumed(tmp_path: Path) -> None:
-    run = engine.train(recipe(tmp_path, "train.budget.steps=2"))
+    run = session.train(recipe(tmp_path, "train.budget.steps=2"))
     with pytest.raises(CheckpointError, match=r"used its whole budget \(2 steps\): give a larger one"):
-        engine.resume(run.folder)
-    assert engine.resume(run.folder, ("train.budget.steps=3",)).step == 3
+        session.resume(run.folder)
+    assert session.resume(run.folder, ("train.budget.steps=3",)).step == 3
 
 
 def test_budgets(tmp_path: Path) -> None:
-    assert engine.train(recipe(tmp_path, "train.budget.epochs=1")).step == 3
-    timed = engine.train(recipe(tmp_path, "train.budget.minutes=0.01"))  # 0.6 seconds
+    assert session.train(recipe(tmp_path, "train.budget.epochs=1")).step == 3
+    timed = session.train(recipe(tmp_path, "train.budget.minutes=0.01"))  # 0.6 seconds
     assert timed.seconds >= 0.6
     assert timed.progress == 1.0
 
 
 def test_accumulated_gradients_count_one_step(tmp_path: Path) -> None:
-    run = engine.train(recipe(tmp_path, "train.accumulate=3", "train.budget.steps=2"))
+    run = session.train(recipe(tmp_path, "train.accumulate=3", "train.budget.steps=2"))
     assert (run.step, run.epoch) == (2, 2)
     assert json.loads((run.folder / "summary.json").read_text())["images_seen"] == 48
 
@@ -141,13 +142,13 @@ def test_a_loss_that_is_not_finite_stops_with_its_parts_and_images(tmp_path: Pat
         TrainingError,
         match=r"not finite at step 1 \(class nan, box [0-9.]+; image ids .*try a smaller train.optimizer.lr",
     ):
-        engine._conduct(run)
+        session.conduct(run)
     assert json.loads((run.folder / "summary.json").read_text())["status"] == "failed"
     assert not (run.folder / "last.pt").exists(), "a broken state was kept"
 
 
 def test_early_stop(tmp_path: Path) -> None:
-    run = engine.train(
+    run = session.train(
         recipe(
             tmp_path,
             "train.budget.steps=40",
@@ -163,7 +164,7 @@ def test_early_stop(tmp_path: Path) -> None:
 def test_frozen_parameters_stay(tmp_path: Path) -> None:
     run = Run(recipe(tmp_path, "train.frozen=['backbone.*']", "train.budget.steps=2"))
     before = {n: p.detach().clone() for n, p in run.detector.named_parameters()}
-    engine._conduct(run)
+    session.conduct(run)
     changed = {n.split(".")[0] for n, p in run.detector.named_parameters() if not torch.equal(p, before[n])}
     assert "backbone" not in changed
     assert "head" in changed
@@ -188,7 +189,7 @@ def test_hooks_are_called_in_listed_order(tmp_path: Path) -> None:
     loaded = load_recipe(
         yaml, [*SMALL[:-1], "train.budget.epochs=1", f"run.folder={json.dumps(str(tmp_path))}"]
     )
-    run = engine.train(loaded)
+    run = session.train(loaded)
     import sys
 
     [module] = [m for n, m in sys.modules.items() if n.startswith("densedet_plugin_hooks")]
@@ -218,17 +219,17 @@ def test_hooks_keep_what_must_survive_a_resume(tmp_path: Path) -> None:
 
     run = Run(recipe(tmp_path, "train.budget.steps=3"))
     run.hooks.register(Counter())
-    engine._conduct(run)
+    session.conduct(run)
     state = checkpoint.load(run.folder / "last.pt")
     assert state["plugins"] == {"counter": 3}
-    again, counter = Run(recipe(tmp_path)), Counter()
-    again.hooks.register(counter)
-    again.restore(state)
+    counter = Counter()
+    again = Run(recipe(tmp_path), resume=state, folder=run.folder, hooks=[counter])
+    again.start()
     assert counter.count == 3
 
 
 def test_loading_runs_no_code_and_names_damage(tmp_path: Path) -> None:
-    run = engine.train(recipe(tmp_path, "train.budget.steps=1"))
+    run = session.train(recipe(tmp_path, "train.budget.steps=1"))
     good = (run.folder / "best.pt").read_bytes()
     assert len(load(run.folder).classes) == 10
     bad = tmp_path / "bad.pt"
@@ -254,7 +255,7 @@ def test_loading_runs_no_code_and_names_damage(tmp_path: Path) -> None:
 
 
 def test_weights_that_do_not_fit_are_named(tmp_path: Path) -> None:
-    run = engine.train(recipe(tmp_path, "train.budget.steps=1"))
+    run = session.train(recipe(tmp_path, "train.budget.steps=1"))
     state = checkpoint.load(run.folder / "last.pt")
     for name in (
         next(n for n in state["detector"] if n.startswith("head.")),
@@ -262,7 +263,7 @@ def test_weights_that_do_not_fit_are_named(tmp_path: Path) -> None:
     ):
         value = state["detector"].pop(name)
         with pytest.raises(CheckpointError, match=f"they lack {name}"):
-            Run(recipe(tmp_path)).restore(state)
+            Run(recipe(tmp_path), resume=state)
         state["detector"][name] = value
 
 
@@ -307,7 +308,7 @@ def test_devices_and_precisions() -> None:
 
 
 def test_bf16_trains(tmp_path: Path) -> None:
-    run = engine.train(recipe(tmp_path, "train.precision=bf16", "train.budget.steps=2"))
+    run = session.train(recipe(tmp_path, "train.precision=bf16", "train.budget.steps=2"))
     assert all(torch.isfinite(p).all() for p in run.detector.parameters())
     assert all(p.dtype is torch.float32 for p in run.detector.parameters())
 
@@ -330,5 +331,5 @@ def test_the_held_out_share_is_seeded_and_disjoint(tmp_path: Path) -> None:
 def test_gradients_are_shortened_only_where_they_are_too_long(limit: float | None, left: list[float]) -> None:
     module = torch.nn.ParameterList([torch.zeros(1), torch.zeros(1), torch.zeros(1)])
     module[0].grad, module[1].grad = torch.tensor([3.0]), torch.tensor([4.0])  # the third took no part
-    assert engine.clip(module, limit) == pytest.approx(5.0)
+    assert engine.clip_gradients(module, limit) == pytest.approx(5.0)
     assert [float(p.grad) for p in list(module)[:2]] == pytest.approx(left)

@@ -8,19 +8,21 @@ import pytest
 import torch
 from torch import nn
 
-from densedet.core.training.run import parameter_groups
+from densedet.core.recipe.loading import load_recipe
+from densedet.core.training.parameter_groups import grouped
 from densedet.plugins.optim.optimizers import adamw, sgd
 
 
 def test_norms_and_biases_are_not_decayed() -> None:
     model = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2))
     model[0].bias.requires_grad_(False)
-    groups = parameter_groups(model)
+    recipe = load_recipe("quickstart_ssd")
+    groups = grouped(model, recipe)
     assert [group["decay"] for group in groups] == [True, False]
     assert [p.shape for p in groups[0]["params"]] == [(2, 1, 3, 3)]
     assert len(groups[1]["params"]) == 2, "the frozen bias is in no group"
     for make in (adamw, sgd):
-        built = make(parameters=parameter_groups(model), lr=0.1, weight_decay=0.3)
+        built = make(parameters=grouped(model, recipe), lr=0.1, weight_decay=0.3)
         assert [group["weight_decay"] for group in built.param_groups] == [0.3, 0.0]
 
 

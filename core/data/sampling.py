@@ -1,0 +1,99 @@
+"""Which images make which training batch, from a position that a checkpoint keeps."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from densedet.core.contracts import Sampler
+from densedet.core.errors import DataError, PartError, UsageError
+
+
+class BatchKey(NamedTuple):
+    """The recipe of one batch: all that a worker process needs to make it.
+
+    Attributes:
+        epoch: counted from 0.
+        number: position of the batch in its epoch, counted from 0.
+        rank: process that the batch is for.
+        indices: positions of its images in the source.
+    """
+
+    epoch: int
+    number: int
+    rank: int
+    indices: tuple[int, ...]
+
+
+class BatchSampler:
+    """Cut the order of each epoch into training batches, without end, from a position on.
+
+    A step takes ``batch_size * world`` images; process ``rank`` takes every world-th of them, so that the
+    batches of all processes together are the batch of one process at that size. Images that do not fill a
+    last step are left out of that epoch. An epoch shorter than a step goes round until it fills one.
+
+    Args:
+        sampler: the order of the images of each epoch.
+        batch_size: images in the batch of each process.
+        rank: number of this process.
+        world: number of processes.
+
+    Attributes:
+        epoch: epoch of the next batch that training takes.
+        batch: position of that batch in its epoch.
+
+    Raises:
+        DataError: the sampler has no images.
+        UsageError: the batch size leaves a process without an image.
+    """
+
+    def __init__(self, sampler: Sampler, *, batch_size: int, rank: int = 0, world: int = 1) -> None:
+        if len(sampler) < 1:
+            raise DataError("the training set has no images: check its annotation file and filters")
+        if batch_size < 1:
+            raise UsageError(
+                f"train.batch_size leaves {batch_size} images for each of {world} processes: raise it "
+                f"to at least {world}"
+            )
+        self.sampler, self.rank, self.world = sampler, rank, world
+        self.step_size = batch_size * world
+        self.epoch = self.batch = 0
+
+    @property
+    def batches_per_epoch(self) -> int:
+        """Batches of one epoch, at least 1."""
+        return max(1, len(self.sampler) // self.step_size)
+
+    def seek(self, epoch: int, batch: int) -> None:
+        """Go to a position. A batch past the end of its epoch means the start of the next epoch."""
+        self.epoch, self.batch = (epoch, batch) if batch < self.batches_per_epoch else (epoch + 1, 0)
+
+    def advance(self) -> bool:
+        """Move past one batch.
+
+        Returns:
+            Whether that batch was the last of its epoch.
+        """
+        self.seek(self.epoch, self.batch + 1)
+        return self.batch == 0
+
+    def keys(self, epoch: int, start: int = 0) -> Iterator[BatchKey]:
+        """The batches of ``epoch`` from batch ``start`` on."""
+        order = [int(index) for index in self.sampler(epoch)]
+        if len(order) != len(self.sampler):
+            raise PartError(
+                f"sampler {type(self.sampler).__name__} gave {len(order)} images in epoch {epoch}, but its "
+                f"length is {len(self.sampler)}: every epoch has the same number of images"
+            )
+        order *= -(-self.step_size // len(order))
+        for number in range(start, self.batches_per_epoch):
+            step = order[number * self.step_size : (number + 1) * self.step_size]
+            yield BatchKey(epoch, number, self.rank, tuple(step[self.rank :: self.world]))
+
+    def __iter__(self) -> Iterator[BatchKey]:
+        """All batches from the position on, without end. The position itself moves by `advance` alone: worker
+        processes ask for batches before training takes them."""
+        epoch, start = self.epoch, self.batch
+        while True:
+            yield from self.keys(epoch, start)
+            epoch, start = epoch + 1, 0

@@ -1,0 +1,128 @@
+"""From a recipe or a run folder to a finished run: start, fit, finish, and a stop in between."""
+
+from __future__ import annotations
+
+import json
+import signal
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from densedet.core import files
+from densedet.core.errors import CheckpointError
+from densedet.core.recipe.loading import Recipe
+from densedet.core.training import checkpoint, engine
+from densedet.core.training.evaluation import metric_value
+from densedet.core.training.memory import keep_freed_memory
+from densedet.core.training.random_states import seeded
+from densedet.core.training.run import Run
+from densedet.core.training.summary import summarise
+
+FIRST_TRY_BATCHES = 2
+"""Batches of the evaluation that is tried before the first step, so that its faults do not wait for an
+hour."""
+
+
+def train(recipe: Recipe, *, folder: Path | None = None, hooks: Sequence[Any] = ()) -> Run:
+    """Train what the recipe describes.
+
+    Args:
+        recipe: what to train.
+        folder: the run folder; None makes the next free one below ``run.folder``.
+        hooks: hook objects that are called after those of the recipe.
+
+    Returns:
+        The finished run; ``run.folder`` holds its results.
+    """
+    return conduct(Run(recipe, folder=folder, hooks=hooks))
+
+
+def resume(folder: Path, overrides: Sequence[str] = (), plugins: Sequence[str] = ()) -> Run:
+    """Continue the run in ``folder`` from its last.pt, with the recipe that it was started with.
+
+    Args:
+        folder: a run folder.
+        overrides: changes to its recipe.
+        plugins: plug-in files that the recipe needs; those that it names are not imported by themselves.
+
+    Raises:
+        CheckpointError: there is no checkpoint, it does not fit, or the budget is used.
+    """
+    state = checkpoint.load(folder / "last.pt")
+    recipe = checkpoint.recipe_of(state, tuple(plugins))
+    if overrides:
+        recipe = recipe.with_overrides(overrides)
+    run = Run(recipe, resume=state, folder=folder)
+    if run.progress >= 1:
+        raise CheckpointError(
+            f"{folder} has used its whole budget ({run.step} steps): give a larger one, e.g. "
+            f"train.budget.epochs=20"
+        )
+    return conduct(run)
+
+
+def conduct(run: Run) -> Run:
+    """Start the run, fit it and summarise it. Hooks hear of the end, whatever happens."""
+    keep_freed_memory()
+    status = "failed"
+    with process_settings(run):
+        run.start()
+        try:
+            run.hooks.hook.densedet_run_start(run=run)
+            with interruptible(run):
+                if not run.resumed:
+                    _try_evaluation(run)
+                engine.fit(run)
+            status = "stopped" if run.stop_reason else "done"
+        finally:
+            summary = summarise(run, status)
+            if run.is_main:
+                files.write_text(run.folder / "summary.json", json.dumps(summary, indent=1))
+            run.hooks.hook.densedet_run_end(run=run, summary=summary)
+    return run
+
+
+def _try_evaluation(run: Run) -> None:
+    """Evaluate a few images: a faulty evaluator or metric is found before the first step."""
+    metrics = run.evaluate(limit=FIRST_TRY_BATCHES * run.recipe.evaluate.batch_size)
+    if metrics:
+        metric_value(run.recipe, metrics)
+
+
+@contextmanager
+def process_settings(run: Run) -> Iterator[None]:
+    """The threads, determinism and random numbers of this process while ``run`` trains; put back
+    afterwards."""
+    threads, deterministic = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
+    if run.settings.threads:
+        torch.set_num_threads(run.settings.threads)
+    torch.use_deterministic_algorithms(run.settings.deterministic)
+    try:
+        with seeded(run.settings.seed):
+            yield
+    finally:
+        torch.set_num_threads(threads)
+        torch.use_deterministic_algorithms(deterministic)
+
+
+@contextmanager
+def interruptible(run: Run) -> Iterator[None]:
+    """End the run after its step, with a checkpoint, at the first Ctrl-C; at once at the second."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def stop(number: int, frame: Any) -> None:
+        if run.stop_reason:
+            raise KeyboardInterrupt
+        run.stop("interrupted")
+
+    previous = signal.signal(signal.SIGINT, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, previous)

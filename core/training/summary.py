@@ -1,0 +1,78 @@
+"""The numbers of a finished run, as summary.json holds them."""
+
+from __future__ import annotations
+
+import platform
+from typing import Any
+
+import torch
+
+from densedet.core.training import profile
+from densedet.core.training.run import Run
+
+
+def summarise(run: Run, status: str) -> dict[str, Any]:
+    """Collect what summary.json holds.
+
+    Args:
+        run: a run that has ended.
+        status: "done", "stopped" or "failed"; a failed run has no speed and no arithmetic measured.
+    """
+    width, height = run.recipe.data.input_size_wh
+    channels = run.recipe.data.channels
+    detector = run.eval_detector
+    one, many = (
+        profile.blank_batch(n, channels, height, width, run.device)
+        for n in (1, min(16, run.settings.batch_size))
+    )
+    speed = flops = None
+    if status != "failed":
+        flops = profile.forward_flops(detector, one)
+        speed = profile.images_per_second(detector, many)
+    images = run.step * run.settings.accumulate * run.settings.batch_size
+    return {
+        "status": status,
+        "reason": run.stop_reason,
+        "recipe": run.recipe.name,
+        **{key: value for key, value in run.metrics.items() if isinstance(value, float)},
+        "classes": run.metrics.get("classes"),
+        "metric": run.recipe.evaluate.metric,
+        "best_value": run.best["value"],
+        "best_step": run.best["step"],
+        "parameters": profile.parameter_count(run.detector),
+        "flops": flops,
+        "macs": None if flops is None else flops // 2,
+        "images_per_second": round(images / run.seconds, 2) if run.seconds else None,
+        "predict_images_per_second": None if speed is None else round(speed, 1),
+        "peak_memory_mb": round(run.peak_memory_mb),
+        "import_memory_mb": round(run.import_memory_mb),
+        "minutes": round(run.seconds / 60, 3),
+        "steps": run.step,
+        "epochs": run.epoch,
+        "images_seen": images,
+        "dropped_boxes": run.dropped,
+        "broken_images": [
+            *(run.broken[i] for i in sorted(run.broken)),
+            *run.metrics.get("broken_images", ()),
+        ],
+        "seed": run.settings.seed,
+        "precision": run.precision,
+        "device": str(run.device),
+        "machine": machine(),
+    }
+
+
+def machine() -> dict[str, Any]:
+    """Describe the machine and the versions that figures were measured on."""
+    import torchvision
+
+    return {
+        "system": platform.platform(),
+        "processor": platform.processor() or platform.machine(),
+        "cores": torch.get_num_threads(),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "torchvision": torchvision.__version__,
+        "cpu_capability": torch.backends.cpu.get_cpu_capability(),
+        "cuda": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+    }
