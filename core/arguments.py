@@ -10,7 +10,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated
 
-from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+)
 
 __all__ = [
     "Factor",
@@ -20,6 +28,7 @@ __all__ = [
     "PositiveFloat",
     "PositiveInt",
     "Probability",
+    "Section",
 ]
 
 Probability = Annotated[float, Field(ge=0, le=1)]
@@ -34,3 +43,9 @@ class Part:
     """Marks an argument as a part (or a list of parts) of this kind, to be built by the assembly."""
 
     kind: str
+
+
+class Section(BaseModel):
+    """A mapping whose keys are all known."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)

@@ -108,7 +108,7 @@ from densedet.plugins.sources.sqlite import SQLiteSource
 kind = {"db": FlatBuffersSource, "sqlite": SQLiteSource}[suffix]
 import torch
 from densedet.core.annotations.filters import filtered
-from densedet.core.recipe.sections import FilterSection
+from densedet.core.annotations.filter_rules import FilterSection
 from densedet.plugins.resize.exact import ExactResize
 before = used_mb()
 def source(): return kind(annotations=f"x.{suffix}", images=".", root=folder)

@@ -6,13 +6,13 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from densedet.core.annotations.filter_rules import FilterSection
 from densedet.core.annotations.source import table_of
 from densedet.core.annotations.table import CROWD, AnnotationTable
 from densedet.core.annotations.views import COUNT, DROP, IGNORE, Subset
 from densedet.core.annotations.where import where_masks
 from densedet.core.contracts import Resize, Source
 from densedet.core.errors import DataError
-from densedet.core.recipe.sections import FilterSection
 
 
 def filtered(

@@ -13,10 +13,11 @@ from typing import Annotated, Any
 from pydantic import Field, ValidationError
 from pydantic_core import ErrorDetails
 
+from densedet.core.arguments import Section
 from densedet.core.recipe.faults import Fault, Origin
 from densedet.core.recipe.merging import COMMAND_LINE, merge
 from densedet.core.recipe.plugin_loading import PluginSet
-from densedet.core.recipe.sections import SECTIONS, ModelValues, Section, section_of_field
+from densedet.core.recipe.sections import SECTIONS, ModelValues, section_of_field
 from densedet.core.recipe.signatures import (
     MISSING,
     Argument,

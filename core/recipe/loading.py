@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 import yaml
 
 from densedet import registry as registry_module
+from densedet.core.arguments import Section
 from densedet.core.recipe.checking import Checker
 from densedet.core.recipe.faults import Fault, Origin, RecipeError
 from densedet.core.recipe.merging import (
@@ -29,7 +30,7 @@ from densedet.core.recipe.merging import (
     with_names,
 )
 from densedet.core.recipe.plugin_loading import PluginSet, is_file, load_plugins
-from densedet.core.recipe.sections import DataSection, EvaluateSection, RunSection, Section, TrainSection
+from densedet.core.recipe.sections import DataSection, EvaluateSection, RunSection, TrainSection
 from densedet.core.recipe.yaml_marks import Node, from_plain, read_scalar
 from densedet.registry import Registry
 

@@ -12,7 +12,8 @@ from typing import Annotated, Any
 from pydantic import Field, TypeAdapter
 from pydantic.errors import PydanticInvalidForJsonSchema
 
-from densedet.core.recipe.sections import SECTIONS, ModelValues, Section, section_of_field
+from densedet.core.arguments import Section
+from densedet.core.recipe.sections import SECTIONS, ModelValues, section_of_field
 from densedet.core.recipe.signatures import MISSING, Argument, Slot, arguments_of, field_hint, part_of_field
 from densedet.core.recipe.wiring import RESERVED
 from densedet.registry import KINDS, Component, Registry, RegistryError

@@ -10,17 +10,18 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, model_validator
 from pydantic.fields import FieldInfo
 
-from densedet.core.annotations.where import check_where_syntax
-from densedet.core.arguments import NonNegativeFloat, NonNegativeInt, Part, PositiveFloat, PositiveInt
-
-
-class Section(BaseModel):
-    """A mapping whose keys are all known."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
+from densedet.core.annotations.filter_rules import FilterSection
+from densedet.core.arguments import (
+    NonNegativeFloat,
+    NonNegativeInt,
+    Part,
+    PositiveFloat,
+    PositiveInt,
+    Section,
+)
 
 
 def section_of_field(info: FieldInfo | None) -> type[Section] | None:
@@ -46,41 +47,6 @@ class Budget(Section):
                 f"give exactly one of steps, epochs, minutes (given: {', '.join(given) or 'none'})"
             )
         return self
-
-
-class FilterSection(Section):
-    """Which images and boxes count; in this order."""
-
-    where: str | None = Field(
-        None,
-        description="SQL on images and boxes, e.g. \"width > 500 and class in ('person', 'car')\"; "
-        "images with no such row are left out",
-    )
-    crowd: Literal["ignore", "drop", "count"] = Field(
-        "ignore", description="crowd boxes: ignored, taken out, or counted as one object"
-    )
-    min_side: NonNegativeFloat = Field(0.0, description="smallest shorter side of a box in source pixels")
-    min_input_side: NonNegativeFloat = Field(
-        0.0, description="smallest shorter side of a box in pixels of the network's input"
-    )
-    rest: Literal["ignore", "drop"] = Field(
-        "ignore",
-        description="boxes of other classes, below the sizes or not meant by `where`: ignored (no "
-        "anchor learns that they are background) or taken out",
-    )
-    empty: Literal["keep", "drop"] = Field("keep", description="images without a box that counts")
-    fraction: Annotated[float, Field(gt=0, le=1)] | None = Field(
-        None, description="share of the images that is drawn"
-    )
-    limit: PositiveInt | None = Field(None, description="number of images that is drawn at most")
-    seed: NonNegativeInt = Field(0, description="of the drawing")
-
-    @field_validator("where")
-    @classmethod
-    def _is_sql(cls, text: str | None) -> str | None:
-        if text is not None:
-            check_where_syntax(text)
-        return text
 
 
 class DataSection(Section):

@@ -2,10 +2,10 @@ import numpy as np
 import pytest
 
 from densedet.core.annotations.builder import TableBuilder
+from densedet.core.annotations.filter_rules import FilterSection
 from densedet.core.annotations.filters import filtered
 from densedet.core.annotations.where import WhereError, where_masks
 from densedet.core.errors import DataError
-from densedet.core.recipe.sections import FilterSection
 from densedet.plugins.resize.exact import ExactResize
 from densedet.plugins.sources.coco import CocoSource
 from densedet.plugins.sources.flatbuffers_db import FlatBuffersSource
