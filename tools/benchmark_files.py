@@ -26,8 +26,10 @@ NAMES = (
 
 
 def coco_like_table(images: int = IMAGES, boxes: int = BOXES, seed: int = 0) -> AnnotationTable:
-    """A table with train2017's numbers of images, boxes and classes (their shares fall off as there, 30 %
-    persons), 1 % crowds."""
+    """Make a table with train2017's numbers of images, boxes and classes, and 1 % crowds.
+
+    The classes' shares fall off as they do there: 30 % are persons.
+    """
     random = np.random.default_rng(seed)
     category_ids = [i + 1 for i, name in enumerate(NAMES) if name]
     landscape = random.random(images) < 0.75
@@ -66,8 +68,10 @@ def coco_like_table(images: int = IMAGES, boxes: int = BOXES, seed: int = 0) -> 
 
 
 def coco_like(path: Path, images: int = IMAGES, boxes: int = BOXES, *, seed: int = 0) -> AnnotationTable:
-    """Write such a table as COCO JSON with polygons, about 450 MB at full size, in one line as COCO's own; ->
-    the table."""
+    """Write such a table as COCO JSON with polygons, in one line as COCO's own, and return the table.
+
+    At full size the file has about 450 MB.
+    """
     table = coco_like_table(images, boxes, seed)
     random = np.random.default_rng(seed + 1)
     owners, order = table.owners(), np.random.default_rng(seed + 2).permutation(boxes)

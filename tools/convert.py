@@ -1,6 +1,8 @@
-"""Convert annotations between COCO JSON, Pascal VOC, YOLO, Roboflow's exports, FlatBuffers (.db) and SQLite
-(.sqlite); or, written `densedet convert weights A B`, a detector's weights between our names and another
-library's."""
+"""Convert annotations between COCO JSON, Pascal VOC, YOLO, Roboflow's exports, FlatBuffers (.db) and SQLite.
+
+Written `densedet convert weights A B`, it converts a detector's weights between our names and another
+library's.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,7 @@ SHOWN = 20
 
 
 def add_parser(subparsers: Any) -> None:
-    """densedet convert A B | densedet convert weights A B"""
+    """Add `densedet convert A B` and `densedet convert weights A B`."""
     parser = subparsers.add_parser(
         "convert", help="annotations from one format to another", description=__doc__
     )
@@ -77,7 +79,7 @@ def add_parser(subparsers: Any) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Convert and say what was wrong."""
+    """Convert, and print what was wrong."""
     from densedet.core.errors import UsageError
 
     if arguments.weights_target is not None:
@@ -154,7 +156,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def convert_weights(arguments: argparse.Namespace) -> int:
-    """Weights under the names of the other side."""
+    """Write weights under the names of the other side."""
     from densedet.core.errors import UsageError
     from densedet.core.recipe.plugin_loading import load_plugins
     from densedet.core.weights.pretrained import convert
@@ -176,12 +178,12 @@ def convert_weights(arguments: argparse.Namespace) -> int:
 
 
 def joins(target: Any, path: Path) -> bool:
-    """Whether ``path`` is a folder in the target's format, to which a split may be added."""
+    """Return whether ``path`` is a folder in the target's format, to which a split may be added."""
     return path.is_dir() and not target.suffixes and target.recognise(path) is not None
 
 
 def progress(source: Any) -> Any:
-    """A bar on standard error that follows the source."""
+    """Return a bar on standard error that follows the source."""
     from rich.console import Console
     from rich.progress import Progress
 
@@ -194,8 +196,21 @@ def progress(source: Any) -> Any:
 def bring_images(
     source: Any, chosen: Sequence[int], target: Any, path: Path, split: str, *, link: bool, bar: Any
 ) -> None:
-    """Copy or link the images at the positions ``chosen`` to where the target's format has them. Raises
-    UsageError where it has no such place, DataError where another image is there."""
+    """Copy or link images to where the target's format has them.
+
+    Args:
+        source: where the images come from.
+        chosen: positions in it.
+        target: the class of the target's format.
+        path: the folder that was written.
+        split: the part of the data set.
+        link: True to link, False to copy.
+        bar: shows the progress.
+
+    Raises:
+        UsageError: the format has no place for images.
+        DataError: another image is there already, or an image cannot be copied.
+    """
     from densedet.core.errors import DataError, UsageError
 
     place = getattr(target, "image_folder", None)

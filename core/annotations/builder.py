@@ -1,5 +1,7 @@
-"""From entries of a file, one at a time, to an `AnnotationTable`; what is wrong with them becomes sentences.
-No torch here."""
+"""From the entries of a file, one at a time, to an `AnnotationTable`; faults become sentences.
+
+No torch here.
+"""
 
 from __future__ import annotations
 
@@ -35,13 +37,18 @@ NO_ID = -(1 << 63)
 
 
 class Faults:
-    """What is wrong in an input.
+    """Collect what is wrong in an input.
 
-    strict: an entry that contradicts its file raises DataError (a source to train on); otherwise it is left
-    out and recorded (converting). Boxes that are flat or outside their image are left out and recorded either
-    way.
-    on_fault: gets every sentence, beyond the `MAX_SENTENCES` that ``sentences`` keeps. counts: {kind:
-    number}.
+    Boxes that are flat or outside their image are left out and recorded in any case.
+
+    Args:
+        strict: True to raise DataError for an entry that contradicts its file, as a source for training does;
+            False to leave the entry out and record it, as converting does.
+        on_fault: called with every sentence, also with those beyond the `MAX_SENTENCES` that are kept.
+
+    Attributes:
+        sentences: the sentences that are kept.
+        counts: {kind of fault: number}.
     """
 
     def __init__(self, *, strict: bool = True, on_fault: Callable[[str], None] | None = None) -> None:
@@ -51,13 +58,13 @@ class Faults:
         self.counts: Counter[str] = Counter()
 
     def entry(self, kind: str, sentence: str) -> None:
-        """An entry that cannot be used. Raises DataError where strict."""
+        """Record an entry that cannot be used and is left out. Raises DataError if strict."""
         if self.strict:
             raise DataError(sentence)
         self.note(kind, f"{sentence}; left out")
 
     def note(self, kind: str, sentence: str) -> None:
-        """Something worth knowing."""
+        """Record something that the user should know."""
         self.counts[kind] += 1
         if len(self.sentences) < MAX_SENTENCES:
             self.sentences.append(sentence)
@@ -80,17 +87,19 @@ class Faults:
         )
 
     def told(self) -> list[str]:
-        """The sentences that were kept, and how many were not."""
+        """Return the sentences that were kept, and one about the number of those that were not."""
         more = sum(self.counts.values()) - len(self.sentences)
         return [*self.sentences, *([f"... and {more} more"] if more else [])]
 
 
 class TableBuilder:
-    """Collects classes, images and boxes in any order; `finish` checks them and puts the boxes in the order
-    of the images.
+    """Collect classes, images and boxes in any order; `finish` checks them and orders the boxes by image.
 
-    Memory: about 80 bytes a box, 200 an image. origin: the file that entries come from, for sentences; set it
-    anew for another file.
+    It takes about 80 bytes for a box and 200 for an image.
+
+    Args:
+        origin: the file that entries come from, for sentences. Set the attribute anew for another file.
+        faults: collects what is wrong; None raises DataError for an entry that cannot be used.
     """
 
     def __init__(self, origin: str, faults: Faults | None = None) -> None:
@@ -108,7 +117,7 @@ class TableBuilder:
         self._named: list[int | str] = []
 
     def add_class(self, category_id: int, name: str) -> None:
-        """A class; ids and names must be unique, or it is a DataError."""
+        """Add a class. Raises DataError unless its id and name are new."""
         if not -(1 << 63) <= category_id < 1 << 63:
             raise DataError(f"{self.origin}: category id {category_id} does not fit in 64 bits")
         if category_id in self.categories:
@@ -125,8 +134,17 @@ class TableBuilder:
         self.categories[category_id] = name
 
     def add_image(self, image_id: int | str, name: str, width: int, height: int) -> bool:
-        """An image: its size in pixels as displayed. False (or DataError where strict) if it cannot be
-        used."""
+        """Add an image.
+
+        Args:
+            image_id: unique among the images.
+            name: file name relative to the folder of images, "/" between folders.
+            width: in pixels, as displayed.
+            height: in pixels, as displayed.
+
+        Returns:
+            Whether the image can be used; strict `Faults` raise DataError instead.
+        """
         fault = name_fault(name)
         if image_id in self._images:
             self.faults.entry(
@@ -160,8 +178,17 @@ class TableBuilder:
         ignore: bool = False,
         id: int = NO_ID,
     ) -> None:
-        """A box x, y, width, height (top left corner at 0, 0) in source pixels. area: NaN stands for width *
-        height. Its image and class may still come."""
+        """Add a box, whose image and class may be added later.
+
+        Args:
+            image_id: the image.
+            category_id: the class.
+            box: x, y, width, height in source pixels, the image's top left corner at 0, 0.
+            area: NaN stands for width * height.
+            crowd: COCO's iscrowd.
+            ignore: whether the object neither counts nor hurts.
+            id: the annotation's id; `NO_ID` gets one in `finish`.
+        """
         if not self._origins or self._origins[-1][1] != self.origin:
             self._origins.append((len(self._flags), self.origin))
         self._owners.append(self._codes.setdefault(image_id, len(self._codes)))
@@ -173,17 +200,20 @@ class TableBuilder:
 
     @property
     def images(self) -> int:
-        """Images so far."""
+        """Number of images so far."""
         return len(self._names)
 
     @property
     def boxes(self) -> int:
-        """Boxes so far."""
+        """Number of boxes so far."""
         return len(self._flags)
 
     def finish(self) -> AnnotationTable:
-        """The table; labels follow the ascending category ids. The builder is empty afterwards. Raises
-        DataError."""
+        """Make the table, and empty the builder. Labels follow the ascending category ids.
+
+        Raises:
+            DataError: an entry contradicts the file, and the faults are strict.
+        """
         category_ids = tuple(sorted(self.categories))
         sizes = (
             np.frombuffer(self._sizes, dtype=np.int32).reshape(-1, 2)
@@ -226,7 +256,7 @@ class TableBuilder:
         return table
 
     def _positions(self, codes: np.ndarray) -> np.ndarray:
-        """The image of each box, -1 where there is none of its id."""
+        """Return the image of each box, -1 where there is no image of its id."""
         table = np.array([self._images.get(image_id, -1) for image_id in self._codes], dtype=np.int64)
         return table[codes] if len(codes) else codes
 
@@ -267,7 +297,7 @@ def _areas(given: np.ndarray, xywh: np.ndarray) -> np.ndarray:
 
 
 def _numbered(ids: np.ndarray) -> np.ndarray:
-    """Annotations without an id get those after the largest."""
+    """Number the annotations without an id on from the largest id."""
     lacking = ids == NO_ID
     if lacking.any():
         start = 1 if lacking.all() else int(ids[~lacking].max()) + 1

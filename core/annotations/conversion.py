@@ -1,4 +1,4 @@
-"""From one annotation format to another, and recognising what lies at a path. No torch here."""
+"""Convert one annotation format to another, and recognise the format of a path. No torch here."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from densedet.registry import Registry
 
 
 def formats(components: Registry) -> Iterator[tuple[str, type[TableSource]]]:
-    """(name, class) of the sources that know a format (`TableSource`), loaded one by one."""
+    """Give (name, class) of each source that knows a file format, loaded one by one."""
     for component in components.find("source", "*"):
         kind: Any = component.load()
         if hasattr(kind, "recognise"):
@@ -29,8 +29,20 @@ def formats(components: Registry) -> Iterator[tuple[str, type[TableSource]]]:
 def recognise(
     path: Path, components: Registry, *, split: str | None = None, name: str | None = None
 ) -> dict[str, Any]:
-    """What a recipe would write to read ``path``: {"name": source, arguments}. name: look no further than
-    this source. Raises DataError."""
+    """Find the source that reads a path.
+
+    Args:
+        path: a file or folder.
+        components: the registry.
+        split: the part of the data set that is wanted; None: any.
+        name: the only source to ask; None: all.
+
+    Returns:
+        The source as a recipe would write it: {"name": source, arguments}.
+
+    Raises:
+        DataError: there is nothing, or no source recognises it.
+    """
     if not path.exists():
         raise DataError(f"there is nothing at {path}: correct the path")
     tried = []
@@ -51,7 +63,7 @@ def recognise(
 
 
 def open_source(spec: dict[str, Any], components: Registry, *, images: str | None = None) -> TableSource:
-    """The source that `recognise` described. images: another folder of images."""
+    """Make the source that `recognise` described. images: another folder of images."""
     arguments = {key: value for key, value in spec.items() if key != "name"}
     if images is not None:
         if "images" not in arguments:
@@ -62,7 +74,11 @@ def open_source(spec: dict[str, Any], components: Registry, *, images: str | Non
 
 
 def writer_of(path: Path, components: Registry, name: str | None = None) -> type[TableSource]:
-    """The class that writes ``path``: by ``name``, else by its suffix. Raises UsageError."""
+    """Return the class that writes ``path``: by ``name``, or else by the suffix.
+
+    Raises:
+        UsageError: no source writes it.
+    """
     known: list[str] = []
     for source, kind in formats(components):
         suffixes = kind.suffixes
@@ -84,8 +100,17 @@ def writer_of(path: Path, components: Registry, name: str | None = None) -> type
 
 @dataclass
 class Report:
-    """What a conversion did. faults: {kind: number} of what was wrong in the input or does not fit the
-    output; sentences: the first of them."""
+    """The outcome of a conversion.
+
+    Attributes:
+        images: number written.
+        boxes: number written.
+        classes: number written.
+        dropped: boxes of the input that were left out.
+        clipped: boxes of the input that leave their image.
+        faults: {kind: number} of what was wrong in the input or does not fit the output.
+        sentences: the first of the faults.
+    """
 
     images: int
     boxes: int
@@ -105,11 +130,20 @@ def convert(
     where: str | None = None,
     on_fault: Callable[[str], None] | None = None,
 ) -> Report:
-    """Write what ``source`` holds to ``path``; entries that cannot be used are left out and told to
-    ``on_fault``.
+    """Write the annotations of a source in another format.
 
-    where: SQL; only what it means is written (see `densedet.core.annotations.where`). Raises DataError,
-    WhereError.
+    Args:
+        source: the source; its faults are collected anew.
+        target: the class that writes.
+        path: the file or folder to make.
+        split: what the part of a data set is called in a folder with several.
+        where: SQL; only the images and boxes that it means are written (see
+            `densedet.core.annotations.where`).
+        on_fault: called with a sentence for each entry that cannot be used and is left out.
+
+    Raises:
+        DataError: the source cannot be read, or the target cannot be written.
+        WhereError: ``where`` is wrong.
     """
     source.faults = faults = Faults(strict=False, on_fault=on_fault)
     table = source.table
@@ -123,6 +157,6 @@ def convert(
 
 
 def chosen(source: TableSource, where: str) -> AnnotationTable:
-    """The part of a source's table that an SQL expression means."""
+    """Return the part of a source's table that an SQL expression means."""
     images, boxes = where_masks(source, where)
     return source.table.select(np.flatnonzero(images), boxes)

@@ -18,10 +18,22 @@ from densedet.core.errors import DataError
 def filtered(
     source: Source, rules: FilterSection, *, classes: Sequence[str | None] | None, resize: Resize
 ) -> Source:
-    """The source itself where ``rules`` change nothing, else a `Subset`.
+    """Apply the filter of a recipe.
 
-    In order: where, classes (names, None: all), crowd, min_side, min_input_side (after ``resize``), empty,
-    fraction, limit. Raises DataError where no image is left, `WhereError` for a wrong where.
+    The order is: where, classes, crowd, min_side, min_input_side, empty, fraction, limit.
+
+    Args:
+        source: the source.
+        rules: the recipe's section ``data.filter``.
+        classes: names of the classes that count; None: all.
+        resize: gives the size in the network's input, for min_input_side.
+
+    Returns:
+        A `Subset`, or the source itself where the rules change nothing.
+
+    Raises:
+        DataError: no image is left.
+        WhereError: ``where`` is wrong.
     """
     if not describe(rules):
         return source
@@ -47,7 +59,7 @@ def filtered(
 
 
 def _of_classes(table: AnnotationTable, classes: Sequence[str | None] | None) -> np.ndarray:
-    """bool (M,)."""
+    """Return bool (M,): which boxes are of these classes."""
     known = np.array([classes is None or name in classes for name in table.classes] or [True])
     return known[table.labels]
 
@@ -61,8 +73,7 @@ def _treat_crowds(table: AnnotationTable, rules: FilterSection, actions: np.ndar
 
 
 def _too_small(table: AnnotationTable, rules: FilterSection, resize: Resize) -> np.ndarray:
-    """bool (M,): boxes whose shorter side is below a bound, in source pixels or in those of the network's
-    input."""
+    """Return bool (M,): which boxes have a shorter side below a bound, in source or in input pixels."""
     small = np.zeros(len(table.labels), dtype=bool)
     if rules.min_side:
         small |= table.xywh[:, 2:].min(1, initial=np.inf) < rules.min_side
@@ -77,7 +88,7 @@ def _too_small(table: AnnotationTable, rules: FilterSection, resize: Resize) -> 
 
 
 def _drawn(indices: np.ndarray, rules: FilterSection) -> np.ndarray:
-    """A share or number of the images, by the seed, in the source's order."""
+    """Return a share or number of the images, drawn by the seed, in the source's order."""
     count = len(indices)
     if rules.fraction is not None:
         count = max(1, round(count * rules.fraction)) if count else 0
@@ -89,8 +100,10 @@ def _drawn(indices: np.ndarray, rules: FilterSection) -> np.ndarray:
 
 
 def describe(rules: FilterSection) -> str:
-    """What differs from no filter, in words; nothing for ``rest`` alone, which says what to do with what a
-    filter finds."""
+    """Return the rules that differ from no filter, in words.
+
+    ``rest`` alone gives nothing: it only says how a filter treats the boxes that it finds.
+    """
     plain = {name: info.default for name, info in FilterSection.model_fields.items()}
     changed = {name: value for name, value in rules if value != plain[name]}
     return (

@@ -1,4 +1,4 @@
-"""Folders made whole or not at all, and the file names in one. No torch here."""
+"""Folders that are made whole or not at all, and the file names in one. No torch here."""
 
 from __future__ import annotations
 
@@ -15,14 +15,17 @@ from densedet.core.errors import DataError
 
 
 def is_free(path: Path) -> bool:
-    """Whether a folder may be made there: there is nothing, or an empty folder."""
+    """Return whether a folder may be made there: there is nothing, or an empty folder."""
     return not os.path.lexists(path) or (path.is_dir() and not any(path.iterdir()))
 
 
 @contextmanager
 def new_folder(path: Path) -> Iterator[Path]:
-    """A temporary folder beside ``path`` to fill; renamed at the end, removed on failure. Raises DataError
-    where something is there."""
+    """Give a temporary folder beside ``path`` to fill; it is renamed at the end and removed on failure.
+
+    Raises:
+        DataError: something is there already.
+    """
     if not is_free(path):
         raise DataError(f"{path} is there already and not empty: give another name")
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -40,12 +43,17 @@ def new_folder(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def addition(path: Path, *, last: str) -> Iterator[Path]:
-    """A temporary folder to fill; at the end what is in it is moved into the folder ``path``, which stays as
-    it is otherwise.
+    """Give a temporary folder to fill; its content is moved into the folder ``path`` at the end.
 
-    last: the file (relative, "/" between folders) by which the rest counts: it is moved after all others, and
-    it alone may take the place of one that is there. Raises DataError where another would; then, and on any
-    other failure, what was moved is taken out again.
+    On any failure, what was moved is taken out again.
+
+    Args:
+        path: the folder; it stays as it is otherwise.
+        last: the file (relative, "/" between folders) by which the rest counts. It is moved after all others,
+            and it alone may replace a file that is there.
+
+    Raises:
+        DataError: another file is there already, or a file cannot be moved.
     """
     temporary = Path(tempfile.mkdtemp(dir=path, prefix=".adding.", suffix=".tmp"))
     moved: list[Path] = []
@@ -70,8 +78,10 @@ def addition(path: Path, *, last: str) -> Iterator[Path]:
 
 
 def _moves(origin: Path, target: Path, held: Path) -> list[tuple[Path, Path]]:
-    """(what, where to) below two folders: folders that are not there as wholes. Raises DataError where a file
-    is there already."""
+    """Return (from, to) below two folders; a folder that is not there yet is moved whole.
+
+    Raises DataError where a file is there already.
+    """
     moves = []
     for entry in sorted(origin.iterdir()):
         place = target / entry.name
@@ -90,15 +100,17 @@ def _moves(origin: Path, target: Path, held: Path) -> list[tuple[Path, Path]]:
 
 
 class FileNames:
-    """The names of all files below ``folder``, "/" between folders, listed once. Links to folders are not
-    followed."""
+    """The names of all files below a folder, "/" between folders, listed once.
+
+    Links to folders are not followed.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
     @cached_property
     def names(self) -> frozenset[str]:
-        """All of them."""
+        """All names."""
         found = []
         for place, _, files in os.walk(self.folder):
             below = os.path.relpath(place, self.folder).replace(os.sep, "/")
@@ -107,7 +119,7 @@ class FileNames:
 
     @cached_property
     def images(self) -> list[str]:
-        """Those with the suffix of an image, sorted."""
+        """The names with the suffix of an image, sorted."""
         return sorted(name for name in self.names if os.path.splitext(name)[1].lower() in SUFFIXES)
 
     @cached_property
@@ -115,5 +127,5 @@ class FileNames:
         return {os.path.splitext(name)[0]: name for name in reversed(self.images)}
 
     def image_of(self, stem: str) -> str | None:
-        """The image called ``stem`` and some suffix; the first in order where there are several."""
+        """Return the image called ``stem`` and some suffix, the first of several; None if there is none."""
         return self._stems.get(stem)

@@ -1,5 +1,7 @@
-"""Opening a picture without decoding it: formats, EXIF orientation, the size as it is displayed. No torch
-here."""
+"""Open a picture without decoding it: formats, EXIF orientation, the size as it is displayed.
+
+No torch here.
+"""
 
 from __future__ import annotations
 
@@ -53,7 +55,7 @@ TURNS = {
 
 
 def displayed(size: tuple[int, int], turn: Image.Transpose | None) -> tuple[int, int]:
-    """(width, height) after the turn; also before it, since each is its own inverse on sizes."""
+    """Return (width, height) after the turn; each turn is its own inverse on sizes."""
     swaps = turn in (
         Image.Transpose.TRANSPOSE,
         Image.Transpose.ROTATE_270,
@@ -64,8 +66,18 @@ def displayed(size: tuple[int, int], turn: Image.Transpose | None) -> tuple[int,
 
 
 def open_picture(image: Any, name: str) -> tuple[Image.Image, Image.Transpose | None]:
-    """The picture, not yet decoded, and the turn that shows it upright. image: a path or encoded bytes. name:
-    for messages. Raises DataError."""
+    """Open a picture without decoding it.
+
+    Args:
+        image: a path or encoded bytes.
+        name: for messages.
+
+    Returns:
+        The picture, and the turn that shows it upright (None: it is upright).
+
+    Raises:
+        DataError: it cannot be read, or is in no known format.
+    """
     if isinstance(image, (str, os.PathLike)):
         with _file(Path(image), name) as file:
             try:
@@ -84,7 +96,7 @@ def open_picture(image: Any, name: str) -> tuple[Image.Image, Image.Transpose | 
 
 
 def orientation(picture: Image.Image) -> int:
-    """EXIF orientation, 1 where there is none that can be understood."""
+    """Return the EXIF orientation, 1 where there is none that can be understood."""
     try:
         value = picture.getexif().get(ORIENTATION, 1)
     except Exception:  # damaged EXIF says nothing about the pixels: they are shown as they are
@@ -93,7 +105,7 @@ def orientation(picture: Image.Image) -> int:
 
 
 def image_size(path: Path) -> tuple[int, int]:
-    """(width, height) of an image file as it is displayed, from its header. Raises DataError."""
+    """Return (width, height) of an image file as it is displayed, from its header. Raises DataError."""
     with _file(path, str(path)) as file:
         if os.fstat(file.fileno()).st_size == 0:
             raise DataError(f"image {path} is an empty file: replace it or take it out of the annotations")
@@ -143,8 +155,7 @@ def _opened(file: BinaryIO, name: str) -> Image.Image:
 
 
 def _turned_by_pillow(picture: Image.Image, name: str) -> None:
-    """Decode a TIFF file that has an orientation: Pillow turns it while it does, and forgets the
-    orientation."""
+    """Decode a TIFF file that has an orientation: Pillow turns it then, and forgets the orientation."""
     if isinstance(picture, TiffImagePlugin.TiffImageFile) and orientation(picture) in TURNS:
         try:
             picture.load()
@@ -156,7 +167,7 @@ def _turned_by_pillow(picture: Image.Image, name: str) -> None:
 
 
 def _early_orientation(picture: Image.Image) -> int:
-    """Of a PNG file, from what stands before its pixels."""
+    """Return the orientation that a PNG file gives before its pixels."""
     try:
         value = Image.Image.getexif(picture).get(ORIENTATION, 1)
     except Exception:
@@ -165,8 +176,10 @@ def _early_orientation(picture: Image.Image) -> int:
 
 
 def _late_texts(file: BinaryIO) -> bool:
-    """Whether a PNG file has EXIF or texts, which can hold it, after its first pixels. The file's position is
-    as before."""
+    """Return whether a PNG file has EXIF, or texts that can hold it, after its first pixels.
+
+    The file's position stays as it was.
+    """
     here, found, pixels = file.tell(), False, False
     file.seek(8)
     for _ in range(MAX_PIECES):

@@ -1,9 +1,9 @@
 """Annotations in SQLite: the schema, and connections that can only read. No torch here.
 
-A database comes from a stranger as likely as an image does, and a ``where``
-(`densedet.core.annotations.where`) from a recipe that somebody sent. So every connection is opened read-only
-and immutable, an authorizer admits nothing but reading this schema's tables and a list of harmless functions,
-and each statement is stopped after a number of steps that no honest one needs.
+A database may come from a stranger, as an image may, and a ``where`` (`densedet.core.annotations.where`) from
+a recipe that somebody sent. So every connection is opened read-only and immutable, an authorizer admits only
+reading this schema's tables and a list of harmless functions, and each statement is stopped after more steps
+than a useful one needs.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ class Undecodable(bytes):
 
 
 def decoded(raw: bytes) -> str | Undecodable:
-    """A database's text. Half a character pair (a lone surrogate), which JSON can hold, stays what it was."""
+    """Decode a database's text; half a character pair (a lone surrogate), which JSON can hold, stays."""
     try:
         return raw.decode("utf-8", "surrogatepass")
     except UnicodeDecodeError:
@@ -103,7 +103,7 @@ class Guarded(sqlite3.Connection):
         self.set_progress_handler(look, STEPS)
 
     def execute(self, sql: str, parameters: Any = ()) -> sqlite3.Cursor:
-        """As `sqlite3.Connection.execute`, with the whole budget."""
+        """Execute as `sqlite3.Connection.execute` does, with the whole budget."""
         if self._budget:
             self._left[0] = self._budget
         return super().execute(sql, parameters)
@@ -119,8 +119,10 @@ if hasattr(os, "register_at_fork"):
 
 
 def database_uri(path: PurePath) -> str:
-    """The URI by which SQLite opens an absolute ``path`` read-only and immutable: file:///home/x,
-    file:///C:/x, file:////server/share/x."""
+    """Return the URI by which SQLite opens an absolute ``path`` read-only and immutable.
+
+    The forms are file:///home/x, file:///C:/x and file:////server/share/x.
+    """
     text = path.as_posix()
     return (
         "file://"
@@ -131,7 +133,7 @@ def database_uri(path: PurePath) -> str:
 
 
 def connect(path: Path) -> Guarded:
-    """A database opened read-only and immutable, structure checked in milliseconds. Raises DataError."""
+    """Open a database read-only and immutable, and check its structure (milliseconds). Raises DataError."""
     try:
         with open(path, "rb") as file:
             head = file.read(100)
@@ -167,7 +169,7 @@ def connect(path: Path) -> Guarded:
 
 @contextmanager
 def refused_with(place: str) -> Iterator[None]:
-    """SQLite's complaints about a file as DataError."""
+    """Turn SQLite's complaints about a file into DataError."""
     try:
         yield
     except sqlite3.OperationalError as error:
@@ -178,7 +180,7 @@ def refused_with(place: str) -> Iterator[None]:
 
 
 def _check_structure(connection: Guarded, path: Path) -> None:
-    """The mark, the version, and that our tables are plain tables with our columns."""
+    """Check the mark, the version, and that our tables are plain tables with our columns."""
     connection.limit_steps(SPARE_STEPS)
     identity, version = (
         connection.execute(f"PRAGMA {name}").fetchone()[0] for name in ("application_id", "user_version")
@@ -206,7 +208,7 @@ def _check_structure(connection: Guarded, path: Path) -> None:
 
 
 def _rows(connection: sqlite3.Connection, path: Path) -> int:
-    """An upper bound of the number of rows: the file's pages cannot hold more."""
+    """Return an upper bound of the number of rows, from the number of the file's pages."""
     pages, size = (
         int(connection.execute(f"PRAGMA {name}").fetchone()[0]) for name in ("page_count", "page_size")
     )
@@ -216,7 +218,7 @@ def _rows(connection: sqlite3.Connection, path: Path) -> int:
 def harmless(
     action: int, first: str | None, second: str | None, database: str | None, trigger: str | None
 ) -> int:
-    """SQLite's question whether a statement may do this: read our tables, with `FUNCTIONS`."""
+    """Answer SQLite whether a statement may do something: only read our tables, with `FUNCTIONS`."""
     allowed = (
         action == sqlite3.SQLITE_SELECT
         or (action == sqlite3.SQLITE_READ and first in COLUMNS and trigger is None)
@@ -226,8 +228,10 @@ def harmless(
 
 
 def guard(connection: Guarded, rows: int) -> None:
-    """From here on the connection can only read our tables, with harmless functions. rows: of images and
-    boxes, at most."""
+    """Restrict a connection to reading our tables with harmless functions.
+
+    rows: at most so many images and boxes.
+    """
     connection.set_authorizer(harmless)
     if hasattr(connection, "setlimit"):  # Python 3.11
         connection.setlimit(sqlite3.SQLITE_LIMIT_SQL_LENGTH, MAX_SQL)
@@ -248,10 +252,13 @@ CHUNK = 1 << 14
 def memory_database(
     table: AnnotationTable | None, needed: Collection[tuple[str, str]] = (), *, indexed: bool = False
 ) -> Guarded:
-    """A table in an in-memory database of the same columns; rows are positions. It can only be read.
+    """Make an in-memory database of the same tables, which can only be read; row numbers are positions.
 
-    needed: (table, column) that will be read; of others hold 0, and tables of which nothing is needed are
-    empty. indexed: with `INDEXES`.
+    Args:
+        table: its content; None leaves it empty.
+        needed: the (table, column) that will be read. Other columns hold 0, and tables of which nothing is
+            needed are empty.
+        indexed: whether to make `INDEXES`.
     """
     connection = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False, factory=Guarded)
     connection.text_factory = decoded
@@ -270,8 +277,11 @@ def memory_database(
 def fill(
     connection: sqlite3.Connection, table: AnnotationTable, needed: Collection[tuple[str, str]] | None = None
 ) -> None:
-    """Insert everything, or what is ``needed`` of images and boxes, in one transaction. Raises DataError for
-    ids beyond 64 bits."""
+    """Insert a table, or what is ``needed`` of its images and boxes, in one transaction.
+
+    Raises:
+        DataError: an id does not fit in 64 bits.
+    """
     connection.execute("BEGIN")
     rows = zip(range(len(table.classes)), table.category_ids, map(_storable, table.classes))
     connection.executemany("INSERT INTO classes VALUES (?, ?, ?)", rows)
@@ -299,7 +309,7 @@ def fill(
 
 
 def _storable(text: str) -> str | bytes:
-    """A text, or the bytes of one that holds lone surrogates."""
+    """Return a text, or the bytes of one that holds lone surrogates."""
     try:
         text.encode()
     except UnicodeEncodeError:

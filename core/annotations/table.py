@@ -1,5 +1,4 @@
-"""All boxes of a source as a few NumPy columns: nothing per box in Python, so files map them and processes
-share them. No torch here."""
+"""All boxes of a source as a few NumPy columns, which files map and processes share. No torch here."""
 
 from __future__ import annotations
 
@@ -27,8 +26,15 @@ CHUNK = 1 << 16
 
 
 class Objects(NamedTuple):
-    """The boxes of one image. boxes: float32 (G,4) xyxy, clipped to the image. xywh: float64 (G,4) as the
-    file has them. labels: int64 (G,). flags: uint8 (G,), see `CROWD` and `IGNORE`. areas: float64 (G,)."""
+    """The boxes of one image. G may be 0.
+
+    Attributes:
+        boxes: float32 (G,4) xyxy in source pixels, clipped to the image.
+        xywh: float64 (G,4) x, y, width, height as the file has them.
+        labels: int64 (G,), 0..C-1.
+        flags: uint8 (G,) of `CROWD` and `IGNORE`.
+        areas: float64 (G,) in pixels.
+    """
 
     boxes: np.ndarray
     xywh: np.ndarray
@@ -39,18 +45,26 @@ class Objects(NamedTuple):
 
 @dataclass
 class AnnotationTable:
-    """I images, M boxes in the order of their images, C classes.
+    """All annotations of a source: I images, M boxes in the order of their images, C classes.
 
-    classes: names, index = label. category_ids: the file's id of each. image_ids: int64 (I,), or a list where
-    a file's ids are texts.
-    names: UTF-8 bytes of all file names, names[name_offsets[i]:name_offsets[i+1]] is that of image i; each
-    lies below the image folder ("/" between folders, no "..", no drive, no NUL). sizes: int32 (I,2) (width,
-    height), 1..`MAX_SIDE`. Boxes of image i are offsets[i]:offsets[i+1] of xywh, float64 (M,4) x, y, width,
-    height in source pixels exactly as the file had them: finite, width and height above 0, overlapping the
-    image. labels: integers (M,), 0..C-1. flags: uint8 (M,) of `CROWD` and `IGNORE`. areas: float64 (M,),
-    finite, by which COCO sorts sizes. ids: int64 (M,), the file's annotation ids.
-
-    sentences: what was dropped or clipped when it was read; dropped, clipped: how many boxes.
+    Attributes:
+        classes: names, index = label.
+        category_ids: the file's id of each class.
+        image_ids: int64 (I,), or a list where a file's ids are texts.
+        names: uint8, UTF-8 of all file names one after the other. Each lies below the image folder ("/"
+            between folders, no "..", no drive, no NUL).
+        name_offsets: (I+1,); names[name_offsets[i]:name_offsets[i+1]] is the name of image i.
+        sizes: int32 (I,2) (width, height) as displayed, 1..`MAX_SIDE` - 1.
+        offsets: (I+1,); image i has the boxes offsets[i]:offsets[i+1].
+        xywh: float64 (M,4) x, y, width, height in source pixels exactly as the file has them: finite, width
+            and height above 0, overlapping the image.
+        labels: integers (M,), 0..C-1.
+        flags: uint8 (M,) of `CROWD` and `IGNORE`.
+        areas: float64 (M,), finite, by which COCO sorts sizes.
+        ids: int64 (M,), the file's annotation ids.
+        sentences: about boxes that were dropped or clipped when the file was read.
+        dropped: number of boxes that were dropped.
+        clipped: number of boxes that were clipped.
     """
 
     classes: tuple[str, ...]
@@ -73,12 +87,12 @@ class AnnotationTable:
         return len(self.sizes)
 
     def image_id(self, index: int) -> int | str:
-        """As the file has it."""
+        """Return the id of image ``index`` as the file has it."""
         value = self.image_ids[index]
         return value if isinstance(value, (int, str)) else int(value)
 
     def name(self, index: int) -> str:
-        """The file name as the file has it."""
+        """Return the file name of image ``index`` as the file has it."""
         return (
             self.names[self.name_offsets[index] : self.name_offsets[index + 1]]
             .tobytes()
@@ -86,7 +100,7 @@ class AnnotationTable:
         )
 
     def objects(self, index: int) -> Objects:
-        """The boxes of image ``index``; columns other than ``boxes`` are views."""
+        """Return the boxes of image ``index``; columns other than ``boxes`` are views."""
         part = slice(int(self.offsets[index]), int(self.offsets[index + 1]))
         xywh = self.xywh[part]
         return Objects(
@@ -94,17 +108,21 @@ class AnnotationTable:
         )
 
     def annotation(self, index: int) -> Annotation:
-        """The truth of image ``index``, 0..I-1; its tensors are copies."""
+        """Return the truth of image ``index``, 0..I-1; its tensors are copies."""
         width, height = self.sizes[index].tolist()
         return annotation_of(self.objects(index), self.image_id(index), self.name(index), width, height)
 
     def owners(self) -> np.ndarray:
-        """int64 (M,): the image of each box."""
+        """Return int64 (M,), the image of each box."""
         return np.repeat(np.arange(len(self)), np.diff(self.offsets))
 
     def select(self, images: np.ndarray, boxes: np.ndarray | None = None) -> AnnotationTable:
-        """A table of the images at ``images`` (ascending positions) with those of their boxes for which
-        ``boxes`` (bool (M,)) holds."""
+        """Return a table of some images and some of their boxes.
+
+        Args:
+            images: ascending positions.
+            boxes: bool (M,), which boxes are kept; None keeps all of those images.
+        """
         counts = np.diff(self.offsets)
         chosen = np.zeros(len(self), dtype=bool)
         chosen[images] = True
@@ -131,7 +149,7 @@ class AnnotationTable:
 
 
 def equal_tables(one: AnnotationTable, other: AnnotationTable) -> list[str]:
-    """Names of the columns in which two tables differ; none where they hold the same."""
+    """Return the names of the columns in which two tables differ."""
     left_out = ("sentences", "dropped", "clipped")
     return [
         f.name
@@ -147,7 +165,7 @@ def _same(one: object, other: object) -> bool:
 
 
 def annotation_of(objects: Objects, image_id: int | str, name: str, width: int, height: int) -> Annotation:
-    """An `Annotation` with tensors of its own."""
+    """Return an `Annotation` with tensors of its own."""
     import torch
 
     from densedet.core.types import Annotation
@@ -168,8 +186,7 @@ def annotation_of(objects: Objects, image_id: int | str, name: str, width: int, 
 
 
 def corners(xywh: np.ndarray, size: np.ndarray) -> np.ndarray:
-    """float64 (G,4) x, y, width, height -> float32 (G,4) xyxy clipped to an image of ``size`` (width,
-    height)."""
+    """Turn float64 (G,4) x, y, width, height into float32 (G,4) xyxy, clipped to (width, height) ``size``."""
     boxes = np.array(xywh)
     boxes[:, 2:] += boxes[:, :2]
     pairs = boxes.reshape(-1, 2)
@@ -179,7 +196,7 @@ def corners(xywh: np.ndarray, size: np.ndarray) -> np.ndarray:
 
 
 def pack_names(names: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
-    """-> (uint8 bytes of all names, int64 offsets (I+1,)) for `AnnotationTable`."""
+    """Return the uint8 bytes of all names and int64 (I+1,) offsets, for an `AnnotationTable`."""
     encoded = [name.encode("utf-8", "surrogatepass") for name in names]
     offsets = np.zeros(len(encoded) + 1, dtype=np.int64)
     np.cumsum([len(name) for name in encoded], out=offsets[1:])
@@ -187,7 +204,7 @@ def pack_names(names: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
 
 
 def name_fault(name: str) -> str | None:
-    """What is wrong with an image's file name ("leaves the image folder", on any system), or None."""
+    """Return what is wrong with an image's file name ("leaves the image folder", on any system), or None."""
     if name and name[0] != "/" and not any(odd in name for odd in (":", "\\", "\0", "..")):
         return None  # most names, a hundred times as fast
     windows = PureWindowsPath(name)
@@ -239,11 +256,16 @@ RULES = {
 
 
 def box_faults(xywh: np.ndarray, sizes: np.ndarray, owners: np.ndarray | None = None) -> np.ndarray:
-    """uint8 (M,): 0 for a sound box, else `FINITE`, `FLAT`, `OUTSIDE` (unusable) or `CLIPPED` (usable once
-    clipped).
+    """Check boxes against the images that they belong to.
 
-    xywh: float64 (M,4). sizes: (width, height) of each box's image (M,2), or of all images with ``owners``
-    (M,), the image of each box.
+    Args:
+        xywh: float64 (M,4) x, y, width, height in pixels.
+        sizes: (width, height) of each box's image (M,2), or with ``owners`` of all images (I,2).
+        owners: (M,), the image of each box.
+
+    Returns:
+        uint8 (M,): 0 for a sound box, `FINITE`, `FLAT` or `OUTSIDE` for one that cannot be used, `CLIPPED`
+        for one that can, once clipped.
     """
     found = np.zeros(len(xywh), dtype=np.uint8)
     for start in range(0, len(xywh), CHUNK):
@@ -254,8 +276,10 @@ def box_faults(xywh: np.ndarray, sizes: np.ndarray, owners: np.ndarray | None = 
 
 
 def _all_sound(columns: np.ndarray, sizes: np.ndarray) -> bool:
-    """A quick look that is passed by most files: everything well inside its image, and wide enough to stay so
-    in float32."""
+    """Return whether all boxes are well inside their images, and wide enough to stay so in float32.
+
+    Most files pass this quick check.
+    """
     x, y, w, h = columns
     right, bottom = x + w, y + h
     sound = (x >= 0) & (y >= 0) & (right <= sizes[:, 0]) & (bottom <= sizes[:, 1])

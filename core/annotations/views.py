@@ -20,10 +20,14 @@ object."""
 
 
 class Subset:
-    """The images of ``source`` at ``indices``, in that order; a `Source` itself.
+    """Some images of a source, in a given order; a `Source` itself.
 
-    actions: uint8 (M,) of `KEEP` .. `COUNT` for all M boxes of the source in order, with offsets (I+1,)
-    saying where each image's begin; None leaves all as they are.
+    Args:
+        source: the source.
+        indices: positions in it.
+        actions: uint8 (M,) of `KEEP` .. `COUNT`, for all M boxes of the source in order; None leaves all as
+            they are.
+        offsets: (I+1,), where the boxes of each image of the source begin in ``actions``.
     """
 
     def __init__(
@@ -63,7 +67,7 @@ class Subset:
 
 
 def acted_on(annotation: Annotation, actions: Tensor) -> Annotation:
-    """An annotation with ``actions`` uint8 (G,) carried out."""
+    """Return an annotation with ``actions``, uint8 (G,), carried out."""
     ignore = (annotation.ignore | (actions == IGNORE)) & (actions != COUNT)
     crowd = annotation.crowd & (actions != COUNT)
     keep = actions != DROP
@@ -73,7 +77,7 @@ def acted_on(annotation: Annotation, actions: Tensor) -> Annotation:
 
 
 def base_of(source: Source) -> tuple[Source, np.ndarray]:
-    """(the source beneath all `Subset`s, int64 (I,) position in it of each image)."""
+    """Return the source beneath all `Subset`s, and int64 (I,), the position in it of each image."""
     indices = None
     while isinstance(source, Subset):
         indices = source.indices if indices is None else source.indices[indices]
@@ -82,8 +86,16 @@ def base_of(source: Source) -> tuple[Source, np.ndarray]:
 
 
 def hold_out(source: Source, share: float, seed: int) -> tuple[Subset, Subset]:
-    """(training, validation): a random ``share`` of the images, at least one of them, is held out; the same
-    for the same seed."""
+    """Split a source in two at random; the same seed gives the same split.
+
+    Args:
+        source: the source.
+        share: of the images that are held out, at least one of them.
+        seed: any integer.
+
+    Returns:
+        The part for training and the part for validation.
+    """
     order = torch.randperm(len(source), generator=torch.Generator().manual_seed(seed)).tolist()
     count = min(max(round(len(source) * share), 1), len(source) - 1)
     return Subset(source, sorted(order[count:])), Subset(source, sorted(order[:count]))

@@ -1,4 +1,4 @@
-"""``where``: which images and boxes of a source an SQL expression means. No torch here."""
+"""``where``: the images and boxes of a source that an SQL expression means. No torch here."""
 
 from __future__ import annotations
 
@@ -65,8 +65,13 @@ class WhereError(DensedetError, ValueError):
 
 
 class RowIds(NamedTuple):
-    """A database's row numbers in the order of an `AnnotationTable`. classes (C,), images (I,), boxes (M,):
-    int64, distinct."""
+    """A database's row numbers, distinct, in the order of an `AnnotationTable`.
+
+    Attributes:
+        classes: int64 (C,).
+        images: int64 (I,).
+        boxes: int64 (M,).
+    """
 
     classes: np.ndarray
     images: np.ndarray
@@ -74,12 +79,18 @@ class RowIds(NamedTuple):
 
 
 def where_masks(source: Any, expression: str) -> tuple[np.ndarray, np.ndarray]:
-    """(images bool (I,), boxes bool (M,)) that ``expression`` means, in the order of the source's table.
+    """Find the images and boxes that an SQL expression means.
 
-    It is an SQL expression over an image joined with one of its boxes and that box's class: a box is meant
-    where it is true, an image where it is true for any of its boxes. An image without boxes has NULL for all
-    columns of boxes and classes, so ``width > 500`` means it and ``class = 'car'`` does not. Columns: those
-    of `COLUMNS`, and any that were added to a .sqlite file. Raises WhereError.
+    The expression is evaluated on an image joined with one of its boxes and the class of that box. A box is
+    meant if it is true there, an image if it is true for any of its boxes. An image without boxes has NULL in
+    all columns of boxes and classes, so ``width > 500`` means it and ``class = 'car'`` does not. Columns are
+    those of `COLUMNS`, and any that were added to a .sqlite file.
+
+    Returns:
+        bool (I,) of images and bool (M,) of boxes, in the order of the source's table.
+
+    Raises:
+        WhereError: the expression is wrong.
     """
     own = getattr(source, "where_masks", None)
     if own is not None:
@@ -103,7 +114,7 @@ def where_masks(source: Any, expression: str) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _asked_of(read: set[tuple[str, str]]) -> str:
-    """The table for each row of which an expression that reads these columns has one answer."""
+    """Return the table for whose rows an expression that reads these columns must be evaluated."""
     tables = {table for table, _ in read}
     return "classes" if tables <= {"classes"} else "images" if tables == {"images"} else "boxes"
 
@@ -111,11 +122,22 @@ def _asked_of(read: set[tuple[str, str]]) -> str:
 def matching(
     connection: Guarded, expression: str, table: AnnotationTable, rows: RowIds
 ) -> tuple[np.ndarray, np.ndarray]:
-    """(images bool (I,), boxes bool (M,)) for a database that holds ``table`` in ``rows``; other rows of it
-    do not count. Raises WhereError.
+    """Find the images and boxes that an expression means, in a database.
 
-    expression: has passed `check_where_syntax`. If it reads only classes it is asked once for each class, if
-    only images, for each image.
+    An expression that reads only classes is evaluated once for each class, one that reads only images once
+    for each image.
+
+    Args:
+        connection: the database; rows of it that are not in ``rows`` do not count.
+        expression: has passed `check_where_syntax`.
+        table: the annotations that it holds.
+        rows: where it holds them.
+
+    Returns:
+        bool (I,) of images and bool (M,) of boxes.
+
+    Raises:
+        WhereError: the expression is wrong.
     """
     read = columns_read(connection, expression)
     owners = table.owners()
@@ -144,13 +166,16 @@ def matching(
 
 
 def columns_read(connection: Guarded, expression: str) -> set[tuple[str, str]]:
-    """(table, column) of all that ``expression`` reads; the column is "" where only rows are counted. Raises
-    WhereError."""
+    """Return every (table, column) that ``expression`` reads; the column is "" where only rows are counted.
+
+    Raises:
+        WhereError: the expression is wrong.
+    """
     return set(_reads(connection, expression) - _reads(connection, "1"))
 
 
 def _reads(connection: Guarded, expression: str) -> Counter[tuple[str, str]]:
-    """How often a query of boxes with ``expression`` names each column."""
+    """Count how often a query of boxes with ``expression`` names each column."""
     found: Counter[tuple[str, str]] = Counter()
 
     def record(action: int, first: Any, second: Any, database: Any, trigger: Any) -> int:
@@ -163,10 +188,10 @@ def _reads(connection: Guarded, expression: str) -> Counter[tuple[str, str]]:
 
 
 def _numbers(connection: Guarded, number: str, tables: str, expression: str, rows: int) -> np.ndarray:
-    """int64 (N,): ``number`` of each row of ``tables`` for which ``expression`` is true. It must have passed
-    `columns_read`.
+    """Return int64 (N,), ``number`` for each row of ``tables`` for which ``expression`` is true.
 
-    SQLite joins them to one text and NumPy reads that, several times as fast as a row of Python's for each.
+    The expression must have passed `columns_read`. SQLite joins the numbers to one text, which NumPy reads
+    several times as fast as Python reads rows.
     """
 
     def joining(action: int, first: Any, second: Any, database: Any, trigger: Any) -> int:
@@ -192,8 +217,10 @@ def _limit_values(connection: Guarded, length: int) -> None:
 def _authorized(
     connection: Guarded, authorizer: Callable[..., int], statement: str, expression: str
 ) -> list[Any]:
-    """A statement's rows under another authorizer, which SQLite asks even if it knows the statement already.
-    Raises WhereError."""
+    """Return a statement's rows under another authorizer.
+
+    SQLite asks it even if it knows the statement already. Raises WhereError.
+    """
     connection.set_authorizer(authorizer)
     try:
         return connection.execute(statement).fetchall()
@@ -204,8 +231,10 @@ def _authorized(
 
 
 def among(rows: np.ndarray, chosen: np.ndarray) -> np.ndarray:
-    """bool (N,): which of ``rows`` are in ``chosen``, both int64 in any order. Without sorting where the
-    numbers lie close together."""
+    """Return bool (N,): which of ``rows`` are in ``chosen``, both int64 in any order.
+
+    Nothing is sorted where the numbers lie close together.
+    """
     if not len(rows) or not len(chosen):
         return np.zeros(len(rows), dtype=bool)
     low, high = int(rows.min()), int(rows.max())
@@ -220,7 +249,7 @@ def among(rows: np.ndarray, chosen: np.ndarray) -> np.ndarray:
 
 
 def check_where_syntax(expression: str) -> None:
-    """Raises WhereError where this cannot be an expression, whatever columns there may be."""
+    """Raise WhereError where this cannot be an expression, whatever columns there may be."""
     _check_size(expression)
     connection = memory_database(None)
     try:
@@ -260,7 +289,7 @@ def _check_size(expression: str) -> None:
 
 
 def _nested(tokens: list[str]) -> bool:
-    """Whether a subquery stands in a subquery."""
+    """Return whether a subquery stands in a subquery."""
     selecting: list[bool] = []
     for token in tokens:
         if token == "(":

@@ -1,5 +1,4 @@
-"""What is to be known of a data set before training: classes, broken entries and images, duplicates, sizes in
-the network's input."""
+"""Facts about a data set before training: classes, broken entries and images, duplicates, sizes."""
 
 from __future__ import annotations
 
@@ -35,12 +34,22 @@ def check_source(
     decode_images: bool = True,
     on_image: Callable[[int], None] | None = None,
 ) -> dict[str, Any]:
-    """Everything about one source, as plain values.
+    """Check one source.
 
-    {"images", "boxes", "empty_images", "classes": [row], "invalid_boxes": [sentence], "broken_images":
-    [sentence], "broken_count", "duplicate_boxes", "duplicate_names", "duplicate_images": [[names]], "sides":
-    {...}, "scale": ...}; see `class_rows` and `side_table`.
-    decode_images: every image is read and decoded (on all cores); on_image hears how many are done.
+    Args:
+        source: the source.
+        resize: gives the size of an image in the network's input.
+        color: "grey" or "rgb", how images are decoded.
+        decode_images: whether every image is read and decoded, on all cores.
+        on_image: called with the number of images that are done.
+
+    Returns:
+        Plain values: {"images", "boxes", "empty_images", "classes": see `class_rows`, "invalid_boxes":
+        [sentence], "dropped_boxes",
+        "clipped_boxes", "duplicate_boxes": [sentence], "duplicate_names": [name], "sides": see `side_table`,
+        "broken_images":
+        [sentence], "broken_count", "duplicate_images": [[name]]}, and "digests" of the files if they were
+        read.
     """
     table = table_of(source)
     facts: dict[str, Any] = {
@@ -69,8 +78,10 @@ def check_source(
 
 
 def class_rows(table: AnnotationTable) -> list[dict[str, Any]]:
-    """Per class: {"label", "category_id", "name", "boxes" (that count), "ignored", "crowd", "images",
-    "share"}."""
+    """Return a row for each class.
+
+    {"label", "category_id", "name", "boxes" (that count), "ignored", "crowd", "images", "share"}.
+    """
     counting = table.flags == 0
     count = len(table.classes)
     boxes = np.bincount(table.labels[counting], minlength=count)
@@ -95,7 +106,7 @@ def class_rows(table: AnnotationTable) -> list[dict[str, Any]]:
 
 
 def duplicate_boxes(table: AnnotationTable) -> list[str]:
-    """A sentence for each box that repeats another one of its image: same class, same numbers."""
+    """Return a sentence for each box that repeats another of its image: same class, same numbers."""
     if not len(table.labels):
         return []
     rows = np.column_stack(
@@ -116,8 +127,14 @@ def duplicate_boxes(table: AnnotationTable) -> list[str]:
 
 
 def side_table(table: AnnotationTable, resize: Resize) -> dict[str, Any]:
-    """Sizes of the objects that count (square root of their area, float pixels of the network's input after
-    ``resize``): quantiles over all and per class, and how many lie below each of `SIDES`."""
+    """Return the sizes of the objects that count, in pixels of the network's input.
+
+    A size is the square root of an object's area after ``resize``.
+
+    Returns:
+        {"below": {side: number of smaller objects} for `SIDES`, "all": quantiles, "classes": {name:
+        quantiles}}.
+    """
     distinct, which = np.unique(table.sizes, axis=0, return_inverse=True)
     placed = [resize(int(width), int(height)) for width, height in distinct]
     scale = np.array([(p.width / w, p.height / h) for p, (w, h) in zip(placed, distinct)]).reshape(-1, 2)
@@ -133,7 +150,7 @@ def side_table(table: AnnotationTable, resize: Resize) -> dict[str, Any]:
 
 
 def _quantiles(values: np.ndarray) -> list[float] | None:
-    """Minimum, 10 %, median, 90 %, maximum."""
+    """Return minimum, 10 %, median, 90 % and maximum, or None where there are no values."""
     return (
         None if not len(values) else [round(float(v), 1) for v in np.quantile(values, (0, 0.1, 0.5, 0.9, 1))]
     )
@@ -142,8 +159,12 @@ def _quantiles(values: np.ndarray) -> list[float] | None:
 def look_at_images(
     source: Source, *, resize: Resize, color: Color, on_image: Callable[[int], None] | None = None
 ) -> tuple[list[str | None], list[str]]:
-    """(a digest of each image's file, None where it is no readable file; sentences about those that cannot be
-    decoded)."""
+    """Read and decode every image.
+
+    Returns:
+        A digest of each image's file (None where it is no readable file), and sentences about images that
+        cannot be decoded.
+    """
 
     def look(index: int) -> tuple[str | None, str | None]:
         digest = None
@@ -169,7 +190,7 @@ def look_at_images(
 
 
 def repeated(digests: Sequence[str | None]) -> list[list[int]]:
-    """Positions that share a digest."""
+    """Return the groups of positions that share a digest."""
     groups: dict[str, list[int]] = defaultdict(list)
     for index, digest in enumerate(digests):
         if digest is not None:
@@ -178,12 +199,14 @@ def repeated(digests: Sequence[str | None]) -> list[list[int]]:
 
 
 def shared_images(first: dict[str, Any], second: dict[str, Any]) -> int:
-    """How many images of the second check are also, byte for byte, in the first: training images in a
-    validation set."""
+    """Count the images of the second check that are, byte for byte, also in the first.
+
+    These are training images in a validation set.
+    """
     known = set(first.get("digests", ())) - {None}
     return sum(digest in known for digest in second.get("digests", ()))
 
 
 def problems(facts: dict[str, Any]) -> int:
-    """Entries that are wrong, not merely worth a look."""
+    """Count the entries that are wrong, not merely worth a look."""
     return int(facts["dropped_boxes"]) + int(facts["broken_count"])

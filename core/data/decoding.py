@@ -1,19 +1,18 @@
 """From a file, bytes or an array to a uint8 tensor at the network's size.
 
-What each kind of picture becomes:
+How each kind of picture is treated:
 
-- JPEG: decoded at 1/2, 1/4 or 1/8 when that still leaves `DRAFT_MARGIN` times the wanted width and height, at
-a fraction of the cost;
-  grey is the file's own luma. What remains is mostly undoing the Huffman code, which no reduced scale can
-  skip.
+- JPEG: decoded at 1/2, 1/4 or 1/8 where that still leaves `DRAFT_MARGIN` times the wanted width and height,
+  at a fraction of the cost; grey is the file's own luma. The rest is mostly undoing the Huffman code, which
+  no reduced scale can skip.
 - EXIF orientation is applied; values other than 1..8 are ignored. Boxes are taken to be in the displayed
-frame, except where the
-  annotation's width and height fit only the stored one: then the picture stays as stored (``expected``).
-- transparency is laid on black, which is also what pads an image; 16-bit grey keeps its high byte; palette,
-CMYK and other colour
-  spaces are converted by Pillow; an animation gives its first picture; float pictures are refused.
-- more pixels than ``PIL.Image.MAX_IMAGE_PIXELS``, an unknown format, a truncated or damaged file: `DataError`
-with the file's name.
+  frame, except where the annotation's width and height fit only the stored one: then the picture stays as
+  stored (``expected``).
+- Transparency is laid on black, which also pads an image; 16-bit grey keeps its high byte; palette, CMYK and
+  other colour spaces are converted by Pillow; an animation gives its first picture; float pictures are
+  refused.
+- More pixels than ``PIL.Image.MAX_IMAGE_PIXELS``, an unknown format, a truncated or damaged file: `DataError`
+  with the file's name.
 """
 
 from __future__ import annotations
@@ -52,15 +51,23 @@ def decode(
     expected: tuple[int, int] | None = None,
     name: str = "",
 ) -> tuple[Tensor, tuple[int, int]]:
-    """-> (pixels (ch,h,w), (source width, source height)), with ch 1 for "grey" and 3 for "rgb", h and w
-    those of the placement.
+    """Decode an image and resize it.
 
-    image: path, encoded bytes, or uint8 array (H,W) or (H,W,3). placement_of(width, height of the displayed
-    source). Pixels are uint8, or float32 0..255 where the placement says antialias=False. expected: the
-    annotation's (width, height); another size is an error, since its boxes would lie elsewhere. name: for
-    messages, when ``image`` is no path.
+    Args:
+        image: a path, encoded bytes, or a uint8 array (H,W) or (H,W,3).
+        color: "grey" for one channel, "rgb" for three.
+        placement_of: gives the placement for the (width, height) of the displayed source.
+        expected: (width, height) in the annotation. Another size is an error, because boxes would lie
+            elsewhere. None: any size.
+        name: for messages, where ``image`` is no path.
 
-    Raises DataError.
+    Returns:
+        Pixels (ch,h,w), with h and w of the placement: uint8, or float32 0..255 where the placement says
+        antialias=False. And the
+        source's (width, height).
+
+    Raises:
+        DataError: the image cannot be read.
     """
     name = str(image) if isinstance(image, (str, os.PathLike)) else name or "an image"
     picture, turn = _from_array(image, name) if isinstance(image, np.ndarray) else open_picture(image, name)
@@ -101,7 +108,7 @@ def decode(
 
 
 def open_image(image: Any) -> Image.Image:
-    """The whole picture, upright, as RGB; ``image`` as for `decode`. Raises DataError."""
+    """Return the whole picture, upright, as RGB; ``image`` as for `decode`. Raises DataError."""
     name = str(image) if isinstance(image, (str, os.PathLike)) else "an image"
     picture, turn = _from_array(image, name) if isinstance(image, np.ndarray) else open_picture(image, name)
     picture = _to_mode(_load(picture, name), "RGB", name)

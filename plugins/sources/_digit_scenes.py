@@ -24,8 +24,14 @@ OVERLAP = 0.1
 
 @dataclass
 class Stamp:
-    """A digit to draw. alpha: float32 (h,w), share of ink 0..1, tight around it. x, y: its top left pixel.
-    label: 0..9."""
+    """A digit to draw.
+
+    Attributes:
+        alpha: float32 (h,w), the share of ink 0..1, tight around the digit.
+        x: left pixel.
+        y: top pixel.
+        label: 0..9.
+    """
 
     alpha: np.ndarray
     x: int
@@ -34,13 +40,21 @@ class Stamp:
 
     @property
     def box(self) -> tuple[int, int, int, int]:
-        """xyxy, tight around the ink."""
+        """xyxy in pixels, tight around the ink."""
         return self.x, self.y, self.x + self.alpha.shape[1], self.y + self.alpha.shape[0]
 
 
 def render_glyph(glyph: np.ndarray, side: float, random: np.random.Generator) -> np.ndarray:
-    """uint8 (8,8) of 0..16 -> float32 (h,w) share of ink, its longer side about ``side`` pixels; turned,
-    sheared and stretched a little."""
+    """Draw a glyph at another size, turned, sheared and stretched a little.
+
+    Args:
+        glyph: uint8 (8,8) of 0..16.
+        side: about the longer side of the result, in pixels.
+        random: chooses the distortion.
+
+    Returns:
+        float32 (h,w), the share of ink 0..1.
+    """
     turn, shear, stretch = (
         math.radians(random.uniform(-12, 12)),
         random.uniform(-0.15, 0.15),
@@ -86,8 +100,19 @@ def place_stamp(
     *,
     always: bool,
 ) -> Stamp | None:
-    """Where the digit overlaps the others least, of up to 30 places; None where that is too much, unless it
-    must ``always`` be."""
+    """Place a digit where it overlaps the others least, of up to 30 random places.
+
+    Args:
+        alpha: float32 (h,w), the digit.
+        label: 0..9.
+        others: the digits that are placed already.
+        size: (width, height) of the scene.
+        random: chooses the places.
+        always: whether the digit must be placed however much it overlaps.
+
+    Returns:
+        The placed digit, or None where it would overlap too much.
+    """
     alpha = alpha[: size[1], : size[0]]
     best, least = None, math.inf
     for _ in range(30):
@@ -103,7 +128,7 @@ def place_stamp(
 
 
 def _overlap(first: tuple[int, int, int, int], second: tuple[int, int, int, int]) -> float:
-    """Intersection over the smaller box's area."""
+    """Return the intersection over the smaller box's area."""
     width = min(first[2], second[2]) - max(first[0], second[0])
     height = min(first[3], second[3]) - max(first[1], second[1])
     if width <= 0 or height <= 0:
@@ -120,8 +145,18 @@ PAPER: dict[Ink, tuple[float, float]] = {"light": (25, 115), "dark": (140, 230),
 def background(
     size: tuple[int, int], channels: int, ink: Ink, clutter: float, random: np.random.Generator
 ) -> np.ndarray:
-    """float32 (H,W,channels): paper of an uneven tone with strokes and spots on it, as many and as strong as
-    ``clutter`` (0..1)."""
+    """Draw paper of an uneven tone with strokes and spots on it.
+
+    Args:
+        size: (width, height) of the scene.
+        channels: 1 or 3.
+        ink: chooses the brightness of the paper.
+        clutter: 0..1, how many and how strong the marks are.
+        random: chooses everything else.
+
+    Returns:
+        float32 (H,W,channels), 0..255 and a little beyond.
+    """
     width, height = size
     level = random.uniform(*PAPER[ink])
     tint = random.uniform(-25, 25, channels) if channels > 1 else np.zeros(1)
@@ -147,8 +182,7 @@ def background(
 
 
 def draw(stamp: Stamp, paper: np.ndarray, ink: Ink, random: np.random.Generator) -> None:
-    """Put the digit on float32 (H,W,channels), in place, lighter or darker than what is there by at least
-    `CONTRAST`."""
+    """Draw a digit into float32 (H,W,channels), at least `CONTRAST` lighter or darker than the paper."""
     x1, y1, x2, y2 = stamp.box
     patch = paper[y1:y2, x1:x2]
     behind = float(patch.mean())

@@ -1,5 +1,7 @@
-"""A JSON object walked key by key, the entries of its lists decoded one at a time: memory holds a few MB of
-the file, never all of it."""
+"""A JSON object that is read key by key, and the entries of its lists one at a time.
+
+Memory holds a few MB of the file, never all of it.
+"""
 
 from __future__ import annotations
 
@@ -24,11 +26,20 @@ _DECODER = json.JSONDecoder()
 
 
 class ObjectStream:
-    """The object in ``path``: iterate over `members`, and for each take `entries` (a list, entry by entry) or
-    `value`, or neither.
+    """Read the JSON object in a file.
 
-    digest: BLAKE2b of the bytes read so far, of the whole file at the end. on_progress(bytes done, bytes in
-    all). Raises DataError with file, line and column where it is not JSON.
+    Iterate over `members`, and for each take `entries` (of a list) or `value`, or neither.
+
+    Args:
+        path: the file.
+        chunk: bytes that are read at a time.
+        on_progress: called with the bytes read so far and the file's size.
+
+    Attributes:
+        digest: BLAKE2b of the bytes read so far, and of the whole file at the end.
+
+    Raises:
+        DataError: the file is not JSON; the sentence gives line and column.
     """
 
     def __init__(
@@ -57,7 +68,7 @@ class ObjectStream:
     # -- the text --------------------
 
     def _more(self) -> bool:
-        """Read on; False at the end of the file. What was used is forgotten."""
+        """Read on and forget what was used; return False at the end of the file."""
         if self._ended:
             return False
         self._forget()
@@ -91,13 +102,13 @@ class ObjectStream:
             self._text, self._at = self._text[self._at :], 0
 
     def wrong(self, reason: str, at: int | None = None) -> NoReturn:
-        """A DataError at position ``at`` of the text that is held."""
+        """Return a DataError for position ``at`` of the text that is held."""
         self._at = self._at if at is None else at
         self._forget()
         raise DataError(f"annotation file {self.path}, line {self._lines}, column {self._column}: {reason}")
 
     def _peek(self) -> str:
-        """The next character that is no blank, "" at the end of the file."""
+        """Return the next character that is no blank, "" at the end of the file."""
         while True:
             self._at = BLANK.match(self._text, self._at).end()  # type: ignore[union-attr]
             if self._at < len(self._text):
@@ -106,7 +117,7 @@ class ObjectStream:
                 return ""
 
     def _take(self, wanted: str) -> str:
-        """The next character, which must be one of ``wanted``."""
+        """Return the next character, which must be one of ``wanted``."""
         found = self._peek()
         if not found or found not in wanted:
             what = "the file ends here" if not found else f"not JSON: {found!r}"
@@ -115,7 +126,7 @@ class ObjectStream:
         return found
 
     def value(self) -> Any:
-        """The next value, whole."""
+        """Return the next value as a whole."""
         self._peek()
         self._forget()
         while True:
@@ -137,8 +148,10 @@ class ObjectStream:
                 self.wrong("an entry that is longer than any annotation")
 
     def _could_go_on(self, error: json.JSONDecodeError) -> bool:
-        """Whether a fault may come from the chunk's end: it lies near it, or in a string or value that was
-        cut."""
+        """Return whether a fault may come from the end of the chunk.
+
+        It lies near the end, or in a string or value that was cut.
+        """
         return not self._ended and (
             error.pos >= len(self._text) - 16 or error.msg.startswith("Unterminated string")
         )
@@ -146,7 +159,7 @@ class ObjectStream:
     # -- the object --------------------
 
     def members(self) -> Iterator[str]:
-        """Every key once, in the file's order; the value is skipped if it is not taken."""
+        """Give every key once, in the file's order; a value that is not taken is skipped."""
         first = self._peek()
         if first != "{":
             kind = {"[": "a list, like a results file", "": "nothing", '"': "a text"}.get(first)
@@ -179,8 +192,7 @@ class ObjectStream:
             self.wrong("something stands after the end of the object")
 
     def entries(self) -> Iterator[Any]:
-        """The values of the list that stands under the key just given, one at a time; a DataError if it is no
-        list."""
+        """Give the values of the list under the latest key, one at a time; DataError if it is no list."""
         self._taken = True
         if self._peek() != "[":
             self.wrong("a list must stand here")
@@ -211,7 +223,7 @@ class ObjectStream:
                 self._peek()
 
     def _skip(self) -> None:
-        """A value that nobody wants: lists entry by entry, so that a long one is never whole in memory."""
+        """Skip a value; a list entry by entry, so that a long one is never whole in memory."""
         if self._peek() == "[":
             for _ in self.entries():
                 pass

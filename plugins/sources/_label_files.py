@@ -1,5 +1,4 @@
-"""Data sets of one small file an image: reading files that may be anything, names for new ones, ids for their
-images."""
+"""Data sets with one small file for each image: reading any file safely, names for new files, image ids."""
 
 from __future__ import annotations
 
@@ -25,8 +24,12 @@ _TAKEN = {errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.E
 
 
 def read_small(path: Path, limit: int = MAX_BYTES) -> bytes:
-    """The content of a file of at most ``limit`` bytes. Raises DataError, and FileNotFoundError for the
-    caller to judge."""
+    """Return the content of a file of at most ``limit`` bytes.
+
+    Raises:
+        FileNotFoundError: there is no file, which may be no fault.
+        DataError: it cannot be read, or is longer.
+    """
     try:
         # A pipe would be waited for without end.
         if not stat.S_ISREG(os.stat(path).st_mode):
@@ -48,8 +51,12 @@ def read_small(path: Path, limit: int = MAX_BYTES) -> bytes:
 
 
 class NewFiles:
-    """Writes files below ``folder``, each under a name that no other has. spare: of those that cannot have
-    one of their own, + a number."""
+    """Write files below a folder, each under a name of its own.
+
+    Args:
+        folder: the folder.
+        spare: name, before a number, of files whose own names are taken or impossible.
+    """
 
     def __init__(self, folder: Path, spare: str = "unnamed") -> None:
         self.folder, self.spare = folder, spare
@@ -57,8 +64,19 @@ class NewFiles:
         self._made: set[Path] = set()
 
     def write(self, names: Sequence[str], suffix: str, content: bytes) -> str:
-        """Write under the first of ``names`` that is free and that the file system takes, else under the
-        spare one; -> that name, without ``suffix``. Raises DataError where nothing can be written."""
+        """Write a file under the first of some names that is free and possible, or else under a spare one.
+
+        Args:
+            names: relative to the folder, "/" between folders.
+            suffix: added to the name.
+            content: of the file.
+
+        Returns:
+            The name, without the suffix.
+
+        Raises:
+            DataError: nothing can be written.
+        """
         for name in chain(names, (f"{self.spare}{number}" for number in self._numbers)):
             if name_fault(name) is None and self._written(self.folder / (name + suffix), content):
                 return name
@@ -81,7 +99,7 @@ class NewFiles:
 
 
 def image_ids_of(stems: Sequence[str]) -> list[int]:
-    """The file names' own numbers (000139.jpg is 139) where all are numbers and differ, else 1..I."""
+    """Return the names' own numbers (139 for 000139.jpg) where all are numbers and differ, or else 1..I."""
     if all(_NUMBER.match(stem) for stem in stems):
         own = [int(stem) for stem in stems]
         if len(set(own)) == len(own):
@@ -90,12 +108,12 @@ def image_ids_of(stems: Sequence[str]) -> list[int]:
 
 
 def plain_int(value: object) -> bool:
-    """Whether it is a whole number of 64 bits."""
+    """Return whether a value is a whole number of 64 bits."""
     return type(value) is int and -(1 << 63) <= value < 1 << 63
 
 
 def plain_float(value: object) -> float | None:
-    """A number of a JSON text as a float; None where it is none or beyond a float's range."""
+    """Return a number of a JSON text as a float, None where it is none or beyond a float's range."""
     if type(value) not in (int, float):
         return None
     try:

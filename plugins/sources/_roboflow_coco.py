@@ -1,4 +1,4 @@
-"""Roboflow's COCO JSON, whose first category may be the project and no class."""
+"""Roboflow's COCO JSON, whose first category may be the project instead of a class."""
 
 from __future__ import annotations
 
@@ -42,8 +42,7 @@ class RoboflowCoco(CocoSource):
 
 
 def project_of(file: Path) -> str | None:
-    """The name of category 0, where it is the lowest id and what all others name as their supercategory; else
-    None. Raises DataError."""
+    """Return the name of category 0 if it is the lowest id and the supercategory of all others, or None."""
     rows: list[dict[str, Any]] = []
     with ObjectStream(file) as stream:
         for key in stream.members():

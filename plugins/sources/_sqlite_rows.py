@@ -1,4 +1,4 @@
-"""Rows of densedet's SQLite database, each value of the type that it must have. No torch here."""
+"""Rows of densedet's SQLite database, each value checked for its column's type. No torch here."""
 
 from __future__ import annotations
 
@@ -31,8 +31,17 @@ Refuse = Callable[[str, str], None]
 
 
 class Boxes(NamedTuple):
-    """Rows of table boxes: int64 (N,) box, image_row, label, annotation_id; float64 xywh (N,4), area (N,);
-    uint8 flags (N,)."""
+    """Rows of table boxes.
+
+    Attributes:
+        box: int64 (N,), row ids.
+        image_row: int64 (N,).
+        label: int64 (N,), as the file has it.
+        annotation_id: int64 (N,).
+        xywh: float64 (N,4), x, y, width, height in pixels.
+        area: float64 (N,).
+        flags: uint8 (N,) of CROWD and IGNORE.
+    """
 
     box: np.ndarray
     image_row: np.ndarray
@@ -44,7 +53,7 @@ class Boxes(NamedTuple):
 
 
 def read_boxes(cursor: sqlite3.Cursor, refuse: Refuse) -> Boxes:
-    """The rows of a query of `BOX`; those with a value of a wrong type go to ``refuse``."""
+    """Read the rows of a query of `BOX`; ``refuse`` gets those with a value of a wrong type."""
     names = BOX.split(", ")
     parts = []
     while rows := cursor.fetchmany(CHUNK):
@@ -65,7 +74,7 @@ def read_boxes(cursor: sqlite3.Cursor, refuse: Refuse) -> Boxes:
 
 
 def _sound(name: str, values: tuple[Any, ...]) -> bool:
-    """Whether all values of a column are of its type, at the speed of C."""
+    """Return whether all values of a column are of its type, at the speed of C."""
     types = set(map(type, values))
     if name in FLOATS:
         return types <= {float, int}
@@ -85,7 +94,7 @@ def _box_usable(row: dict[str, Any], refuse: Refuse) -> bool:
 
 
 def image_usable(row: tuple[Any, ...], refuse: Refuse) -> bool:
-    """Whether a row of a query of `IMAGE` can be; else ``refuse`` has got a sentence."""
+    """Return whether a row of a query of `IMAGE` can be used; ``refuse`` gets one that cannot."""
     number, image_id, name, width, height = row
     place = f"table images, row {shown(number)}"
     if not is_whole(number):
@@ -108,12 +117,12 @@ def image_usable(row: tuple[Any, ...], refuse: Refuse) -> bool:
 
 
 def is_whole(value: Any) -> bool:
-    """An SQLite integer."""
+    """Return whether a value is an SQLite integer."""
     return type(value) is int
 
 
 def shown(value: Any) -> str:
-    """A value for a sentence, as SQLite calls its type where that is what is wrong."""
+    """Return a value for a sentence, or the name that SQLite has for its type."""
     if value is None:
         return "NULL"
     if isinstance(value, Undecodable):

@@ -1,4 +1,4 @@
-"""Pascal VOC's XML files on their way into a table."""
+"""Reading Pascal VOC's XML files into a table."""
 
 from __future__ import annotations
 
@@ -23,10 +23,17 @@ from densedet.plugins.sources._voc_xml import Corners, VocFile, VocObject, read_
 
 
 class VocReading:
-    """Takes files one by one, then makes the table. known: {category id: name} in label order, or None to
-    take what turns up.
+    """Read files one by one, then make the table.
 
-    digest: of everything that the table depends on, once it is finished.
+    Args:
+        annotations: the folder of XML files.
+        images_folder: the folder of images.
+        corners: see `VOCSource`.
+        known: {category id: name} in label order; None takes the classes that occur.
+        faults: collects what is wrong.
+
+    Attributes:
+        digest: of everything that the table depends on, once the table is made.
     """
 
     def __init__(
@@ -59,7 +66,7 @@ class VocReading:
             raise DataError(f"annotation file {path} does not exist") from error
 
     def add(self, stem: str, name: str) -> None:
-        """The file ``name`` below the folder of annotations. Raises DataError where it is no VOC file."""
+        """Add the file ``name`` below the folder of annotations. Raises DataError if it is no VOC file."""
         content, path = self._content(name)
         self.digest.update(f"{name}\0{len(content)}\0".encode("utf-8", "surrogatepass") + content)
         file = read_voc(content, path, self.corners, lambda sentence: self.faults.entry("object", sentence))
@@ -91,7 +98,7 @@ class VocReading:
             self.builder.add_box(number, label, o.box, area=o.area, crowd=o.crowd, ignore=o.ignore, id=o.id)
 
     def look_for_classes(self, name: str) -> None:
-        """In a file of another split, which will speak for itself where it is broken."""
+        """Read only the classes of a file of another split, whose own faults do not matter here."""
         try:
             content, path = self._content(name)
             objects = read_voc(content, path, self.corners, lambda sentence: None).objects
@@ -119,7 +126,7 @@ class VocReading:
         return self.images.image_of(stem) or named or file.filename or stem
 
     def finish(self) -> AnnotationTable:
-        """The table, its labels in the order of ``known`` or of the names. Raises DataError."""
+        """Make the table, with labels in the order of ``known`` or of the names. Raises DataError."""
         names = list(self.labels) if self.known is None else list(self.known.values())
         if not names:
             raise DataError(

@@ -33,8 +33,17 @@ _FOREIGN = re.compile("[^\t\n\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
 class VocObject(NamedTuple):
-    """box: x, y, width, height. area: NaN where the file does not say. category_id: the class's, None where
-    it does not say."""
+    """An object of a file.
+
+    Attributes:
+        name: of its class.
+        box: x, y, width, height in pixels.
+        ignore: VOC's difficult.
+        crowd: COCO's iscrowd.
+        id: the annotation's id, `NO_ID` where the file has none.
+        area: NaN where the file has none.
+        category_id: of its class, None where the file has none.
+    """
 
     name: str
     box: tuple[float, float, float, float]
@@ -47,9 +56,18 @@ class VocObject(NamedTuple):
 
 @dataclass
 class VocFile:
-    """filename, width, height: as the file says, "" and 0 where it does not. exact_name, image_id: what
-    `voc_text` wrote beside them, if it still holds. from_zero: a box starts at 0, which in VOC's own files
-    none does. points: sentences about boxes of a single pixel."""
+    """A file's content.
+
+    Attributes:
+        filename: as the file has it, "" where it has none.
+        width: as the file has it, 0 where it has none.
+        height: as the file has it, 0 where it has none.
+        exact_name: the file name that `voc_text` wrote beside it, if it still agrees with ``filename``.
+        image_id: the image id that `voc_text` wrote.
+        objects: the objects that can be used.
+        from_zero: whether a box starts at 0, which does not occur in VOC's own files.
+        points: sentences about boxes of a single pixel.
+    """
 
     filename: str = ""
     width: int = 0
@@ -62,7 +80,7 @@ class VocFile:
 
 
 def read_voc(content: bytes, path: Path, corners: Corners, on_fault: Callable[[str], None]) -> VocFile:
-    """Raises DataError where it is no VOC file; ``on_fault`` gets a sentence for each object that is none."""
+    """Read a file; ``on_fault`` gets a sentence for each broken object. Raises DataError if it is no VOC."""
     raw = _Elements(path)
     try:
         raw.parser.Parse(content, True)
@@ -101,8 +119,11 @@ _NOTHING: tuple[Texts, dict[str, str]] = ([None] * len(OF_OBJECT), {})
 
 
 class _Elements:
-    """The texts `OF_IMAGE`; the attributes of the image's <coco>; of each object the texts `OF_OBJECT` and
-    the attributes of its <coco>."""
+    """The texts of a file that are read.
+
+    They are those of `OF_IMAGE` and the attributes of the image's <coco>, and of each object those of
+    `OF_OBJECT` and the attributes of its <coco>.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -223,15 +244,17 @@ def _exact(text: str | None) -> tuple[float, float, float, float] | None:
 
 
 def box_of(numbers: list[float], corners: Corners) -> tuple[float, float, float, float]:
-    """xmin, ymin, xmax, ymax -> x, y, width, height; see `Voc` for the two kinds of corners."""
+    """Turn xmin, ymin, xmax, ymax into x, y, width, height; `VOCSource` describes both kinds of corners."""
     xmin, ymin, xmax, ymax = numbers
     first = 1 if corners == "one_based" else 0
     return xmin - first, ymin - first, xmax - xmin + first, ymax - ymin + first
 
 
 def corners_of(box: tuple[float, float, float, float], width: int, height: int) -> tuple[int, int, int, int]:
-    """x, y, width, height -> xmin, ymin, xmax, ymax as VOC has them: whole pixels of the image, counted from
-    1, both ends included."""
+    """Turn x, y, width, height into xmin, ymin, xmax, ymax as VOC has them.
+
+    These are whole pixels of the image, counted from 1, both ends included.
+    """
     x, y, w, h = box
     xmin, ymin = _within(x + 1, 1, width), _within(y + 1, 1, height)
     return xmin, ymin, _within(x + w, xmin, width), _within(y + h, ymin, height)
@@ -242,8 +265,10 @@ def _within(value: float, low: int, high: int) -> int:
 
 
 def voc_text(name: str, width: int, height: int, image_id: int | str, objects: list[VocObject]) -> bytes:
-    """A file's content. Beside VOC's own elements stands <coco>, which other readers skip, with what VOC
-    cannot hold."""
+    """Return a file's content.
+
+    Beside VOC's own elements stand elements <coco>, which other readers skip, with what VOC cannot hold.
+    """
     rows = [
         "<annotation>",
         "  <folder>JPEGImages</folder>",
@@ -267,8 +292,7 @@ def voc_text(name: str, width: int, height: int, image_id: int | str, objects: l
 
 
 def xml_text(text: str) -> str:
-    """``text`` as it comes back from an element: without blanks around it, and with what XML cannot hold
-    replaced."""
+    """Return ``text`` as an XML element gives it back: stripped, and with impossible characters replaced."""
     return _FOREIGN.sub("\ufffd", text).strip()
 
 

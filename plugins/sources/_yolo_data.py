@@ -25,8 +25,15 @@ FIRST = ("path", "names", "nc", "kpt_shape", *(key for keys in SPLITS.values() f
 
 @dataclass(frozen=True)
 class YoloData:
-    """file: the data.yaml. path: its 'path', "" where there is none. names: of the classes, index = label.
-    entries: per split its folders and lists. keypoints: numbers of keypoints that follow a box in a label."""
+    """The content of a data.yaml.
+
+    Attributes:
+        file: the data.yaml.
+        path: its 'path', "" where it has none.
+        names: of the classes, index = label.
+        entries: {split: its folders and lists}.
+        keypoints: how many numbers of keypoints follow the box in a label.
+    """
 
     file: Path
     path: str
@@ -36,14 +43,16 @@ class YoloData:
 
     @property
     def bases(self) -> list[Path]:
-        """The folders that entries may be relative to: 'path' (itself relative to the file), then the file's
-        own."""
+        """The folders that entries may be relative to: 'path' (relative to the file), then the file's own."""
         own = self.file.parent
         return [own / Path(self.path).expanduser(), own] if self.path else [own]
 
     def places(self, split: str) -> list[Path]:
-        """The folders and lists (files) of a split. Raises DataError where the file has none or they are not
-        there."""
+        """Return the folders and lists (files) of a split.
+
+        Raises:
+            DataError: the file does not name the split, or what it names is not there.
+        """
         if split not in self.entries:
             there = f"; it has {', '.join(self.entries)}" if self.entries else ""
             raise DataError(
@@ -75,7 +84,7 @@ class YoloData:
 
 
 def read_yolo_data(file: Path) -> YoloData:
-    """Raises DataError."""
+    """Read a data.yaml. Raises DataError."""
     try:
         text = read_small(file, MAX_YAML).decode("utf-8-sig")
     except FileNotFoundError as error:
@@ -151,15 +160,21 @@ def _keypoints(shape: Any) -> int:
 
 
 def data_text(split: str, names: Sequence[str]) -> str:
-    """A data.yaml for images/SPLIT, as Ultralytics' trainer reads it: without 'path' everything is relative
-    to the file."""
+    """Return a data.yaml for images/SPLIT, as Ultralytics' trainer reads it.
+
+    Without 'path' everything is relative to the file.
+    """
     rows = [f"{split}: images/{split}", "", "names:" if names else "names: []"]
     return "\n".join([*rows, *(f"  {label}: {yaml_text(name)}" for label, name in enumerate(names)), ""])
 
 
 def extended_text(file: Path, split: str, names: Sequence[str]) -> str:
-    """The data.yaml with images/SPLIT as one split more, all else as it was. Raises DataError: it is none,
-    has the split already, has other classes, or is relative to another folder."""
+    """Return a data.yaml with images/SPLIT as one more split and all else as it was.
+
+    Raises:
+        DataError: it is no data.yaml, has the split already, has other classes, or is relative to another
+            folder.
+    """
     if not file.is_file():
         raise DataError(
             f"{file.parent} is there already and not empty, but has no data.yaml: give another name"
@@ -192,7 +207,7 @@ def extended_text(file: Path, split: str, names: Sequence[str]) -> str:
 
 
 def yaml_text(text: str) -> str:
-    """In double quotes; what YAML cannot hold is replaced, see `yaml_name`."""
+    """Return a text in double quotes; what YAML cannot hold is replaced, see `yaml_name`."""
     return (
         '"'
         + "".join(c if c.isprintable() and c not in '"\\' else f"\\U{ord(c):08x}" for c in yaml_name(text))
@@ -201,5 +216,5 @@ def yaml_text(text: str) -> str:
 
 
 def yaml_name(text: str) -> str:
-    """``text`` as it comes back from a YAML file, which cannot hold halves of character pairs."""
+    """Return ``text`` as a YAML file gives it back: halves of character pairs are replaced."""
     return "".join("\ufffd" if "\ud800" <= c <= "\udfff" else c for c in text)

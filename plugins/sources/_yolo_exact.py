@@ -1,9 +1,9 @@
-"""What YOLO's text files cannot hold, in a file beside data.yaml: ids, sizes, exact boxes, crowds, ignored
-objects, the order.
+"""A file beside data.yaml for what YOLO's text files cannot hold.
 
-densedet_extra_SPLIT.jsonl, each line a JSON value. The first: {"densedet": 1, "images": folder, "categories":
-[[id, name], ...]}. Then for each image ["image", id, file name, width, height, label file], followed by
-["box", id, label, x, y, width, height, area, flags] for its boxes.
+That is ids, sizes, exact boxes, crowds, ignored objects and the order. It is called
+densedet_extra_SPLIT.jsonl; each line is a JSON value. The first is {"densedet": 1, "images": folder,
+"categories": [[id, name], ...]}. Then each image has ["image", id, file name, width, height, label file],
+followed by ["box", id, label, x, y, width, height, area, flags] for each of its boxes.
 """
 
 from __future__ import annotations
@@ -27,7 +27,15 @@ VERSION = 1
 
 
 class ExactBox(NamedTuple):
-    """box: x, y, width, height in pixels. flags: of CROWD and IGNORE, see `AnnotationTable`."""
+    """A box of an `ExactImage`.
+
+    Attributes:
+        id: the annotation's id.
+        label: 0..C-1.
+        box: x, y, width, height in pixels.
+        area: in pixels.
+        flags: of CROWD and IGNORE.
+    """
 
     id: int
     label: int
@@ -38,7 +46,16 @@ class ExactBox(NamedTuple):
 
 @dataclass
 class ExactImage:
-    """labels: its label file, relative to data.yaml."""
+    """An image of the file.
+
+    Attributes:
+        id: the image's id.
+        name: file name relative to the folder of images.
+        width: in pixels.
+        height: in pixels.
+        labels: its label file, relative to data.yaml.
+        boxes: all its boxes in order.
+    """
 
     id: int | str
     name: str
@@ -48,37 +65,40 @@ class ExactImage:
     boxes: list[ExactBox] = field(default_factory=list)
 
     def row(self) -> list[Any]:
-        """As it is written."""
+        """Return its line as a list."""
         return ["image", self.id, self.name, self.width, self.height, self.labels]
 
 
 def exact_file(data: Path, split: str) -> Path:
-    """Of a data.yaml."""
+    """Return the path of the file beside a data.yaml."""
     return data.parent / f"densedet_extra_{split}.jsonl"
 
 
 def exact_text(image: ExactImage) -> bytes:
-    """The lines of an image."""
+    """Return the lines of an image."""
     rows = [image.row(), *(["box", b.id, b.label, *b.box, b.area, b.flags] for b in image.boxes)]
     return "".join(json.dumps(row) + "\n" for row in rows).encode()
 
 
 def header_text(split: str, category_ids: tuple[int, ...], names: tuple[str, ...]) -> bytes:
-    """The first line."""
+    """Return the first line."""
     row = {"densedet": VERSION, "images": f"images/{split}", "categories": list(zip(category_ids, names))}
     return (json.dumps(row) + "\n").encode()
 
 
 class ExactFile:
-    """The file at ``path``: `categories` from its first line, then `images`. Every method raises DataError,
-    with the line, where it is wrong."""
+    """The file at ``path``: read `categories` from its first line, then `images`.
+
+    Raises:
+        DataError: from every method, with the number of the broken line.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.digest = hashlib.blake2b(digest_size=16)
 
     def categories(self) -> list[tuple[int, str]]:
-        """(id, name) of each label."""
+        """Return (id, name) of each label."""
         _, header = next(self._rows(), (1, None))
         rows = (
             header.get("categories")
@@ -97,7 +117,7 @@ class ExactFile:
         return [(row[0], row[1]) for row in rows]
 
     def images(self) -> Iterator[ExactImage]:
-        """In their order; `digest` is that of the file afterwards."""
+        """Give the images in their order; afterwards `digest` is that of the whole file."""
         rows = self._rows()
         next(rows)
         image: ExactImage | None = None

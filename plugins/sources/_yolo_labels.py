@@ -1,4 +1,4 @@
-"""YOLO's label files: a line an object, in parts of the image's size."""
+"""YOLO's label files: a line for each object, in shares of the image's size."""
 
 from __future__ import annotations
 
@@ -19,8 +19,14 @@ SLACK = 1e-3
 
 
 class Label(NamedTuple):
-    """A line. box: x, y, width, height in parts of the image's size. text: the line with single blanks.
-    polygon: whether it was one."""
+    """A line.
+
+    Attributes:
+        label: 0..C-1.
+        box: x, y, width, height in shares of the image's size.
+        text: the line with single blanks.
+        polygon: whether the line is a polygon, of which this is the box.
+    """
 
     label: int
     box: tuple[float, float, float, float]
@@ -28,14 +34,16 @@ class Label(NamedTuple):
     polygon: bool = False
 
     def pixels(self, width: int, height: int) -> tuple[float, float, float, float]:
-        """x, y, width, height in an image of that size."""
+        """Return x, y, width, height in pixels of an image of that size."""
         x, y, w, h = self.box
         return x * width, y * height, w * width, h * height
 
 
 def label_file(image: str) -> str:
-    """The path of an image's labels by Ultralytics' rule: the last /images/ becomes /labels/, the suffix
-    .txt."""
+    """Return the path of an image's labels by Ultralytics' rule.
+
+    The last /images/ becomes /labels/, and the suffix .txt.
+    """
     place = f"{os.sep}images{os.sep}"
     head, found, tail = image.rpartition(place)
     return os.path.splitext(f"{head}{os.sep}labels{os.sep}{tail}" if found else image)[0] + ".txt"
@@ -44,11 +52,19 @@ def label_file(image: str) -> str:
 def read_labels(
     path: Path, classes: int, keypoints: int, on_fault: Callable[[str], None]
 ) -> tuple[list[Label], bytes] | None:
-    """-> (the lines that are labels, the file's content), or None where there is no file. ``on_fault`` gets a
-    sentence for each other line.
+    """Read a file of labels.
 
-    classes: their number. keypoints: numbers after each box that are no part of it. Raises DataError where it
-    is no file of labels.
+    Args:
+        path: the file.
+        classes: their number.
+        keypoints: how many numbers after each box are no part of it.
+        on_fault: called with a sentence for each line that is no label.
+
+    Returns:
+        The labels and the file's content, or None where there is no file.
+
+    Raises:
+        DataError: it is no file of labels.
     """
     try:
         content = read_small(path)
@@ -112,8 +128,10 @@ def _number(word: str) -> float:
 
 
 def label_text(label: int, xywh: Sequence[float], width: int, height: int) -> str:
-    """A line for a box x, y, width, height in pixels; clipped to its image, since others refuse what reaches
-    beyond."""
+    """Return the line of a box x, y, width, height in pixels.
+
+    It is clipped to its image, because other readers refuse boxes that reach beyond.
+    """
     x, y, w, h = xywh
     left, right = min(max(x, 0.0), width) / width, min(max(x + w, 0.0), width) / width
     top, bottom = min(max(y, 0.0), height) / height, min(max(y + h, 0.0), height) / height

@@ -1,4 +1,4 @@
-"""YOLO's labels on their way into a table."""
+"""Reading YOLO's labels into a table."""
 
 from __future__ import annotations
 
@@ -17,8 +17,17 @@ from densedet.plugins.sources._yolo_labels import Label, label_file, label_text,
 
 
 class YoloReading:
-    """Takes images one by one, then makes the table. digest: of everything that the table depends on, once it
-    is finished."""
+    """Read images one by one, then make the table.
+
+    Args:
+        data: the data.yaml.
+        images_folder: the folder that file names are relative to.
+        faults: collects what is wrong.
+        on_progress: called with the images done and their number.
+
+    Attributes:
+        digest: of everything that the table depends on, once the table is made.
+    """
 
     def __init__(
         self,
@@ -45,8 +54,10 @@ class YoloReading:
         self.missing = self.polygons = ""
 
     def add_exact(self, file: ExactFile, listed: frozenset[str]) -> None:
-        """The images that `Yolo.write` noted, unless neither image (``listed``) nor labels are there any
-        more."""
+        """Add the images that `YOLOSource.write` noted.
+
+        An image of which neither the file (``listed``) nor the labels are there any more is left out.
+        """
         categories = file.categories()
         if len(categories) > len(self.names):
             self.faults.note(
@@ -76,7 +87,7 @@ class YoloReading:
         self.digest.update(file.digest.digest())
 
     def _add_boxes(self, number: int, image: ExactImage, labels: list[Label]) -> None:
-        """Labels that stand as they were written are exact; others count as they are."""
+        """Add boxes: exact ones for labels that stand as they were written, and labels that were changed."""
         written = [
             (b, label_text(b.label, b.box, image.width, image.height)) for b in image.boxes if not b.flags
         ]
@@ -101,7 +112,7 @@ class YoloReading:
         self.builder.add_box(number, b.label, b.box, area=b.area, crowd=crowd, ignore=ignore, id=b.id)
 
     def add_listed(self, names: list[str]) -> None:
-        """Images by their file names, except those that are known already."""
+        """Add images by their file names, except those that are known already."""
         start = len(self.ids)
         for name in names:
             if name in self.known:
@@ -124,7 +135,7 @@ class YoloReading:
             self.ids[start:] = range(top + 1, top + 1 + len(self.ids) - start)
 
     def _add_image(self, name: str, width: int, height: int, image_id: int | str = 0) -> int | None:
-        """-> its number in the builder."""
+        """Add an image; return its number in the builder, None if it cannot be used."""
         self.digest.update(f"{name}\0{width} {height}\0".encode("utf-8", "surrogatepass"))
         number = len(self.ids) + 1
         if not self.builder.add_image(number, name, width, height):
@@ -155,7 +166,7 @@ class YoloReading:
             self.on_progress(self.done, max(self.done, total))
 
     def finish(self, split: str) -> AnnotationTable:
-        """The table. Raises DataError where there are no images or none has labels."""
+        """Make the table. Raises DataError where there are no images or none has labels."""
         place = f"data file {self.data.file}: {split!r}"
         if not self.ids and not self.written:
             raise DataError(

@@ -24,26 +24,28 @@ HEAD = 1 << 16
 
 
 class CocoSource(TableSource):
-    """Images and boxes of COCO JSON files (the "object detection" form of COCO's data format).
+    """Read COCO JSON files (the "object detection" form of COCO's data format) and a folder of images.
 
-    annotations: a file, or several that are joined (train and val, say): their category tables must be equal
-    and no image id may occur twice. images: the folder that ``file_name`` is relative to. Both relative to
-    root, which is wired from data.root.
-
-    Labels are 0..C-1 in the order of the file's category ids, whatever their gaps and order (``category_ids``
+    Labels are 0..C-1 in the ascending order of the file's category ids, whatever their gaps (``category_ids``
     leads back). Crowd boxes (iscrowd 1) and boxes with ``ignore`` 1 are ignored. A missing area is width *
-    height. Each box is checked once, here: not
-    finite, without a width or height above 0, or outside the image: dropped; partly outside: clipped
-    (`invalid` tells which). Boxes are in pixels of the image as it is displayed, after its EXIF orientation;
-    where width and height in the JSON fit only the image as it is stored, in pixels of that. Segmentations
-    and keypoints are not read.
+    height. Each box is checked once: it is dropped if it is not finite, has no width or height above 0, or
+    lies outside the image, and clipped if it lies partly outside (`invalid` lists both). Boxes are in pixels
+    of the image as it is displayed, after its EXIF orientation; where width and height in the JSON fit only
+    the stored image, in pixels of that one. Segmentations and keypoints are not read.
 
-    The constructor only looks that the files are there; they are read at the first use, about 10 seconds for
-    COCO's train2017 (`densedet convert` to a .db file makes that milliseconds). `fingerprint` covers the
-    annotation files, not the images' pixels.
+    The constructor only checks that the files exist. They are read at the first use, which takes about 10
+    seconds for COCO's train2017; `densedet convert` to a .db file makes that milliseconds. `fingerprint`
+    covers the annotation files, not the images' pixels.
 
-    Raises DataError: a file or the folder is missing, not JSON, not in COCO's form, or a file name leaves the
-    folder.
+    Args:
+        annotations: a JSON file, or a list of files that are joined (train and val, say): their categories
+            must be equal and no image id may occur twice. A relative path starts at ``root``.
+        images: the folder that the file names are relative to; a relative path starts at ``root``.
+        root: (wired) data.root, where relative paths start.
+
+    Raises:
+        DataError: a file or the folder is missing, a file is not JSON or not in COCO's form, or a file name
+            leaves the folder.
     """
 
     suffixes: ClassVar[tuple[str, ...] | None] = (".json",)
@@ -84,8 +86,10 @@ class CocoSource(TableSource):
 
     @classmethod
     def recognise(cls, path: Path, split: str | None = None) -> dict[str, Any] | None:
-        """A JSON file that begins like COCO's, or a folder that holds one where COCO, this project or
-        Roboflow put it."""
+        """Recognise a JSON file that begins like COCO's, or a folder that holds one in a usual place.
+
+        The places are those of COCO itself, of this project and of Roboflow.
+        """
         if path.is_dir():
             return cls._in_folder(path, split)
         if path.suffix.lower() != ".json" or not path.is_file():
@@ -122,13 +126,12 @@ class CocoSource(TableSource):
     def _write(
         cls, table: AnnotationTable, path: Path, split: str, faults: Faults, on_progress: Progress
     ) -> None:
-        """To a temporary name, then renamed. Nothing of a table is lost."""
+        """Write one JSON file. Nothing of a table is lost."""
         write_coco(table, path, faults)
 
 
 def _images_of(file: Path) -> Path:
-    """Where the images of an annotation file probably are: train2017/ for instances_train2017.json, images/,
-    else beside it."""
+    """Guess where a file's images are: train2017/ for instances_train2017.json, images/, beside it."""
     if file.name == "_annotations.coco.json":
         return file.parent
     split = file.stem.partition("_")[2]

@@ -1,4 +1,4 @@
-"""Scenes of real handwritten digits, made on the fly: a data set that needs no download."""
+"""Scenes of real handwritten digits, made on demand: a data set that needs no download."""
 
 from __future__ import annotations
 
@@ -26,18 +26,29 @@ VERSION = 1
 
 
 class DigitsSource:
-    """``count`` scenes with ``min_objects`` to ``max_objects`` handwritten digits each (scikit-learn's; see
-    digits_LICENSE.txt).
+    """Compose scenes of real handwritten digits (from scikit-learn; see digits_LICENSE.txt).
 
-    A scene depends on (seed, split, index) alone. Training and validation use different glyphs. size: (width,
-    height) in pixels.
-    min_side, max_side: the longer side of a digit's box. clutter: 0 plain paper .. 1 strokes, spots and grain
-    nearly as strong as the digits. ink: digits lighter or darker than the paper, or "both", which takes
-    longer to learn. color: "grey" images (H,W) or "rgb" (H,W,3). Boxes are tight around the ink, whole
-    numbers, and overlap little; no object is ignored. Where little room is left fewer digits than drawn by
-    lot are placed, but never fewer than min_objects.
+    A scene depends on (seed, split, index) and the arguments alone. Training and validation use different
+    glyphs. Boxes are tight around the ink, in whole pixels, and overlap little; no object is ignored. Where a
+    scene is too full for all its digits, fewer are placed, but never fewer than ``min_objects``.
 
-    Raises PartError for sizes that cannot be.
+    Args:
+        split: "train" or "val", which glyphs are used.
+        count: number of scenes.
+        size: (width, height) of a scene in pixels.
+        seed: another seed gives other scenes.
+        min_objects: the least number of digits in a scene.
+        max_objects: the largest number of digits in a scene.
+        min_side: the least length, in pixels, of the longer side of a digit's box; at least 8.
+        max_side: the largest length, in pixels, of the longer side of a digit's box; at most the shorter side
+            of the scene.
+        clutter: 0 for plain paper to 1 for strokes, spots and grain nearly as strong as the digits.
+        ink: "light" or "dark", how the digits stand out from the paper, or "both", which takes longer to
+            learn.
+        color: "grey" for images (H,W), "rgb" for (H,W,3).
+
+    Raises:
+        PartError: the numbers of objects or their sides contradict each other.
     """
 
     classes = tuple("0123456789")
@@ -82,7 +93,7 @@ class DigitsSource:
 
     @cached_property
     def _glyphs(self) -> tuple[np.ndarray, np.ndarray]:
-        """uint8 (n,8,8) of 0..16 and int64 labels (n,) of this split."""
+        """uint8 (n,8,8) of 0..16, and int64 labels (n,), of this split."""
         with np.load(FILE) as file:
             images, labels = file["images"], file["labels"].astype(np.int64)
         held_out = np.arange(len(labels)) % HOLD_OUT == HOLD_OUT - 1
@@ -98,7 +109,7 @@ class DigitsSource:
         return self.count
 
     def stamps(self, index: int) -> list[Stamp]:
-        """The digits of scene ``index`` in the order they are drawn."""
+        """Return the digits of scene ``index`` in the order in which they are drawn."""
         if not 0 <= index < self.count:
             raise IndexError(f"scene {index} of {self.count}")
         if self._latest[0] == index:  # annotation(i) and image(i) come together
@@ -124,7 +135,7 @@ class DigitsSource:
         return np.tile(self.size, (self.count, 1))
 
     def annotation(self, index: int) -> Annotation:
-        """The truth of scene ``index``."""
+        """Return the truth of scene ``index``."""
         import torch
 
         from densedet.core.types import Annotation
@@ -145,7 +156,7 @@ class DigitsSource:
         )
 
     def image(self, index: int) -> np.ndarray:
-        """uint8 (H,W) or (H,W,3)."""
+        """Return scene ``index``, uint8 (H,W) or (H,W,3)."""
         random = np.random.default_rng(seed_of(self.seed, "digits", self.split, index, "paint"))
         paper = background(self.size, 1 if self.color == "grey" else 3, self.ink, self.clutter, random)
         for stamp in self.stamps(index):
@@ -154,7 +165,7 @@ class DigitsSource:
         return pixels[:, :, 0] if self.color == "grey" else pixels
 
     def fingerprint(self) -> str:
-        """Of everything that a scene depends on."""
+        """Return a text that changes with anything that a scene depends on."""
         values: list[object] = [
             VERSION,
             self.split,
@@ -168,5 +179,5 @@ class DigitsSource:
         return hashlib.blake2b(repr(values).encode(), digest_size=16).hexdigest()
 
     def invalid(self) -> list[str]:
-        """Nothing: the boxes come from the drawing."""
+        """Return no sentences: the boxes come from the drawing."""
         return []

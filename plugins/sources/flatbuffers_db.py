@@ -17,18 +17,20 @@ from densedet.plugins.sources._flatbuffers_file import IDENTIFIER, Database, wri
 
 
 class FlatBuffersSource(TableSource):
-    """A ``.db`` file written by `densedet convert` (schema: annotations.fbs beside this module) and a folder
-    of images.
+    """Read a ``.db`` file written by `densedet convert` (schema: annotations.fbs) and a folder of images.
 
-    annotations: the file. images: the folder that its file names are relative to. Both relative to root,
-    which is wired from data.root.
+    The file is mapped into memory, not read: worker processes share its pages, and a source that was pickled
+    opens it anew. The structure is checked when it opens (milliseconds), all values at the first use of a box
+    (a tenth of a second for COCO's 860,001).
 
-    The file is mapped into memory, not read: worker processes share its pages, and a source that is pickled
-    opens it anew. Structure is checked when it opens (milliseconds), all values at the first use of a box (a
-    tenth of a second for COCO's 860,001).
+    Args:
+        annotations: the .db file; a relative path starts at ``root``.
+        images: the folder that the file names are relative to; a relative path starts at ``root``.
+        root: (wired) data.root, where relative paths start.
 
-    Raises DataError: file or folder missing, not such a database, damaged, of another version, or a value
-    that cannot be.
+    Raises:
+        DataError: the file or folder is missing, or the file is no such database, is damaged, is of another
+            version or holds an impossible value.
     """
 
     suffixes: ClassVar[tuple[str, ...] | None] = (".db",)
@@ -70,7 +72,7 @@ class FlatBuffersSource(TableSource):
 
     @classmethod
     def recognise(cls, path: Path, split: str | None = None) -> dict[str, Any] | None:
-        """By its mark, whatever it is called."""
+        """Recognise a file by its mark, whatever its name."""
         if not path.is_file():
             return None
         with open(path, "rb") as file:
@@ -82,6 +84,5 @@ class FlatBuffersSource(TableSource):
     def _write(
         cls, table: AnnotationTable, path: Path, split: str, faults: Faults, on_progress: Progress
     ) -> None:
-        """To a temporary name, then renamed. Nothing of a table is lost. Raises DataError where it exceeds 2
-        GB."""
+        """Write one file of at most 2 GB. Nothing of a table is lost."""
         write_database(table, path)

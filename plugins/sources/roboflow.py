@@ -15,22 +15,25 @@ FOLDERS = {"train": ("train",), "val": ("valid", "val"), "test": ("test",)}
 
 
 class RoboflowSource(TableSource):
-    """A folder that Roboflow exported, with train/, valid/ and test/ in it.
+    """Read a folder that Roboflow exported, with train/, valid/ and test/ in it.
 
-    folder: the export. split: which part; "val" and "valid" are the same. Both relative to root, which is
-    wired from data.root. Read are the exports
+    These exports can be read:
 
     - "COCO": SPLIT/_annotations.coco.json beside the images, or that file in the folder itself, which then
-    counts as split "train". A
-      first category that only groups the others (its id is 0, all others name it as their supercategory, and
-      no box is of it) is left
-      out: it would be a class without objects. It is named like the project, and so perhaps like one of the
-      classes;
+      counts as split "train". A first category that only groups the others (its id is 0, all others name it
+      as their supercategory, and no box belongs to it) is left out: it is named like the project and would be
+      a class without objects;
     - "YOLO" (v5 and later): data.yaml, SPLIT/images and SPLIT/labels;
     - "Pascal VOC": an XML file beside each image, with corners counted from 0.
 
-    Raises DataError: the folder or split is missing, or in none of these forms; and what the format's source
-    raises.
+    Args:
+        folder: the export; a relative path starts at ``root``.
+        split: which part is read; "val" and "valid" are the same.
+        root: (wired) data.root, where relative paths start.
+
+    Raises:
+        DataError: the folder or split is missing or in none of these forms, or the source of its format
+            refuses it.
     """
 
     special: ClassVar[bool] = True
@@ -53,8 +56,10 @@ class RoboflowSource(TableSource):
 
     @classmethod
     def recognise(cls, path: Path, split: str | None = None) -> dict[str, Any] | None:
-        """A folder with a split in one of Roboflow's forms, the folder of that split, or its file of COCO
-        JSON, whose split it is then."""
+        """Recognise an export, the folder of one of its splits, or its file of COCO JSON.
+
+        The last two determine the split.
+        """
         if path.is_file():
             return cls._of_file(path) if path.name == COCO_FILE else None
         if not path.is_dir() or split not in (None, *FOLDERS, "valid"):

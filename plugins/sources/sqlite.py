@@ -1,4 +1,4 @@
-"""densedet's SQLite database: the same content as the .db file, to look into and to change with SQL."""
+"""densedet's SQLite database: the content of a .db file, to look into and to change with SQL."""
 
 from __future__ import annotations
 
@@ -50,22 +50,25 @@ MAX_CLASSES = 1 << 16
 
 
 class SQLiteSource(TableSource):
-    """A ``.sqlite`` file written by `densedet convert` and a folder of images.
+    """Read a ``.sqlite`` file written by `densedet convert` and a folder of images.
 
-    annotations: the file. images: the folder that its file names are relative to. Both relative to root,
-    which is wired from data.root.
-
-    Tables images, boxes and classes (`densedet.core.annotations.sql.SCHEMA`) may be changed with any SQLite
-    program: rows deleted, columns added for a filter's ``where``. The file is opened read-only, once in each
-    process, and queried for each image; a filter, `densedet check` and `densedet convert` read all of it at
-    once (`table`). Images are in the order of their row ids, boxes of an image too.
+    The tables images, boxes and classes (`densedet.core.annotations.sql.SCHEMA`) may be changed with any
+    SQLite program: rows may be deleted, and columns added for a filter's ``where``. Each process opens the
+    file once, read-only, and queries it for each image; a filter, `densedet check` and `densedet convert`
+    read all of it at once (`table`). Images, and the boxes of an image, are in the order of their row ids.
 
     Values are checked as they are read. A box without width and height above 0 or outside its image is
-    dropped, as in a JSON file; a value of another type than its column's, and a row that belongs to no image
-    or class, is an error for training and is left out and told by `densedet convert` and `densedet check`.
+    dropped, as in a JSON file. A value of another type than its column's, or a row that belongs to no image
+    or class, stops training; `densedet convert` and `densedet check` leave it out and report it.
 
-    Raises DataError: file or folder missing, not such a database, damaged, of another version, or a value
-    that cannot be.
+    Args:
+        annotations: the .sqlite file; a relative path starts at ``root``.
+        images: the folder that the file names are relative to; a relative path starts at ``root``.
+        root: (wired) data.root, where relative paths start.
+
+    Raises:
+        DataError: the file or folder is missing, or the file is no such database, is damaged, is of another
+            version or holds an impossible value.
     """
 
     suffixes: ClassVar[tuple[str, ...] | None] = (".sqlite", ".sqlite3")
@@ -82,13 +85,15 @@ class SQLiteSource(TableSource):
         self._rows: RowIds | None = None
 
     def __getstate__(self) -> dict[str, Any]:
-        """A worker queries the file itself, unless rows were left out of the table, so that positions are not
-        the file's."""
+        """Return the state without connection and table: a worker queries the file itself.
+
+        The table stays where rows were left out of it, because its positions are not the file's.
+        """
         state = super().__getstate__() | {"_connection": None, "_process": 0}
         return state | {"_table": None, "_rows": None} if self.faults.strict else state
 
     def _open(self) -> Guarded:
-        """This process's connection; one that came through a fork is left alone."""
+        """Return this process's connection; one that came through a fork is left alone."""
         if self._connection is None or self._process != os.getpid():
             self._connection, self._process = connect(self.file), os.getpid()
         return self._connection
@@ -98,17 +103,17 @@ class SQLiteSource(TableSource):
             return self._open().execute(statement, values).fetchall()
 
     def _refuse(self, kind: str, reason: str) -> None:
-        """A row that cannot be used, where none may be left out."""
+        """Refuse a row that cannot be used, where none may be left out."""
         raise DataError(f"annotation database {self.file}: {reason}")
 
     def _leave_out(self, kind: str, reason: str) -> None:
-        """A row that cannot be used, where `faults` says what is done."""
+        """Treat a row that cannot be used as `faults` says."""
         self.faults.entry(kind, f"annotation database {self.file}: {reason}")
 
     # -- small questions --------------------
 
     def _class_table(self) -> tuple[tuple[str, ...], tuple[int, ...], np.ndarray]:
-        """(names, category ids, the file's labels, ascending: classes may have been deleted)."""
+        """Return names, category ids, and the file's labels, which ascend and may have gaps."""
         if self._classes is None:
             rows = self._query(
                 f"SELECT label, category_id, class FROM classes ORDER BY label LIMIT {MAX_CLASSES + 1}"
@@ -145,12 +150,11 @@ class SQLiteSource(TableSource):
 
     @property
     def _whole(self) -> bool:
-        """Whether questions go to the table: it is there, or must be, because rows that cannot be used are
-        left out of it."""
+        """Whether queries go to the table, which was read or must be, since unusable rows are left out."""
         return self._table is not None or not self.faults.strict
 
     def _image_rows(self) -> np.ndarray:
-        """int64 (I,): row ids of the images, ascending."""
+        """Return int64 (I,), the row ids of the images, ascending."""
         if self._images is None:
             rows = [row[0] for row in self._query("SELECT image FROM images ORDER BY image")]
             if not all(map(is_whole, rows)):
@@ -171,7 +175,7 @@ class SQLiteSource(TableSource):
         return len(self.table) if self._whole else len(self._image_rows())
 
     def annotation(self, index: int) -> Annotation:
-        """The truth of image ``index``, 0..len-1, in source pixels."""
+        """Return the truth of image ``index``, 0..len-1, in source pixels."""
         if self._whole:
             return self.table.annotation(index)
         number, image_id, name, width, height = self._image(index)
@@ -191,7 +195,7 @@ class SQLiteSource(TableSource):
         )
 
     def image(self, index: int) -> str:
-        """The path of image ``index``."""
+        """Return the path of image ``index``."""
         return (
             super().image(index) if self._whole else os.path.join(self.images_folder, self._image(index)[2])
         )
@@ -211,7 +215,7 @@ class SQLiteSource(TableSource):
             return read_boxes(self._open().execute(statement, values), refuse)
 
     def _labels(self, given: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """(labels 0..C-1, whether there is that class) of the file's labels."""
+        """Return labels 0..C-1 for the file's labels, and bool (N,) whether there is such a class."""
         return positions_in(self._class_table()[2], given)
 
     # -- everything --------------------
@@ -283,8 +287,10 @@ class SQLiteSource(TableSource):
         return images
 
     def where_masks(self, expression: str) -> tuple[np.ndarray, np.ndarray]:
-        """See `densedet.core.annotations.where.where_masks`; runs in the file, so columns that were added to
-        it count."""
+        """Query the file, so that columns that were added to it count.
+
+        See `densedet.core.annotations.where.where_masks`.
+        """
         check_where_syntax(expression)
         table = self.table
         assert self._rows is not None
@@ -301,7 +307,7 @@ class SQLiteSource(TableSource):
 
     @classmethod
     def recognise(cls, path: Path, split: str | None = None) -> dict[str, Any] | None:
-        """By SQLite's mark and ours, whatever it is called."""
+        """Recognise a file by the marks of SQLite and densedet, whatever its name."""
         if not path.is_file():
             return None
         with open(path, "rb") as file:
@@ -314,7 +320,7 @@ class SQLiteSource(TableSource):
     def _write(
         cls, table: AnnotationTable, path: Path, split: str, faults: Faults, on_progress: Progress
     ) -> None:
-        """To a temporary name, then renamed. Nothing of a table is lost."""
+        """Write one file. Nothing of a table is lost."""
         if len(table.classes) > MAX_CLASSES:
             raise DataError(f"{path}: {len(table.classes)} classes do not fit a database (65,536)")
         with atomic_path(path) as temporary:

@@ -1,4 +1,4 @@
-"""Pascal VOC: a folder of XML files, one an image."""
+"""Pascal VOC: a folder of XML files, one for each image."""
 
 from __future__ import annotations
 
@@ -34,28 +34,31 @@ MAX_LIST = 1 << 28
 
 
 class VOCSource(TableSource):
-    """Pascal VOC (Everingham et al. 2010, development kit): ``Annotations/NAME.xml``,
-    ``JPEGImages/NAME.jpg``, ``ImageSets/Main/SPLIT.txt``.
+    """Read Pascal VOC (Everingham et al. 2010, development kit): XML files, images and lists of splits.
 
-    annotations: the folder of XML files, sub-folders included. images: the folder of images. split: the file
-    under ImageSets/Main beside ``annotations`` that names the images, one a line; of a list for one class
-    ("NAME 1", "NAME -1", "NAME 0") those with 1, and with 0, where all objects of the class are difficult.
-    null: all XML files, sorted. classes: names in label order; null: those of categories.json beside
-    ``annotations`` (written by `densedet convert`, with COCO's ids), else all that occur in the whole folder,
-    so that all splits agree, sorted, with ids from 1. All relative to root, which is wired from data.root.
+    They are ``Annotations/NAME.xml``, ``JPEGImages/NAME.jpg`` and ``ImageSets/Main/SPLIT.txt``. ``difficult``
+    objects are ignored. The size of an image is that of <size>, or its own where that is missing. An image
+    has the name of its XML file, as in the development kit; where there is none, that of <filename>. Image
+    ids are the numbers in the names, where all names are numbers, else 1..I.
 
-    corners: "one_based" pixels, both ends belonging to the object, as in the development kit ("the top-left
-    pixel in the image has coordinates (1,1)"): x = xmin - 1, w = xmax - xmin + 1; or "zero_based" edges: x =
-    xmin, w = xmax - xmin, as many tools write. A box with xmin = xmax and ymin = ymax, mostly a slip of the
-    mouse, is one pixel in the first, which `invalid` tells, and nothing in the second, where it is dropped.
-    ``difficult`` objects are ignored.
+    Args:
+        annotations: the folder of XML files, sub-folders included; a relative path starts at ``root``.
+        images: the folder of images; a relative path starts at ``root``.
+        split: the file under ImageSets/Main beside ``annotations`` that names the images, one a line. Of a
+            list for one class ("NAME 1", "NAME -1", "NAME 0") the names with 1 count, and those with 0, where
+            all objects of the class are difficult. null: all XML files, sorted.
+        classes: names in label order. null: those of categories.json beside ``annotations`` (written by
+            `densedet convert`, with COCO's ids), or else all that occur in the whole folder, so that all
+            splits agree, sorted, with ids from 1.
+        corners: "one_based" for pixels counted from 1, both ends belonging to the object, as in the
+            development kit: x = xmin - 1, w = xmax - xmin + 1; "zero_based" for edges, as many tools write: x
+            = xmin, w = xmax - xmin. A box with xmin = xmax and ymin = ymax, mostly a slip of the mouse, is
+            one pixel in the first form, which `invalid` reports, and is dropped in the second.
+        root: (wired) data.root, where relative paths start.
 
-    The size of an image is <size>'s, or its own where that is missing. An image is the one called like its
-    XML file, as in the development kit; the one of <filename> where there is none. Image ids are the names'
-    numbers, where all are numbers, else 1..I.
-
-    Raises DataError: a folder, split or file is missing or is not VOC's; where strict, an object without a
-    name or a box.
+    Raises:
+        DataError: a folder, split or file is missing or is not VOC's, or an object has no name or no box
+            (which converting only reports).
     """
 
     suffixes: ClassVar[tuple[str, ...] | None] = ()
@@ -114,7 +117,7 @@ class VOCSource(TableSource):
         return table
 
     def _known_classes(self) -> dict[int, str] | None:
-        """{category id: name} in label order."""
+        """Return {category id: name} in label order, or None where nothing fixes the classes."""
         if self.given_classes is not None:
             return dict(enumerate(self.given_classes, start=1))
         file = self.annotations.parent / "categories.json"
@@ -139,8 +142,7 @@ class VOCSource(TableSource):
 
     @classmethod
     def recognise(cls, path: Path, split: str | None = None) -> dict[str, Any] | None:
-        """A folder with Annotations and JPEGImages, that Annotations, or a folder of XML files with their
-        images beside them."""
+        """Recognise a folder in VOC's layout, its Annotations, or XML files with their images beside them."""
         base = path / split if split is not None and (path / split).is_dir() else path
         for name in FOLDERS:
             if (base / name).is_dir() and _holds_voc(base / name):
@@ -159,7 +161,7 @@ class VOCSource(TableSource):
 
     @classmethod
     def _in_layout(cls, annotations: Path, split: str | None, of_split: bool) -> dict[str, Any] | None:
-        """of_split: the folder holds one split only."""
+        """Return constructor arguments. of_split: the folder holds one split only."""
         base = annotations.parent
         known = sorted(file.stem for file in (base / "ImageSets" / "Main").glob("*.txt"))
         if split is not None and split not in known:
@@ -175,10 +177,11 @@ class VOCSource(TableSource):
     def _write(
         cls, table: AnnotationTable, path: Path, split: str, faults: Faults, on_progress: Progress
     ) -> None:
-        """A folder in VOC's layout without the images, made under a temporary name and renamed; or one more
-        split of such a folder, where the classes are the same and no file would be overwritten. Nothing of a
-        table is lost: what VOC's elements cannot hold stands in elements <coco> beside them. Raises
-        DataError."""
+        """Write a folder in VOC's layout without the images, or add a split to such a folder.
+
+        A split can be added where the classes are the same and no file would be overwritten. Nothing of a
+        table is lost: elements <coco> beside VOC's own hold what those cannot.
+        """
         if name_fault(split) is not None or "/" in split or "\\" in split:
             raise DataError(f"a split cannot be called {split!r}: give it the name of a file, such as train")
         rows = [{"id": i, "name": n} for i, n in zip(table.category_ids, table.classes)]
@@ -208,7 +211,7 @@ class VOCSource(TableSource):
 
 
 def _check_addition(path: Path, split: str, rows: list[dict[str, Any]]) -> None:
-    """Raises DataError where a split with these classes cannot join the folder."""
+    """Raise DataError where a split with these classes cannot join the folder."""
     if not (path / "Annotations").is_dir():
         raise DataError(f"{path} is there already and not empty: give another name")
     if os.path.lexists(path / "ImageSets" / "Main" / f"{split}.txt"):
@@ -270,7 +273,7 @@ def _split_file(annotations: Path, split: str) -> Path:
 
 
 def _stems_of(file: Path, found: dict[str, str], faults: Faults) -> list[str]:
-    """The names in a split's list, in its order, once each."""
+    """Return the names in a split's list, in its order, once each."""
     stems: dict[str, None] = {}
     for number, line in enumerate(
         read_small(file, MAX_LIST).decode("utf-8", "surrogateescape").split("\n"), start=1
@@ -294,7 +297,7 @@ def _stems_of(file: Path, found: dict[str, str], faults: Faults) -> list[str]:
 
 
 def _holds_voc(folder: Path, below: bool = True) -> bool:
-    """Whether the first XML file in a folder (and ``below`` it) is one of VOC's."""
+    """Return whether the first XML file in a folder (and ``below`` it) is one of VOC's."""
     for place, _, names in os.walk(folder):
         name = min((name for name in names if name.lower().endswith(".xml")), default=None)
         if name is not None:

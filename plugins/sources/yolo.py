@@ -39,26 +39,30 @@ MAX_LIST = 1 << 28
 
 
 class YOLOSource(TableSource):
-    """YOLO's text files, found as Ultralytics' trainer finds them.
+    """Read YOLO's text files, found as Ultralytics' trainer finds them.
 
-    data: the data.yaml, relative to root, which is wired from data.root. In it: ``train``, ``val`` and
-    ``test``, each a folder of images, a .txt list of them or a list of these, relative to ``path`` (itself
-    relative to data.yaml; left out: data.yaml's folder); ``names`` of the classes; ``nc``, if given, their
-    number. split: which of the three is read.
+    The labels of .../images/a.jpg are in .../labels/a.txt, those of an image elsewhere are beside it. A line
+    "class x y width height" is an object, with its centre and size as shares of the image's width and height;
+    a polygon (class x1 y1 x2 y2 x3 y3 ...) counts as the box around it. An image without such a file has no
+    objects. Its size is read from its header. Category ids are the labels, 0..C-1; image ids are the numbers
+    in the names, where all names are numbers, else 1..I.
 
-    The labels of .../images/a.jpg are in .../labels/a.txt, those of an image elsewhere beside it: a line
-    "class x y width height" an object, its centre and size in parts of the image's width and height; a
-    polygon (class x1 y1 x2 y2 x3 y3 ...) counts as the box around it. An image without a file has no objects.
-    Its size is read from its header. Category ids are the labels, 0..C-1; image ids the names' numbers, where
-    all are numbers, else 1..I.
+    `densedet convert` also writes a file densedet_extra_SPLIT.jsonl for what the text files cannot hold: ids,
+    sizes, exact boxes, crowds and ignored objects, which other trainers would learn if they stood among the
+    labels. Where a line of labels was changed since, the line counts; so do lines and images that were added
+    or deleted.
 
-    What `densedet convert` writes has a file densedet_extra_SPLIT.jsonl besides, with what the text files
-    cannot hold: ids, sizes, exact boxes, crowds and ignored objects, which other trainers would learn if they
-    stood among the labels. A line that was changed since counts as it is now; so do lines and images that
-    were added or deleted.
+    Args:
+        data: the data.yaml; a relative path starts at ``root``. It holds ``train``, ``val`` and ``test``,
+            each a folder of images, a .txt list of them or a list of these, relative to ``path`` (itself
+            relative to data.yaml, whose folder it is by default); ``names`` of the classes; and optionally
+            ``nc``, their number.
+        split: which of the three is read.
+        root: (wired) data.root, where relative paths start.
 
-    Raises DataError: a file or folder is missing, data.yaml is wrong, or no image has labels; where strict, a
-    line that is no label or an image that cannot be opened.
+    Raises:
+        DataError: a file or folder is missing, data.yaml is wrong, no image has labels, a line is no label or
+            an image cannot be opened (converting only reports the last two).
     """
 
     suffixes: ClassVar[tuple[str, ...] | None] = ()
@@ -89,7 +93,7 @@ class YOLOSource(TableSource):
         self._found_digest = ""
 
     def _base(self, place: Path) -> Path:
-        """The folder below which the images of a folder or list lie."""
+        """Return the folder below which the images of a folder or list lie."""
         if not place.is_file():
             return place
         own = Path(os.path.abspath(place)).parent
@@ -113,7 +117,7 @@ class YOLOSource(TableSource):
         return table
 
     def _names(self, place: Path) -> Iterable[str]:
-        """File names of images, relative to the folder of images."""
+        """Return file names of images, relative to the folder of images."""
         if not place.is_file():
             below = os.path.relpath(os.path.abspath(place), self.images_folder)
             prefix = "" if below == "." else below.replace(os.sep, "/") + "/"
@@ -147,7 +151,7 @@ class YOLOSource(TableSource):
 
     @classmethod
     def recognise(cls, path: Path, split: str | None = None) -> dict[str, Any] | None:
-        """A data.yaml, or a folder that holds one, dataset.yaml, or a single .yaml file like it."""
+        """Recognise a data.yaml, or a folder that holds one, dataset.yaml, or a single .yaml file like it."""
         if path.is_dir():
             named = [path / "data.yaml", path / "dataset.yaml"]
             others = sorted(file for file in path.glob("*.y*ml") if file.suffix in (".yaml", ".yml"))
@@ -170,10 +174,12 @@ class YOLOSource(TableSource):
     def _write(
         cls, table: AnnotationTable, path: Path, split: str, faults: Faults, on_progress: Progress
     ) -> None:
-        """A folder with data.yaml, labels/SPLIT, an empty images/SPLIT, and densedet_extra_SPLIT.jsonl, so
-        that nothing of the table is lost; made under a temporary name and renamed; or one more split of such
-        a folder, where the classes are the same and no file would be overwritten: data.yaml gets a line more.
-        Crowds and ignored objects are not among the labels. Raises DataError."""
+        """Write data.yaml, labels/SPLIT, an empty images/SPLIT and a side file; or add a split.
+
+        The side file densedet_extra_SPLIT.jsonl keeps what the labels cannot hold. Crowds and ignored objects
+        are not among the labels. A split can be added where the classes are the same and no file would be
+        overwritten: data.yaml gets one line more.
+        """
         if split not in SPLITS:
             raise DataError(f"YOLO has no split {split!r}: write one of {', '.join(SPLITS)}")
         new = is_free(path)
