@@ -1,4 +1,4 @@
-"""The recipe's section on which images and boxes count. `densedet.core.annotations.filters` carries it out."""
+"""The recipe's section on which images and boxes count; `densedet.core.annotations.filters` applies it."""
 
 from __future__ import annotations
 

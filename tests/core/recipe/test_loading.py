@@ -52,7 +52,8 @@ class Nothing:
 def densedet_register(registry):
     rows = {("detector", "dense"): Detector, ("head", "a"): Head, ("head", "b"): Other, ("neck", "stack"): Stack, ("neck", "plain"): Plain}
     for kind, name in [("source", "s"), ("resize", "exact"), ("optimizer", "adamw"), ("schedule", "cosine"), ("evaluator", "coco"),
-                       ("transform", "flip"), ("hook", "metrics"), ("hook", "checkpoint"), ("hook", "tensorboard"), ("hook", "progress")]:
+                       ("transform", "flip"), ("hook", "metrics"), ("hook", "checkpoint"), ("hook", "tensorboard"), ("hook", "progress"),
+                       ("hook", "pictures"), ("sampler", "shuffle")]:
         rows[kind, name] = Nothing
     for (kind, name), target in rows.items():
         registry.add(kind, name, target)
