@@ -20,10 +20,15 @@ from densedet.registry import KINDS
 
 
 def build_detector(recipe: Recipe, num_classes: int, *, checked: bool = True) -> nn.Module:
-    """The recipe's detector for ``num_classes`` classes, checked by a dry run at the recipe's image size
-    (unless ``checked`` is False).
+    """Build the recipe's detector, with random weights or those of its parts.
 
-    Raises RecipeError, with the position of the part at fault, where parts do not fit together.
+    Args:
+        recipe: what to build.
+        num_classes: C.
+        checked: whether to try the detector at the recipe's image sizes, without computing numbers.
+
+    Raises:
+        RecipeError: parts do not fit together, with the position of the part at fault.
     """
     model = recipe.values["model"]
     spec = model["detector"]
@@ -68,10 +73,23 @@ def _dry_run(recipe: Recipe, detector: nn.Module) -> None:
 def build_with_weights(
     recipe: Recipe, num_classes: int, *, wanted: bool = True
 ) -> tuple[nn.Module, Loaded | None]:
-    """The recipe's detector in its memory format (``train.channels_last``: training, judging and predicting
-    are then the same arithmetic), with ``model.weights`` where it names some. wanted: False where a
-    checkpoint's weights will replace all of them: then neither these nor a part's own pretrained ones are
-    looked for. Raises RecipeError where they cannot be had or do not fit."""
+    """Build the recipe's detector with ``model.weights`` where the recipe names some.
+
+    The detector is in the memory format of ``train.channels_last``, so that training, evaluation and
+    prediction do the same arithmetic.
+
+    Args:
+        recipe: what to build.
+        num_classes: C.
+        wanted: False where the weights of a checkpoint will replace all others: neither ``model.weights`` nor
+            the pretrained weights of a part are then looked for.
+
+    Returns:
+        The detector, and what was loaded or None.
+
+    Raises:
+        RecipeError: the weights cannot be had or do not fit.
+    """
     weights = recipe.values["model"].get("weights")
     with contextlib.nullcontext() if weights is None and wanted else weights_follow():
         detector = build_detector(recipe, num_classes)
@@ -86,9 +104,14 @@ def build_with_weights(
 
 
 def load_into(recipe: Recipe, detector: nn.Module, num_classes: int, weights: str) -> Loaded:
-    """Fill ``detector``, every entry of it but class layers of another number of classes. Where it sees grey
-    images and the weights are for RGB, the first convolution is summed over the colours. Raises PartError;
-    nothing is changed then."""
+    """Load weights into every entry of ``detector`` but class layers for another number of classes.
+
+    Where the detector takes grey images and the weights are for RGB, the first convolution is summed over the
+    colours.
+
+    Raises:
+        PartError: the weights are of another detector. Nothing has been changed then.
+    """
     own = detector.state_dict()
     state, used = in_our_names(state_of(weights), own, recipe.plugins.components, weights)
     state = {name: for_channels(value, own[name]) if name in own else value for name, value in state.items()}
@@ -108,8 +131,8 @@ def load_into(recipe: Recipe, detector: nn.Module, num_classes: int, weights: st
 
 
 def class_layers(recipe: Recipe, num_classes: int) -> frozenset[str]:
-    """Names of the entries whose shape follows the number of classes: those that differ in a detector for one
-    class more."""
+    """Return the names of the entries whose shape depends on the number of classes: those that differ in a
+    detector with one more class."""
     with torch.device("meta"), weights_follow():
         fewer, more = (
             build_detector(recipe, count, checked=False).state_dict()
