@@ -39,10 +39,12 @@ def example_targets(counts: list[int], positives: bool = True) -> Targets:
     )
 
 
-def example_grid() -> tuple[Tensor, tuple[Level, ...]]:
-    """Square anchors of one and two strides on the levels of STRIDES."""
+def example_grid(
+    strides: tuple[int, ...] = STRIDES, size: tuple[int, int] = IMAGE_SIZE
+) -> tuple[Tensor, tuple[Level, ...]]:
+    """Square anchors of one and two strides on each level, for an image of ``size`` (height, width)."""
     boxes, levels = [], []
-    for (height, width), stride in zip(level_sizes(), STRIDES):
+    for (height, width), stride in zip(level_sizes(strides, size), strides):
         y, x = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
         center = torch.stack([x, y], dim=-1).view(-1, 1, 2) * stride + stride / 2
         half = torch.tensor([stride / 2, float(stride)]).view(1, 2, 1)

@@ -1,4 +1,4 @@
-"""Device and arithmetic: ``auto`` is resolved once, here."""
+"""Device and arithmetic: ``auto`` is resolved here, once, at the edge."""
 
 from __future__ import annotations
 
@@ -9,11 +9,7 @@ from densedet.core.errors import UsageError
 
 
 def resolve_device(name: str) -> torch.device:
-    """Return the device of that name; "auto" means cuda, mps or cpu, whichever is there first.
-
-    Raises:
-        UsageError: the device is not there.
-    """
+    """auto -> cuda, mps or cpu, whichever is there first. UsageError for a device that is not there."""
     if name == "auto":
         if torch.cuda.is_available():
             return torch.device("cuda", torch.cuda.current_device())
@@ -49,11 +45,7 @@ def has_depthwise(model: nn.Module) -> bool:
 
 
 def resolve_precision(name: str, device: torch.device, model: nn.Module) -> torch.dtype | None:
-    """Return the dtype of autocast, or None for plain float32.
-
-    Raises:
-        UsageError: float16 without a CUDA device.
-    """
+    """The dtype of autocast, or None for plain float32."""
     if name == "auto":
         suits = has_bf16(device) and not (device.type == "cpu" and has_depthwise(model))
         return torch.bfloat16 if suits else None

@@ -8,7 +8,6 @@ import torch
 from torch import Tensor
 
 from densedet.core.arguments import PositiveFloat
-from densedet.core.contracts import Space
 from densedet.plugins.coders._distances import SMALLEST
 
 LARGEST_GROWTH = math.log(1000.0 / 16)
@@ -28,7 +27,7 @@ class DeltaCoder:
     """
 
     box_channels = 4
-    spaces: tuple[Space, ...] = ("deltas", "boxes")
+    spaces = ("deltas", "boxes")
 
     def __init__(
         self,

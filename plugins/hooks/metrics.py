@@ -1,4 +1,5 @@
-"""metrics.jsonl: one JSON object a line for each step and each evaluation."""
+"""metrics.jsonl: what happened, one JSON object a line, append-only; cut back to the checkpoint's step on
+resume."""
 
 from __future__ import annotations
 
@@ -12,12 +13,8 @@ from densedet.core.hookspecs import hookimpl
 
 
 class MetricsHook:
-    """Write ``{"event": "step", ...}`` and ``{"event": "evaluation", ...}`` lines. A resumed run first drops
-    the lines after its checkpoint.
-
-    Args:
-        every: steps between two step lines.
-    """
+    """Writes ``{"event": "step", ...}`` and ``{"event": "evaluation", ...}`` lines. every: steps between step
+    lines."""
 
     def __init__(self, *, every: PositiveInt = 1) -> None:
         self.every = every
@@ -59,7 +56,7 @@ class MetricsHook:
 
 
 def cut_back(path: Path, step: int) -> None:
-    """Drop lines after ``step``, and a last line that was cut off when the process was killed."""
+    """Drop lines later than ``step`` and a last line that was cut off by a kill."""
     kept = []
     for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
         try:

@@ -1,4 +1,4 @@
-"""The display at the terminal while a run trains."""
+"""What the person at the terminal sees while it trains."""
 
 from __future__ import annotations
 
@@ -18,11 +18,8 @@ NAMED = 10
 
 
 class ProgressHook:
-    """Show a bar with losses, speed and time left, or plain lines where the output is no terminal.
-
-    Args:
-        seconds: time between two plain lines.
-    """
+    """A bar with losses, speed and time left; a plain line every ``seconds`` when the output is no
+    terminal."""
 
     def __init__(self, *, seconds: PositiveFloat = 10.0) -> None:
         self.seconds = seconds

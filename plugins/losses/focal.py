@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 import torch
 from pydantic import Field
 from torch import Tensor, nn
 
 from densedet.core.arguments import NonNegativeFloat, Probability
-from densedet.core.contracts import BackgroundChannel, QualityUse
 from densedet.plugins.losses._sigmoid import add_at, prior_bias, split
 
 Prior = Annotated[float, Field(gt=0, lt=1)]
@@ -23,8 +22,8 @@ class FocalLoss(nn.Module):
     anchors fade; 0 is weighted cross entropy. prior: probability that every class starts with (section 3.3).
     """
 
-    background_channel: BackgroundChannel = "none"
-    quality: QualityUse = "unused"
+    background_channel: Literal["none", "first", "last"] = "none"
+    quality: Literal["unused", "optional", "required"] = "unused"
 
     def __init__(
         self,

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from torch import Tensor, nn
+from typing import Literal
 
-from densedet.core.contracts import Space
+from torch import Tensor, nn
 
 
 class L1Loss(nn.Module):
     """|prediction - target|, **summed** over the four numbers, as torchvision's RetinaNet (mmdetection's and
     Detectron2's agree)."""
 
-    space: Space = "deltas"
+    space: Literal["boxes", "deltas", "bins"] = "deltas"
 
     def __init__(self) -> None:
         super().__init__()

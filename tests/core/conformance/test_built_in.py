@@ -1,0 +1,56 @@
+"""Every built-in part keeps its contract."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import torch
+
+from densedet.core import conformance
+from densedet.core.recipe.plugin_loading import load_plugins
+
+ARGUMENTS: dict[tuple[str, str], dict[str, Any]] = {
+    ("backbone", "resnet50"): {"sizes": ((64, 64),)},
+    ("backbone", "torchvision"): {"model": "shufflenet_v2_x0_5", "nodes": ("stage2", "stage3")},
+    ("backbone", "vgg16_ssd"): {"width": 0.0625},
+    ("neck", "ssd_extras"): {},
+    ("head", "retinanet"): {"depth": 1},
+    ("head", "fcos"): {"depth": 1},
+    ("anchors", "default_boxes"): {"ratios": (2.0,)},
+    ("source", "digits"): {"count": 12},
+    ("transform", "CenterCrop"): {"size": (80, 100)},
+    ("transform", "GaussianBlur"): {"kernel_size": 3},
+    ("transform", "Grayscale"): {"num_output_channels": 3},
+    ("transform", "Pad"): {"padding": 4},
+    ("transform", "RandomAdjustSharpness"): {"sharpness_factor": 2},
+    ("transform", "RandomAffine"): {"degrees": 10},
+    ("transform", "RandomCrop"): {"size": (80, 100)},
+    ("transform", "RandomPosterize"): {"bits": 3},
+    ("transform", "RandomResize"): {"min_size": 50, "max_size": 90},
+    ("transform", "RandomResizedCrop"): {"size": (80, 100)},
+    ("transform", "RandomRotation"): {"degrees": 10},
+    ("transform", "RandomShortestSize"): {"min_size": (50, 70)},
+    ("transform", "RandomSolarize"): {"threshold": 128},
+    ("transform", "Resize"): {"size": (60, 80)},
+    ("transform", "ScaleJitter"): {"target_size": (96, 128)},
+}
+
+
+SKIPPED = ("source", "detector")
+"""Kinds that need files or built parts; their own tests check them."""
+
+
+def rows() -> Iterator[tuple[str, str]]:
+    for component in load_plugins().components.find():
+        # resnet34 is resnet18 with more blocks.
+        if component.name == "digits" or not (component.kind in SKIPPED or component.name == "resnet34"):
+            yield component.kind, component.name
+
+
+@pytest.mark.parametrize(("kind", "name"), list(rows()))
+def test_built_in(kind: str, name: str) -> None:
+    torch.manual_seed(0)
+    factory = load_plugins().components.get(kind, name).load()
+    conformance.check_part(kind, factory, **ARGUMENTS.get((kind, name), {}))
