@@ -12,7 +12,7 @@ from densedet.core import assembly
 from densedet.core.assembly import make_dataset, make_eval_loader
 from densedet.core.recipe.loading import Recipe, load_recipe
 from densedet.core.training import session
-from densedet.core.training.evaluation import evaluate_on
+from densedet.core.training.evaluation import build_evaluator, evaluate_on, report_lines
 from densedet.core.training.prediction import Predictor, load
 from densedet.core.training.run import Run
 
@@ -79,6 +79,11 @@ class Evaluation:
             device=self.predictor.device,
             **callbacks,
         )
+
+    def report(self, metrics: dict[str, Any]) -> list[str]:
+        """The lines that `densedet evaluate` prints of these metrics, by the recipe's evaluator."""
+        evaluator = build_evaluator(self.recipe, self.dataset, self.predictor.classes)
+        return report_lines(evaluator, metrics)
 
 
 def evaluate(checkpoint: str | Path, overrides: Sequence[str] = (), **options: Any) -> dict[str, Any]:

@@ -44,7 +44,6 @@ def run(arguments: argparse.Namespace) -> int:
     from rich.progress import Progress
 
     from densedet.core.api import Evaluation
-    from densedet.core.coco_numbers import report_lines
     from densedet.core.files import write_text
     from densedet.core.training.prediction import coco_results
 
@@ -74,7 +73,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print(json.dumps(metrics))
         return 0
-    for line in report_lines(metrics):
+    for line in judged.report(metrics):
         print(line)
     return 0
 

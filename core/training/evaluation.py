@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from densedet.core import boxes as box_ops
 from densedet.core.assembly import build_component
 from densedet.core.class_table import of_classes
+from densedet.core.contracts import Evaluator
 from densedet.core.data.dataset import DetectionDataset
 from densedet.core.distributed import gather_objects
 from densedet.core.recipe.loading import Recipe
@@ -38,7 +39,7 @@ def to_source(detections: Detections, batch: Batch, position: int) -> Detections
 def evaluate_detector(
     detector: Any,
     batches: Iterable[Batch],
-    evaluator: Any,
+    evaluator: Evaluator,
     *,
     classes: tuple[str, ...] = (),
     device: torch.device,
@@ -84,7 +85,9 @@ def evaluate_detector(
     return _combine(evaluator, {name: float(value) for name, value in sums.items()}, images, broken)
 
 
-def _combine(evaluator: Any, sums: dict[str, float], images: int, broken: dict[int, str]) -> dict[str, Any]:
+def _combine(
+    evaluator: Evaluator, sums: dict[str, float], images: int, broken: dict[int, str]
+) -> dict[str, Any]:
     everyone: list[Any] = gather_objects(
         (evaluator.state() if hasattr(evaluator, "state") else None, sums, images, broken)
     )
@@ -130,11 +133,31 @@ def evaluate_on(
     **callbacks: Any,
 ) -> dict[str, Any]:
     """A fresh evaluator of the recipe over ``batches`` of the dataset."""
-    evaluator = build_component(
-        recipe,
-        "evaluate.evaluator",
-        "evaluator",
-        recipe.evaluate.evaluator,
-        {"source": dataset.source, "classes": classes},
-    )
+    evaluator = build_evaluator(recipe, dataset, classes)
     return evaluate_detector(detector, batches, evaluator, classes=classes, device=device, **callbacks)
+
+
+def build_evaluator(recipe: Recipe, dataset: DetectionDataset, classes: tuple[str, ...]) -> Evaluator:
+    """Build the recipe's evaluator for the truth of a dataset, with ``classes`` in label order."""
+    wired = {"source": dataset.source, "classes": classes}
+    evaluator: Evaluator = build_component(
+        recipe, "evaluate.evaluator", "evaluator", recipe.evaluate.evaluator, wired
+    )
+    return evaluator
+
+
+def report_lines(evaluator: Evaluator, metrics: dict[str, Any]) -> list[str]:
+    """The lines to print of an evaluation.
+
+    Args:
+        evaluator: its ``report(metrics)`` where it has one; else each number is printed by its name.
+        metrics: what `evaluate_detector` returned; the validation losses come last.
+    """
+    if hasattr(evaluator, "report"):
+        lines: list[str] = evaluator.report(metrics)
+    else:
+        lines = [f" {name} = {value:0.4f}" for name, value in metrics.items() if isinstance(value, float)]
+    if metrics.get("losses"):
+        losses = (f"{name} {value:.4f}" for name, value in metrics["losses"].items())
+        lines = [*lines, "", f" losses: {', '.join(losses)}"]
+    return lines

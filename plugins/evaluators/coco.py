@@ -9,9 +9,9 @@ import numpy as np
 
 from densedet.core.arguments import PositiveInt
 from densedet.core.class_table import label_map, relabel
-from densedet.core.coco_numbers import TWELVE
 from densedet.core.contracts import Source
 from densedet.core.types import Annotation, Detections
+from densedet.plugins.evaluators._coco_lines import TWELVE, coco_lines
 
 
 class CocoEvaluator:
@@ -105,6 +105,10 @@ class CocoEvaluator:
             tuple(filter(None, self.classes)),
             max_detections=self.max_detections,
         )
+
+    def report(self, metrics: dict[str, Any]) -> list[str]:
+        """The lines that `densedet evaluate` prints: COCO's twelve numbers, then two of each class."""
+        return coco_lines(metrics)
 
 
 def _ranks(names: list[int | str]) -> np.ndarray:

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import torch
 
-from densedet.core.coco_numbers import TWELVE
 from densedet.core.types import Annotation, Detections
+from densedet.plugins.evaluators._coco_lines import TWELVE
 from densedet.plugins.evaluators.coco import CocoEvaluator
 from densedet.plugins.sources.coco import CocoSource
 

@@ -1,4 +1,4 @@
-"""COCO's twelve numbers: their names, and the lines that people know them by."""
+"""COCO's twelve numbers: their names, and the lines in which pycocotools prints them."""
 
 from __future__ import annotations
 
@@ -26,24 +26,13 @@ LINES = tuple(
 )
 
 
-def report_lines(metrics: dict[str, Any]) -> list[str]:
-    """What `densedet evaluate` prints: the twelve lines where they are known, AP per class, validation
-    losses."""
-    if set(TWELVE) <= set(metrics):
-        lines = [f"{line}{metrics[key]:0.3f}" for line, key in zip(LINES, TWELVE)]
-    else:
-        lines = [f" {key} = {value:0.4f}" for key, value in metrics.items() if isinstance(value, float)]
-    classes = metrics.get("classes", {})
-    if classes:
-        width = max(map(len, classes))
-        lines += ["", f" {'class':<{width}}     AP   AP50"]
-        lines += [
-            f" {name:<{width}}  {numbers['AP']:5.3f}  {numbers['AP50']:5.3f}"
-            for name, numbers in classes.items()
-        ]
-    if metrics.get("losses"):
-        lines += [
-            "",
-            " losses: " + ", ".join(f"{name} {value:.4f}" for name, value in metrics["losses"].items()),
-        ]
-    return lines
+def coco_lines(metrics: dict[str, Any]) -> list[str]:
+    """COCO's twelve lines as pycocotools prints them, then AP and AP50 of each class."""
+    classes = metrics["classes"]
+    width = max(map(len, ("class", *classes)))
+    return [
+        *(f"{line}{metrics[key]:0.3f}" for line, key in zip(LINES, TWELVE)),
+        "",
+        f" {'class':<{width}}     AP   AP50",
+        *(f" {name:<{width}}  {each['AP']:5.3f}  {each['AP50']:5.3f}" for name, each in classes.items()),
+    ]
