@@ -2,7 +2,9 @@
 and line.
 
 `Part(kind)` marks an argument that is itself a part: ``stages: Annotated[list[nn.Module], Part("neck")]``
-lets the recipe write ``stages: [{name: fpn}, {name: pan}]`` and the constructor receive built parts.
+lets the recipe write ``stages: [{name: fpn}, {name: pan}]`` and the constructor receive built parts. They are
+wired by their place: the first neck gets the channels and strides that the outer part gets, the second those
+of the first. Two arguments marked as necks get the same; a head beside them gets those of the last neck.
 """
 
 from __future__ import annotations
@@ -40,7 +42,11 @@ Factor = Annotated[float, Field(gt=0, le=1)]
 
 @dataclass(frozen=True)
 class Part:
-    """Marks an argument as a part (or a list of parts) of this kind, to be built by the assembly."""
+    """Marks an argument as a part (or a list of parts) of this kind, to be built by the assembly.
+
+    Attributes:
+        kind: a kind of part, e.g. "neck".
+    """
 
     kind: str
 

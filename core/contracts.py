@@ -1,19 +1,24 @@
 """One Protocol per kind of part. Read this first when you write a part; `densedet.core.conformance` checks
 it.
 
-Letters and box conventions: see `densedet.core.types`. Constructors are keyword-only and typed; a recipe sets
-the arguments except the *wired* ones, which the assembly passes to constructors that name them
-(`densedet.core.recipe.wiring`).
+Letters and box conventions: see `densedet.core.types`. Constructors are keyword-only and typed. A recipe sets
+their arguments except the *wired* ones, which the assembly gives to constructors that name them; each
+Protocol lists its own. Arguments before a ``/`` are passed by position, so a part may name them as it likes.
+Parts with parameters are an nn.Module and write ``forward``; all others are plain objects.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, TypeAlias, runtime_checkable
 
+import numpy as np
 import torch
 from torch import Tensor
+from torchvision import tv_tensors
 
+from densedet.core.placement import Placement
 from densedet.core.types import (
     Annotation,
     Assignment,
@@ -22,18 +27,26 @@ from densedet.core.types import (
     Detections,
     Level,
     Prediction,
-    Targets,
     Trace,
 )
+
+BackgroundChannel: TypeAlias = Literal["none", "first", "last"]
+QualityUse: TypeAlias = Literal["unused", "optional", "required"]
+Space: TypeAlias = Literal["boxes", "deltas", "bins"]
+ImageData: TypeAlias = "str | os.PathLike[str] | bytes | np.ndarray"
 
 
 @runtime_checkable
 class Backbone(Protocol):
-    """images float32 (B,in_channels,H,W), normalised -> list of (B,c_l,h_l,w_l), fine to coarse. An
-    nn.Module.
+    """Images to feature maps. An nn.Module.
 
-    Known before any forward: channels (c_l), strides (input pixels per cell), mean and std (one value per
-    image channel, for images scaled to 0..1, as torchvision's). Wired: in_channels (1 grey, 3 RGB).
+    Wired: ``in_channels`` (int: 1 for grey images, 3 for RGB).
+
+    Attributes:
+        channels: c_l of each map, fine to coarse; like all attributes here, known before any forward pass.
+        strides: input pixels per cell of each map.
+        mean: one value per image channel, for images scaled to 0..1, as torchvision's; subtracted.
+        std: one value per image channel; divided by.
     """
 
     channels: tuple[int, ...]
@@ -41,64 +54,128 @@ class Backbone(Protocol):
     mean: tuple[float, ...]
     std: tuple[float, ...]
 
-    def __call__(self, images: Tensor) -> list[Tensor]: ...
+    def forward(self, images: Tensor, /) -> list[Tensor]:
+        """Compute the feature maps.
+
+        Args:
+            images: float32 (B,in_channels,H,W), normalised with ``mean`` and ``std``.
+
+        Returns:
+            A map (B,c_l,h_l,w_l) per level, fine to coarse.
+        """
+
+    def __call__(self, images: Tensor, /) -> list[Tensor]:
+        """`forward`, as nn.Module calls it."""
 
 
 @runtime_checkable
 class Neck(Protocol):
-    """list of (B,c_l,h_l,w_l) -> list of the same form, fine to coarse, levels may be added. An nn.Module.
+    """Feature maps to feature maps; it may add levels. An nn.Module.
 
-    channels, strides: of what comes out. Wired: in_channels, in_strides (tuples, of what comes in).
+    Wired: ``in_channels`` and ``in_strides`` (tuples of int: those of the maps that come in).
+
+    Attributes:
+        channels: c_l of each map that goes out, fine to coarse.
+        strides: input pixels per cell of each map that goes out.
     """
 
     channels: tuple[int, ...]
     strides: tuple[int, ...]
 
-    def __call__(self, features: list[Tensor]) -> list[Tensor]: ...
+    def forward(self, features: list[Tensor], /) -> list[Tensor]:
+        """Compute the maps that the head gets.
+
+        Args:
+            features: a map (B,c_l,h_l,w_l) per level, fine to coarse.
+
+        Returns:
+            Maps of the same form.
+        """
+
+    def __call__(self, features: list[Tensor], /) -> list[Tensor]:
+        """`forward`, as nn.Module calls it."""
 
 
 @runtime_checkable
 class Anchors(Protocol):
-    """(level sizes [(h,w), ...], image size (H,W), device) -> per level float32 (h*w*A_l,4) xyxy, order y, x,
-    anchor. An object.
+    """The anchor boxes of an image size.
 
-    num_anchors: A_l per level. Wired: strides (tuple, of the neck).
+    Wired: ``strides`` (tuple of int: those of the neck, or of the backbone where there is no neck).
+
+    Attributes:
+        num_anchors: A_l, anchors per cell of each level.
     """
 
     num_anchors: tuple[int, ...]
 
     def __call__(
-        self, level_sizes: Sequence[tuple[int, int]], image_hw: tuple[int, int], device: torch.device | str
-    ) -> list[Tensor]: ...
+        self,
+        level_sizes: Sequence[tuple[int, int]],
+        image_hw: tuple[int, int],
+        device: torch.device | str,
+        /,
+    ) -> list[Tensor]:
+        """Make the anchors.
+
+        Args:
+            level_sizes: (height, width) of each map in cells.
+            image_hw: (height, width) of the network's input in pixels.
+            device: where to make them.
+
+        Returns:
+            float32 (h_l*w_l*A_l,4) xyxy in pixels per level, in the order y, x, anchor.
+        """
 
 
 @runtime_checkable
 class Head(Protocol):
-    """list of (B,c_l,h_l,w_l) -> Prediction, in the anchors' order. An nn.Module.
+    """Feature maps to class logits and box numbers. An nn.Module.
 
-    branches: what it brings beside class and box (`Branch` per name in ``extra``); may be an empty dict.
-    Class biases start at ``class_bias`` so that training starts with the loss's prior. Wired: in_channels,
-    in_strides, num_anchors (tuples, one entry a level), class_channels (K), box_channels (R), class_bias
-    (float). Convolution output channels are laid out anchor * K + class.
+    Class biases start at ``class_bias``, so that training starts with the class loss's prior. The output
+    channels of a convolution are laid out anchor * K + class.
+
+    Wired: ``in_channels``, ``in_strides``, ``num_anchors`` (tuples of int, one entry a level),
+    ``class_channels`` (int, K), ``box_channels`` (int, R), ``class_bias`` (float).
+
+    Attributes:
+        branches: what the head predicts beside class and box, a `Branch` per name in `Prediction.extra`; an
+            empty dict where there is nothing.
     """
 
     branches: dict[str, Branch]
 
-    def __call__(self, features: list[Tensor]) -> Prediction: ...
+    def forward(self, features: list[Tensor], /) -> Prediction:
+        """Predict for every anchor.
+
+        Args:
+            features: a map (B,c_l,h_l,w_l) per level, fine to coarse.
+
+        Returns:
+            One entry per level, in the anchors' order (y, x, anchor).
+        """
+
+    def __call__(self, features: list[Tensor], /) -> Prediction:
+        """`forward`, as nn.Module calls it."""
 
 
 @runtime_checkable
 class Matcher(Protocol):
-    """(boxes (B,G,4), labels (B,G), valid (B,G), anchors (N,4), levels[, predictions]) -> Assignment. An
-    object.
+    """Decides which anchors are trained on which object.
 
-    valid is False for padding and for ignored objects: those get no anchor. uses_predictions: True asks for
-    ``predictions``, a pair of scores (B,N,C) (the class loss's, before branches) and decoded boxes (B,N,4),
-    both detached. Batched, without a Python loop over images; in chunks where B*G*N is large. An object that
-    touches no anchor must not be forced on anchors of IoU 0.
+    It works on the batch without a Python loop over images, in chunks where B*G*N is large. An object that
+    touches no anchor gets none. A matcher whose rule changes in the course of training names a keyword
+    ``progress: float`` in its ``__call__``, and is then called with the progress of the training's budget, 0
+    at the start and 1 at the end (0 outside of training).
+
+    Wired: ``num_classes`` (int), ``strides`` (tuple of int).
+
+    Attributes:
+        uses_predictions: False: called without ``predictions``. True: the scores are those of the class loss.
+            "adjusted": the scores after the head's branches, as the postprocess gets them.
     """
 
-    uses_predictions: bool
+    @property
+    def uses_predictions(self) -> bool | Literal["adjusted"]: ...
 
     def __call__(
         self,
@@ -108,71 +185,135 @@ class Matcher(Protocol):
         anchors: Tensor,
         levels: tuple[Level, ...],
         predictions: tuple[Tensor, Tensor] | None = None,
-    ) -> Assignment: ...
+        /,
+    ) -> Assignment:
+        """Match the anchors of a batch with its objects.
+
+        Args:
+            boxes: float32 (B,G,4) xyxy in pixels; whatever lies in slots that are not valid has no meaning.
+            labels: int64 (B,G), 0..C-1.
+            valid: bool (B,G), False for padding and for ignored objects; these get no anchor.
+            anchors: float32 (N,4) xyxy in pixels.
+            levels: the feature maps that the anchors belong to, in the anchors' order.
+            predictions: scores (B,N,C) in 0..1 and decoded boxes (B,N,4), both detached; None unless
+                ``uses_predictions`` asks for them.
+
+        Returns:
+            An object's slot, -1 (background) or -2 (ignore) for each anchor of each image.
+        """
 
 
 @runtime_checkable
 class Coder(Protocol):
-    """box <-> regression. An object, no parameters.
+    """Boxes to the numbers that a head regresses, and back. It has no parameters.
 
-    box_channels: R. spaces: which spaces a box loss may work in, of "boxes" (xyxy pixels), "deltas" (the
-    coder's own 4 numbers), "bins" (raw R channels against ``encode``'s target in units of bins). encode(boxes
-    (...,4), anchors (...,4)) -> (...,4) target; finite for every anchor, inside the box or not. deltas(raw
-    (...,R)) -> (...,4): what the raw output says in the target's space (identity for plain deltas).
-    decode(raw (...,R), anchors (...,4)) -> (...,4) boxes.
+    Wired: ``num_classes`` (int), ``strides`` (tuple of int).
+
+    Attributes:
+        box_channels: R, numbers per anchor that the head has to give.
+        spaces: where a box loss may compare: "boxes" (xyxy in pixels), "deltas" (`deltas` with `encode`'s
+            target), "bins" (the raw R channels with `encode`'s target in units of bins).
     """
 
     box_channels: int
-    spaces: tuple[str, ...]
+    spaces: tuple[Space, ...]
 
-    def encode(self, boxes: Tensor, anchors: Tensor) -> Tensor: ...
+    def encode(self, boxes: Tensor, anchors: Tensor, /) -> Tensor:
+        """Compute the regression target of boxes.
 
-    def deltas(self, raw: Tensor) -> Tensor: ...
+        Args:
+            boxes: (...,4) xyxy in pixels.
+            anchors: (...,4) xyxy in pixels, broadcastable with ``boxes``.
 
-    def decode(self, raw: Tensor, anchors: Tensor) -> Tensor: ...
+        Returns:
+            (...,4), finite for every anchor, whether it lies inside of its box or not.
+        """
+
+    def deltas(self, raw: Tensor, /) -> Tensor:
+        """Bring raw outputs (...,R) into the space of `encode`'s target, (...,4); plain deltas are not
+        changed."""
+
+    def decode(self, raw: Tensor, anchors: Tensor, /) -> Tensor:
+        """Compute the boxes that raw outputs stand for.
+
+        Args:
+            raw: (...,R), the head's output.
+            anchors: (...,4) xyxy in pixels, broadcastable.
+
+        Returns:
+            (...,4) xyxy in pixels, not clipped to the image.
+        """
 
 
 @runtime_checkable
 class ClassLoss(Protocol):
-    """(logits (B,N,K), labels (B,N): 0..C-1, C background, -1 ignore, quality (B,N) or None) -> (B,N). An
-    nn.Module.
+    """Trains the class logits, and turns them into scores. An nn.Module.
 
-    Summed over channels; exactly 0 where ignored or not sampled. background_channel: "none" (K = C), "first"
-    or "last" (K = C+1).
-    initial_bias: what class biases start at. scores(logits) -> (B,N,C) in 0..1. quality: "unused", "optional"
-    or "required"; required without a matcher's quality gets the IoU of the decoded box and its object. The
-    batch axis stays, since hard negatives are ranked per image. Wired: num_classes (C).
+    Wired: ``num_classes`` (int, C).
+
+    Attributes:
+        background_channel: "none" (K = C channels), "first" or "last" (K = C + 1).
+        initial_bias: what the head's class biases start at.
+        quality: what the loss does with the matches' quality: "unused", "optional" or "required". Where it is
+            required and the matcher gives none, it is the IoU of the decoded box and its object.
     """
 
-    background_channel: Literal["none", "first", "last"]
+    background_channel: BackgroundChannel
     initial_bias: float
-    quality: Literal["unused", "optional", "required"]
+    quality: QualityUse
 
-    def __call__(self, logits: Tensor, labels: Tensor, quality: Tensor | None) -> Tensor: ...
+    def forward(self, logits: Tensor, labels: Tensor, quality: Tensor | None, /) -> Tensor:
+        """Compute the loss of each anchor.
 
-    def scores(self, logits: Tensor) -> Tensor: ...
+        Args:
+            logits: float32 (B,N,K).
+            labels: int64 (B,N), 0..C-1 an object's class, C background, -1 ignore.
+            quality: float32 (B,N) in 0..1, 0 off the positives; None where ``quality`` is "unused", or
+                "optional" and the matcher gives none.
+
+        Returns:
+            (B,N), summed over the channels, exactly 0 where ignored or not sampled. The batch axis stays,
+            since hard negatives are ranked per image.
+        """
+
+    def __call__(self, logits: Tensor, labels: Tensor, quality: Tensor | None, /) -> Tensor:
+        """`forward`, as nn.Module calls it."""
+
+    def scores(self, logits: Tensor, /) -> Tensor:
+        """Turn logits (B,N,K) into class scores (B,N,C) in 0..1."""
 
 
 @runtime_checkable
 class BoxLoss(Protocol):
-    """(prediction, target) -> (P,). An nn.Module.
+    """Trains the boxes of the positive anchors. An nn.Module.
 
-    space: "boxes" (both (P,4) xyxy), "deltas" (both (P,4)) or "bins" (prediction (P,R), target (P,4)); a
-    space that the coder lacks is refused while the recipe loads. P may be 0.
+    Attributes:
+        space: what is compared: "boxes", "deltas" or "bins", see `Coder`. A space that the coder lacks is
+            refused while the recipe loads.
     """
 
-    space: Literal["boxes", "deltas", "bins"]
+    space: Space
 
-    def __call__(self, prediction: Tensor, target: Tensor) -> Tensor: ...
+    def forward(self, prediction: Tensor, target: Tensor, /) -> Tensor:
+        """Compute the loss of each positive anchor.
+
+        Args:
+            prediction: (P,4) xyxy in pixels for "boxes", (P,4) for "deltas", (P,R) for "bins". P may be 0.
+            target: (P,4) in the same space.
+
+        Returns:
+            (P,), at least 0, and 0 where the prediction is the target.
+        """
+
+    def __call__(self, prediction: Tensor, target: Tensor, /) -> Tensor:
+        """`forward`, as nn.Module calls it."""
 
 
 @runtime_checkable
 class Postprocess(Protocol):
-    """(scores (B,N,C), boxes (B,N,4), levels, sizes (B,2)[, trace]) -> B Detections, best first, clipped to
-    sizes. An object.
+    """Scores and boxes to detections.
 
-    float32. Handed a dict as ``trace`` it also says what became of each candidate
-    (`densedet.core.types.Fate`).
+    Wired: ``num_classes`` (int), ``strides`` (tuple of int).
     """
 
     def __call__(
@@ -182,144 +323,215 @@ class Postprocess(Protocol):
         levels: tuple[Level, ...],
         sizes: Tensor,
         trace: Trace | None = None,
-    ) -> list[Detections]: ...
+        /,
+    ) -> list[Detections]:
+        """Choose the detections of each image.
+
+        Args:
+            scores: float32 (B,N,C) in 0..1.
+            boxes: float32 (B,N,4) xyxy in pixels of the network's input.
+            levels: the feature maps, in the anchors' order.
+            sizes: int64 (B,2), (height, width) of the image's part of the input.
+            trace: a dict to write each candidate's `densedet.core.types.Fate` into, as ``trace["fate"]``.
+
+        Returns:
+            B detections, best first, clipped to ``sizes``.
+        """
 
 
 @runtime_checkable
 class Source(Protocol):
-    """Images and their truth. Opened lazily in each process, so constructing one is cheap and pickling it
-    safe.
+    """Images and their truth.
 
-    classes: names, index = label. category_ids: the file's id of each label. annotation(i): without decoding
-    the image. image(i): a path, encoded bytes, or a uint8 array (H,W) or (H,W,3); core decodes and caches.
-    fingerprint(): changes when the content does. invalid(): sentences about boxes that were dropped or
-    clipped at this border. Optional: sizes, int array (I,2) of each image's (width, height) as displayed;
-    without it every annotation is made at the start of a run. Wired: root (str, the recipe's data.root;
-    relative paths start there).
+    It is opened lazily in each process, so that constructing one is cheap and pickling one is safe. It may
+    have an attribute ``sizes``, an int array (I,2) of each image's (width, height) as displayed; without it
+    every annotation is made at the start of a run.
+
+    Wired: ``root`` (str: the recipe's data.root, where relative paths start).
     """
 
-    classes: tuple[str, ...]
-    category_ids: tuple[int, ...]
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Class names; the index is the label."""
 
-    def __len__(self) -> int: ...
+    @property
+    def category_ids(self) -> tuple[int, ...]:
+        """The data set's own id of each label."""
 
-    def annotation(self, index: int) -> Annotation: ...
+    def __len__(self) -> int:
+        """Number of images."""
 
-    def image(self, index: int) -> Any: ...
+    def annotation(self, index: int, /) -> Annotation:
+        """The truth of an image, without decoding it."""
 
-    def fingerprint(self) -> str: ...
+    def image(self, index: int, /) -> ImageData:
+        """An image as a path, as encoded bytes, or as a uint8 array (H,W) or (H,W,3); core decodes and
+        caches."""
 
-    def invalid(self) -> list[str]: ...
+    def fingerprint(self) -> str:
+        """A text that changes when the content does."""
+
+    def invalid(self) -> list[str]:
+        """A sentence on each box that was dropped or clipped while reading."""
 
 
 @runtime_checkable
 class Sampler(Protocol):
-    """Order of the training images in each epoch. An object.
+    """Order of the training images in each epoch.
 
     The order depends on the constructor's arguments and the epoch alone: a resumed run and every process of a
     torchrun ask for it anew. An image may come several times, or never.
 
-    Wired: source (the training source, filtered: ``source.annotation(i).labels`` are positions in
-    ``source.classes``), seed (of the run).
+    Wired: ``source`` (`Source`: the training source, filtered; ``source.annotation(i).labels`` are positions
+    in ``source.classes``), ``seed`` (int: the run's).
     """
 
     def __len__(self) -> int:
         """Images of an epoch, the same in every epoch, at least 1."""
-        ...
 
-    def __call__(self, epoch: int) -> Sequence[int]:
-        """Return the positions in the source, in order, of the images of ``epoch`` (counted from 0)."""
-        ...
+    def __call__(self, epoch: int, /) -> Sequence[int]:
+        """Positions in the source, in order, of the images of ``epoch`` (counted from 0)."""
 
 
 @runtime_checkable
 class Resize(Protocol):
-    """(source width, source height) -> `densedet.core.placement.Placement`: where the image goes in the
-    network's input. An object.
+    """Where an image goes in the network's input.
 
-    Wired: size (width, height) of the recipe's data.input_size_wh.
+    Wired: ``size_wh`` (tuple of int: (width, height), the recipe's data.input_size_wh).
     """
 
-    def __call__(self, width: int, height: int) -> Any: ...
+    def __call__(self, width: int, height: int, /) -> Placement:
+        """Place a source image of this size in pixels."""
+
+
+class Transform(Protocol):
+    """Augments one image and its objects, before it joins a batch.
+
+    Each transform of torchvision.transforms.v2 is one. Random numbers come from torch's global generator,
+    which is seeded for each image from (seed, epoch, index).
+    """
+
+    def __call__(self, image: tv_tensors.Image, target: dict[str, Any], /) -> Any:
+        """Transform a sample.
+
+        Args:
+            image: uint8 (ch,H,W).
+            target: "boxes" (tv_tensors.BoundingBoxes (G,4) xyxy), "labels" int64 (G,), "ignore" bool (G,).
+
+        Returns:
+            Image and target of the same form. Objects may be dropped, then from all entries alike.
+        """
 
 
 @runtime_checkable
 class BatchTransform(Protocol):
-    """(batch, generator) -> batch, on uint8 images; moves boxes along; random numbers from ``generator``
-    only. An object."""
+    """Augments a collated batch.
 
-    def __call__(self, batch: Batch, generator: torch.Generator) -> Batch: ...
+    Wired: ``size_wh`` (tuple of int: (width, height) of the network's input).
+    """
+
+    def __call__(self, batch: Batch, generator: torch.Generator, /) -> Batch:
+        """Transform the uint8 images of a batch, and its boxes with them.
+
+        Args:
+            batch: what the loader collated.
+            generator: the only origin of random numbers.
+
+        Returns:
+            A batch; it may be the same one.
+        """
+
+
+class Optimizer(Protocol):
+    """Makes a torch optimizer: a function or a class.
+
+    Wired: ``parameters`` (list of dict: groups with "params" and "decay", whether weight decay applies, which
+    it does not to norms and biases).
+    """
+
+    def __call__(self, *, parameters: list[dict[str, Any]]) -> torch.optim.Optimizer:
+        """Make an optimizer of these groups; ``lr`` is the learning rate at the top of the schedule."""
 
 
 @runtime_checkable
 class Schedule(Protocol):
-    """(progress of the budget 0..1, optimizer step) -> factor on the learning rate. Stateless, so that
-    resuming cannot err."""
+    """The learning rate in the course of training. It has no state, so that resuming cannot err."""
 
-    def __call__(self, progress: float, step: int) -> float: ...
+    def __call__(self, progress: float, step: int, /) -> float:
+        """The factor on the learning rate.
+
+        Args:
+            progress: part of the budget that is used, 0..1.
+            step: optimizer steps that are done.
+
+        Returns:
+            A number that is at least 0.
+        """
 
 
 @runtime_checkable
 class Evaluator(Protocol):
-    """Collects detections in source pixels against a source's truth.
+    """Compares detections with a source's truth, in source pixels.
 
-    add(index in the source, detections in source pixels); result() -> {metric: number}, AP first, -1 where
-    nothing counts; state() / merge(states) for several processes. Wired: source.
+    It may have a method ``report(metrics) -> list[str]``, the lines that `densedet evaluate` prints; without
+    one the numbers are printed by their names.
+
+    Wired: ``source`` (`Source`: the truth), ``classes`` (tuple of str: names in label order, empty for a
+    label that stands for no class).
     """
 
-    def add(self, index: int, detections: Detections) -> None: ...
+    def add(self, index: int, detections: Detections, /) -> None:
+        """Take in the detections of the source's image ``index``, in source pixels, labels by ``classes``."""
 
-    def result(self) -> dict[str, Any]: ...
+    def result(self) -> dict[str, Any]:
+        """Metrics by name: numbers, of which -1 means that nothing counts, and whatever else JSON can
+        hold."""
+
+    def state(self) -> Any:
+        """What another process needs for `merge`; it can be pickled."""
+
+    def merge(self, states: list[Any], /) -> None:
+        """Take in the `state` of every process, this one's included."""
 
 
 @runtime_checkable
 class WeightMap(Protocol):
-    """Another library's names for the weights of a detector that our parts make too. An object; nothing is
-    wired.
+    """Another library's names for the weights of a detector that our parts make too.
 
-    ours(name) -> the name in the detector's state dict of their ``name``, None where it is unknown; several
-    of theirs (an older and a newer one) may mean the same. theirs(name) -> the way back, to the name they use
-    now; None where they have no such weight. Shapes and the order of channels are the same on both sides.
+    Shapes and the order of channels are the same on both sides.
     """
 
-    def ours(self, name: str) -> str | None: ...
+    def ours(self, name: str, /) -> str | None:
+        """The name in the detector's state dict of their ``name``, None where that is unknown. Several of
+        theirs, an older and a newer one, may mean the same."""
 
-    def theirs(self, name: str) -> str | None: ...
+    def theirs(self, name: str, /) -> str | None:
+        """Their present name of our ``name``, None where they have no such weight."""
+
+
+class Hook(Protocol):
+    """Follows a run. It implements any of the methods of `densedet.core.hookspecs`, marked
+    ``densedet.hookimpl``.
+
+    None of them is required, so this Protocol names none. Wired: ``run``
+    (`densedet.core.training.run.Run`).
+    """
 
 
 @runtime_checkable
 class Detector(Protocol):
     """What the runner trains. An nn.Module.
 
-    losses(batch) -> {name: scalar}, to be summed; each already weighted and normalised. predict(batch) -> B
-    Detections in pixels of the batch's images. forward is losses (DistributedDataParallel wraps forward).
-    Optional explain(batch) -> Explanation. Its constructor's arguments named after kinds (backbone, neck,
-    anchors, ...) are the parts that its recipes must name.
-    Wired besides: num_classes.
+    ``forward`` is `losses`, since DistributedDataParallel wraps ``forward``. A detector may also have
+    ``explain(batch) -> Explanation``, for pictures. The constructor's arguments that are named after kinds
+    (backbone, neck, anchors, ...) are the parts that its recipes must name.
+
+    Wired: the parts, ``num_classes`` (int), ``in_channels`` and ``in_strides`` (tuples of int: the neck's),
+    ``class_loss_weight`` (float) and ``box_loss_weights`` (tuple of float).
     """
 
-    def losses(self, batch: Batch) -> dict[str, Tensor]: ...
+    def losses(self, batch: Batch, /) -> dict[str, Tensor]:
+        """Scalar losses by name, each weighted and normalised; the runner trains on their sum."""
 
-    def predict(self, batch: Batch) -> list[Detections]: ...
-
-
-__all__ = [
-    "Anchors",
-    "Backbone",
-    "BatchTransform",
-    "BoxLoss",
-    "ClassLoss",
-    "Coder",
-    "Detector",
-    "Evaluator",
-    "Head",
-    "Matcher",
-    "Neck",
-    "Postprocess",
-    "Resize",
-    "Sampler",
-    "Schedule",
-    "Source",
-    "Targets",
-    "WeightMap",
-]
+    def predict(self, batch: Batch, /) -> list[Detections]:
+        """B detections, best first, in pixels of the batch's images."""

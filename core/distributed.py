@@ -8,15 +8,18 @@ from torch import distributed as dist
 
 
 def world() -> tuple[int, int]:
-    """(rank, number of processes); (0, 1) outside of torch.distributed."""
+    """Return (rank, number of processes); (0, 1) outside of torch.distributed."""
     if dist.is_available() and dist.is_initialized():
         return dist.get_rank(), dist.get_world_size()
     return 0, 1
 
 
 def mean_over_processes(value: Tensor) -> Tensor:
-    """The sum over processes divided by their number. A loss that divides by it and whose gradients are then
-    averaged (as DistributedDataParallel does) equals one process's loss on the global batch."""
+    """Return the sum of ``value`` over the processes divided by their number.
+
+    A loss that is divided by it, and whose gradients DistributedDataParallel then averages, equals the loss
+    of one process on the global batch.
+    """
     _, count = world()
     if count == 1:
         return value
@@ -26,7 +29,7 @@ def mean_over_processes(value: Tensor) -> Tensor:
 
 
 def gather_objects(value: object) -> list[object]:
-    """Every process's ``value``, in rank order."""
+    """Return the ``value`` of every process, in rank order."""
     _, count = world()
     if count == 1:
         return [value]

@@ -1,4 +1,4 @@
-"""examples/beside_a_recipe: a head, a source, a hook and a whole detector kind from files beside a recipe,
+"""examples/beside_a_recipe: parts of several kinds and a whole detector from files beside a recipe,
 and the pages in docs/."""
 
 from __future__ import annotations
@@ -84,6 +84,27 @@ def test_the_head_trains_from_the_file_beside_its_recipe(tmp_path: Path) -> None
     assert (summary["status"], summary["steps"]) == ("done", 4)
     assert loss_names(run) == {"class", "box"}
     assert (run / "pictures" / "0_heatmap.png").exists()
+
+
+# -- a neck made of necks --------------------
+
+
+def test_necks_in_a_row_are_wired_by_their_place_and_train(tmp_path: Path) -> None:
+    recipe = densedet.load_recipe(EXAMPLES / "my_neck.yaml", ["model.backbone.widths=[8, 8, 8]"])
+    neck: Any = densedet.build(recipe).neck
+    first, second = neck.stages
+    # The quick start's backbone has strides 4, 8 and 16; FPN adds a level of twice the last.
+    assert (first.channels, first.strides) == ((32,) * 4, (4, 8, 16, 32))
+    assert [layer[0].in_channels for layer in second.lateral] == [32] * 4
+    assert (neck.channels, neck.strides) == ((48,) * 4, (4, 8, 16, 32))
+
+    _, summary = train(
+        tmp_path, EXAMPLES / "my_neck.yaml", *DIGITS, "run.hooks=[metrics]", "train.budget.steps=2"
+    )
+    assert (summary["status"], summary["steps"]) == ("done", 2)
+
+    with pytest.raises(DensedetError, match="stages is empty: name at least one neck"):
+        densedet.build(densedet.load_recipe(EXAMPLES / "my_neck.yaml", ["model.neck.stages=[]"]))
 
 
 # -- a source --------------------

@@ -55,6 +55,8 @@ def allowed(path: Path, name: str) -> bool:
         return False
     if parts[0] == "registry":
         return True
+    if place == ("plugins", "_contracts.py") and parts[0] == "plugins":
+        return True  # for mypy alone: it imports nothing at run time
     if parts[0] != "core":
         own_family = place[0] == parts[0] == "plugins" and parts[1] == place[1]
         return own_family or place[0] == parts[0] == "tools"

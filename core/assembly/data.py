@@ -24,7 +24,7 @@ from densedet.registry import suggest
 
 
 def build_source(recipe: Recipe, split: str) -> Any:
-    """The recipe's source for ``split`` ("train" or "val"), or None where it names none."""
+    """Build the source for ``split``, "train" or "val"; None where the recipe names none."""
     spec = {"train": recipe.data.train, "val": recipe.data.val}[split]
     if spec is None:
         return None
@@ -32,7 +32,7 @@ def build_source(recipe: Recipe, split: str) -> Any:
 
 
 def _filtered(recipe: Recipe, split: str) -> Any:
-    """The source of ``split``, or its images and boxes that the recipe's filter leaves."""
+    """Build the source of ``split`` with the images and boxes that the recipe's filter leaves."""
     source = build_source(recipe, split)
     key = "filter" if split == "train" else "val_filter"
     if source is None:
@@ -45,14 +45,22 @@ def _filtered(recipe: Recipe, split: str) -> Any:
 
 
 def build_resize(recipe: Recipe, size: Sequence[int] | None = None) -> Any:
-    """The recipe's resize to ``size`` (width, height), or to data.input_size_wh."""
+    """Build the recipe's resize to ``size`` (width, height), or to data.input_size_wh."""
     size_wh = tuple(size or recipe.data.input_size_wh)
     return build_component(recipe, "data.resize", "resize", recipe.data.resize, {"size_wh": size_wh})
 
 
 def build_sources(recipe: Recipe) -> tuple[Any, Any]:
-    """(training source, validation source or None), filtered; a share of the training images is held out
-    where the recipe says so."""
+    """Build the training source and the validation source, filtered.
+
+    Where the recipe has ``data.holdout``, that share of the training images becomes the validation source.
+
+    Returns:
+        The training source, and the validation source or None.
+
+    Raises:
+        RecipeError: there is a validation source beside ``data.holdout``, or nothing to hold out.
+    """
     train, val = (_filtered(recipe, split) for split in ("train", "val"))
     share = recipe.data.holdout
     if share is None:
@@ -67,18 +75,18 @@ def build_sources(recipe: Recipe) -> tuple[Any, Any]:
 
 
 def build_split(recipe: Recipe, split: str) -> Any:
-    """The source of "train" or "val" alone, filtered; the other one is opened only where a share of it is
-    held out. None: there is none."""
+    """Build the filtered source of "train" or "val" alone; None where the recipe has none. The other split is
+    opened only where a share of it is held out."""
     if recipe.data.holdout is None:
         return _filtered(recipe, split)
     return dict(zip(("train", "val"), build_sources(recipe)))[split]
 
 
 def class_table(recipe: Recipe, source: Any) -> tuple[str, ...]:
-    """Class names in label order: the recipe's ``data.classes`` (`EMPTY` where that has a null), or all of
-    the source's.
+    """Return the class names in label order: ``data.classes`` (`EMPTY` for a null), or all of the source.
 
-    Raises RecipeError for a name that the source does not have or one that is listed twice.
+    Raises:
+        RecipeError: a name is not in the source, or is listed twice.
     """
     wanted = recipe.data.classes
     if wanted is None:
@@ -94,7 +102,11 @@ def class_table(recipe: Recipe, source: Any) -> tuple[str, ...]:
 
 
 def listed_classes(recipe: Recipe) -> tuple[str, ...]:
-    """The recipe's ``data.classes``, whatever the data. Raises RecipeError."""
+    """Return ``data.classes`` without a look at the data; `EMPTY` stands for a null.
+
+    Raises:
+        RecipeError: a name is empty or listed twice, or there is none.
+    """
     wanted = recipe.data.classes or []
     named = [name for name in wanted if name is not None]
     if len(set(named)) != len(named):
@@ -107,9 +119,19 @@ def listed_classes(recipe: Recipe) -> tuple[str, ...]:
 
 
 def category_ids(recipe: Recipe, classes: Sequence[str], source: Any = None) -> tuple[int | None, ...]:
-    """The data set's id of each of ``classes``: the source's, or without one the recipe's
-    ``data.category_ids``, else 0, 1, 2 ...; None for a slot without a class, or a class that the source
-    lacks. Raises RecipeError where the recipe's do not go with the classes."""
+    """Return the category id of each class, for results.
+
+    Args:
+        recipe: its ``data.category_ids`` count where there is no source, else 0, 1, 2 ...
+        classes: names in label order.
+        source: the data set whose ids count, or None.
+
+    Returns:
+        One id a class; None for an empty slot and for a class that the source lacks.
+
+    Raises:
+        RecipeError: ``data.category_ids`` has another length than ``classes``.
+    """
     listed = recipe.data.category_ids
     if listed is not None and len(listed) != len(classes):
         raise recipe.error(
@@ -141,9 +163,16 @@ def make_dataset(
     size: Sequence[int] | None = None,
     notes: list[str] | None = None,
 ) -> DetectionDataset:
-    """The recipe's way from a source's images to tensors, at ``size`` (width, height; None:
-    data.input_size_wh); without ``transforms`` for evaluation. What the user should know (the cache) is added
-    to ``notes``."""
+    """Build the dataset that turns a source's images into tensors.
+
+    Args:
+        recipe: gives resize, colour, cache and seed.
+        source: the images.
+        classes: names in label order.
+        transforms: augmentation of one sample; none for evaluation.
+        size: (width, height) of the tensors; None: data.input_size_wh.
+        notes: a list that a sentence about the cache is added to.
+    """
     data = recipe.data
     resize = build_resize(recipe, size)
     cache, note = fitting_cache(
@@ -168,7 +197,7 @@ def make_dataset(
 def make_eval_loader(
     recipe: Recipe, dataset: DetectionDataset, limit: int | None = None
 ) -> DataLoader[Batch]:
-    """This process's share of ``dataset`` (of its first ``limit`` images) in batches."""
+    """Build the loader of this process's share of ``dataset``, or of its first ``limit`` images."""
     rank, processes = world()
     return eval_loader(
         dataset,

@@ -2,37 +2,95 @@
 
 from __future__ import annotations
 
+from itertools import groupby
+from operator import itemgetter
 from typing import Any
 
+from densedet.core.assembly.wiring import Wiring, in_order
 from densedet.core.errors import DataError, PartError
 from densedet.core.recipe.loading import Recipe
 from densedet.core.recipe.signatures import MISSING, arguments_of, typed_arguments
-from densedet.core.recipe.wiring import RESERVED
+from densedet.core.recipe.wiring import RESERVED, facts_for
 from densedet.registry import RegistryError
 
 
 def build_component(recipe: Recipe, path: str, kind: str, spec: dict[str, Any], wired: dict[str, Any]) -> Any:
-    """One part from its mapping ``{name: ..., arguments}`` at the dotted ``path`` of the recipe.
+    """Build one part and the parts nested in it.
 
-    ``wired`` values reach the constructor where it names them. Whatever goes wrong in a constructor becomes
-    the recipe's error, with the position of the part and the cause chained.
+    Args:
+        recipe: the recipe, for its plug-ins and the positions of faults.
+        path: dotted path of the part in the recipe.
+        kind: the part's kind.
+        spec: the part's mapping ``{name: ..., arguments}``.
+        wired: values of the kind's wired arguments, which reach the constructor where it names them.
+
+    Returns:
+        The part.
+
+    Raises:
+        RecipeError: where the part cannot be built, with its position and the cause chained.
+        DataError: from a source, unchanged.
     """
+    facts = facts_for(kind)
+    return _build(recipe, path, kind, spec, Wiring({facts[name]: value for name, value in wired.items()}))
+
+
+def build_and_wire(recipe: Recipe, path: str, kind: str, given: Any, wiring: Wiring) -> tuple[Any, Wiring]:
+    """Build a part or a list of parts, each wired from the one before.
+
+    Args:
+        recipe: the recipe.
+        path: dotted path of the part or the list.
+        kind: kind of the parts.
+        given: a mapping, or a list of mappings.
+        wiring: what is known before the first part.
+
+    Returns:
+        The part or the list of parts, and what is known after the last.
+
+    Raises:
+        RecipeError: where a part cannot be built or lacks an attribute of its contract.
+        DataError: from a source, unchanged.
+    """
+    if isinstance(given, list):
+        parts = []
+        for index, spec in enumerate(given):
+            part, wiring = build_and_wire(recipe, f"{path}.{index}", kind, spec, wiring)
+            parts.append(part)
+        return parts, wiring
+    part = _build(recipe, path, kind, given, wiring)
+    try:
+        return part, wiring.after(kind, part)
+    except (AttributeError, TypeError, ValueError) as error:
+        raise recipe.error(
+            path, f"{kind} {given['name']!r} does not keep its contract: {sentence(error)}"
+        ) from error
+
+
+def _build(recipe: Recipe, path: str, kind: str, spec: dict[str, Any], wiring: Wiring) -> Any:
     try:
         component = recipe.plugins.components.get(kind, spec["name"])
         known = arguments_of(component)
     except RegistryError as error:
         raise recipe.error(f"{path}.name", str(error)) from error
-    arguments = typed_arguments(
-        component,
-        {n: v for n, v in spec.items() if n in known and n not in RESERVED.get(kind, ()) and n != "name"},
-    )
-    for name, argument in known.items():
-        if argument.wired and name in wired:
-            arguments[name] = wired[name]
-        elif argument.slot is not None and arguments.get(name) is not None:
-            arguments[name] = _build_nested(
-                recipe, f"{path}.{name}", argument.slot.kind, arguments[name], wired
-            )
+    taken = known.keys() - {"name", *RESERVED.get(kind, ())}
+    arguments = typed_arguments(component, {name: v for name, v in spec.items() if name in taken})
+    arguments |= {name: value for name, value in wiring.arguments(kind).items() if name in known}
+
+    # Nested parts are wired by their place: from what is known at the outer part's place and from nested
+    # parts of earlier kinds. Arguments of one kind stand side by side: they are wired from the same facts.
+    slots = [
+        (argument.slot.kind, name)
+        for name, argument in known.items()
+        if argument.slot is not None and not argument.wired and arguments.get(name) is not None
+    ]
+    after = wiring
+    for slot_kind, side_by_side in groupby(in_order(slots), key=itemgetter(0)):
+        before = after
+        for _, name in side_by_side:
+            nested = build_and_wire(recipe, f"{path}.{name}", slot_kind, arguments[name], before)
+            arguments[name], after = nested
+
     for name, argument in known.items():
         if argument.default is MISSING and name not in arguments:
             raise recipe.error(
@@ -49,12 +107,6 @@ def build_component(recipe: Recipe, path: str, kind: str, spec: dict[str, Any], 
         raise recipe.error(at, f"{who}{error}") from error
     except Exception as error:
         raise recipe.error(path, f"{kind} {spec['name']!r}: {sentence(error)}") from error
-
-
-def _build_nested(recipe: Recipe, path: str, kind: str, value: Any, wired: dict[str, Any]) -> Any:
-    if isinstance(value, list):
-        return [build_component(recipe, f"{path}.{i}", kind, item, wired) for i, item in enumerate(value)]
-    return build_component(recipe, path, kind, value, wired)
 
 
 def sentence(error: BaseException) -> str:

@@ -17,8 +17,8 @@ from pydantic import PydanticSchemaGenerationError, PydanticUserError, TypeAdapt
 from pydantic.fields import FieldInfo
 
 from densedet.core.arguments import Part
-from densedet.core.recipe.wiring import RESERVED, WIRED, in_words
-from densedet.registry import KINDS, Component
+from densedet.core.recipe.wiring import RESERVED, facts_for, in_words
+from densedet.registry import Component
 
 MISSING: Any = inspect.Parameter.empty
 
@@ -215,9 +215,7 @@ def arguments_of(component: Component) -> dict[str, Argument]:
     if component.arguments is not None:
         return component.arguments
     target = component.load()
-    wired = {argument: in_words(fact) for argument, fact in WIRED.get(component.kind, {}).items()}
-    if component.kind == "detector":
-        wired |= {kind: f"model.{kind}" for kind in KINDS if kind != "detector"}
+    wired = {argument: in_words(fact) for argument, fact in facts_for(component.kind).items()}
     signature = inspect.signature(target)
     docs = argument_docs(target)
     hints = _hints(target, signature)

@@ -46,6 +46,12 @@ RESERVED: dict[str, tuple[str, ...]] = {"class_loss": ("weight",), "box_loss": (
 """kind -> keys that the recipe may write into the part's mapping and that the assembly keeps for itself."""
 
 
+def facts_for(kind: str) -> dict[str, str]:
+    """List what a part of this kind may be wired from, as {argument: fact}."""
+    parts = {name: f"model.{name}" for name in KINDS if name != kind} if kind == "detector" else {}
+    return WIRED.get(kind, {}) | parts
+
+
 def told_by(kind: str) -> dict[str, str]:
     """What other parts are wired from a part of this kind, as {fact: attribute of the part}."""
     facts = {fact for table in WIRED.values() for fact in table.values()}

@@ -1,8 +1,8 @@
 """Files that survive: one dict of tensors and plain values, written to a temporary name, synced and renamed.
 
-The dict of a checkpoint (`FIELDS`) is the definition of a run's state: `densedet.core.training.run.Run.state`
-writes it and `restore` reads it. Everything in it can be read with ``weights_only=True``: no code runs on
-loading.
+The dict of a checkpoint (`FIELDS`) defines the state of a run: `densedet.core.training.run.Run.state` writes
+it and a new ``Run(recipe, resume=state)`` reads it. Everything in it can be read with ``weights_only=True``:
+no code runs on loading.
 """
 
 from __future__ import annotations
@@ -52,7 +52,11 @@ def save(path: Path, state: dict[str, Any]) -> None:
 
 
 def load(path: Path) -> dict[str, Any]:
-    """Read a checkpoint onto the CPU. CheckpointError when it is missing, damaged, or not ours."""
+    """Read a checkpoint onto the CPU.
+
+    Raises:
+        CheckpointError: it is missing, damaged, or not one of densedet.
+    """
     if not path.is_file():
         raise CheckpointError(f"there is no checkpoint at {path}")
     try:
@@ -87,7 +91,11 @@ def load(path: Path) -> dict[str, Any]:
 
 
 def resolve(path: Path, *, prefer: str = "best.pt") -> Path:
-    """A checkpoint from a run folder (its best.pt, else last.pt) or a file."""
+    """Return the checkpoint that ``path`` means: the file itself, or best.pt (else last.pt) of a run folder.
+
+    Raises:
+        CheckpointError: the folder holds neither.
+    """
     if path.is_dir():
         for name in (prefer, "best.pt", "last.pt"):
             if (path / name).is_file():
@@ -99,14 +107,18 @@ def resolve(path: Path, *, prefer: str = "best.pt") -> Path:
 
 
 def recipe_of(state: dict[str, Any], plugins: tuple[str, ...] = ()) -> Recipe:
-    """The recipe inside a checkpoint. Plug-in files that it names are not imported unless the user hands them
-    over."""
+    """Return the recipe inside a checkpoint. Plug-in files that it names are imported only where ``plugins``
+    names them too."""
     values = parse_yaml(state["recipe"], state["recipe_name"]).plain()
     return recipe_from_dict(values, name=state["recipe_name"], plugins=plugins)
 
 
 def load_weights(model: nn.Module, weights: dict[str, Tensor]) -> None:
-    """Copy a checkpoint's state dict in; CheckpointError says what does not fit."""
+    """Copy the state dict of a checkpoint into ``model``.
+
+    Raises:
+        CheckpointError: it does not fit.
+    """
     problem = misfit(model.state_dict(), weights, reader="detector", may_lack=())
     if problem:
         raise CheckpointError(

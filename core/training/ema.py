@@ -1,4 +1,4 @@
-"""Exponential moving average of the weights: what evaluation, best.pt and predict use."""
+"""The exponential moving average of the weights, which evaluation, best.pt and prediction use."""
 
 from __future__ import annotations
 
@@ -14,10 +14,16 @@ not averaged with their random start."""
 
 
 class ExponentialMovingAverage:
-    """Keeps ``model`` a slow copy of another. average = decay * average + (1 - decay) * weights, after each
-    step.
+    """Keep a slow copy of a network: average = decay * average + (1 - decay) * weights, after each step.
 
-    Averages floating parameters and buffers (batch-norm statistics too) and copies integer ones.
+    Floating parameters and buffers are averaged, batch-norm statistics too; integer buffers are copied.
+
+    Args:
+        model: the network to follow.
+        decay: 0 <= decay < 1, reached by a ramp (see `decay_at`).
+
+    Attributes:
+        model: the averaged network, in evaluation mode.
     """
 
     def __init__(self, model: nn.Module, decay: float) -> None:
@@ -28,12 +34,12 @@ class ExponentialMovingAverage:
             parameter.requires_grad_(False)
 
     def decay_at(self, step: int) -> float:
-        """The decay after optimizer step ``step`` (counted from 1)."""
+        """Return the decay after optimizer step ``step`` (counted from 1)."""
         return self.decay * (1 - math.exp(-step / RAMP_STEPS))
 
     @torch.no_grad()
     def update(self, model: nn.Module, step: int) -> None:
-        """Take in the weights after ``step``."""
+        """Move the average towards the weights of ``model`` after ``step``."""
         if self._pairs is None or self._pairs[0] is not model:
             self._pairs = model, *_paired(self.model, model)
         _, ours, theirs, counts = self._pairs
@@ -45,8 +51,8 @@ class ExponentialMovingAverage:
 def _paired(
     average: nn.Module, model: nn.Module
 ) -> tuple[list[Tensor], list[Tensor], list[tuple[Tensor, Tensor]]]:
-    """The floating tensors of both, and pairs of the integer ones. Collecting them takes longer than
-    averaging a small network; they stay the same tensors, whatever is loaded into them."""
+    """Return the floating tensors of both, and pairs of the integer ones. They are collected once, which
+    takes longer than averaging a small network, and stay the same tensors whatever is loaded into them."""
     ours, theirs = average.state_dict(), model.state_dict()
     floating = [name for name, value in ours.items() if value.dtype.is_floating_point]
     counts = [(value, theirs[name]) for name, value in ours.items() if not value.dtype.is_floating_point]

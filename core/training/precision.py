@@ -1,4 +1,4 @@
-"""Device and arithmetic: ``auto`` is resolved here, once, at the edge."""
+"""Device and arithmetic: ``auto`` is resolved once, here."""
 
 from __future__ import annotations
 
@@ -9,7 +9,11 @@ from densedet.core.errors import UsageError
 
 
 def resolve_device(name: str) -> torch.device:
-    """auto -> cuda, mps or cpu, whichever is there first. UsageError for a device that is not there."""
+    """Return the device of that name; "auto" means cuda, mps or cpu, whichever is there first.
+
+    Raises:
+        UsageError: the device is not there.
+    """
     if name == "auto":
         if torch.cuda.is_available():
             return torch.device("cuda", torch.cuda.current_device())
@@ -45,7 +49,11 @@ def has_depthwise(model: nn.Module) -> bool:
 
 
 def resolve_precision(name: str, device: torch.device, model: nn.Module) -> torch.dtype | None:
-    """The dtype of autocast, or None for plain float32."""
+    """Return the dtype of autocast, or None for plain float32.
+
+    Raises:
+        UsageError: float16 without a CUDA device.
+    """
     if name == "auto":
         suits = has_bf16(device) and not (device.type == "cpu" and has_depthwise(model))
         return torch.bfloat16 if suits else None

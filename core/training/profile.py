@@ -1,4 +1,4 @@
-"""What a detector costs: parameters, arithmetic, speed."""
+"""The cost of a detector: parameters, arithmetic, speed."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from densedet.core.types import Batch
 
 
 def blank_batch(count: int, channels: int, height: int, width: int, device: torch.device) -> Batch:
-    """Grey images without objects."""
+    """Return a batch of ``count`` grey images without objects."""
     return Batch(
         images=torch.full((count, channels, height, width), 127, dtype=torch.uint8, device=device),
         valid_hw=torch.tensor([[height, width]] * count, device=device),
@@ -31,13 +31,13 @@ def blank_batch(count: int, channels: int, height: int, width: int, device: torc
 
 
 def parameter_count(model: nn.Module) -> int:
-    """Numbers that training may change (frozen ones included)."""
+    """Count the numbers that training may change, frozen ones included."""
     return sum(p.numel() for p in model.parameters())
 
 
 def forward_flops(detector: Any, batch: Batch) -> int:
-    """Floating-point operations of predicting one image: 2 per multiply-add (torchvision's "GFLOPS" count
-    multiply-adds, half of it)."""
+    """Count the floating-point operations of predicting one image, 2 per multiply-add. (torchvision's
+    "GFLOPS" count multiply-adds, half of that.)"""
     counter = FlopCounterMode(display=False)
     training = detector.training
     detector.eval()
@@ -48,8 +48,8 @@ def forward_flops(detector: Any, batch: Batch) -> int:
 
 
 def images_per_second(detector: Any, batch: Batch, *, seconds: float = 1.0) -> float:
-    """Median speed of ``predict`` on this batch (network, decoding and NMS; no image decoding), in float32 as
-    everywhere but in training."""
+    """Measure the median speed of ``predict`` on this batch in float32: network, box decoding and NMS,
+    without image decoding."""
     times: list[float] = []
     training = detector.training
     detector.eval()

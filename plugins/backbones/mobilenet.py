@@ -86,7 +86,10 @@ class MobileNetV3(nn.Module):
         if out_indices == "ssdlite":
             self.expansion = strides.index(32)
             self.blocks: tuple[int, ...] = (len(features) - 1,)
-            self.channels = (features[self.expansion].block[0].out_channels, features[-1].out_channels)
+            self.channels: tuple[int, ...] = (
+                features[self.expansion].block[0].out_channels,
+                features[-1].out_channels,
+            )
             self.strides: tuple[int, ...] = (16, 32)
         else:
             self.strides = tuple(2**level for level in out_indices)

@@ -96,8 +96,8 @@ class VGG16SSDBackbone(nn.Module):
             *convolution(fan_in, scaled(1024), 3, 6, 6),
             *convolution(scaled(1024), scaled(1024), 1, 0, 1),
         )
-        self.channels = (scaled(512), scaled(1024))
-        self.strides = (8, 16)
+        self.channels: tuple[int, ...] = (scaled(512), scaled(1024))
+        self.strides: tuple[int, ...] = (8, 16)
         init_convolutions(self)
         if weights is not None:
             body = nn.Module()

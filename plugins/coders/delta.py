@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from densedet.core.arguments import PositiveFloat
+from densedet.core.contracts import Space
 from densedet.plugins.coders._distances import SMALLEST
 
 LARGEST_GROWTH = math.log(1000.0 / 16)
@@ -27,7 +28,7 @@ class DeltaCoder:
     """
 
     box_channels = 4
-    spaces = ("deltas", "boxes")
+    spaces: tuple[Space, ...] = ("deltas", "boxes")
 
     def __init__(
         self,

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from densedet.core.arguments import PositiveFloat, PositiveInt
+from densedet.core.contracts import Space
 from densedet.plugins.coders._distances import anchor_units, from_distances, to_distances
 
 MARGIN = 0.01
@@ -26,7 +27,7 @@ class DistributionCoder:
     reached, and neither can a side that the centre lies beyond.
     """
 
-    spaces = ("bins", "deltas", "boxes")
+    spaces: tuple[Space, ...] = ("bins", "deltas", "boxes")
 
     def __init__(self, *, bins: PositiveInt = 16, bin_size: PositiveFloat = 1.0) -> None:
         self.bins = bins

@@ -7,6 +7,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from densedet.core.contracts import Space
 from densedet.plugins.coders._distances import anchor_units, from_distances, to_distances
 
 LARGEST_EXPONENT = 10.0
@@ -30,7 +31,7 @@ class LTRBCoder:
     """
 
     box_channels = 4
-    spaces = ("deltas", "boxes")
+    spaces: tuple[Space, ...] = ("deltas", "boxes")
 
     def __init__(
         self, *, activation: Literal["exp", "relu", "softplus"] = "exp", normalise: bool = True

@@ -10,6 +10,17 @@ import torch
 from torch import Tensor, nn
 
 from densedet.core import boxes as box_ops
+from densedet.core.contracts import (
+    Anchors,
+    Backbone,
+    BoxLoss,
+    ClassLoss,
+    Coder,
+    Head,
+    Matcher,
+    Neck,
+    Postprocess,
+)
 from densedet.core.distributed import mean_over_processes
 from densedet.core.errors import PartError
 from densedet.core.types import Batch, Detections, Explanation, Level, Prediction, Targets, Trace
@@ -46,15 +57,15 @@ class DenseDetector(nn.Module):
     def __init__(
         self,
         *,
-        backbone: nn.Module,
-        neck: nn.Module | None = None,
-        anchors: Any,
-        head: nn.Module,
-        matcher: Any,
-        coder: Any,
-        class_loss: nn.Module,
-        box_loss: list[nn.Module],
-        postprocess: Any,
+        backbone: Backbone,
+        neck: Neck | None = None,
+        anchors: Anchors,
+        head: Head,
+        matcher: Matcher,
+        coder: Coder,
+        class_loss: ClassLoss,
+        box_loss: list[BoxLoss],
+        postprocess: Postprocess,
         num_classes: int,
         class_loss_weight: float = 1.0,
         box_loss_weights: tuple[float, ...] = (1.0,),
@@ -62,18 +73,15 @@ class DenseDetector(nn.Module):
         box_weight: str = "none",
     ) -> None:
         super().__init__()
-        # Any: a Module's attributes are Tensor | Module to a type checker, and these keep to core.contracts.
-        self.backbone: Any = backbone
-        self.neck: Any = neck
-        self.head: Any = head
+        self.backbone, self.neck, self.head = backbone, neck, head
         self.anchors, self.matcher, self.coder, self.postprocess = anchors, matcher, coder, postprocess
-        self.class_loss: Any = class_loss
-        self.box_losses: Any = nn.ModuleList(box_loss)
+        self.class_loss = class_loss
+        modules: Any = box_loss  # a Protocol cannot derive from nn.Module
+        self.box_losses: Any = nn.ModuleList(modules)
         self.num_classes = num_classes
         self.class_loss_weight, self.box_loss_weights = class_loss_weight, tuple(box_loss_weights)
         self.loss_normalizer, self.box_weight = loss_normalizer, box_weight
-        last: Any = backbone if neck is None else neck
-        self.strides: tuple[int, ...] = tuple(last.strides)
+        self.strides = tuple((backbone if neck is None else neck).strides)
         self._check_parts()
         self.image_mean: Tensor
         self.image_std: Tensor
@@ -279,7 +287,7 @@ class DenseDetector(nn.Module):
         images = torch.empty(2, channels, *image_hw, device="meta")
         where = f"{image_hw[1]}x{image_hw[0]} images"
         features = self._dry(self.backbone, "backbone", state, images, where)
-        source = self.backbone
+        source: Backbone | Neck = self.backbone
         if self.neck is not None:
             self._check_maps("backbone", features, source)
             features = self._dry(
@@ -290,7 +298,7 @@ class DenseDetector(nn.Module):
         prediction = self._dry(self.head, "head", state, features, f"maps {shapes(features)} of {where}")
         self._check_predictions(prediction, features, image_hw)
 
-    def _dry(self, part: nn.Module, kind: str, state: dict[str, Tensor], given: Any, where: str) -> Any:
+    def _dry(self, part: Any, kind: str, state: dict[str, Tensor], given: Any, where: str) -> Any:
         own = {
             name.removeprefix(f"{kind}."): value
             for name, value in state.items()
@@ -311,7 +319,7 @@ class DenseDetector(nn.Module):
             part.train(training)
 
     @staticmethod
-    def _check_maps(kind: str, features: list[Tensor], part: Any) -> None:
+    def _check_maps(kind: str, features: list[Tensor], part: Backbone | Neck) -> None:
         given = tuple(f.shape[1] for f in features)
         if given != tuple(part.channels) or len(part.strides) != len(features):
             raise PartError(

@@ -1,4 +1,4 @@
-"""last.pt (everything, to resume) and best.pt (weights only, by AP)."""
+"""last.pt (everything, to resume) and best.pt (the weights of the best evaluation)."""
 
 from __future__ import annotations
 
@@ -10,8 +10,13 @@ from densedet.core.training import checkpoint
 
 
 class CheckpointHook:
-    """Writes last.pt at each evaluation, every ``every_minutes`` of training or ``every_steps``, and at the
-    end; best.pt when AP improves (at the end where there is no validation set)."""
+    """Write last.pt now and then and at the end; write best.pt whenever ``evaluate.metric`` improves, or at
+    the end where there is no validation set.
+
+    Args:
+        every_minutes: minutes of training between two last.pt.
+        every_steps: steps between two last.pt, beside the minutes; null: none.
+    """
 
     def __init__(self, *, every_minutes: PositiveFloat = 5.0, every_steps: PositiveInt | None = None) -> None:
         self.every_minutes, self.every_steps = every_minutes, every_steps

@@ -1,5 +1,4 @@
-"""metrics.jsonl: what happened, one JSON object a line, append-only; cut back to the checkpoint's step on
-resume."""
+"""metrics.jsonl: one JSON object a line for each step and each evaluation."""
 
 from __future__ import annotations
 
@@ -13,8 +12,12 @@ from densedet.core.hookspecs import hookimpl
 
 
 class MetricsHook:
-    """Writes ``{"event": "step", ...}`` and ``{"event": "evaluation", ...}`` lines. every: steps between step
-    lines."""
+    """Write ``{"event": "step", ...}`` and ``{"event": "evaluation", ...}`` lines. A resumed run first drops
+    the lines after its checkpoint.
+
+    Args:
+        every: steps between two step lines.
+    """
 
     def __init__(self, *, every: PositiveInt = 1) -> None:
         self.every = every
@@ -56,7 +59,7 @@ class MetricsHook:
 
 
 def cut_back(path: Path, step: int) -> None:
-    """Drop lines later than ``step`` and a last line that was cut off by a kill."""
+    """Drop lines after ``step``, and a last line that was cut off when the process was killed."""
     kept = []
     for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
         try:

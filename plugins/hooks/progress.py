@@ -1,4 +1,4 @@
-"""What the person at the terminal sees while it trains."""
+"""The display at the terminal while a run trains."""
 
 from __future__ import annotations
 
@@ -18,8 +18,11 @@ NAMED = 10
 
 
 class ProgressHook:
-    """A bar with losses, speed and time left; a plain line every ``seconds`` when the output is no
-    terminal."""
+    """Show a bar with losses, speed and time left, or plain lines where the output is no terminal.
+
+    Args:
+        seconds: time between two plain lines.
+    """
 
     def __init__(self, *, seconds: PositiveFloat = 10.0) -> None:
         self.seconds = seconds

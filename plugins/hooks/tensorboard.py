@@ -27,25 +27,27 @@ STEP_TAGS = {
     "step_seconds": "time/step",
     "data_seconds": "time/data",
 }
-"""What of a step is written under which tag."""
+"""Key of a step -> tag of its curve."""
 MEMORY_EVERY_SECONDS = 5.0
 """Reading the memory of a process tree takes milliseconds, as much as a small network's step."""
 
 
 class TensorBoardHook:
-    """Losses, learning rate, times, memory, AP, and pictures of the same few validation images at each
-    evaluation.
-
-    images: how many validation images to draw; 0: none. every: steps between two points of the training
-    curves, each the mean since the last. heatmap_classes: for how many classes, those with most objects in
-    the pictured images, to draw the class head's score maps per level; 0: none. min_score: detections below
-    it are not drawn.
+    """Write losses, learning rate, times, memory and metrics, and at each evaluation pictures of the same few
+    validation images. Acts on rank 0 only.
 
     Tags: train/loss, train/loss_class, train/loss_box, train/loss_<branch>, train/grad_norm, lr, time/step
     (waiting for data included), time/data, time/images_per_second, memory/used_mb; val/loss,
-    val/loss_class..., val/AP, val/AP50 and what else the evaluator says, val_class/<name>/AP, val_pr/<name>;
+    val/loss_class..., val/AP, val/AP50 and the evaluator's other numbers, val_class/<name>/AP, val_pr/<name>;
     images/predictions, heatmaps/<name>; recipe, hparams. Numbers that are -1 (nothing to judge) or missing
-    are left out. Acts on rank 0 only.
+    are left out.
+
+    Args:
+        images: validation images to draw; 0: none.
+        every: steps between two points of the training curves; a point is the mean since the last one.
+        heatmap_classes: classes, those with most objects in these images, whose score maps per level are
+            drawn; 0: none.
+        min_score: detections with a lower score are not drawn.
     """
 
     def __init__(

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from densedet.core.arguments import PositiveFloat
+from densedet.core.contracts import Space
 from densedet.plugins.losses._overlap import center_distance, overlap
 
 
@@ -20,7 +20,7 @@ class CIoULoss(nn.Module):
     that boxes without extent stay finite.
     """
 
-    space: Literal["boxes", "deltas", "bins"] = "boxes"
+    space: Space = "boxes"
 
     def __init__(self, *, eps: PositiveFloat = 1e-7) -> None:
         super().__init__()

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 from torch import Tensor, nn
 from torch.nn import functional
 
+from densedet.core.contracts import Space
 from densedet.core.errors import PartError
 
 
@@ -17,7 +16,7 @@ class DistributionFocalLoss(nn.Module):
     For coders that predict a distribution per side. Usually added to a box loss at a weight of 0.25.
     """
 
-    space: Literal["boxes", "deltas", "bins"] = "bins"
+    space: Space = "bins"
 
     def __init__(self) -> None:
         super().__init__()

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 from torch import Tensor, nn
 
 from densedet.core.arguments import PositiveFloat
+from densedet.core.contracts import Space
 from densedet.plugins.losses._overlap import center_distance, overlap
 
 
@@ -16,7 +15,7 @@ class DIoULoss(nn.Module):
     eps: pixels^2 added to denominators, so that boxes without extent stay finite.
     """
 
-    space: Literal["boxes", "deltas", "bins"] = "boxes"
+    space: Space = "boxes"
 
     def __init__(self, *, eps: PositiveFloat = 1e-7) -> None:
         super().__init__()

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated
 
 import torch
 from pydantic import Field
 from torch import Tensor, nn
 
 from densedet.core.arguments import NonNegativeFloat, Probability
+from densedet.core.contracts import BackgroundChannel, QualityUse
 from densedet.plugins.losses._sigmoid import add_at, prior_bias, split
 
 Prior = Annotated[float, Field(gt=0, lt=1)]
@@ -22,8 +23,8 @@ class FocalLoss(nn.Module):
     anchors fade; 0 is weighted cross entropy. prior: probability that every class starts with (section 3.3).
     """
 
-    background_channel: Literal["none", "first", "last"] = "none"
-    quality: Literal["unused", "optional", "required"] = "unused"
+    background_channel: BackgroundChannel = "none"
+    quality: QualityUse = "unused"
 
     def __init__(
         self,

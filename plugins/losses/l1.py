@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 from torch import Tensor, nn
+
+from densedet.core.contracts import Space
 
 
 class L1Loss(nn.Module):
     """|prediction - target|, **summed** over the four numbers, as torchvision's RetinaNet (mmdetection's and
     Detectron2's agree)."""
 
-    space: Literal["boxes", "deltas", "bins"] = "deltas"
+    space: Space = "deltas"
 
     def __init__(self) -> None:
         super().__init__()

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
+from densedet.core.contracts import BackgroundChannel, QualityUse
 from densedet.plugins.losses._sigmoid import add_at, prior_bias, split
 from densedet.plugins.losses.focal import Prior
 
@@ -21,8 +22,8 @@ class QualityFocalLoss(nn.Module):
     prior: probability that every class starts with.
     """
 
-    background_channel: Literal["none", "first", "last"] = "none"
-    quality: Literal["unused", "optional", "required"] = "required"
+    background_channel: BackgroundChannel = "none"
+    quality: QualityUse = "required"
 
     def __init__(
         self, *, num_classes: int, beta: Annotated[float, Field(ge=1)] = 2.0, prior: Prior = 0.01
@@ -32,9 +33,10 @@ class QualityFocalLoss(nn.Module):
         self.beta = beta
         self.initial_bias = prior_bias(prior)
 
-    def forward(self, logits: Tensor, labels: Tensor, quality: Tensor) -> Tensor:
+    def forward(self, logits: Tensor, labels: Tensor, quality: Tensor | None) -> Tensor:
         """(B,N,C), (B,N): 0..C-1, C background, -1 ignore, quality (B,N) in 0..1 -> (B,N), 0 where
         ignored."""
+        assert quality is not None, "quality is required"
         negatives, logit, places = split(logits, labels, self.beta)
         wanted = quality.flatten()[places]
         entropy = functional.binary_cross_entropy_with_logits(logit, wanted, reduction="none")

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 from torch import Tensor, nn
 from torch.nn import functional
 
 from densedet.core.arguments import NonNegativeFloat
+from densedet.core.contracts import Space
 
 
 class SmoothL1Loss(nn.Module):
@@ -17,7 +16,7 @@ class SmoothL1Loss(nn.Module):
     beta: where the line takes over; 0 is the l1 loss.
     """
 
-    space: Literal["boxes", "deltas", "bins"] = "deltas"
+    space: Space = "deltas"
 
     def __init__(self, *, beta: NonNegativeFloat = 1.0) -> None:
         super().__init__()

@@ -8,6 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from densedet.core.contracts import BackgroundChannel, QualityUse
+
 NARROW = 16
 """Below this many channels torch's kernels for the last axis do not fill a vector register on a CPU; over the
 axis before they are three to five times as fast."""
@@ -21,13 +23,13 @@ class SoftmaxLoss(nn.Module):
     background: which channel that is; "first" as SSD and torchvision.
     """
 
-    quality: Literal["unused", "optional", "required"] = "unused"
+    quality: QualityUse = "unused"
     initial_bias = 0.0
 
     def __init__(self, *, num_classes: int, background: Literal["first", "last"] = "first") -> None:
         super().__init__()
         self.num_classes = num_classes
-        self.background_channel: Literal["none", "first", "last"] = background
+        self.background_channel: BackgroundChannel = background
 
     def forward(self, logits: Tensor, labels: Tensor, quality: Tensor | None = None) -> Tensor:
         """(B,N,C+1), (B,N): 0..C-1, C background, -1 ignore -> (B,N), 0 where ignored."""

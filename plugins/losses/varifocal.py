@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from densedet.core.arguments import NonNegativeFloat
+from densedet.core.contracts import BackgroundChannel, QualityUse
 from densedet.plugins.losses._sigmoid import add_at, prior_bias, split
 from densedet.plugins.losses.focal import Prior
 
@@ -24,8 +23,8 @@ class VarifocalLoss(nn.Module):
     with.
     """
 
-    background_channel: Literal["none", "first", "last"] = "none"
-    quality: Literal["unused", "optional", "required"] = "required"
+    background_channel: BackgroundChannel = "none"
+    quality: QualityUse = "required"
 
     def __init__(
         self,
@@ -40,9 +39,10 @@ class VarifocalLoss(nn.Module):
         self.alpha, self.gamma = alpha, gamma
         self.initial_bias = prior_bias(prior)
 
-    def forward(self, logits: Tensor, labels: Tensor, quality: Tensor) -> Tensor:
+    def forward(self, logits: Tensor, labels: Tensor, quality: Tensor | None) -> Tensor:
         """(B,N,C), (B,N): 0..C-1, C background, -1 ignore, quality (B,N) in 0..1 -> (B,N), 0 where
         ignored."""
+        assert quality is not None, "quality is required"
         labels = torch.where((labels >= 0) & (quality <= 0), self.num_classes, labels)
         negatives, logit, places = split(logits, labels, self.gamma)
         wanted = quality.flatten()[places]
