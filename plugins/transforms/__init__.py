@@ -20,26 +20,27 @@ _TORCHVISION = {
     "RandomInvert": "negative at random",
     "RandomIoUCrop": "SSD's crop: a window that keeps objects of a random IoU",
     "RandomPerspective": "random tilt",
-    "RandomPhotometricDistort": "SSD's brightness, contrast, saturation, hue and channel swap",
     "RandomPosterize": "fewer grey levels at random",
     "RandomResize": "a random short side",
     "RandomResizedCrop": "a random window, resized",
     "RandomShortestSize": "short side from a list at random",
     "RandomSolarize": "invert bright pixels at random",
     "RandomVerticalFlip": "mirror top and bottom at random",
-    "RandomZoomOut": "SSD's zoom-out: the image on a larger canvas_wh",
+    "RandomZoomOut": "SSD's zoom-out: the image on a larger canvas",
     "Resize": "one size",
     "ScaleJitter": "large-scale jitter",
 }
 _TYPED = {
     "GaussianNoise": "noise:GaussianNoise",
     "RandomAffine": "random_affine:RandomAffine",
+    "RandomPhotometricDistort": "photometric_distort:RandomPhotometricDistort",
     "RandomRotation": "random_affine:RandomRotation",
     "SanitizeBoundingBoxes": "sanitize:SanitizeBoundingBoxes",
 }
 _SUMMARIES = {
     "GaussianNoise": "noise on a float image",
     "RandomAffine": "turn, shift, scale and shear at random",
+    "RandomPhotometricDistort": "SSD's brightness, contrast, saturation, hue and channel swap",
     "RandomRotation": "turn at random",
     "SanitizeBoundingBoxes": "drop boxes that became too small",
 }

@@ -1,4 +1,4 @@
-"""What stays of the objects that a batch transform moved: one rule for all of them."""
+"""One rule for all batch transforms: which objects remain after they were moved."""
 
 from __future__ import annotations
 
@@ -17,13 +17,22 @@ Partial = Literal["drop", "ignore"]
 def remaining(
     batch: Batch, whole: Tensor, boxes: Tensor, *, min_visible: float, min_side: float, partial: Partial
 ) -> Batch:
-    """``batch`` with ``boxes``, what is seen of ``whole``; both float32 (B,G,4) xyxy in pixels of the tensor,
-    G may be 0.
+    """Replace a batch's boxes by moved ones, and drop or ignore the objects of which too little remains.
 
-    An object of which less than ``min_visible`` (share of its area, 0..1) or less than ``min_side`` pixels
-    (shorter side) remain is dropped, or ignored where ``partial`` is "ignore" and anything remains; ignored
-    objects stay as long as anything remains. What is dropped leaves an empty slot (box 0, label -1) and,
-    unless it was ignored, is counted in ``dropped``.
+    A dropped object leaves an empty slot (box 0, label -1) and, unless it was ignored, is counted in
+    ``dropped``.
+
+    Args:
+        batch: the batch.
+        whole: moved boxes, float32 (B,G,4) xyxy in pixels of the tensor; G may be 0.
+        boxes: the same, cut to what is visible.
+        min_visible: an object of which a smaller share of its area remains is dropped, 0..1.
+        min_side: an object whose shorter side becomes smaller than this is dropped, in pixels.
+        partial: "drop" drops such an object; "ignore" ignores it where anything remains. An ignored object
+            stays as long as anything of it remains.
+
+    Returns:
+        The batch with its objects replaced.
     """
     sides = (boxes[..., 2:] - boxes[..., :2]).amin(-1)
     remains = batch.valid & (sides > 0)

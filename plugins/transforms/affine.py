@@ -21,27 +21,31 @@ Degrees = Annotated[float, Field(gt=-90, lt=90)]
 
 
 class BatchAffine:
-    """Each image of a batch is turned, slanted, zoomed about its centre and shifted at random; its size and
-    ``sizes`` stay.
+    """Turn, shear, zoom about the centre and shift each image of a batch at random.
 
-    degrees: (from, to), the turn, clockwise as displayed. shear: (from, to) in degrees, -90..90 exclusive,
-    drawn for x and y apart: the angle by which upright and level lines lean. scale: (from, to), the factor by
-    which objects grow, drawn log-uniformly. translate: the largest shift as a share of the image's (width,
-    height), in whole pixels. p: probability for each image. What comes from outside the image has grey level
-    ``fill`` (null: the image's own mean).
-
-    A box becomes an upright box again: around its turned corners (``around`` "box"), or around the turned
-    ellipse that touched its sides ("ellipse"). The first always holds the object, but grows loose: a square
-    turned by 45 degrees gets a box of twice its area, by 10 degrees of 1.34 times, which the network then
-    learns to predict. So keep the turn small (10 degrees or so), or take "ellipse", which fits round things
-    exactly, keeps a square's size at any turn, and cuts off the corners of what fills its box.
-
-    Boxes are cut to the image. An object of which less than ``min_visible`` (share of the new box's area) or
-    less than ``min_side`` pixels (shorter side) remain is dropped, or ignored where ``partial`` is "ignore"
-    and anything remains; ignored objects stay as long as anything remains. Resampling is bilinear without
+    The size of an image and its valid size stay. Boxes are cut to the image. Resampling is bilinear without
     antialiasing: to shrink objects to less than half, take crop.
 
-    Raises PartError where degrees, shear or scale does not ascend.
+    Args:
+        degrees: [from, to], the turn, clockwise as displayed.
+        shear: [from, to] in degrees, -90..90 exclusive, drawn for x and y apart: the angle by which vertical
+            and horizontal lines lean.
+        scale: [from, to], the factor by which objects grow, drawn log-uniformly.
+        translate: largest shift along [width, height] as a share of each; shifts are whole pixels.
+        around: how a turned box becomes an upright box again. "box": around the turned corners, which always
+            holds the object but grows loose: a square turned by 45 degrees gets a box of twice its area, by
+            10 degrees of 1.34 times, and the network learns to predict that; keep the turn small. "ellipse":
+            around the turned ellipse that touched the box's sides, which fits round objects exactly, keeps a
+            square's size at any turn, and cuts off the corners of an object that fills its box.
+        min_visible: an object of which a smaller share of its area remains is dropped, 0..1.
+        min_side: an object whose shorter side becomes smaller than this is dropped, in pixels.
+        partial: "drop" drops such an object; "ignore" ignores it where anything remains. An ignored object
+            stays as long as anything of it remains.
+        fill: grey level 0..255 of what comes from outside the image; null: the image's own mean.
+        p: probability for each image.
+
+    Raises:
+        PartError: where degrees, shear or scale does not ascend.
     """
 
     def __init__(
@@ -80,6 +84,15 @@ class BatchAffine:
         self.p = p
 
     def __call__(self, batch: Batch, generator: torch.Generator) -> Batch:
+        """Transform a batch.
+
+        Args:
+            batch: uint8 or float32 images 0..255; boxes in pixels of the tensor; G may be 0.
+            generator: source of all random numbers.
+
+        Returns:
+            A new batch; ``batch`` is not changed.
+        """
         moves, chosen = self.moves(batch.valid_hw.cpu(), generator)
         moves = moves.to(batch.images.device)
         rows = chosen.nonzero().flatten().to(batch.images.device)
@@ -97,8 +110,16 @@ class BatchAffine:
         )
 
     def moves(self, sizes: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """(float64 (B,2,3), bool (B,)): where a point (x, y, 1) in pixels goes, and which images are moved at
-        all. sizes: (B,2) (height, width)."""
+        """Draw an affine map for each image.
+
+        Args:
+            sizes: (B,2) valid (height, width).
+            generator: source of all random numbers.
+
+        Returns:
+            float64 (B,2,3), which maps a point (x, y, 1) in pixels to (x, y), and bool (B,), which images are
+            moved at all.
+        """
         draw = torch.rand(len(sizes), 7, generator=generator, dtype=torch.float64)
         chosen = draw[:, 6] < self.p
         angle = torch.deg2rad(_between(draw[:, 0], self.degrees))
@@ -116,7 +137,7 @@ class BatchAffine:
         return torch.where(chosen[:, None, None], moves, torch.eye(2, 3, dtype=torch.float64)), chosen
 
     def _redrawn(self, images: Tensor, sizes: Tensor, moves: Tensor) -> Tensor:
-        """Images (B,ch,H,W) moved, in their dtype, with zeros outside ``sizes``."""
+        """Resample images (B,ch,H,W) by the maps (B,2,3), in their dtype, with zeros outside ``sizes``."""
         height, width = images.shape[-2:]
         pixels = blank_outside(images.float(), sizes)
         if self.fill is None:
@@ -125,11 +146,11 @@ class BatchAffine:
             )
         else:
             ground = pixels.new_tensor(float(self.fill))
-        # Less the ground, so that zeros, which grid_sample has beyond the tensor and blank_outside beyond the
-        # image, are the ground.
+        # The ground is subtracted here and added after resampling, so that the zeros that grid_sample reads
+        # beyond the tensor and blank_outside writes beyond the image become the ground.
         pixels = blank_outside(pixels - ground, sizes)
         back = torch.linalg.inv(moves[:, :, :2])
-        # affine_grid counts from -1 to 1 over the tensor: x = (u + 1) * width / 2.
+        # affine_grid maps output to input in units u of -1..1 over the tensor: x = (u + 1) * width / 2.
         half = moves.new_tensor([width / 2, height / 2])
         start = back @ (half - moves[:, :, 2])[..., None] - half[:, None]
         theta = torch.cat([back * half / half[:, None], start / half[:, None]], dim=2).float()
@@ -145,7 +166,7 @@ class BatchAffine:
         return blank_outside(drawn.to(images.dtype), sizes)
 
     def _moved(self, boxes: Tensor, moves: Tensor) -> Tensor:
-        """Boxes (B,G,4) -> the upright boxes around them, moved; not cut."""
+        """Map boxes (B,G,4) to the upright boxes around their images, not cut."""
         exact = boxes.double()
         center, half = (exact[..., 2:] + exact[..., :2]) / 2, (exact[..., 2:] - exact[..., :2]) / 2
         linear, shift = moves[:, :, :2].mT, moves[:, None, :, 2]
@@ -155,5 +176,5 @@ class BatchAffine:
 
 
 def _between(draw: Tensor, ends: tuple[float, float]) -> Tensor:
-    """0..1 -> from..to."""
+    """Scale numbers from 0..1 to the ends."""
     return ends[0] + draw * (ends[1] - ends[0])

@@ -17,19 +17,24 @@ from densedet.plugins.transforms._remaining import Partial, remaining
 
 
 class BatchCrop:
-    """Each image of a batch is enlarged or shrunk about a random place; its size and ``sizes`` stay.
+    """Enlarge or shrink each image of a batch about a random place.
 
-    scale: (from, to), the factor by which objects grow, drawn log-uniformly: above 1 a window of the image
-    fills the whole, below 1 the whole image lies somewhere on a plain ground of grey level ``fill`` (null:
-    the image's own mean). stretch: width and height grow apart by a factor of at most this. p: probability
-    for each image.
+    The size of an image and its valid size stay. Windows are whole pixels, so that boxes move exactly; boxes
+    are cut to the window. Resampling is bilinear with antialiasing.
 
-    Windows are whole pixels, so that boxes move exactly. Boxes are cut to the window. An object of which less
-    than ``min_visible`` (share of its area) or less than ``min_side`` pixels (shorter side) remain is
-    dropped, or ignored where ``partial`` is "ignore" and anything remains; ignored objects stay as long as
-    anything remains. Resampling is bilinear with antialiasing.
+    Args:
+        scale: [from, to], the factor by which objects grow, drawn log-uniformly. Above 1, a window of the
+            image fills the whole; below 1, the whole image lies somewhere on a plain ground.
+        stretch: largest factor between the growth of width and height, at least 1.
+        min_visible: an object of which a smaller share of its area remains is dropped, 0..1.
+        min_side: an object whose shorter side becomes smaller than this is dropped, in pixels.
+        partial: "drop" drops such an object; "ignore" ignores it where anything remains. An ignored object
+            stays as long as anything of it remains.
+        fill: grey level 0..255 of the ground; null: the image's own mean.
+        p: probability for each image.
 
-    Raises PartError where scale does not ascend.
+    Raises:
+        PartError: where scale does not ascend.
     """
 
     def __init__(
@@ -57,6 +62,15 @@ class BatchCrop:
         self.p = p
 
     def __call__(self, batch: Batch, generator: torch.Generator) -> Batch:
+        """Transform a batch.
+
+        Args:
+            batch: uint8 or float32 images 0..255; boxes in pixels of the tensor; G may be 0.
+            generator: source of all random numbers.
+
+        Returns:
+            A new batch; ``batch`` is not changed.
+        """
         source, target = self.windows(batch.valid_hw.cpu(), generator)
         images = batch.images.clone()
         rows = (source != target).any(2).any(1).nonzero().flatten().tolist()
@@ -66,8 +80,16 @@ class BatchCrop:
         return self._moved(replace(batch, images=images), source.to(batch.boxes), target.to(batch.boxes))
 
     def windows(self, sizes: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """int64 (B,2,2) each: (start, length) along y and x of the window that is taken and of where it goes.
-        sizes (B,2)."""
+        """Draw a window for each image.
+
+        Args:
+            sizes: (B,2) valid (height, width).
+            generator: source of all random numbers.
+
+        Returns:
+            int64 (B,2,2) twice: (start, length) along y and x of the source window, and of the target window
+            that it fills.
+        """
         draw = torch.rand(len(sizes), 5, generator=generator, dtype=torch.float64)
         low, high = math.log(self.scale[0]), math.log(self.scale[1])
         zoom = low + draw[:, 0] * (high - low)
@@ -84,7 +106,7 @@ class BatchCrop:
     def _redraw(
         self, image: Tensor, size: list[int], source: list[list[int]], target: list[list[int]]
     ) -> None:
-        """Put the window of ``image`` (ch,H,W) where it belongs, in place."""
+        """Resample the source window of ``image`` (ch,H,W) into the target window, in place."""
         (y, height), (x, width) = source
         (top, down), (left, across) = target
         window = image[:, y : y + height, x : x + width]

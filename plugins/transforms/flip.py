@@ -11,13 +11,25 @@ from densedet.core.types import Batch
 
 
 class BatchFlip:
-    """Mirrors each image of a batch left and right with probability ``p``, within its valid size; boxes move
-    along."""
+    """Mirror images of a batch left and right at random, each within its valid size.
+
+    Args:
+        p: probability for each image.
+    """
 
     def __init__(self, *, p: Probability = 0.5) -> None:
         self.p = p
 
     def __call__(self, batch: Batch, generator: torch.Generator) -> Batch:
+        """Transform a batch.
+
+        Args:
+            batch: uint8 or float32 images 0..255; boxes in pixels of the tensor; G may be 0.
+            generator: source of all random numbers.
+
+        Returns:
+            A new batch; ``batch`` is not changed.
+        """
         chosen = torch.rand(len(batch), generator=generator) < self.p
         images = batch.images.clone()
         rows = chosen.nonzero().flatten()

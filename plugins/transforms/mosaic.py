@@ -13,15 +13,20 @@ from densedet.core.types import Batch
 
 
 class BatchMosaic:
-    """Each image of a batch is, with probability ``p``, replaced by four: itself and three others drawn from
-    the batch, each shrunk whole into a quarter around a random centre.
+    """Replace images of a batch by four: the image and three others of the batch, each shrunk into a quarter.
 
-    center: (from, to), where the centre lies along width and height, as a share of each. min_side: objects
-    whose shorter side becomes smaller than this, in pixels, are dropped (ignored ones never). Quarters are
-    whole pixels, so that boxes move exactly; resampling is bilinear with antialiasing. The result fills the
-    tensor (``sizes`` becomes its height and width). In a batch of fewer than four images some stand twice.
+    Bochkovskiy et al. 2020 (YOLOv4, section 3.3). Quarters are whole pixels, so that boxes move exactly.
+    Resampling is bilinear with antialiasing. The result fills the tensor, and its valid size with it. In a
+    batch of fewer than four images some appear twice.
 
-    Raises PartError where center does not ascend within 0..1.
+    Args:
+        p: probability for each image.
+        center: [from, to], where the quarters meet along width and height, as a share of each, within 0..1.
+        min_side: an object whose shorter side becomes smaller than this is dropped, in pixels; ignored
+            objects never are.
+
+    Raises:
+        PartError: where center does not ascend within 0..1.
     """
 
     def __init__(
@@ -41,6 +46,15 @@ class BatchMosaic:
         self.min_side = min_side
 
     def __call__(self, batch: Batch, generator: torch.Generator) -> Batch:
+        """Transform a batch.
+
+        Args:
+            batch: uint8 or float32 images 0..255; boxes in pixels of the tensor; G may be 0.
+            generator: source of all random numbers.
+
+        Returns:
+            A new batch; ``batch`` is not changed.
+        """
         count = len(batch)
         height, width = batch.images.shape[-2:]
         draw = torch.rand(count, 3, generator=generator)
@@ -82,7 +96,7 @@ class BatchMosaic:
     def _moved(
         self, objects: tuple[Tensor, ...], scale: Tensor, shift: Tensor
     ) -> tuple[tuple[Tensor, ...], int]:
-        """(the objects in their quarter, how many were lost)."""
+        """Move objects into their quarter; return them and how many were dropped."""
         boxes, labels, ignore = objects
         boxes = boxes * scale.repeat(2) + shift.repeat(2)
         sides = (boxes[:, 2:] - boxes[:, :2]).amin(1) if len(boxes) else boxes.new_zeros(0)
@@ -91,7 +105,7 @@ class BatchMosaic:
 
 
 def _shrunk(window: Tensor, height: int, width: int) -> Tensor:
-    """(ch,h,w) at another size, dtype kept."""
+    """Resample (ch,h,w) to another size, in its dtype."""
     through = window.float() if window.dtype == torch.uint8 and window.device.type != "cpu" else window
     drawn = torch.nn.functional.interpolate(
         through[None].contiguous(), (height, width), mode="bilinear", antialias=True
@@ -100,7 +114,7 @@ def _shrunk(window: Tensor, height: int, width: int) -> Tensor:
 
 
 def _padded(rows: list[tuple[Tensor, ...]]) -> dict[str, Tensor]:
-    """The batch's boxes, labels, valid and ignore from each image's objects."""
+    """Pad each image's objects to the batch's boxes, labels, valid and ignore."""
     count, most = len(rows), max(len(boxes) for boxes, _, _ in rows)
     like = rows[0][0]
     boxes = like.new_zeros(count, most, 4)

@@ -11,16 +11,21 @@ from densedet.core.placement import blank_outside
 from densedet.core.types import Batch
 
 LUMA = (0.299, 0.587, 0.114)
+"""Weights of red, green and blue (ITU-R BT.601)."""
 
 
 class BatchPhotometric:
-    """Each image of a batch, grey or colour, gets a random contrast, brightness and (colour only) saturation,
-    with probability ``p``.
+    """Change contrast, brightness and, in colour images, saturation of each image of a batch at random.
 
-    pixel = (pixel - mean) * contrast + mean + brightness, with contrast drawn from 1 - c .. 1 + c (not below
-    0) and brightness from -b .. b times 255; mean is that of the whole tensor of the image. Saturation draws
-    colours together or apart about their luma by 1 - s .. 1 + s. Boxes stay; so do the zeros outside the
-    valid size.
+    pixel = (pixel - mean) * contrast + mean + 255 * brightness, where mean is that of the image's whole
+    tensor. Saturation multiplies the distance of colours from their luma. Boxes and the zeros outside the
+    valid size stay.
+
+    Args:
+        brightness: b draws from -b..b, where 1 is the range of pixels.
+        contrast: c draws from 1 - c .. 1 + c, not below 0.
+        saturation: s draws from 1 - s .. 1 + s, not below 0.
+        p: probability for each image.
     """
 
     def __init__(
@@ -37,6 +42,15 @@ class BatchPhotometric:
         self.p = p
 
     def __call__(self, batch: Batch, generator: torch.Generator) -> Batch:
+        """Transform a batch.
+
+        Args:
+            batch: uint8 or float32 images 0..255; boxes in pixels of the tensor; G may be 0.
+            generator: source of all random numbers.
+
+        Returns:
+            A new batch; ``batch`` is not changed.
+        """
         draw = torch.rand(len(batch), 4, generator=generator).to(batch.images.device)
         signed = torch.where(draw[:, 3, None] < self.p, draw[:, :3] * 2 - 1, 0.0)[:, :, None, None, None]
         gain = (1 + self.contrast * signed[:, 0]).clamp(min=0)

@@ -12,9 +12,13 @@ Interpolation = Literal["nearest", "bilinear"]
 class RandomAffine(v2.RandomAffine):
     """torchvision.transforms.v2.RandomAffine; a turned box becomes the upright box around it.
 
-    degrees: d turns by -d..d, or [from, to]. translate: largest shift as a share of width and height. scale:
-    [from, to].
-    shear: degrees, or [from, to], or [x from, x to, y from, y to]. fill: the value outside, 0..255.
+    Args:
+        degrees: d turns by -d..d degrees, or [from, to].
+        translate: largest shift along [width, height] as a share of each; null: none.
+        scale: [from, to], the factor by which objects grow; null: 1.
+        shear: s shears along x by -s..s degrees, or [from, to], or [x from, x to, y from, y to]; null: none.
+        interpolation: how pixels are resampled.
+        fill: value of pixels from outside the image, 0..255.
     """
 
     def __init__(
@@ -33,8 +37,11 @@ class RandomAffine(v2.RandomAffine):
 class RandomRotation(v2.RandomRotation):
     """torchvision.transforms.v2.RandomRotation; a turned box becomes the upright box around it.
 
-    degrees: d turns by -d..d, or [from, to]. expand: enlarge the image so that nothing is cut. fill: the
-    value outside, 0..255.
+    Args:
+        degrees: d turns by -d..d degrees, or [from, to].
+        interpolation: how pixels are resampled.
+        expand: whether to enlarge the image so that nothing is cut.
+        fill: value of pixels from outside the image, 0..255.
     """
 
     def __init__(

@@ -11,9 +11,14 @@ from densedet.core.arguments import NonNegativeFloat
 
 
 class SanitizeBoundingBoxes(v2.SanitizeBoundingBoxes):
-    """torchvision.transforms.v2.SanitizeBoundingBoxes: drops boxes with a side below min_size or an area
-    below min_area, in pixels, and their labels and ignore flags. The dataset itself drops boxes without any
-    area at the end."""
+    """torchvision.transforms.v2.SanitizeBoundingBoxes: drop small boxes, their labels and ignore flags.
+
+    The dataset itself drops boxes without any area after the last transform.
+
+    Args:
+        min_size: a box with a shorter side is dropped, in pixels.
+        min_area: a box with a smaller area is dropped, in square pixels.
+    """
 
     def __init__(self, *, min_size: NonNegativeFloat = 1.0, min_area: NonNegativeFloat = 1.0) -> None:
         super().__init__(min_size, min_area, _rows)
