@@ -1,4 +1,9 @@
+import os
+
 import pytest
+
+if "PYTEST_XDIST_WORKER" in os.environ:  # several processes share the cores; subprocesses of tests inherit it
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 @pytest.fixture(autouse=True, scope="session")

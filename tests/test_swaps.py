@@ -102,6 +102,7 @@ def crosses(head: str) -> Iterator[dict[str, str]]:
 
 
 @pytest.mark.long
+@pytest.mark.timeout(3600)
 @pytest.mark.parametrize("head", ["fcos", "retinanet", "ssd", "ssdlite"])
 def test_full_cross(head: str) -> None:
     """Every head x matcher x coder x class loss x box loss x anchors."""

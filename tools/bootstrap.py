@@ -139,7 +139,9 @@ def test(python: Path, arguments: list[str]) -> None:
     run(python, "-m", "ruff", "check", ".")
     run(python, "-m", "ruff", "format", "--check", ".")
     type_check(python)
-    run(python, "-m", "pytest", *arguments)
+    # One process a core, at most four, each with one thread (tests/conftest.py).
+    processes = min(os.cpu_count() or 1, 4)
+    run(python, "-m", "pytest", "-n", str(processes), "--dist", "worksteal", *arguments)
 
 
 def type_check(python: Path) -> None:

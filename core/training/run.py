@@ -88,6 +88,7 @@ class Run:
             self._build_model()
         self.hooks = self._hook_manager(hooks)
         self._checkpoint = resume
+        self._recipe_text = recipe.to_yaml()  # once: each checkpoint holds it
         if resume is not None:
             self._restore(resume)
 
@@ -174,7 +175,7 @@ class Run:
         if self._folder is None:
             self._folder = new_folder(Path(self.recipe.run.folder), self.recipe.name)
         if self.is_main:
-            files.write_text(self.folder / "recipe.yaml", self.recipe.to_yaml())
+            files.write_text(self.folder / "recipe.yaml", self._recipe_text)
         if self.world > 1:
             self.model = nn.parallel.DistributedDataParallel(self.detector)
         if self._checkpoint is not None:
@@ -295,7 +296,7 @@ class Run:
         return {
             "format": checkpoint.FORMAT,
             "densedet": __version__,
-            "recipe": self.recipe.to_yaml(),
+            "recipe": self._recipe_text,
             "recipe_name": self.recipe.name,
             "classes": list(self.classes),
             "category_ids": list(self.category_ids),

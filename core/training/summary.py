@@ -28,7 +28,8 @@ def summarise(run: Run, status: str) -> dict[str, Any]:
     speed = flops = None
     if status != "failed":
         flops = profile.forward_flops(detector, one)
-        speed = profile.images_per_second(detector, many)
+        # A second of measuring would outweigh a short run.
+        speed = profile.images_per_second(detector, many, seconds=min(1.0, 0.1 * run.seconds))
     images = run.step * run.settings.accumulate * run.settings.batch_size
     return {
         "status": status,
