@@ -135,6 +135,25 @@ def suggest(word: str, choices: list[str], *, count: int = 3) -> str:
     return f" Did you mean {' or '.join(repr(c) for c in close)}?" if close else ""
 
 
+def _same_source(first: Any, second: Any) -> bool:
+    """Whether two targets are the same code, imported or run twice."""
+    if _address(first) == _address(second):
+        return True
+    try:
+        return (
+            inspect.getsourcefile(first) == inspect.getsourcefile(second)
+            and first.__qualname__ == second.__qualname__
+        )
+    except (TypeError, AttributeError):
+        return False
+
+
+def _address(target: Any) -> str:
+    if isinstance(target, str):
+        return target
+    return f"{getattr(target, '__module__', '')}:{getattr(target, '__qualname__', id(target))}"
+
+
 class Registry:
     """Components by kind and name; names are unique within a kind."""
 
@@ -159,6 +178,9 @@ class Registry:
     def add(self, kind: str, name: str, target: Any, summary: str = "") -> None:
         """Register ``target`` (a class, a function or ``"module:attribute"``).
 
+        The same code may register its part again: a notebook's cell that is run twice, a file that is
+        imported in Python and named in a recipe. The later one takes the place of the earlier.
+
         Raises RegistryError for an unknown kind, DuplicateComponent for a taken name, InvalidComponent for
         ``**kwargs``.
         """
@@ -172,29 +194,12 @@ class Registry:
             check_constructor(kind, name, target)
             summary = summary or (inspect.getdoc(target) or "").split("\n")[0]
         known = self._components.get((kind, name))
-        if known is not None:
-            if self._same_source(known.target, target):
-                raise DuplicateComponent(
-                    f"{kind} {name!r} is registered twice from the same code: its file was imported "
-                    f"under two names"
-                )
+        if known is not None and not _same_source(known.target, target):
             raise DuplicateComponent(
                 f"{kind} {name!r} is already registered by {known.origin or 'another plug-in'}: choose "
                 f"another name"
             )
         self._components[kind, name] = Component(kind, name, target, summary, self._origin)
-
-    @staticmethod
-    def _same_source(first: Any, second: Any) -> bool:
-        if isinstance(first, str) or isinstance(second, str):
-            return first == second
-        try:
-            return (
-                inspect.getsourcefile(first) == inspect.getsourcefile(second)
-                and first.__qualname__ == second.__qualname__
-            )
-        except TypeError:
-            return first is second
 
     def register(self, kind: str, name: str) -> Callable[[Any], Any]:
         """Decorator form of `add`: ``@densedet.register("head", "mine")``."""

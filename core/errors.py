@@ -7,6 +7,13 @@ traceback.
 
 from __future__ import annotations
 
+import os
+import sysconfig
+import traceback
+from pathlib import Path
+
+from densedet.registry import RegistryError, components
+
 
 class DensedetError(Exception):
     """Base of every error that is the user's to mend. exit_code: 1 failed, 2 wrong use or a faulty recipe, 3
@@ -55,3 +62,46 @@ class TrainingError(DensedetError):
     """Training cannot go on, e.g. the loss is not finite."""
 
     exit_code = 1
+
+
+def sentence(error: BaseException) -> str:
+    """An error in one line.
+
+    Returns:
+        Its text, with the type in front where the text alone would not tell what it is, and behind it the
+        place in the file of a plug-in (`author_place`) where there is one.
+    """
+    text = " ".join(str(error).split())
+    known = isinstance(error, (DensedetError, RegistryError, ValueError))
+    said = text if known and text else f"{type(error).__name__}: {text}".rstrip(": ")
+    return said if isinstance(error, (DensedetError, RegistryError)) else said + author_place(error)
+
+
+def author_place(error: BaseException) -> str:
+    """The innermost line of a traceback that a plug-in's author, or the user, has written.
+
+    Returns:
+        `` (my_head.py line 12)``; empty where all lines are of densedet, Python or an installed library that
+        registers no part.
+    """
+    authors = {
+        _module(row.target).partition(".")[0]
+        for row in components.find()
+        if not row.origin.startswith("densedet ")  # the built-in parts, some of which are torchvision's
+    }
+    place = ""
+    for frame, line in traceback.walk_tb(error.__traceback__):
+        file, module = frame.f_code.co_filename, str(frame.f_globals.get("__name__", ""))
+        top = module.partition(".")[0]
+        if top != "densedet" and (top in authors or not _is_library(file)):
+            place = f" ({Path(file).name} line {line})"
+    return place
+
+
+def _module(target: object) -> str:
+    return target if isinstance(target, str) else str(getattr(target, "__module__", ""))
+
+
+def _is_library(file: str) -> bool:
+    folders = {sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")}
+    return file.startswith(("<", *(f"{folder}{os.sep}" for folder in folders)))

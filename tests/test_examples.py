@@ -194,9 +194,9 @@ def test_the_hook_stops_the_run_and_its_module_hears_every_step(tmp_path: Path) 
     ]
     # What must survive a resume is in the checkpoint, and finds its way back.
     kept = checkpoint.load(run / "last.pt")["plugins"]
-    assert kept == {"stop_at": 2}
+    assert kept == {"StopAt#1": {"reached": 2}}
     again = part("my_hook.py", "hook", "stop_at")()
-    again.densedet_restore(run=None, state=kept)
+    again.densedet_restore(run=None, state=kept["StopAt#1"])
     assert again.reached == 2
 
 

@@ -40,16 +40,19 @@ def run(arguments: argparse.Namespace) -> int:
     prepare(names, overrides)
     folders = [Path(name) if is_run(Path(name)) else train(name, overrides) for name in names]
 
-    from densedet.core.recipe.plugin_loading import load_plugins
+    from densedet.core.recipe.plugin_loading import load_plugins, warn
     from densedet.core.report.comparison import table_text
     from densedet.core.report.page import write_report
     from densedet.core.report.records import read_run
     from densedet.core.training.folders import new_folder
 
     records = [read_run(folder) for folder in folders]
-    sections = [
-        text for text in load_plugins().manager.hook.densedet_report_section(comparison=records) if text
-    ]
+    sections = []
+    for plugin, text in load_plugins().call_each("densedet_report_section", comparison=records):
+        if isinstance(text, str):
+            sections.append(text)
+        elif text is not None:
+            warn(f"plug-in {plugin.name}: densedet_report_section gave a {type(text).__name__}, not HTML")
     path = Path(arguments.output) if arguments.output else new_folder(Path("runs"), "compare") / "report.html"
     path.parent.mkdir(parents=True, exist_ok=True)
     report = write_report(

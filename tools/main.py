@@ -10,6 +10,7 @@ import sys
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 COMMANDS = ("train", "evaluate", "predict", "compare", "convert", "show", "check", "new", "benchmark")
 EPILOG = (
@@ -37,17 +38,44 @@ def build_parser(names: Sequence[str] = COMMANDS) -> argparse.ArgumentParser:
 
 
 def add_plugin_commands(parser: argparse.ArgumentParser) -> None:
-    """Sub-commands of installed plug-ins (`densedet_commands`)."""
-    from densedet.core.recipe.plugin_loading import load_plugins
+    """Add the sub-commands of installed plug-ins (`densedet_commands`).
 
-    for action in parser._subparsers._group_actions if parser._subparsers else ():
-        if isinstance(action, argparse._SubParsersAction):
-            load_plugins().manager.hook.densedet_commands(subparsers=action)
+    A plug-in that fails, or whose command has the name of another, is named on standard error; its commands
+    are left out, and all others stay.
+    """
+    from densedet.core.hookspecs import manager_of
+    from densedet.core.recipe.plugin_loading import PluginSet, load_plugins, warn
+
+    plugins = load_plugins()
+    plugins.warn_of_failures()
+    commands = _commands_of(parser)
+    # Each gets a table of its own, which joins the others when it is whole.
+    for plugin in plugins:
+        if "densedet_commands" not in plugin.hooks:
+            continue
+        scratch = argparse.ArgumentParser(prog=parser.prog)
+        own = scratch.add_subparsers(dest="command", metavar="COMMAND")
+        alone = PluginSet([plugin], plugins.components, manager_of([plugin.plugin]))
+        for _ in alone.call_each("densedet_commands", subparsers=own):
+            taken = sorted(own.choices.keys() & commands.choices.keys())
+            if taken:
+                warn(
+                    f"plug-in {plugin.name} is left out: {taken[0]!r} is a command of densedet or of another "
+                    f"plug-in, give its command another name"
+                )
+                continue
+            commands.choices.update(own.choices)
+            commands._choices_actions += own._choices_actions
+
+
+def _commands_of(parser: argparse.ArgumentParser) -> Any:
+    """argparse's table of sub-commands."""
+    return next(a for a in parser._actions if isinstance(a, argparse._SubParsersAction))
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; the exit code. Errors of the user's are one sentence on standard error."""
-    from densedet.core.errors import DensedetError
+    """Run one command; the exit code. Errors are one sentence on standard error."""
+    from densedet.core.errors import DensedetError, UsageError, author_place
     from densedet.registry import RegistryError
 
     for stream in (sys.stdout, sys.stderr):
@@ -60,6 +88,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser.parse_args(given)
     debug = getattr(arguments, "debug", False)
     try:
+        if not hasattr(arguments, "run"):
+            raise UsageError("the plug-in that brings this command gave it no set_defaults(run=function)")
         return arguments.run(arguments) or 0
     except DensedetError as error:
         return fail(arguments.command, error, error.exit_code, debug)
@@ -81,6 +111,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         )
     except OSError as error:
         return fail(arguments.command, error, 1, debug)
+    except Exception as error:
+        fault = "" if author_place(error) else ", which is a fault of densedet"
+        text = f"{type(error).__name__}{fault}: {error}{author_place(error)}; --debug shows the traceback"
+        return fail(arguments.command, error, 1, debug, " ".join(text.split()))
 
 
 def fail(command: str, error: BaseException, code: int, debug: bool, text: str | None = None) -> int:

@@ -7,7 +7,7 @@ from operator import itemgetter
 from typing import Any
 
 from densedet.core.assembly.wiring import Wiring, in_order
-from densedet.core.errors import DataError, PartError
+from densedet.core.errors import DataError, PartError, sentence
 from densedet.core.recipe.loading import Recipe
 from densedet.core.recipe.signatures import MISSING, arguments_of, typed_arguments
 from densedet.core.recipe.wiring import RESERVED, facts_for
@@ -59,6 +59,12 @@ def build_and_wire(recipe: Recipe, path: str, kind: str, given: Any, wiring: Wir
             parts.append(part)
         return parts, wiring
     part = _build(recipe, path, kind, given, wiring)
+    if path == "model.head" and not isinstance(getattr(part, "branches", None), dict):
+        raise recipe.error(
+            path,
+            f"head {given['name']!r} has no dict `branches`: write self.branches = {{}} in its constructor, "
+            f"or in it a densedet.core.types.Branch for each output beside class and box",
+        )
     try:
         return part, wiring.after(kind, part)
     except (AttributeError, TypeError, ValueError) as error:
@@ -107,13 +113,6 @@ def _build(recipe: Recipe, path: str, kind: str, spec: dict[str, Any], wiring: W
         raise recipe.error(at, f"{who}{error}") from error
     except Exception as error:
         raise recipe.error(path, f"{kind} {spec['name']!r}: {sentence(error)}") from error
-
-
-def sentence(error: BaseException) -> str:
-    """An exception's text in one line; its type in front where the text alone would not tell."""
-    text = " ".join(str(error).split())
-    known = isinstance(error, (PartError, RegistryError, ValueError))
-    return text if known and text else f"{type(error).__name__}: {text}".rstrip(": ")
 
 
 def build_list(recipe: Recipe, path: str, kind: str, wired: dict[str, Any]) -> list[Any]:

@@ -6,17 +6,22 @@ Nothing stops at the first fault: all of them are collected, each at the place o
 
 from __future__ import annotations
 
+import inspect
 import json
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import Field, ValidationError
 from pydantic_core import ErrorDetails
 
+from densedet import registry as registry_module
 from densedet.core.arguments import Section
+from densedet.core.errors import PluginError
+from densedet.core.hookspecs import check_hooks
 from densedet.core.recipe.faults import Fault, Origin
 from densedet.core.recipe.merging import COMMAND_LINE, merge
-from densedet.core.recipe.plugin_loading import PluginSet
+from densedet.core.recipe.plugin_loading import VARIABLE, PluginSet, registered_beside
 from densedet.core.recipe.sections import SECTIONS, ModelValues, section_of_field
 from densedet.core.recipe.signatures import (
     MISSING,
@@ -43,10 +48,13 @@ class Checker:
         plugins: the plug-ins that this recipe may use.
     """
 
-    def __init__(self, plugins: PluginSet, absent_plugins: Iterable[str] = ()) -> None:
+    def __init__(
+        self, plugins: PluginSet, absent_plugins: Iterable[str] = (), *, spared: Iterable[str] = ()
+    ) -> None:
         self.components = plugins.components
         self.plugins = plugins
         self.absent_plugins = tuple(absent_plugins)
+        self.spared = tuple(spared)
         self.faults: list[Fault] = []
         self.sections: dict[str, Section] = {}
         self.home = Origin("recipe")
@@ -293,10 +301,14 @@ class Checker:
         try:
             row = self.components.get(kind, name.value)
             arguments = arguments_of(row)
+            if kind == "hook" and inspect.isclass(row.load()):
+                check_hooks(row.load())
         except UnknownComponent as error:
-            self.add(name.origin, f"{path}.name", f"{error}{self._failed_plugins()}")
+            if not any(f"{path}.".startswith(f"{place}.") for place in self.spared):
+                known = self._forgotten_plugin(name.origin, kind, name.value) + self._failed_plugins()
+                self.add(name.origin, f"{path}.name", f"{error}{known}")
             return node
-        except RegistryError as error:
+        except (RegistryError, PluginError) as error:
             self.add(name.origin, f"{path}.name", str(error))
             return node
         arguments = dict.fromkeys(RESERVED.get(kind, ()), _WEIGHT) | {
@@ -403,15 +415,32 @@ class Checker:
                     f"{owner} has no {what} {key!r}.{suggest(key, known)}{listing}",
                 )
 
+    def _forgotten_plugin(self, origin: Origin, kind: str, name: str) -> str:
+        """Where the part is that a recipe names without naming its plug-in."""
+        places = (origin.file, self.home.file)
+        for folder in dict.fromkeys(Path(place).parent for place in places if Path(place).is_file()):
+            file = registered_beside(folder, kind, name)
+            if file and str((folder / file).resolve()) not in [p.origin for p in self.plugins]:
+                return f"\n{file} beside the recipe registers it: write plugins: [{file}] in the recipe"
+        row = registry_module.components.snapshot().get((kind, name))
+        if row is not None and row.origin:
+            return f"\n{row.origin} registers it: name that under plugins: in this recipe too"
+        return ""
+
     def _failed_plugins(self) -> str:
+        off = [p.name for p in self.plugins.plugins if p.status == "disabled"]
         failed = [f"{p.name} ({p.reason})" for p in self.plugins.plugins if p.status == "failed"]
         text = f"\nplug-ins that did not load: {'; '.join(failed)}" if failed else ""
+        text += f"\nplug-ins that {VARIABLE} switches off: {', '.join(off)}" if off else ""
         if self.absent_plugins:
-            named = ", ".join(self.absent_plugins)
-            text += (
-                f"\nits recipe names plug-ins, which are not loaded by themselves here: pass --plugin {named}"
-            )
+            text += f"\n{plugin_hint(self.absent_plugins)}"
         return text
+
+
+def plugin_hint(absent: Iterable[str]) -> str:
+    """What to type where a checkpoint's recipe names plug-ins."""
+    named = " --plugin ".join(absent)
+    return f"its recipe names plug-ins, which are not loaded by themselves here: pass --plugin {named}"
 
 
 def _takes_list(parts: dict[str, Argument] | None, key: str) -> bool:

@@ -17,7 +17,7 @@ import yaml
 
 from densedet import registry as registry_module
 from densedet.core.arguments import Section
-from densedet.core.recipe.checking import Checker
+from densedet.core.recipe.checking import Checker, plugin_hint
 from densedet.core.recipe.faults import Fault, Origin, RecipeError
 from densedet.core.recipe.merging import (
     Merged,
@@ -60,8 +60,11 @@ class Recipe:
         sections: Mapping[str, Section],
         plugins: PluginSet,
         registry: Registry,
+        absent: Sequence[str] = (),
+        spared: Sequence[str] = (),
     ) -> None:
         self.name, self.path, self.plugins = name, path, plugins
+        self._absent, self._spared = tuple(absent), tuple(spared)
         self._merged, self._resolved, self._registry = merged, resolved, registry
         self._sections = dict(sections)
         self.values: dict[str, Any] = resolved.plain()
@@ -113,6 +116,8 @@ class Recipe:
     def error(self, dotted: str, message: str) -> RecipeError:
         """A positioned error, to be raised by whoever finds that the recipe cannot work."""
         origin = self.origin(dotted)
+        if dotted.endswith(".name") and self._absent:
+            message += f"\n{plugin_hint(self._absent)}"
         return RecipeError([Fault.at(origin if origin.file else self._resolved.origin, dotted, message)])
 
     def to_yaml(self) -> str:
@@ -124,7 +129,17 @@ class Recipe:
         faults: list[Fault] = []
         merged = _overridden(self._merged, overrides, faults)
         names = self.values.get("plugins") or []
-        return _resolve(self.name, self.path, merged, self.plugins, names, faults, self._registry, absent=())
+        return _resolve(
+            self.name,
+            self.path,
+            merged,
+            self.plugins,
+            names,
+            faults,
+            self._registry,
+            absent=self._absent,
+            spared=self._spared,
+        )
 
 
 def load_recipe(
@@ -164,12 +179,22 @@ def recipe_from_dict(
     name: str = "recipe",
     plugins: Sequence[Path | str] = (),
     overrides: Overrides = (),
+    spared: Sequence[str] = (),
     registry: Registry = registry_module.components,
 ) -> Recipe:
-    """A recipe from plain values, e.g. out of a checkpoint; ``name`` stands where a file would in messages.
+    """A recipe from plain values, e.g. out of a checkpoint.
 
-    The values' own ``plugins`` are *not* imported: only ``plugins``, which the user has named. Raises
-    RecipeError, or PluginError for a plug-in that does not load.
+    Args:
+        values: The recipe. Its own ``plugins`` are *not* imported.
+        name: Stands where a file would in messages.
+        plugins: Plug-in files and modules, which the user has named.
+        overrides: Changes, as on the command line.
+        spared: Dotted paths below which a part may be unknown, since nobody is going to build it.
+        registry: The table of parts.
+
+    Raises:
+        RecipeError: With all faults.
+        PluginError: A plug-in does not load.
     """
     faults: list[Fault] = []
     entries = {k: v for k, v in values.items() if k not in ("base", "plugins")}
@@ -177,9 +202,8 @@ def recipe_from_dict(
     loaded = load_plugins(plugins, registry=registry)
     names = [str(Path(p).resolve()) if is_file(str(p)) else str(p) for p in plugins]
     absent = [str(p) for p in values.get("plugins") or [] if str(p) not in names]
-    return _resolve(
-        name, None, _overridden(root, overrides, faults), loaded, names, faults, registry, absent=absent
-    )
+    root = _overridden(root, overrides, faults)
+    return _resolve(name, None, root, loaded, names, faults, registry, absent=absent, spared=spared)
 
 
 def _overridden(root: Node, overrides: Overrides, faults: list[Fault]) -> Node:
@@ -219,9 +243,10 @@ def _resolve(
     registry: Registry,
     *,
     absent: Sequence[str],
+    spared: Sequence[str] = (),
     already: set[tuple[str, int, int]] = frozenset(),  # type: ignore[assignment]
 ) -> Recipe:
-    checker = Checker(plugins, absent)
+    checker = Checker(plugins, absent, spared=spared)
     resolved = checker.recipe(merged)
     # A value that could not even be read needs no second complaint about its type.
     faults = faults + [f for f in checker.faults if (f.file, f.line, f.column) not in already]
@@ -231,7 +256,7 @@ def _resolve(
     if names:
         entries = {"plugins": from_plain(names, merged.origin), **resolved.mapping}
         resolved = Node.make(entries, resolved.origin)
-    return Recipe(name, path, merged, resolved, checker.sections, plugins, registry)
+    return Recipe(name, path, merged, resolved, checker.sections, plugins, registry, absent, spared)
 
 
 class _Dumper(yaml.SafeDumper):

@@ -8,15 +8,16 @@ call their head ``mine``.
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import importlib
 import importlib.metadata
 import importlib.util
+import inspect
 import os
+import re
 import sys
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -28,13 +29,16 @@ import pluggy
 
 from densedet import registry as registry_module
 from densedet.core import hookspecs
-from densedet.core.errors import PluginError
+from densedet.core.errors import PluginError, author_place
 from densedet.registry import Component, Registry
 
 GROUP = "densedet"
 VARIABLE = "DENSEDET_PLUGINS"
 """Environment variable: unset loads every installed plug-in, empty none, else a comma list of the names to
 load."""
+
+LOOKED_AT = 100
+"""Python files beside a recipe that are searched for a part that it does not know."""
 
 Rows = dict[tuple[str, str], Component]
 
@@ -66,15 +70,40 @@ class PluginSet:
     def __iter__(self) -> Iterator[Plugin]:
         return iter(self.plugins)
 
+    def warn_of_failures(self) -> None:
+        """Name on standard error each plug-in that did not load."""
+        for plugin in self.plugins:
+            if plugin.status == "failed":
+                warn(f"plug-in {plugin.name} does not load, so what it brings is missing: {plugin.reason}")
+
+    def call_each(self, hook: str, **arguments: Any) -> Iterator[tuple[Plugin, Any]]:
+        """Call a hook of each plug-in by itself. One that raises is named on standard error and costs only
+        itself.
+
+        Yields:
+            (plug-in, what its hook returned; None too).
+        """
+        rows = {id(p.plugin): p for p in self.plugins if p.status == "loaded"}
+        for outcome in hookspecs.call_each(self.manager, hook, **arguments):
+            plugin = rows[id(outcome.plugin)]
+            if outcome.error is None:
+                yield plugin, outcome.result
+            else:
+                warn(f"plug-in {plugin.name} failed at {hook}: {_reason(outcome.error, plugin.origin)}")
+
+
+Stamps = dict[str, tuple[int, int]]
+
 
 @dataclass
 class _Module:
     """A module that was imported once. rows: what it registered while it was imported, by a bare
-    ``@densedet.register``."""
+    ``@densedet.register``. stamps: time and size of its file and of the files beside it that were imported
+    when it was."""
 
     module: Any
     rows: Rows
-    stamp: tuple[int, int] | None = None
+    stamps: Stamps = field(default_factory=dict)
 
 
 @dataclass
@@ -88,6 +117,11 @@ class _Base:
 
 
 _modules: dict[str, _Module] = {}
+_helpers: dict[str, str] = {}
+"""Name in sys.modules -> file, of the plug-in files, and of the modules beside them that they have
+imported."""
+_folders: list[str] = []
+"""Folders of plug-in files that stand in sys.path because of it, the latest first."""
 _bases: WeakKeyDictionary[Registry, _Base] = WeakKeyDictionary()
 
 
@@ -118,7 +152,8 @@ def load_plugins(
         registry.restore(before)
         plugins.append(plugin)
         view |= rows
-        base.file_rows |= {id(row): row for row in rows.values()}
+        # A file that was imported in Python too, or an installed package, stays known to every recipe.
+        base.file_rows |= {id(row): row for key, row in rows.items() if key not in shared}
         if plugin.error is not None and strict:
             raise PluginError(f"plug-in {plugin.name} does not load: {plugin.reason}") from plugin.error
     registry.restore({**before, **view})
@@ -127,6 +162,11 @@ def load_plugins(
     return PluginSet(
         plugins, components, hookspecs.manager_of([p.plugin for p in plugins if p.status == "loaded"])
     )
+
+
+def warn(text: str) -> None:
+    """A line on standard error."""
+    print(f"warning: {text}", file=sys.stderr)
 
 
 def _load_base(registry: Registry) -> list[Plugin]:
@@ -192,33 +232,23 @@ def _register(plugin: Plugin, load: Callable[[], tuple[Any, Rows]], registry: Re
             plugin.plugin, rows = load()
             for (kind, name), row in rows.items():
                 registry.add(kind, name, row.target, row.summary)
-            plugin.hooks = _check_hooks(plugin.plugin)
-            manager = hookspecs.manager_of([plugin.plugin])
-            manager.check_pending()
-            manager.hook.densedet_register(registry=registry)
+            plugin.hooks = hookspecs.check_hooks(plugin.plugin)
+            hookspecs.manager_of([plugin.plugin]).hook.densedet_register(registry=registry)
+            found = {key: row for key, row in registry.snapshot().items() if before.get(key) is not row}
+            for (kind, name), row in found.items():
+                if kind == "hook" and inspect.isclass(row.target):
+                    _check_hook_class(name, row.target)
     except (Exception, SystemExit) as error:
         plugin.status, plugin.reason, plugin.error = "failed", _reason(error, plugin.origin), error
         return {}
-    return {key: row for key, row in registry.snapshot().items() if before.get(key) is not row}
+    return found
 
 
-def _check_hooks(plugin: Any) -> tuple[str, ...]:
-    """Names of its hooks. Raises PluginError for one that does not exist, or that lacks the mark and would
-    never be called."""
-    known = [n for n in vars(hookspecs) if n.startswith("densedet_")]
-    named = [
-        n
-        for n in dir(plugin)
-        if n.startswith("densedet_") and n != "densedet_impl" and callable(getattr(plugin, n, None))
-    ]
-    for name in named:
-        if name not in known:
-            close = difflib.get_close_matches(name, known, n=1)
-            hint = f" Did you mean {close[0]!r}?" if close else f" Hooks: {', '.join(known)}"
-            raise PluginError(f"there is no hook {name!r}.{hint}")
-        if getattr(getattr(plugin, name), f"{hookspecs.PROJECT}_impl", None) is None:
-            raise PluginError(f"{name} would never be called: write @densedet.hookimpl above it")
-    return tuple(n for n in known if n in named)
+def _check_hook_class(name: str, target: Any) -> None:
+    try:
+        hookspecs.check_hooks(target)
+    except PluginError as error:
+        raise PluginError(f"hook {name!r}: {error}") from error
 
 
 def _imported(key: str, load: Callable[[], Any]) -> tuple[Any, Rows]:
@@ -230,32 +260,104 @@ def _imported(key: str, load: Callable[[], Any]) -> tuple[Any, Rows]:
 
 
 def _executed(path: Path) -> tuple[Any, Rows]:
-    """The module of a plug-in file; under a name that follows from its path, so that a spawned process finds
-    the same one."""
+    """The module of a plug-in file: the one that was imported in Python already, or else the file is run, and
+    run again when it has changed."""
     if not path.is_file():
         raise PluginError(f"there is no file {path}")
-    key, stat = str(path), path.stat()
-    stamp = (stat.st_mtime_ns, stat.st_size)
-    if key not in _modules or _modules[key].stamp != stamp:
-        name = f"densedet_plugin_{path.stem}_{hashlib.sha256(key.encode()).hexdigest()[:8]}"
-        spec = importlib.util.spec_from_file_location(name, path)
-        if spec is None:
-            raise PluginError(f"{path} is no Python file: its name must end in .py")
-        module, before = importlib.util.module_from_spec(spec), sys.modules.get(name)
-        sys.modules[name] = module
-        try:
-            with _catching() as rows:
-                # Compiled here and not by the loader: its cache in __pycache__ takes a file changed within a
-                # second for unchanged.
-                exec(compile(path.read_bytes(), str(path), "exec", dont_inherit=True), module.__dict__)
-        except BaseException:
-            if before is None:
-                del sys.modules[name]
-            else:
-                sys.modules[name] = before
-            raise
-        _modules[key] = _Module(module, rows.found, stamp)
-    return _modules[key].module, _modules[key].rows
+    key = str(path)
+    known = _modules.get(key)
+    if known is None and (module := _imported_before(path)) is not None:
+        table = registry_module.components.snapshot()
+        rows = {k: row for k, row in table.items() if _module_name(row.target) == module.__name__}
+        known = _modules[key] = _Module(module, rows, _stamps([key]))
+    if known is None or known.stamps != _stamps(known.stamps):
+        known = _modules[key] = _execute(path)
+    return known.module, known.rows
+
+
+def _imported_before(path: Path) -> Any:
+    """The module of ``path`` that Python code has imported under a name of its own, or None."""
+    for module in list(sys.modules.values()):
+        file = getattr(module, "__file__", None)
+        if isinstance(file, str) and Path(file).name == path.name and Path(file).resolve() == path:
+            return module
+    return None
+
+
+def _module_name(target: Any) -> str:
+    return target.partition(":")[0] if isinstance(target, str) else getattr(target, "__module__", "")
+
+
+def _stamps(files: Iterable[str]) -> Stamps:
+    stats = {file: os.stat(file) for file in files if os.path.exists(file)}
+    return {file: (stat.st_mtime_ns, stat.st_size) for file, stat in stats.items()}
+
+
+def _execute(path: Path) -> _Module:
+    """Run a plug-in file under a name that follows from its path, so that a spawned process finds the same
+    one. It may import the modules beside it."""
+    name = f"densedet_plugin_{path.stem}_{hashlib.sha256(str(path).encode()).hexdigest()[:8]}"
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None:
+        raise PluginError(f"{path} is no Python file: its name must end in .py")
+    _put_first(path.parent)
+    module, modules = importlib.util.module_from_spec(spec), dict(sys.modules)
+    sys.modules[name] = module
+    try:
+        with _catching() as rows:
+            # Compiled here and not by the loader: its cache in __pycache__ takes a file changed within a
+            # second for unchanged.
+            exec(compile(path.read_bytes(), str(path), "exec", dont_inherit=True), module.__dict__)
+    except BaseException:
+        for new in [n for n in sys.modules if n not in modules and (n == name or _beside(n, path))]:
+            del sys.modules[new]
+        sys.modules |= {name: modules[name]} if name in modules else {}
+        raise
+    _make_importable(path, module)
+    for new in [n for n in sys.modules if n not in modules and n != name and _beside(n, path)]:
+        _helpers[new] = file = str(Path(str(sys.modules[new].__file__)).resolve())
+        if file not in _modules:  # it may be named in a recipe as well
+            own = {key: row for key, row in rows.found.items() if _module_name(row.target) == new}
+            _modules[file] = _Module(sys.modules[new], own, _stamps([file]))
+    helpers = [file for file in _helpers.values() if Path(file).is_relative_to(path.parent)]
+    return _Module(module, rows.found, _stamps([str(path), *helpers]))
+
+
+def _put_first(folder: Path) -> None:
+    """Let a file of ``folder`` import what lies beside it: after what is installed, and before what lies
+    beside the plug-ins of other folders."""
+    ours = str(folder)
+    if ours not in sys.path or ours in _folders:
+        sys.path[:] = [entry for entry in sys.path if entry not in _folders]
+        _folders[:] = [ours, *(entry for entry in _folders if entry != ours)]
+        sys.path += _folders
+    importlib.invalidate_caches()
+    for name, file in list(_helpers.items()):
+        top, elsewhere = name.partition(".")[0], not Path(file).is_relative_to(folder)
+        hides = elsewhere and ((folder / f"{top}.py").is_file() or (folder / top).is_dir())
+        changed = not elsewhere and file in _modules and _modules[file].stamps != _stamps([file])
+        if hides or changed:
+            sys.modules.pop(name, None)
+            del _helpers[name]
+            if changed:
+                del _modules[file]
+
+
+def _make_importable(path: Path, module: ModuleType) -> None:
+    """``import my_head`` in another file beside it, or in a script, gives the plug-in that is loaded
+    already."""
+    if not path.stem.isidentifier() or (path.stem in sys.modules and path.stem not in _helpers):
+        return
+    sys.modules.pop(path.stem, None)
+    spec = importlib.util.find_spec(path.stem)
+    if spec is not None and spec.origin is not None and Path(spec.origin).resolve() == path:
+        sys.modules[path.stem] = module
+        _helpers[path.stem] = str(path)
+
+
+def _beside(name: str, path: Path) -> bool:
+    file = getattr(sys.modules[name], "__file__", None)
+    return isinstance(file, str) and Path(file).resolve().is_relative_to(path.parent)
 
 
 class _catching:
@@ -298,6 +400,31 @@ def _reason(error: BaseException, file: str) -> str:
         return text
     lines = [f.lineno for f in traceback.extract_tb(error.__traceback__) if f.filename == file]
     if isinstance(error, SyntaxError):
-        lines, text = [error.lineno], error.msg
-    where = f" ({Path(file).name} line {lines[-1]})" if lines and lines[-1] else ""
-    return f"{type(error).__name__}: {text}{where}"
+        place = f"{Path(error.filename or file).name} line {error.lineno}"
+        return f"SyntaxError: {error.msg} ({place})"
+    where = f" ({Path(file).name} line {lines[-1]})" if lines and lines[-1] else author_place(error)
+    return f"{type(error).__name__}: {text}{where}{_import_hint(error, file)}"
+
+
+def _import_hint(error: BaseException, file: str) -> str:
+    """What to write where a plug-in file fails to import what lies beside it."""
+    if not isinstance(error, ImportError) or not is_file(file):
+        return ""
+    if "relative import" in str(error):
+        return ": a plug-in file is no package, write 'import helper' for helper.py beside it"
+    top = (error.name or "").partition(".")[0]
+    mine = Path(file).parent / f"{top}.py"
+    if top and mine.is_file() and error.path and Path(error.path).resolve() != mine:
+        return f": {error.path} is imported in place of {mine}: give that file another name"
+    return ""
+
+
+def registered_beside(folder: Path, kind: str, name: str) -> str:
+    """The Python file in ``folder`` that seems to register a part, as a recipe names it ("./my_head.py");
+    empty where there is none. Nothing is imported."""
+    key = r"\s*,\s*".join(rf"""["']{re.escape(word)}["']""" for word in (kind, name))
+    pattern = re.compile(rf"(?:register|add)\(\s*{key}")
+    for file in sorted(folder.glob("*.py"))[:LOOKED_AT]:
+        if pattern.search(file.read_text(encoding="utf-8", errors="replace")):
+            return f"./{file.name}"
+    return ""

@@ -41,7 +41,7 @@ FIELDS = {
     "best": "best value of evaluate.metric so far and its step",
     "metrics": "of the last evaluation",
     "stale": "evaluations since the best one",
-    "plugins": "what hooks asked to keep (densedet_state)",
+    "plugins": "{hook: what its densedet_state gave}",
 }
 
 
@@ -106,11 +106,32 @@ def resolve(path: Path, *, prefer: str = "best.pt") -> Path:
     return path
 
 
-def recipe_of(state: dict[str, Any], plugins: tuple[str, ...] = ()) -> Recipe:
-    """Return the recipe inside a checkpoint. Plug-in files that it names are imported only where ``plugins``
-    names them too."""
+LATER = (
+    "run",
+    "train",
+    "evaluate",
+    "data.train",
+    "data.val",
+    "data.sampler",
+    "data.transforms",
+    "data.batch_transforms",
+)
+"""Dotted paths of a recipe whose parts a detector does without when it predicts."""
+
+
+def recipe_of(state: dict[str, Any], plugins: tuple[str, ...] = (), *, for_training: bool = True) -> Recipe:
+    """Return the recipe inside a checkpoint.
+
+    Args:
+        state: From `load`.
+        plugins: Plug-ins that the user hands over; those that the recipe names are not imported by
+            themselves.
+        for_training: False spares the parts that predicting does not build: a hook, a transform, a source
+            or an evaluator may be unknown, and is told when it is built after all.
+    """
     values = parse_yaml(state["recipe"], state["recipe_name"]).plain()
-    return recipe_from_dict(values, name=state["recipe_name"], plugins=plugins)
+    spared = () if for_training else LATER
+    return recipe_from_dict(values, name=state["recipe_name"], plugins=plugins, spared=spared)
 
 
 def load_weights(model: nn.Module, weights: dict[str, Tensor]) -> None:

@@ -109,7 +109,7 @@ def load(
         return _from_recipe(load_recipe(path, overrides, plugins=plugins), device)
     file = checkpoint.resolve(Path(path))
     state = checkpoint.load(file)
-    recipe = checkpoint.recipe_of(state, tuple(plugins))
+    recipe = checkpoint.recipe_of(state, tuple(plugins), for_training=False)
     if overrides:
         recipe = recipe.with_overrides(overrides)
     detector, _ = assembly.build_with_weights(recipe, len(state["classes"]), wanted=False)

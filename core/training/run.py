@@ -180,7 +180,7 @@ class Run:
             self.model = nn.parallel.DistributedDataParallel(self.detector)
         if self._checkpoint is not None:
             restore_random_states(self._checkpoint["rng"])
-            self.hooks.hook.densedet_restore(run=self, state=self._checkpoint["plugins"])
+            hookspecs.restore_state(self.hooks, self, self._checkpoint["plugins"])
             self._checkpoint = None
 
     # -- what hooks ask --------------------
@@ -290,9 +290,6 @@ class Run:
         """The checkpoint's dict; its keys are `checkpoint.FIELDS`."""
         from densedet import __version__
 
-        kept: dict[str, Any] = {}
-        for part in self.hooks.hook.densedet_state(run=self):
-            kept.update(part)
         return {
             "format": checkpoint.FORMAT,
             "densedet": __version__,
@@ -312,7 +309,7 @@ class Run:
             "best": dict(self.best),
             "metrics": self.metrics,
             "stale": self.stale,
-            "plugins": kept,
+            "plugins": hookspecs.collect_state(self.hooks, self),
         }
 
     def _restore(self, state: dict[str, Any]) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from densedet.core import files
+from densedet.core import files, hookspecs
 from densedet.core.errors import CheckpointError
 from densedet.core.recipe.loading import Recipe
 from densedet.core.training import checkpoint, engine
@@ -68,6 +68,8 @@ def resume(folder: Path, overrides: Sequence[str] = (), plugins: Sequence[str] =
 def conduct(run: Run) -> Run:
     """Start the run, fit it and summarise it. Hooks hear of the end, whatever happens."""
     keep_freed_memory()
+    if run.is_main:
+        run.recipe.plugins.warn_of_failures()
     status = "failed"
     with process_settings(run):
         run.start()
@@ -82,7 +84,7 @@ def conduct(run: Run) -> Run:
             summary = summarise(run, status)
             if run.is_main:
                 files.write_text(run.folder / "summary.json", json.dumps(summary, indent=1))
-            run.hooks.hook.densedet_run_end(run=run, summary=summary)
+            hookspecs.end_run(run.hooks, run, summary)
     return run
 
 

@@ -27,11 +27,11 @@ class StopAt:
 
     @densedet.hookimpl
     def densedet_state(self, run: Any) -> dict[str, Any]:
-        return {"stop_at": self.reached}  # goes into last.pt, so that a resumed run counts on
+        return {"reached": self.reached}  # goes into last.pt, so that a resumed run counts on
 
     @densedet.hookimpl
     def densedet_restore(self, run: Any, state: dict[str, Any]) -> None:
-        self.reached = state.get("stop_at", 0)
+        self.reached = state["reached"]
 
 
 @densedet.hookimpl

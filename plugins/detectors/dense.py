@@ -22,7 +22,7 @@ from densedet.core.contracts import (
     Postprocess,
 )
 from densedet.core.distributed import mean_over_processes
-from densedet.core.errors import PartError
+from densedet.core.errors import PartError, author_place
 from densedet.core.types import Batch, Detections, Explanation, Level, Prediction, Targets, Trace
 from densedet.plugins.detectors._targets import make_targets
 
@@ -314,7 +314,9 @@ class DenseDetector(nn.Module):
             smallest = (
                 " (the image is probably too small for this many stages)" if "size" in reason.lower() else ""
             )
-            raise PartError(f"the {kind} cannot take {where}: {reason}{smallest}", part=kind) from error
+            raise PartError(
+                f"the {kind} cannot take {where}: {reason}{author_place(error)}{smallest}", part=kind
+            ) from error
         finally:
             part.train(training)
 

@@ -18,6 +18,8 @@ class CheckpointHook:
         every_steps: steps between two last.pt, beside the minutes; null: none.
     """
 
+    essential = True
+
     def __init__(self, *, every_minutes: PositiveFloat = 5.0, every_steps: PositiveInt | None = None) -> None:
         self.every_minutes, self.every_steps = every_minutes, every_steps
         self._written_at = 0.0

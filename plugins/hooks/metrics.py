@@ -19,6 +19,8 @@ class MetricsHook:
         every: steps between two step lines.
     """
 
+    essential = True
+
     def __init__(self, *, every: PositiveInt = 1) -> None:
         self.every = every
         self._file: TextIO | None = None

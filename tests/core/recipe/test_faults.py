@@ -573,12 +573,15 @@ def test_file_that_is_not_there_names_the_shipped_ones() -> None:
         ),
         (
             "import densedet\n\n@densedet.hookimpl\ndef densedet_run_strat(run): ...\n",
-            r"no hook 'densedet_run_strat'\. Did you mean 'densedet_run_start'",
+            r"no hook 'densedet_run_strat' \(bad.py line 3\)\. Did you mean 'densedet_run_start'",
         ),
-        ("def densedet_register(registry): ...\n", r"would never be called: write @densedet\.hookimpl"),
+        (
+            "def densedet_register(registry): ...\n",
+            r"would never be called \(bad.py line 1\): write @densedet\.hookimpl",
+        ),
         (
             "import densedet\n\n@densedet.hookimpl\ndef densedet_register(registry, extra): ...\n",
-            r"PluginValidationError",
+            r"densedet_register takes extra \(bad.py line 3\)",
         ),
     ],
 )

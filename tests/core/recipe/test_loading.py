@@ -47,6 +47,8 @@ class Detector:
 
 class Nothing:
     def __init__(self, *, lr: float = 0.1): ...
+    @densedet.hookimpl
+    def densedet_run_start(self, run): ...
 
 @densedet.hookimpl
 def densedet_register(registry):

@@ -218,10 +218,10 @@ def test_hooks_keep_what_must_survive_a_resume(tmp_path: Path) -> None:
             self.count = state["counter"]
 
     run = Run(recipe(tmp_path, "train.budget.steps=3"))
-    run.hooks.register(Counter())
+    run.hooks.register(Counter(), "Counter#1")
     session.conduct(run)
     state = checkpoint.load(run.folder / "last.pt")
-    assert state["plugins"] == {"counter": 3}
+    assert state["plugins"] == {"Counter#1": {"counter": 3}}
     counter = Counter()
     again = Run(recipe(tmp_path), resume=state, folder=run.folder, hooks=[counter])
     again.start()
