@@ -165,7 +165,7 @@ class Matcher(Protocol):
     It works on the batch without a Python loop over images, in chunks where B*G*N is large. An object that
     touches no anchor gets none. A matcher whose rule changes in the course of training names a keyword
     ``progress: float`` in its ``__call__``, and is then called with the progress of the training's budget, 0
-    at the start and 1 at the end (0 outside of training).
+    at the start and 1 at the end (1 outside of training).
 
     Wired: ``num_classes`` (int), ``strides`` (tuple of int).
 

@@ -1,20 +1,22 @@
-"""What passes between the parts.
+"""The data that passes between the parts.
 
 Throughout: B images, L levels, A_l anchors per cell, N = sum of h_l*w_l*A_l, C classes, G objects of an image
-(padded to the largest of the batch), K class channels, R box channels, P positive anchors of the batch. Boxes
-are float32 xyxy in absolute pixels of the tensor at hand, x2 > x1, y2 > y1, continuous (no +1). Labels are
-int64 in 0..C-1; -1 is an ignored object. G may be 0.
+(padded to the largest of the batch), K class channels, R box channels, P positive anchors of the batch, D
+detections of an image. Boxes are float32 xyxy in absolute pixels of the tensor at hand, x2 > x1, y2 > y1,
+continuous (no +1). Labels are int64 in 0..C-1; -1 is an ignored object. G may be 0.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
+
+ExtraKind = Literal["plain", "keypoints"]
 
 
 class Level(NamedTuple):
@@ -31,15 +33,52 @@ class Level(NamedTuple):
         return self.height * self.width * self.anchors
 
 
+@dataclass(frozen=True)
+class Extra:
+    """Declaration of a value that each object carries beside its box and label.
+
+    A source lists its values in ``extras``: ``{"color": Extra(), "corners": Extra((4, 3), "keypoints")}``.
+
+    Attributes:
+        shape: shape of one object's value; () is a single number.
+        kind: "plain" values (an attribute, a distance, an identity) never change. "keypoints" have the shape
+            (K, 3), float32, with x, y in pixels and a visibility (0: not known, above 0: known); they move
+            with the box, and one that leaves the image becomes 0, 0, 0.
+        pairs: keypoints that a mirror image swaps, e.g. ((1, 2),) for the left and the right eye.
+    """
+
+    shape: tuple[int, ...] = ()
+    kind: ExtraKind = "plain"
+    pairs: tuple[tuple[int, int], ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.kind == "keypoints" and (len(self.shape) != 2 or self.shape[1] != 3):
+            raise ValueError(f"keypoints have the shape (K, 3), for x, y and visibility, not {self.shape}")
+        if self.pairs and self.kind != "keypoints":
+            raise ValueError("only keypoints have pairs")
+        if any(not 0 <= point < self.shape[0] for pair in self.pairs for point in pair):
+            raise ValueError(f"pairs {self.pairs} name a point outside of 0..{self.shape[0] - 1}")
+
+
 @dataclass
 class Annotation:
     """The truth of one image, in source pixels. G may be 0.
 
-    boxes: float32 (G,4) xyxy. labels: int64 (G,), 0..C-1. ignore: bool (G,), objects that neither count nor
-    hurt. crowd: bool (G,), COCO's iscrowd (always ignored too). area: float (G,), in pixels, by which COCO
-    sorts sizes. image_id: as the source's file has it. file_name: as the file has it. width, height: of the
-    source image after EXIF orientation. xywh: float64 (G,4) x, y, width,
-    height exactly as the file has them, where the source knows: AP is computed on these.
+    Attributes:
+        boxes: float32 (G,4) xyxy.
+        labels: int64 (G,), 0..C-1.
+        ignore: bool (G,), True for objects that neither count nor hurt.
+        crowd: bool (G,), COCO's iscrowd; such objects are ignored too.
+        area: float (G,), in square pixels; COCO's size classes go by it.
+        image_id: the image's id in the source's file.
+        file_name: the image's name in the source's file.
+        width: of the source image in pixels, after EXIF orientation.
+        height: of the source image in pixels, after EXIF orientation.
+        xywh: float64 (G,4) x, y, width, height exactly as in the file, or None where the source has no such
+            numbers. AP is computed on these.
+        extra: a value per name in the source's ``extras``, (G, *shape) each.
+        extra_known: bool (G,) per name, False where an object has no such value. A name that is missing here
+            is known for all objects.
     """
 
     boxes: Tensor
@@ -52,23 +91,32 @@ class Annotation:
     width: int
     height: int
     xywh: Tensor | None = None
+    extra: dict[str, Tensor] = field(default_factory=dict)
+    extra_known: dict[str, Tensor] = field(default_factory=dict)
 
 
 @dataclass
 class Batch:
-    """What a detector sees.
+    """The input of a detector: images with their objects.
 
-    images: uint8 (B,ch,H,W), or float32 0..255 where exact resampling was asked for; the image lies at the
-    top left.
-    valid_hw: int64 (B,2), valid (height, width) of each. boxes: float32 (B,G,4). labels: int64 (B,G), 0..C-1,
-    -1 where the object is ignored for its class or the slot is empty. valid: bool (B,G), slot holds an object
-    (ignored ones included). ignore: bool (B,G).
-    indices: int64 (B,), position in the source. image_ids: B ids as the source has them. source_hw: int64
-    (B,2) (height, width).
-    to_source: float32 (B,4), (scale x, scale y, offset x, offset y): source = input * scale + offset; only
-    exact where no augmentation moved the image. broken: (position in the source, sentence) of images that
-    could not be read and were left out.
-    dropped: objects that augmentation lost.
+    Attributes:
+        images: uint8 (B,ch,H,W), or float32 0..255 where the recipe resamples exactly. Each image lies at the
+            top left.
+        valid_hw: int64 (B,2), the (height, width) of each image without its padding.
+        boxes: float32 (B,G,4) xyxy in pixels of ``images``.
+        labels: int64 (B,G), 0..C-1; -1 in empty slots and for objects of a class that was filtered out.
+        valid: bool (B,G), True where the slot holds an object, ignored ones included.
+        ignore: bool (B,G), True for ignored objects.
+        indices: int64 (B,), position of each image in the source.
+        image_ids: B ids from the source.
+        source_hw: int64 (B,2), (height, width) of each source image.
+        to_source: float32 (B,4), (scale x, scale y, offset x, offset y): source = input * scale + offset.
+            Exact only where no augmentation moved the image.
+        broken: (position in the source, sentence) of images that could not be read and were left out.
+        dropped: number of objects that augmentation lost.
+        extras: declarations of the values below, from the source.
+        extra: (B,G,*shape) per name.
+        extra_known: bool (B,G) per name, False in empty slots and where the value is not known.
     """
 
     images: Tensor
@@ -83,25 +131,32 @@ class Batch:
     to_source: Tensor
     broken: tuple[tuple[int, str], ...] = ()
     dropped: int = 0
+    extras: dict[str, Extra] = field(default_factory=dict)
+    extra: dict[str, Tensor] = field(default_factory=dict)
+    extra_known: dict[str, Tensor] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.images)
 
     def to(self, device: torch.device | str, *, non_blocking: bool = False) -> Batch:
-        """The same batch with its tensors on ``device``."""
-        values: dict[str, Any] = {f.name: getattr(self, f.name) for f in fields(self)}
-        moved: dict[str, Any] = {
-            k: v.to(device, non_blocking=non_blocking) if isinstance(v, Tensor) else v
-            for k, v in values.items()
-        }
-        return Batch(**moved)
+        """Return the same batch with its tensors on ``device``."""
+
+        def moved(value: Any) -> Any:
+            if isinstance(value, Tensor):
+                return value.to(device, non_blocking=non_blocking)
+            return {k: moved(v) for k, v in value.items()} if isinstance(value, dict) else value
+
+        return Batch(**{f.name: moved(getattr(self, f.name)) for f in fields(self)})
 
 
 @dataclass
 class Prediction:
-    """What a head says, one entry per level, fine to coarse, in the anchors' order (y, x, anchor).
+    """The output of a head, one entry per level, fine to coarse, in the anchors' order (y, x, anchor).
 
-    logits: (B, h*w*A_l, K) each. box: (B, h*w*A_l, R) each. extra: per branch name a list of (B, h*w*A_l, E).
+    Attributes:
+        logits: (B, h*w*A_l, K) each.
+        box: (B, h*w*A_l, R) each.
+        extra: per branch name a list of (B, h*w*A_l, E).
     """
 
     logits: list[Tensor]
@@ -110,10 +165,11 @@ class Prediction:
 
 
 class Assignment(NamedTuple):
-    """A matcher's answer.
+    """The output of a matcher.
 
-    matched_idxs: int64 (B,N); >= 0 the object's slot in the batch, -1 background, -2 ignore.
-    quality: float32 (B,N) in 0..1, how good the match is (0 off the positives), or None.
+    Attributes:
+        matched_idxs: int64 (B,N); >= 0 the object's slot in the batch, -1 background, -2 ignore.
+        quality: float32 (B,N) in 0..1, how good the match is (0 off the positives), or None.
     """
 
     matched_idxs: Tensor
@@ -122,13 +178,20 @@ class Assignment(NamedTuple):
 
 @dataclass
 class Targets:
-    """What the anchors of a batch should answer.
+    """Training targets of the anchors of a batch.
 
-    anchors: (N,4). levels: one `Level` per feature map. matched_idxs: int64 (B,N), see `Assignment`.
-    positive: bool (B,N).
-    labels: int64 (B,N), 0..C-1 on positives, C background, -1 ignore. boxes: float32 (B,N,4), the matched
-    object's box; on anchors without one the anchor itself, so that no arithmetic there is 0/0. quality:
-    float32 (B,N), 0 off the positives, or None.
+    Attributes:
+        anchors: (N,4).
+        levels: one `Level` per feature map.
+        matched_idxs: int64 (B,N), see `Assignment`.
+        positive: bool (B,N), True where an object is matched.
+        labels: int64 (B,N), 0..C-1 on positives, C background, -1 ignore.
+        boxes: float32 (B,N,4), the matched object's box; on anchors without one the anchor itself, so that no
+            arithmetic there is 0/0.
+        quality: float32 (B,N), 0 off the positives, or None.
+        extra: (P,*shape) per name in the source's ``extras``, the matched object's value for each positive
+            anchor in the order of ``places``.
+        extra_known: bool (P,) per name, False where that object has no such value.
     """
 
     anchors: Tensor
@@ -138,6 +201,8 @@ class Targets:
     labels: Tensor
     boxes: Tensor
     quality: Tensor | None = None
+    extra: dict[str, Tensor] = field(default_factory=dict)
+    extra_known: dict[str, Tensor] = field(default_factory=dict)
 
     @cached_property
     def places(self) -> tuple[Tensor, Tensor]:
@@ -145,63 +210,105 @@ class Targets:
         image, anchor = self.positive.nonzero(as_tuple=True)
         return image, anchor
 
+    def at_positives(self, values: Tensor) -> Tensor:
+        """Spread a loss of the positives, (P,), over all anchors: (B,N), 0 elsewhere."""
+        return values.new_zeros(self.positive.shape).index_put(self.places, values)
+
 
 @dataclass
 class Branch:
-    """What a head brings along beside class and box, e.g. FCOS's centre-ness. ``head.branches`` maps extra's
-    names to these.
+    """An output of a head beside class and box, e.g. FCOS's centre-ness. ``head.branches`` maps the names in
+    `Prediction.extra` to these.
 
-    loss(values (B,N,E), targets) -> (B,N), 0 where it does not count; summed and divided by the detector's
-    loss_normalizer. adjust(scores (B,N,C), values (B,N,E)) -> (B,N,C): how the branch changes the scores at
-    prediction, or None. weight(targets) -> (B,N): what it lends the box loss as a weight when the detector's
-    ``box_weight`` names this branch, or None.
+    Attributes:
+        loss: (values (B,N,E), targets) -> (B,N), 0 where it does not count. The detector sums it, divides by
+            its loss normalizer and multiplies by the branch's weight in the recipe.
+        adjust: (scores (B,N,C), values (B,N,E)) -> (B,N,C), how the branch changes the scores at prediction;
+            or None.
+        weight: targets -> (B,N), weights of the anchors in the box loss, for a detector whose ``box_weight``
+            names this branch; or None.
+        predict: (values (D,E), anchors (D,4)) -> (D,*shape), what each detection carries under the branch's
+            name in `Detections.extra`; or None. Keypoints are in pixels of the network's input.
+        kind: of what ``predict`` returns, as in `Extra`.
+        needs: names of the source's ``extras`` that ``loss`` reads from `Targets.extra`.
     """
 
     loss: Callable[[Tensor, Targets], Tensor]
     adjust: Callable[[Tensor, Tensor], Tensor] | None = None
     weight: Callable[[Targets], Tensor] | None = None
+    predict: Callable[[Tensor, Tensor], Tensor] | None = None
+    kind: ExtraKind = "plain"
+    needs: tuple[str, ...] = ()
 
 
 @dataclass
 class Detections:
-    """What was found in one image, best first. D may be 0.
+    """The objects found in one image, best first. D may be 0.
 
-    boxes: float32 (D,4) xyxy. scores: float32 (D,) in 0..1. labels: int64 (D,), 0..C-1. anchors: int64 (D,),
-    index of the anchor each came from, -1 where there is none.
+    Attributes:
+        boxes: float32 (D,4) xyxy.
+        scores: float32 (D,) in 0..1.
+        labels: int64 (D,), 0..C-1.
+        anchors: int64 (D,), index of the anchor that each came from, -1 where there is none.
+        extra: (D,*shape) per name, further values of each detection.
+        keypoints: names in ``extra`` whose values are keypoints (D,K,3): x, y in the boxes' pixels, and a
+            visibility or score.
     """
 
     boxes: Tensor
     scores: Tensor
     labels: Tensor
     anchors: Tensor
+    extra: dict[str, Tensor] = field(default_factory=dict)
+    keypoints: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.boxes)
 
-    @staticmethod
-    def empty(device: torch.device | str = "cpu") -> Detections:
-        """No detections."""
+    @classmethod
+    def empty(cls, device: torch.device | str = "cpu") -> Detections:
+        """Return detections of an image in which nothing was found."""
         none = torch.zeros(0, dtype=torch.int64, device=device)
         return Detections(torch.zeros(0, 4, device=device), torch.zeros(0, device=device), none, none.clone())
 
     def where(self, keep: Tensor) -> Detections:
-        """Those for which ``keep``, bool (D,), holds."""
-        return Detections(self.boxes[keep], self.scores[keep], self.labels[keep], self.anchors[keep])
+        """Return the detections for which ``keep``, bool (D,), holds; or those at int64 positions."""
+        return self._mapped(lambda column: column[keep])
 
     def to(self, device: torch.device | str) -> Detections:
-        """The same detections on ``device``."""
+        """Return the same detections on ``device``."""
+        return self._mapped(lambda column: column.to(device))
+
+    def _mapped(self, function: Callable[[Tensor], Tensor]) -> Detections:
         return Detections(
-            self.boxes.to(device), self.scores.to(device), self.labels.to(device), self.anchors.to(device)
+            function(self.boxes),
+            function(self.scores),
+            function(self.labels),
+            function(self.anchors),
+            {name: function(values) for name, values in self.extra.items()},
+            self.keypoints,
         )
+
+    def moved(self, scale_xy: Tensor, offset_xy: Tensor) -> Detections:
+        """Return them with boxes and keypoints at ``xy * scale_xy + offset_xy``, both float (2,)."""
+        points = {
+            name: torch.cat([self.extra[name][..., :2] * scale_xy + offset_xy, self.extra[name][..., 2:]], -1)
+            for name in self.keypoints
+        }
+        boxes = self.boxes * scale_xy.repeat(2) + offset_xy.repeat(2)
+        return replace(self, boxes=boxes, extra={**self.extra, **points})
 
 
 @dataclass
 class Explanation:
-    """Inside view of a dense detector on one batch, for pictures and `show`.
+    """The inside of a dense detector on one batch, for pictures and `show`.
 
-    levels: as in `Targets`. anchors: (N,4). scores: (B,N,C) as the postprocess sees them. boxes: (B,N,4)
-    decoded.
-    targets: what the anchors should have answered.
+    Attributes:
+        levels: as in `Targets`.
+        anchors: (N,4).
+        scores: (B,N,C), the input of the postprocess.
+        boxes: (B,N,4), decoded.
+        targets: the training targets of the anchors.
     """
 
     levels: tuple[Level, ...]
@@ -211,7 +318,7 @@ class Explanation:
     targets: Targets
 
     def score_maps(self) -> list[Tensor]:
-        """Per level (B,C,h,w): the best score of each cell over its anchors."""
+        """Return (B,C,h,w) per level: the best score of each cell over its anchors."""
         maps = []
         for level, part in zip(self.levels, self.scores.split([level.count for level in self.levels], dim=1)):
             cells = part.unflatten(1, (level.height, level.width, level.anchors)).amax(dim=3)

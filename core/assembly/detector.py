@@ -54,6 +54,7 @@ def _loss_weights(model: dict[str, Any]) -> dict[str, Any]:
     if boxes is not None:
         boxes = boxes if isinstance(boxes, list) else [boxes]
         facts["model.box_loss.weight"] = tuple(float(b.get("weight", 1.0)) for b in boxes)
+        facts["model.box_loss.name"] = tuple(b["name"] for b in boxes)
     return facts
 
 

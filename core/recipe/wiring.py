@@ -28,6 +28,7 @@ WIRED: dict[str, dict[str, str]] = {
         "num_classes": CLASSES,
         "class_loss_weight": "model.class_loss.weight",
         "box_loss_weights": "model.box_loss.weight",
+        "box_loss_names": "model.box_loss.name",
     },
     "source": {"root": "data.root"},
     "sampler": {"source": "data.train", "seed": "train.seed"},

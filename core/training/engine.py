@@ -57,6 +57,7 @@ def optimizer_step(run: Run, batches: tuple[Batch, ...]) -> dict[str, Any]:
     factor = run.schedule(run.progress, run.step)
     for group, base in zip(run.optimizer.param_groups, run.base_lrs):
         group["lr"] = base * factor
+    run.hand_on_progress(run.detector)
     run.optimizer.zero_grad(set_to_none=True)
     losses: dict[str, Tensor] = {}
     for number, batch in enumerate(batches, start=1):

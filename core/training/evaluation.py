@@ -1,9 +1,10 @@
-"""Judging a detector: one pass over a source, losses by the training code, detections in source pixels to the
-evaluator."""
+"""Evaluation of a detector: one pass over a source, losses by the training code, detections in source pixels
+to the evaluator."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -20,19 +21,11 @@ from densedet.core.types import Batch, Detections
 
 
 def to_source(detections: Detections, batch: Batch, position: int) -> Detections:
-    """Detections of the batch's image ``position``, moved from the network's input to source pixels and
-    clipped to the source image."""
-    scale_x, scale_y, offset_x, offset_y = batch.to_source[position].tolist()
-    boxes = detections.boxes.float()
-    boxes = boxes * boxes.new_tensor([scale_x, scale_y, scale_x, scale_y]) + boxes.new_tensor(
-        [offset_x, offset_y, offset_x, offset_y]
-    )
-    return Detections(
-        box_ops.clip(boxes, batch.source_hw[position].to(boxes.device)),
-        detections.scores,
-        detections.labels,
-        detections.anchors,
-    )
+    """Return detections of image ``position`` in source pixels: boxes and keypoints are moved from
+    the network's input, boxes are clipped to the source image."""
+    placed = batch.to_source[position].to(detections.boxes.device)
+    moved = detections.moved(placed[:2], placed[2:])
+    return replace(moved, boxes=box_ops.clip(moved.boxes, batch.source_hw[position].to(placed.device)))
 
 
 @torch.no_grad()
@@ -47,14 +40,25 @@ def evaluate_detector(
     on_batch: Callable[[int], None] | None = None,
     on_detections: Callable[[int, Detections], None] | None = None,
 ) -> dict[str, Any]:
-    """The evaluator's metrics; under "losses" the mean validation losses; under "broken_images" a sentence
-    for each image that could not be read and was left out (where the recipe allows that). In float32,
-    whatever precision the recipe trains in, so that the numbers do not depend on the machine and are those of
-    `densedet predict`.
+    """Run the detector over all batches and compare its detections with the truth.
 
-    classes: in label order; detections of a slot that stands for no class go no further. on_batch(images
-    done) after each batch; on_detections(source index, detections in source pixels) for each image. Every
-    process of a torchrun judges its share; all get the same answer.
+    In float32, whatever precision the recipe trains in, so that the numbers do not depend on the machine and
+    are those of `densedet predict`. Every process of a torchrun evaluates its share; all return the same.
+
+    Args:
+        detector: one forward pass gives losses and detections where it has ``evaluate``, else two do.
+        batches: in pixels of the network's input.
+        evaluator: gets the detections of each image in source pixels.
+        classes: in label order; detections of a slot that stands for no class go no further.
+        device: of the detector.
+        with_losses: False leaves the validation losses out.
+        on_batch: called with the number of images that are done, after each batch.
+        on_detections: called with (index in the source, detections in source pixels) for each image.
+
+    Returns:
+        The evaluator's metrics; "images", their number; "losses", the mean validation losses; and
+        "broken_images", a sentence for each image that could not be read and was left out (where the recipe
+        allows that).
     """
     training = detector.training
     detector.eval()
@@ -67,8 +71,7 @@ def evaluate_detector(
             if not len(batch):
                 continue
             batch = batch.to(device)
-            losses = detector.losses(batch) if with_losses else {}
-            found = detector.predict(batch)
+            losses, found = _forward(detector, batch, with_losses=with_losses)
             for name, value in losses.items():
                 sums[name] = sums.get(name, torch.zeros((), device=device)) + value.float() * len(batch)
             images += len(batch)
@@ -85,18 +88,26 @@ def evaluate_detector(
     return _combine(evaluator, {name: float(value) for name, value in sums.items()}, images, broken)
 
 
+def _forward(detector: Any, batch: Batch, *, with_losses: bool) -> tuple[dict[str, Tensor], list[Detections]]:
+    if not with_losses:
+        return {}, detector.predict(batch)
+    if hasattr(detector, "evaluate"):
+        losses, found = detector.evaluate(batch)
+        return losses, found
+    return detector.losses(batch), detector.predict(batch)
+
+
 def _combine(
     evaluator: Evaluator, sums: dict[str, float], images: int, broken: dict[int, str]
 ) -> dict[str, Any]:
-    everyone: list[Any] = gather_objects(
-        (evaluator.state() if hasattr(evaluator, "state") else None, sums, images, broken)
-    )
+    everyone: list[Any] = gather_objects((evaluator.state(), sums, images, broken))
     if len(everyone) > 1:
         evaluator.merge([part[0] for part in everyone])
     metrics: dict[str, Any] = dict(evaluator.result())
     total = sum(part[2] for part in everyone)
-    if sums and total:
-        metrics["losses"] = {name: sum(part[1].get(name, 0.0) for part in everyone) / total for name in sums}
+    names = dict.fromkeys(name for part in everyone for name in part[1])  # a process may have no images
+    if names and total:
+        metrics["losses"] = {name: sum(part[1].get(name, 0.0) for part in everyone) / total for name in names}
     metrics["images"] = total
     faults = {index: text for part in everyone for index, text in part[3].items()}
     if faults:

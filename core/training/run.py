@@ -267,6 +267,11 @@ class Run:
             self._memory_read = self.seconds
             self.peak_memory_mb = max(self.peak_memory_mb, used_mb())
 
+    def hand_on_progress(self, detector: Any) -> None:
+        """Set ``detector.progress`` for the parts that ask for it, where the detector has one."""
+        if hasattr(detector, "progress"):
+            detector.progress = self.progress
+
     def evaluate(self, limit: int | None = None) -> dict[str, Any]:
         """Evaluate `eval_detector` on the validation set, or on its first ``limit`` images.
 
@@ -280,6 +285,7 @@ class Run:
         else:
             self._eval_loader = self._eval_loader or assembly.make_eval_loader(self.recipe, self.val_set)
             batches = self._eval_loader
+        self.hand_on_progress(self.eval_detector)
         return evaluate_on(
             self.recipe, self.eval_detector, self.val_set, self.classes, batches, device=self.device
         )

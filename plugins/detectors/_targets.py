@@ -1,6 +1,8 @@
-"""From a matcher's assignment to what each anchor should answer."""
+"""From a matcher's assignment to training targets: one label and one box per anchor."""
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -32,7 +34,8 @@ def ignore_covered(index: Tensor, batch: Batch, anchors: Tensor) -> Tensor:
 def make_targets(
     assignment: Assignment, batch: Batch, anchors: Tensor, levels: tuple[Level, ...], num_classes: int
 ) -> Targets:
-    """Labels, boxes and masks for every anchor. ``batch`` must have at least one slot (G >= 1)."""
+    """Turn a matcher's assignment into labels, boxes and masks for every anchor, and the objects' extras for
+    the positive ones. ``batch`` must have at least one slot (G >= 1)."""
     index = ignore_covered(assignment.matched_idxs, batch, anchors)
     positive = index >= 0
     # Few anchors are positive: what they get is written at their places, instead of gathering something for
@@ -43,6 +46,31 @@ def make_targets(
     labels[image, anchor] = batch.labels[image, slot]
     boxes = anchors.expand(len(index), -1, -1).clone()
     boxes[image, anchor] = batch.boxes[image, slot]
-    targets = Targets(anchors, levels, index, positive, labels, boxes, assignment.quality)
+    targets = Targets(
+        anchors,
+        levels,
+        index,
+        positive,
+        labels,
+        boxes,
+        assignment.quality,
+        extra={name: values[image, slot] for name, values in batch.extra.items()},
+        extra_known={name: known[image, slot] for name, known in batch.extra_known.items()},
+    )
     targets.places = image, anchor  # known already
     return targets
+
+
+def with_one_slot(batch: Batch) -> Batch:
+    """Return a batch of G = 0 with one empty slot an image, so that gathering by slot works."""
+    count, device = len(batch.boxes), batch.boxes.device
+    empty = torch.zeros(count, 1, dtype=torch.bool, device=device)
+    return replace(
+        batch,
+        boxes=torch.zeros(count, 1, 4, device=device),
+        labels=torch.full((count, 1), -1, dtype=torch.int64, device=device),
+        valid=empty,
+        ignore=empty.clone(),
+        extra={n: v.new_zeros(count, 1, *v.shape[2:]) for n, v in batch.extra.items()},
+        extra_known={name: empty.clone() for name in batch.extra_known},
+    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -13,7 +14,7 @@ from densedet.core import assembly, boxes
 from densedet.core.errors import PartError
 from densedet.core.examples import example_batch
 from densedet.core.recipe.loading import recipe_from_dict
-from densedet.core.types import Assignment, Batch, Detections, Level, Prediction
+from densedet.core.types import Assignment, Batch, Branch, Detections, Extra, Level, Prediction, Targets
 from densedet.plugins.detectors._targets import ignore_covered, make_targets
 from densedet.plugins.detectors.dense import DenseDetector
 
@@ -101,6 +102,30 @@ class AbsoluteSum(nn.Module):
         return (prediction - target).abs().sum(-1)
 
 
+class SaidMore(Said):
+    """A head that says (10, 11, 12, 13) of its four cells beside class and box; its loss is the distance to
+    the object's extra "number", its detections carry twice the value."""
+
+    def __init__(self, branch: str = "number", **options: Any) -> None:
+        super().__init__(torch.zeros(1, 4, 2), torch.zeros(1, 4, 4))
+        self.more = nn.Parameter(torch.tensor([10.0, 11, 12, 13]).view(1, 4, 1))
+        self.branches = {
+            branch: Branch(
+                self.distance, predict=lambda values, _: 2 * values[:, 0], needs=("number",), **options
+            )
+        }
+
+    @staticmethod
+    def distance(values: Tensor, targets: Targets) -> Tensor:
+        off = (values[targets.places][:, 0] - targets.extra["number"]).abs()
+        return targets.at_positives(off * targets.extra_known["number"])
+
+    def forward(self, features: list[Tensor]) -> Prediction:
+        said = super().forward(features)
+        said.extra = {name: [self.more.expand(len(features[0]), -1, -1)] for name in self.branches}
+        return said
+
+
 def keep_all(
     scores: Tensor, boxes: Tensor, levels: Any, sizes: Tensor, trace: Any = None
 ) -> list[Detections]:
@@ -113,12 +138,12 @@ def detector(
     return DenseDetector(
         backbone=Pool(),
         anchors=Cells(),
-        head=Said(torch.zeros(1, 4, 2), torch.zeros(1, 4, 4) if box is None else box),
-        matcher=Given(index, quality),
+        head=options.pop("head", Said(torch.zeros(1, 4, 2), torch.zeros(1, 4, 4) if box is None else box)),
+        matcher=options.pop("matcher", None) or Given(index, quality),
         coder=Offsets(),
         class_loss=options.pop("class_loss", Ones()),
         box_loss=options.pop("box_loss", [AbsoluteSum()]),
-        postprocess=keep_all,
+        postprocess=options.pop("postprocess", keep_all),
         num_classes=2,
         **options,
     )
@@ -181,8 +206,10 @@ def test_weights_of_the_losses_and_a_list_of_box_losses() -> None:
     }
     losses = detector([[0, 1, -1, -1], [-1, -1, 0, -1]], **options)(batch(TWO_IMAGES))
     assert float(losses["class"]) == pytest.approx(0.5 * 8 / 3)
-    # In deltas and in boxes the difference is the same here: 4/3 * (1 + 10).
-    assert float(losses["box"]) == pytest.approx(11 * 4 / 3)
+    # In deltas and in boxes the difference is the same here, 4/3; each is logged by itself.
+    assert set(losses) == {"class", "box_AbsoluteSum", "box_AbsoluteSum_2"}
+    assert float(losses["box_AbsoluteSum"]) == pytest.approx(4 / 3)
+    assert float(losses["box_AbsoluteSum_2"]) == pytest.approx(10 * 4 / 3)
 
 
 def test_an_all_negative_batch_has_a_box_loss_of_exactly_zero_that_is_connected() -> None:
@@ -247,6 +274,136 @@ def test_what_lies_outside_of_an_image_is_zero_after_normalising() -> None:
     assert normal[1, 0, 2:].abs().sum() == normal[1, 0, :, 3:].abs().sum() == 0
 
 
+def numbered(*numbers: list[float]) -> Batch:
+    """The two images, whose objects carry a number; nan is one that is not known."""
+    data = batch(TWO_IMAGES)
+    values = torch.tensor(numbers)
+    data.extras, data.extra = {"number": Extra()}, {"number": values.nan_to_num()}
+    data.extra_known = {"number": ~values.isnan()}
+    return data
+
+
+def test_a_branch_learns_what_the_matched_objects_carry() -> None:
+    # Positives: cells 0 (says 10) and 1 (11) of image 0 on objects 1 and 0, cell 2 (12) of image 1 on 0.
+    # |10 - 5| + |11 - 7| = 9, the third is not known; 9 / 3 positives * weight 0.5 = 1.5.
+    data = numbered([7.0, 5], [math.nan, 0])
+    built = detector([[1, 0, -1, -1], [-1, -1, 0, -1]], head=SaidMore(), branch_weights={"number": 0.5})
+    losses = built(data)
+    assert float(losses["number"]) == pytest.approx(1.5)
+    losses["number"].backward()
+    # d/dvalue = sign / 3 * 0.5, and none from the third cell
+    assert built.head.more.grad.flatten().tolist() == pytest.approx([1 / 6, 1 / 6, 0, 0])
+    targets = built.assign(built.run_network(data), data)
+    assert targets.extra["number"].tolist() == [5, 7, 0]
+    assert targets.extra_known["number"].tolist() == [True, True, False]
+
+
+def test_a_branch_learns_nothing_without_objects() -> None:
+    data = batch([[]])
+    data.extras, data.extra = {"number": Extra()}, {"number": torch.zeros(1, 0)}
+    data.extra_known = {"number": torch.zeros(1, 0, dtype=torch.bool)}
+    assert float(detector([[-1] * 4], head=SaidMore())(data)["number"]) == 0
+
+
+def test_a_source_without_what_a_branch_learns_is_named() -> None:
+    with pytest.raises(PartError, match="branch 'number' of SaidMore learns 'number' .* has no extras"):
+        detector([[-1] * 4], head=SaidMore())(batch([[]]))
+
+
+def cells_3_and_1(*arguments: Any) -> list[Detections]:
+    return [
+        Detections(torch.ones(2, 4), torch.tensor([0.9, 0.8]), torch.tensor([0, 1]), torch.tensor([3, 1]))
+    ]
+
+
+def test_detections_carry_what_their_branches_predict() -> None:
+    built = detector([[-1] * 4], head=SaidMore(), postprocess=cells_3_and_1)
+    (found,) = built.predict(batch([[]]))
+    assert found.extra["number"].tolist() == [26, 22]  # cells 3 and 1 say 13 and 11
+    assert found.keypoints == ()
+    assert found.where(torch.tensor([False, True])).extra["number"].tolist() == [22]
+    (as_points,) = detector([[-1] * 4], head=SaidMore(kind="keypoints"), postprocess=cells_3_and_1).predict(
+        batch([[]])
+    )
+    assert as_points.keypoints == ("number",)
+
+
+def test_boxes_of_no_anchor_cannot_carry_more() -> None:
+    def nowhere(*arguments: Any) -> list[Detections]:
+        return [replace(found, anchors=-torch.ones_like(found.anchors)) for found in cells_3_and_1()]
+
+    with pytest.raises(PartError, match="come from no anchor"):
+        detector([[-1] * 4], head=SaidMore(), postprocess=nowhere).predict(batch([[]]))
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"branch_weights": {"numbr": 2.0}}, "branch_weights names 'numbr', .*: write one of number"),
+        ({"head": SaidMore("class")}, "calls a branch 'class', which is the name of another loss"),
+    ],
+)
+def test_wrong_names_of_branches_are_refused(options: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(PartError, match=sentence):
+        detector([[-1] * 4], **{"head": SaidMore(), **options})
+
+
+def test_losses_and_detections_from_one_forward_pass() -> None:
+    """The same numbers as from two; nothing is summed over processes, which may have fewer batches."""
+    built = detector([[1, 0, -1, -1], [-1, -1, 0, -1]], head=SaidMore(), postprocess=cells_3_and_1).eval()
+    data, passes = numbered([7.0, 5], [6, 0]), []
+    built.backbone.register_forward_hook(lambda *_: passes.append(1))
+    losses, found = built.evaluate(data)
+    assert len(passes) == 1
+    assert {k: float(v) for k, v in losses.items()} == {k: float(v) for k, v in built.losses(data).items()}
+    assert found[0].extra["number"].tolist() == built.predict(data)[0].extra["number"].tolist() == [26, 22]
+    assert not losses["class"].requires_grad
+
+
+def test_a_matcher_may_ask_for_adjusted_scores_and_for_the_progress() -> None:
+    seen: dict[str, Any] = {}
+
+    class Asking(Given):
+        uses_predictions: Any = "adjusted"
+
+        def __call__(self, *arguments: Any, progress: float = -1.0) -> Assignment:
+            seen.update(scores=arguments[5][0], progress=progress)
+            return super().__call__()
+
+    def half(scores: Tensor, values: Tensor) -> Tensor:
+        return scores * 0.5
+
+    built = detector([[-1] * 4], head=SaidMore(adjust=half), matcher=Asking([[-1] * 4]))
+    data = batch([[]])
+    data.extras = {"number": Extra()}
+    data.extra, data.extra_known = {"number": torch.zeros(1, 0)}, {"number": torch.zeros(1, 0) > 0}
+    built(data)
+    assert seen["progress"] == 1.0, "outside of a training it is over"
+    assert torch.equal(seen["scores"], torch.full((1, 4, 2), 0.25))  # sigmoid(0) halved
+    built.progress, built.matcher.uses_predictions = 0.3, True
+    built(data)
+    assert seen["progress"] == 0.3
+    assert torch.equal(seen["scores"], torch.full((1, 4, 2), 0.5))
+
+
+def test_losses_may_ask_for_the_progress() -> None:
+    class Later(AbsoluteSum):
+        def forward(self, prediction: Tensor, target: Tensor, progress: float = -1.0) -> Tensor:
+            return super().forward(prediction, target) * progress
+
+    class LaterOnes(Ones):
+        def forward(
+            self, logits: Tensor, labels: Tensor, quality: Tensor | None, progress: float = -1.0
+        ) -> Tensor:
+            return super().forward(logits, labels, quality) * progress
+
+    built = detector([[0, 1, -1, -1], [-1, -1, 0, -1]], class_loss=LaterOnes(), box_loss=[Later()])
+    built.progress = 0.25
+    losses = built(batch(TWO_IMAGES))
+    assert float(losses["class"]) == pytest.approx(0.25 * 8 / 3)
+    assert float(losses["box"]) == pytest.approx(0.25 * 4 / 3)
+
+
 def test_a_required_quality_is_the_iou_of_the_decoded_box() -> None:
     received: list[Tensor] = []
 
@@ -269,7 +426,7 @@ def test_a_box_loss_in_a_space_that_the_coder_lacks_is_refused() -> None:
         detector([[-1] * 4], box_loss=[AbsoluteSum("bins")])
 
 
-def test_a_box_weight_that_nobody_lends_is_refused() -> None:
+def test_a_box_weight_that_no_branch_has_is_refused() -> None:
     with pytest.raises(
         PartError, match="box_weight 'centerness' is neither none, quality, score nor a branch"
     ):

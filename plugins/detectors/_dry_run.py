@@ -1,0 +1,115 @@
+"""The dense detector's dry run: a forward pass on the meta device while a recipe loads."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from densedet.core.contracts import Backbone, Neck
+from densedet.core.errors import PartError, author_place
+from densedet.core.types import Prediction
+
+if TYPE_CHECKING:
+    from densedet.plugins.detectors.dense import DenseDetector
+
+
+def dry_run(detector: DenseDetector, channels: int, image_hw: tuple[int, int]) -> None:
+    """Run the network on shapes alone. Raises PartError, naming the part, where parts do not fit together."""
+    named = (*detector.named_parameters(), *detector.named_buffers())
+    state = {name: value.to("meta") for name, value in named}
+    images = torch.empty(2, channels, *image_hw, device="meta")
+    where = f"{image_hw[1]}x{image_hw[0]} images"
+    features = _forward(detector.backbone, "backbone", state, images, where)
+    _check_maps("backbone", features, detector.backbone)
+    if detector.neck is not None:
+        where_maps = f"the backbone's maps {shapes(features)} of {where}"
+        features = _forward(detector.neck, "neck", state, features, where_maps)
+        _check_maps("neck", features, detector.neck)
+    prediction = _forward(detector.head, "head", state, features, f"maps {shapes(features)} of {where}")
+    _check_predictions(detector, prediction, features, image_hw)
+
+
+def shapes(features: list[Tensor]) -> str:
+    """Return '32x16, 16x8': widths and heights, for messages."""
+    return ", ".join(f"{f.shape[-1]}x{f.shape[-2]}" for f in features)
+
+
+def _forward(part: Any, kind: str, state: dict[str, Tensor], given: Any, where: str) -> Any:
+    """Run a part with its parameters on the meta device; ``given`` is its input, ``where`` names that."""
+    own = {
+        name.removeprefix(f"{kind}."): value for name, value in state.items() if name.startswith(f"{kind}.")
+    }
+    training = part.training
+    try:
+        part.eval()
+        with torch.no_grad():
+            return torch.func.functional_call(part, own, (given,))
+    except Exception as error:
+        reason = str(error).strip().split("\n")[0]
+        smallest = (
+            " (the image is probably too small for this many stages)" if "size" in reason.lower() else ""
+        )
+        raise PartError(
+            f"the {kind} cannot take {where}: {reason}{author_place(error)}{smallest}", part=kind
+        ) from error
+    finally:
+        part.train(training)
+
+
+def _check_maps(kind: str, features: list[Tensor], part: Backbone | Neck) -> None:
+    given = tuple(f.shape[1] for f in features)
+    if given != tuple(part.channels) or len(part.strides) != len(features):
+        raise PartError(
+            f"the {kind} gives maps of {given} channels but declares channels={tuple(part.channels)}, "
+            f"strides={tuple(part.strides)}",
+            part=kind,
+        )
+    for level, feature in enumerate(features):
+        if 0 in feature.shape[-2:]:
+            side = max(part.strides)
+            raise PartError(
+                f"level {level} (stride {part.strides[level]}) has no cells: images need sides of "
+                f"at least {side} pixels",
+                part=kind,
+            )
+
+
+def _check_predictions(
+    detector: DenseDetector, prediction: Prediction, features: list[Tensor], image_hw: tuple[int, int]
+) -> None:
+    counts = tuple(detector.anchors.num_anchors)
+    if len(counts) != len(features):
+        raise PartError(
+            f"the anchors are for {len(counts)} levels but the features have {len(features)}",
+            part="anchors",
+        )
+    sizes = [(f.shape[-2], f.shape[-1]) for f in features]
+    per_level = detector.anchors(sizes, image_hw, "cpu")
+    classes = detector.num_classes + (detector.class_loss.background_channel != "none")
+    for level, ((height, width), boxes) in enumerate(zip(sizes, per_level)):
+        logits, regressed = prediction.logits[level].shape, prediction.box[level].shape
+        name = f"level {level} ({width}x{height} cells, stride {detector.strides[level]})"
+        if len(boxes) != height * width * counts[level]:
+            raise PartError(
+                f"{name}: {len(boxes)} anchors, but {counts[level]} per cell make "
+                f"{height * width * counts[level]}",
+                part="anchors",
+            )
+        if logits[1] != len(boxes) or regressed[1] != len(boxes):
+            raise PartError(
+                f"{name}: the head predicts {logits[1]} anchors, there are {len(boxes)}", part="head"
+            )
+        if logits[2] != classes or regressed[2] != detector.coder.box_channels:
+            raise PartError(
+                f"{name}: the head gives {logits[2]} class and {regressed[2]} box channels, wanted "
+                f"are {classes} and {detector.coder.box_channels}",
+                part="head",
+            )
+    missing = set(detector.head.branches) - set(prediction.extra)
+    if missing:
+        raise PartError(
+            f"the head declares branches {sorted(missing)} but gives none in Prediction.extra",
+            part="head",
+        )
