@@ -79,6 +79,13 @@ class Component:
     _loaded: Any = field(default=None, repr=False)
     arguments: Any = field(default=None, repr=False, compare=False)
     """Kept by `densedet.core.recipe.signatures`: reading a signature takes milliseconds."""
+    arguments_read: bool = field(default=False, repr=False, compare=False)
+    """Whether `arguments` were read from the source of a part that is not imported."""
+
+    @property
+    def loaded(self) -> bool:
+        """Whether the class or function itself is at hand, without an import."""
+        return self._loaded is not None or not isinstance(self.target, str)
 
     def load(self) -> Callable[..., Any]:
         """The class or function itself, imported at first use.

@@ -108,9 +108,11 @@ def run(arguments: argparse.Namespace) -> int:
         finished = resume(arguments, recipe, overrides)
     else:
         from densedet.core.recipe.loading import load_recipe
+
+        loaded = load_recipe(str(recipe), overrides)  # before torch is imported: faults are told at once
         from densedet.core.training import session
 
-        finished = session.train(load_recipe(str(recipe), overrides))
+        finished = session.train(loaded)
     if arguments.json:
         print(
             json.dumps(
@@ -125,9 +127,11 @@ def run(arguments: argparse.Namespace) -> int:
 def plan(recipe: str, overrides: list[str], as_json: bool) -> int:
     """What the run would take."""
     from densedet.core.recipe.loading import load_recipe
+
+    loaded = load_recipe(recipe, overrides)  # before torch is imported: faults are told at once
     from densedet.core.training import plan as planning
 
-    numbers = planning.plan(load_recipe(recipe, overrides))
+    numbers = planning.plan(loaded)
     print(json.dumps(numbers) if as_json else "\n".join(planning.lines(numbers)))
     return 0
 

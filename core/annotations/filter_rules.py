@@ -6,7 +6,6 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
 
-from densedet.core.annotations.where import check_where_syntax
 from densedet.core.arguments import NonNegativeFloat, NonNegativeInt, PositiveInt, Section
 
 
@@ -41,5 +40,7 @@ class FilterSection(Section):
     @classmethod
     def _is_sql(cls, text: str | None) -> str | None:
         if text is not None:
+            from densedet.core.annotations.where import check_where_syntax  # numpy: only where it is needed
+
             check_where_syntax(text)
         return text

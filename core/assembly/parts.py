@@ -76,7 +76,7 @@ def build_and_wire(recipe: Recipe, path: str, kind: str, given: Any, wiring: Wir
 def _build(recipe: Recipe, path: str, kind: str, spec: dict[str, Any], wiring: Wiring) -> Any:
     try:
         component = recipe.plugins.components.get(kind, spec["name"])
-        known = arguments_of(component)
+        known = arguments_of(component, built=True)
     except RegistryError as error:
         raise recipe.error(f"{path}.name", str(error)) from error
     taken = known.keys() - {"name", *RESERVED.get(kind, ())}

@@ -271,7 +271,7 @@ class Checker:
         name = node.value.get("name") if isinstance(node.value, dict) else node
         try:
             row = self.components.get("detector", str(name.value if name else ""))
-            row.load()
+            arguments_of(row)
         except RegistryError:
             return None
         return row

@@ -71,7 +71,7 @@ class _Builder:
                 properties[name] = {**self.section(nested), "description": info.description}
                 continue
             default = MISSING if info.is_required() else info.default
-            argument = Argument(name, field_hint(info), default, doc=info.description or "")
+            argument = Argument(name, field_hint(info), default, described=info.description or "")
             properties[name] = (
                 self.slot(slot, argument) if slot else self.argument(argument, f"{section.__name__}.{name}")
             )
@@ -141,7 +141,7 @@ class _Builder:
                     self.slot(slot, argument) if slot else self.argument(argument, where)
                 )
         for name in RESERVED.get(row.kind, ()):
-            weight = Argument(name, Annotated[float, Field(ge=0)], 1.0, doc="factor on this loss")
+            weight = Argument(name, Annotated[float, Field(ge=0)], 1.0, described="factor on this loss")
             properties[name] = self.argument(weight, f"{row.kind}.{row.name}.{name}")
         return {**described, "properties": properties, "additionalProperties": False}
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import enum
+import functools
 import inspect
 import json
 import numbers
 import types
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
@@ -17,6 +18,7 @@ from pydantic import PydanticSchemaGenerationError, PydanticUserError, TypeAdapt
 from pydantic.fields import FieldInfo
 
 from densedet.core.arguments import Part
+from densedet.core.recipe.source_signatures import SourceSignature, Unreadable, read_signature
 from densedet.core.recipe.wiring import RESERVED, facts_for, in_words
 from densedet.registry import Component
 
@@ -73,14 +75,28 @@ def field_hint(info: FieldInfo) -> Any:
 
 @dataclass
 class Argument:
-    """One argument of a component. hint: Any where it has none. default: MISSING where required. wired: from
-    what, or empty."""
+    """One argument of a part.
+
+    Attributes:
+        name: its name.
+        hint: its type; Any where it has none.
+        default: MISSING where it is required.
+        wired: from what the assembly fills it in, or empty.
+        docstrings: of its part, which may describe it.
+        described: its description where it belongs to no part.
+    """
 
     name: str
     hint: Any
     default: Any
     wired: str = ""
-    doc: str = ""
+    docstrings: tuple[str, ...] = ()
+    described: str = ""
+
+    @cached_property
+    def doc(self) -> str:
+        """Its description, or an empty string."""
+        return self.described or argument_docs(self.docstrings).get(self.name, "")
 
     @property
     def required(self) -> bool:
@@ -206,24 +222,50 @@ def _limits(mark: Any) -> str:
     )
 
 
-def arguments_of(component: Component) -> dict[str, Argument]:
-    """Arguments by name, in the order of the signature. Raises InvalidComponent where the component does not
-    load.
+def arguments_of(component: Component, *, built: bool = False) -> dict[str, Argument]:
+    """Arguments by name, in the order of the signature.
 
-    Parameters named after kinds are a detector's parts, and wired from beside it.
+    Those of a part that is not imported yet are read from its source where that can be done. Parameters named
+    after kinds are a detector's parts, and wired from beside it.
+
+    Args:
+        component: a row of the registry.
+        built: the part is about to be built: import it, so that values become instances of its own types.
+
+    Raises:
+        InvalidComponent: where the part does not load.
     """
-    if component.arguments is not None:
+    if component.arguments is not None and not (built and component.arguments_read):
         return component.arguments
-    target = component.load()
+    component.arguments_read = not (built or component.loaded)
+    signature = _read_signature(component) if component.arguments_read else None
+    if signature is None:
+        component.arguments_read, target = False, component.load()
+        inspected = inspect.signature(target)
+        hints = _hints(target, inspected)
+        parameters = {name: (hints[name], row.default) for name, row in inspected.parameters.items()}
+        docstrings = _docstrings(target)
+    else:
+        parameters, docstrings = signature.parameters, signature.docstrings
     wired = {argument: in_words(fact) for argument, fact in facts_for(component.kind).items()}
-    signature = inspect.signature(target)
-    docs = argument_docs(target)
-    hints = _hints(target, signature)
     component.arguments = {
-        n: Argument(n, hints[n], p.default, wired.get(n, ""), docs.get(n, ""))
-        for n, p in signature.parameters.items()
+        name: Argument(name, hint, default, wired.get(name, ""), docstrings)
+        for name, (hint, default) in parameters.items()
     }
     return component.arguments
+
+
+def _read_signature(component: Component) -> SourceSignature | None:
+    try:
+        return read_signature(component.target)
+    except Unreadable:
+        return None
+
+
+def _docstrings(target: Any) -> tuple[str, ...]:
+    """Docstrings that may describe the arguments of a class or function, the nearest first."""
+    owners = [*target.__mro__, target.__init__] if inspect.isclass(target) else [target]
+    return tuple(inspect.cleandoc(owner.__doc__) for owner in owners if owner.__doc__)
 
 
 def _hints(target: Callable[..., Any], signature: inspect.Signature) -> dict[str, Any]:
@@ -246,29 +288,30 @@ def _evaluate(annotation: Any, target: Any) -> Any:
         return Any
 
 
-def argument_docs(target: Any) -> dict[str, str]:
-    """Descriptions by argument, from the ``Args:`` of a class's docstring and of its constructor's."""
+def argument_docs(docstrings: Iterable[str]) -> dict[str, str]:
+    """Descriptions by argument, from the ``Args:`` of docstrings in Google's style; the first one counts."""
     docs: dict[str, str] = {}
-    for owner in (target, target.__init__) if inspect.isclass(target) else (target,):
-        for row in _docstring(owner).params:
+    for text in docstrings:
+        for row in parse_docstring(text).params:
             if row.args[0] == "param":
                 described = " ".join((row.description or "").split()).removeprefix("(wired) ")
                 docs.setdefault(row.arg_name, described)
     return docs
 
 
-def _docstring(target: Any) -> Docstring:
-    text = inspect.getdoc(target) or ""
+@functools.lru_cache(maxsize=256)
+def parse_docstring(text: str) -> Docstring:
+    """A docstring in Google's style; only its first line where it has another."""
     try:
         return google.parse(text)
-    except ParseError:  # a stranger's docstring in another style
+    except ParseError:
         return google.parse(text.partition("\n")[0])
 
 
 def typed_arguments(component: Component, values: dict[str, Any]) -> dict[str, Any]:
     """Plain recipe values as the constructor wants them: tuples, enum members. Nested parts are handed
     through as they are."""
-    known = arguments_of(component)
+    known = arguments_of(component, built=True)
     result = {}
     for name, value in values.items():
         argument = known[name]
@@ -280,7 +323,7 @@ def typed_arguments(component: Component, values: dict[str, Any]) -> dict[str, A
 def describe_component(component: Component) -> dict[str, Any]:
     """A part for listings: kind, name, summary, origin, doc (its description), and for each argument its
     name, type, default, required, wired, part and doc."""
-    docstring = _docstring(component.load())
+    docstring = parse_docstring(inspect.getdoc(component.load()) or "")
     gap = "\n\n" if docstring.blank_after_short_description else "\n"
     rows = []
     for argument in arguments_of(component).values():
