@@ -1,4 +1,4 @@
-"""Files that hold either their old or their new content, whenever the machine dies. No torch here."""
+"""Writing files that hold either their old or their new content, even after a power cut. No torch here."""
 
 from __future__ import annotations
 
@@ -12,8 +12,16 @@ from typing import BinaryIO
 
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
-    """A temporary name beside ``path`` for writers that open files themselves; synced and renamed at the end,
-    removed on failure."""
+    """Make a temporary name beside ``path``, for writers that open files themselves.
+
+    The file is synced and renamed at the end, and removed on failure.
+
+    Args:
+        path: file to replace; its folder is made.
+
+    Yields:
+        The temporary name.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
     os.close(handle)
@@ -31,13 +39,25 @@ def atomic_path(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def atomic_file(path: Path) -> Iterator[BinaryIO]:
-    """A file to write in place of ``path``."""
+    """Open a file that replaces ``path`` when it is closed without an error.
+
+    Args:
+        path: file to replace; its folder is made.
+
+    Yields:
+        The file, open for writing bytes.
+    """
     with atomic_path(path) as temporary, open(temporary, "wb") as file:
         yield file
         file.flush()
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write UTF-8 text."""
+    """Replace a file's content by text in UTF-8.
+
+    Args:
+        path: file to replace; its folder is made.
+        text: the new content.
+    """
     with atomic_file(path) as file:
         file.write(text.encode())

@@ -1,4 +1,4 @@
-"""Names of one library against names of another, by rules that work both ways."""
+"""Translate names of one library into those of another, by rules that work in both directions."""
 
 from __future__ import annotations
 
@@ -6,13 +6,21 @@ import re
 from collections.abc import Iterable
 
 Rule = tuple[str, str]
-"""(their pattern, our pattern): ``#`` stands for a number, ``*`` for any text that is not empty; both sides
-have the same ones in the same order."""
+"""(their pattern, our pattern), e.g. ("body.layer#.*", "backbone.layer#.*"). ``#`` stands for a number, ``*``
+for any text that is not empty; both sides have the same ones in the same order."""
 
 
 class NameRules:
-    """Renames by the first rule whose pattern fits the whole name. Where several of their patterns mean one
-    of ours, the first is written."""
+    """A weight map that renames by the first rule whose pattern matches the whole name.
+
+    Where several of their patterns stand for one of ours, `theirs` takes the first.
+
+    Args:
+        rules: pairs of patterns.
+
+    Raises:
+        ValueError: where the sides of a rule differ in their ``#`` and ``*``.
+    """
 
     def __init__(self, rules: Iterable[Rule]) -> None:
         self._forward, self._backward = [], []
@@ -25,11 +33,11 @@ class NameRules:
             self._backward.append((_pattern(ours), theirs))
 
     def ours(self, name: str) -> str | None:
-        """Our name of theirs, or None."""
+        """Translate their name into ours; None where no rule matches."""
         return _renamed(name, self._forward)
 
     def theirs(self, name: str) -> str | None:
-        """Their name of ours, or None."""
+        """Translate our name into theirs; None where no rule matches."""
         return _renamed(name, self._backward)
 
 

@@ -1,4 +1,4 @@
-"""Where a source image lies in the network's input."""
+"""The place of a source image in the network's input."""
 
 from __future__ import annotations
 
@@ -11,11 +11,14 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Placement:
-    """A resize's answer for one image.
+    """The place that a resize gives to one image.
 
-    width, height: the image's own size after scaling, in input pixels. canvas_wh: (width, height) of the
-    tensor that holds it, image at the top left, zeros beyond. antialias: bilinear with antialiasing on uint8
-    (default), or without it on float32 (exact, as torchvision's detection models do).
+    Attributes:
+        width: width of the scaled image, in input pixels.
+        height: height of the scaled image, in input pixels.
+        canvas_wh: (width, height) of the tensor that holds the image at its top left, with zeros beyond.
+        antialias: True resamples uint8 bilinearly with antialiasing, False float32 without it (exact, as
+            torchvision's detection models do).
     """
 
     width: int
@@ -24,12 +27,26 @@ class Placement:
     antialias: bool = True
 
     def boxes_to_input(self, boxes: Tensor, source_wh: tuple[int, int]) -> Tensor:
-        """Float xyxy (...,4) in pixels of a source image of (width, height) -> pixels of the input."""
+        """Scale boxes from source pixels to input pixels.
+
+        Args:
+            boxes: float xyxy (...,4).
+            source_wh: (width, height) of the source image.
+
+        Returns:
+            Boxes of the same shape and dtype.
+        """
         return boxes * _twice(self.width / source_wh[0], self.height / source_wh[1], boxes.dtype)
 
     def to_source(self, source_wh: tuple[int, int]) -> tuple[float, float, float, float]:
-        """(scale x, scale y, offset x, offset y) with source = input * scale + offset, for a source image of
-        (width, height)."""
+        """Compute the map from input pixels to source pixels.
+
+        Args:
+            source_wh: (width, height) of the source image.
+
+        Returns:
+            (scale x, scale y, offset x, offset y), where source = input * scale + offset.
+        """
         return source_wh[0] / self.width, source_wh[1] / self.height, 0.0, 0.0
 
 
@@ -39,8 +56,15 @@ def _twice(x: float, y: float, dtype: torch.dtype) -> Tensor:
 
 
 def place(image: Tensor, canvas_wh: tuple[int, int]) -> Tensor:
-    """(ch,h,w) -> (ch,H,W) of canvas_wh (width, height) = (W, H): the image at the top left, zeros beyond.
-    Itself where it fills it."""
+    """Put an image at the top left of a canvas of zeros.
+
+    Args:
+        image: (ch,h,w).
+        canvas_wh: (width, height) of the canvas, (W,H).
+
+    Returns:
+        (ch,H,W); ``image`` itself where it fills the canvas.
+    """
     width, height = canvas_wh
     if (image.shape[-1], image.shape[-2]) == (width, height):
         return image
@@ -49,12 +73,19 @@ def place(image: Tensor, canvas_wh: tuple[int, int]) -> Tensor:
     return held
 
 
-def blank_outside(images: Tensor, sizes: Tensor) -> Tensor:
-    """(B,ch,H,W) with zeros outside the valid (height, width) of each, sizes (B,2). Not in place; itself
-    where all are full."""
+def blank_outside(images: Tensor, valid_hw: Tensor) -> Tensor:
+    """Zero what lies outside the valid size of each image, not in place.
+
+    Args:
+        images: (B,ch,H,W).
+        valid_hw: (B,2) valid (height, width).
+
+    Returns:
+        (B,ch,H,W); ``images`` itself where all are valid to their borders.
+    """
     height, width = images.shape[-2:]
-    if bool((sizes[:, 0] >= height).all()) and bool((sizes[:, 1] >= width).all()):
+    if bool((valid_hw[:, 0] >= height).all()) and bool((valid_hw[:, 1] >= width).all()):
         return images
-    rows = torch.arange(height, device=images.device) < sizes[:, 0, None]
-    columns = torch.arange(width, device=images.device) < sizes[:, 1, None]
+    rows = torch.arange(height, device=images.device) < valid_hw[:, 0, None]  # (B,H)
+    columns = torch.arange(width, device=images.device) < valid_hw[:, 1, None]  # (B,W)
     return images * (rows[:, None, :, None] & columns[:, None, None, :]).to(images.dtype)

@@ -1,4 +1,4 @@
-"""Grids of cells: where each cell's centre lies, and arguments that are given once or per level."""
+"""Grids of cells: the centre of each cell, and arguments that are given once or per level."""
 
 from __future__ import annotations
 
@@ -19,8 +19,19 @@ Values = tuple[float, ...] | tuple[tuple[float, ...], ...]
 
 
 def per_level(values: Values, levels: int, argument: str) -> tuple[tuple[float, ...], ...]:
-    """One flat list means the same for all ``levels``, a nested one is per level; PartError where the counts
-    disagree."""
+    """Expand an argument to one list per level.
+
+    Args:
+        values: a flat list for all levels, or a list per level.
+        levels: number of levels.
+        argument: the argument's name, for the message.
+
+    Returns:
+        ``levels`` lists of float.
+
+    Raises:
+        PartError: where there is another number of lists.
+    """
     nested = [value for value in values if isinstance(value, (tuple, list))]
     if not nested:
         return (tuple(float(value) for value in values),) * levels  # type: ignore[arg-type]
@@ -29,7 +40,7 @@ def per_level(values: Values, levels: int, argument: str) -> tuple[tuple[float, 
 
 
 def check_count(given: int, levels: int, what: str) -> None:
-    """PartError unless ``given`` equals the number of levels."""
+    """Raise PartError unless ``given`` equals the number of levels."""
     if given != levels:
         raise PartError(
             f"{what}, but the neck has {levels} levels: give one entry per level, or change the neck's levels"
@@ -37,7 +48,7 @@ def check_count(given: int, levels: int, what: str) -> None:
 
 
 def check_maps(level_sizes: Sequence[tuple[int, int]], levels: int) -> None:
-    """PartError unless there is one feature map per level."""
+    """Raise PartError unless there is one feature map per level."""
     if len(level_sizes) != levels:
         raise PartError(
             f"anchors for {levels} levels got {len(level_sizes)} feature maps: the neck's strides and "
@@ -54,7 +65,19 @@ def centers(
     offset: float,
     device: torch.device | str,
 ) -> Tensor:
-    """float32 (h,w,2), x and y in pixels: (index + offset) * spacing."""
+    """Compute the centres of a level's cells, (index + offset) * spacing.
+
+    Args:
+        level_size: (height, width) of the feature map.
+        image_hw: (height, width) of the tensor of images.
+        stride: nominal stride in input pixels.
+        spacing: see `Spacing`.
+        offset: 0.5 is the cell's centre, 0 its corner.
+        device: device of the result.
+
+    Returns:
+        float32 (h,w,2), x and y in pixels.
+    """
     axes = []
     for cells, side in zip(level_size, image_hw):
         step: float = {"map": side / max(cells, 1), "floor": side // max(cells, 1), "stride": stride}[spacing]
@@ -64,5 +87,5 @@ def centers(
 
 
 def around(points: Tensor, shapes: Tensor) -> Tensor:
-    """Centres (h,w,2) and boxes around the origin (A,4) -> (h*w*A,4), order y, x, anchor."""
+    """Move boxes around the origin (A,4) to centres (h,w,2): (h*w*A,4), order y, x, anchor."""
     return (points.repeat(1, 1, 2).unsqueeze(2) + shapes).reshape(-1, 4)

@@ -15,30 +15,38 @@ from densedet.plugins.anchors._grid import check_count, check_maps, per_level
 
 
 class DefaultBoxAnchors:
-    """Two squares and two boxes per ratio on every cell, sized relative to the image: level k has a scale
-    s_k.
+    """Two squares and two boxes per ratio on every cell, sized relative to the image.
 
-    scales: s_1 ... s_L and one more, 1 = the whole image; null: linear from min_scale to max_scale, then 1
-    (section 2.2, equation 4).
-    min_scale, max_scale: of the first and the last level, where ``scales`` is null. A single level takes both
-    as its two scales.
-    ratios: of the long side to the short, each used lying and standing; 1 is always there, as squares of s_k
-    and sqrt(s_k * s_{k+1}). One list for all levels ([2]: 4 boxes per cell, [2, 3]: 6) or a list per level
-    (SSD300: [[2], [2, 3], [2, 3], [2, 3], [2], [2]]).
-    steps: distance of two cells in pixels, per level; null: image side / map side, so that the boxes tile the
-    image.
-    clip: width and height cut to the image's (never the corners, so boxes at the border reach over it), as
-    torchvision.
-    relative_to: what a scale of 1 means. "sides": width of the image's width, height of its height, as SSD
-    and torchvision do; on a 128x64 image "squares" are then twice as wide as high, which is right where
-    images were squeezed by as much. "short": the short side for both, so squares are squares. "area":
-    sqrt(W*H) for both: squares, with the areas of "sides". All agree on square images.
-    Wired: strides (only their number counts).
+    Level k has a scale s_k. The boxes of a cell are a square of s_k, a square of sqrt(s_k * s_{k+1}), and per
+    ratio a horizontal and a vertical box. For example, s_k = 0.2, s_{k+1} = 0.45 and the ratio 4 give (width,
+    height) of (0.2, 0.2), (0.3, 0.3), (0.4, 0.1) and (0.1, 0.4).
 
-    Boxes of a cell: square s_k, square sqrt(s_k * s_{k+1}), then per ratio lying, standing.
-    Call: level sizes [(h,w), ...], image size (H,W), device -> per level float32 (h*w*A,4) xyxy, order y, x,
-    anchor. PartError when arguments are given for another number of levels, at the call when the number of
-    maps differs.
+    Args:
+        strides: (wired) stride of each level; only their number counts.
+        scales: s_1 ... s_L and one more, 1 is the whole image; null: linear from min_scale to max_scale, then
+            1 (section 2.2, equation 4).
+        min_scale: scale of the first level where scales is null. A single level takes min_scale and max_scale
+            as its two scales.
+        max_scale: scale of the last level where scales is null.
+        ratios: long side / short side, each used horizontally and vertically; the squares are always there.
+            One list for all levels ([2]: 4 boxes per cell, [2, 3]: 6) or a list per level (SSD300: [[2], [2,
+            3], [2, 3], [2, 3], [2], [2]]).
+        steps: distance of two cells in pixels, per level; null: image side / map side, so that the cells tile
+            the image.
+        clip: whether width and height are cut to the image's, as torchvision does. Corners never are, so
+            boxes at the border reach over it.
+        relative_to: what a scale of 1 means. "sides": the image's width for widths and its height for
+            heights, as in SSD and torchvision; on a 128x64 image "squares" are then twice as wide as high,
+            which is right where images were squeezed by as much. "short": the short side for both, so squares
+            are squares. "area": sqrt(width * height) for both: squares, with the areas of "sides". All agree
+            on square images.
+
+    Attributes:
+        num_anchors: boxes per cell of each level.
+
+    Raises:
+        PartError: where arguments are given for another number of levels, the scales do not ascend, or a
+            ratio repeats boxes.
     """
 
     def __init__(
@@ -77,6 +85,19 @@ class DefaultBoxAnchors:
     def __call__(
         self, level_sizes: Sequence[tuple[int, int]], image_hw: tuple[int, int], device: torch.device | str
     ) -> list[Tensor]:
+        """Lay the anchors over the feature maps.
+
+        Args:
+            level_sizes: (height, width) of each feature map, fine to coarse.
+            image_hw: (height, width) of the tensor of images.
+            device: device of the result.
+
+        Returns:
+            Per level float32 (h*w*A,4) xyxy in pixels, order y, x, anchor.
+
+        Raises:
+            PartError: where the number of maps is not that of the strides.
+        """
         check_maps(level_sizes, len(self._sides))
         height, width = image_hw
         extent = torch.tensor([width, height, width, height], dtype=torch.float32, device=device)
@@ -85,6 +106,7 @@ class DefaultBoxAnchors:
         ]
         across, down = (1.0, 1.0) if unit is None else (unit / width, unit / height)
         boxes = []
+        # Centres and sides are computed relative to the image, in torchvision's order of operations.
         for k, (rows, columns) in enumerate(level_sizes):
             cells_x, cells_y = (
                 (columns, rows) if self.steps is None else (width / self.steps[k], height / self.steps[k])
@@ -112,20 +134,20 @@ def _linear_scales(smallest: float, largest: float, levels: int) -> tuple[float,
 
 
 def _check_ratios(ratios: tuple[float, ...]) -> None:
-    """Each ratio is used both ways up, so 1, and 0.5 beside 2, would only repeat boxes."""
+    """Refuse ratios that repeat boxes: 1, and 0.5 beside 2, since each ratio is used in both directions."""
     if 1.0 in ratios:
         raise PartError(f"ratios {list(ratios)} holds 1, but the squares are always there: leave the 1 out")
     long = [max(ratio, 1 / ratio) for ratio in ratios]
     for i, ratio in enumerate(long):
         if any(math.isclose(ratio, other) for other in long[:i]):
             raise PartError(
-                f"ratios {list(ratios)} gives boxes twice, as each is used lying and standing: leave "
+                f"ratios {list(ratios)} gives boxes twice, as each is used in both directions: leave "
                 f"{ratios[i]:g} out"
             )
 
 
 def _relative_sides(scale: float, following: float, ratios: tuple[float, ...]) -> list[tuple[float, float]]:
-    """(width, height) of the boxes of one cell, relative to the image."""
+    """Compute (width, height) of the boxes of one cell, relative to the image."""
     extra = math.sqrt(scale * following)
     sides = [(scale, scale), (extra, extra)]
     for ratio in ratios:

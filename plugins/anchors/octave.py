@@ -13,27 +13,31 @@ from densedet.plugins.anchors._grid import Spacing, around, centers, check_count
 
 
 class OctaveAnchors:
-    """``octaves`` sizes per octave times ``ratios``, on every cell. A size is the square root of the anchor's
-    area.
+    """Several sizes per octave times several ratios, on every cell.
 
-    base_scale: smallest size of a level, in strides. The paper's 4 means 32 px on stride 8; small inputs want
-    smaller ones.
-    octaves: sizes per level: base * 2^(0/octaves), 2^(1/octaves), ...
-    ratios: height / width, one list for all levels or a list per level. An anchor is size / sqrt(ratio) wide,
-    size * sqrt(ratio) high.
-    sizes: in pixels, instead of base_scale. One number per level is multiplied by the octaves; a list per
-    level is taken as it is (torchvision's RetinaNet: [[32, 40, 50], [64, 80, 101], [128, 161, 203], [256,
-    322, 406], [512, 645, 812]]).
-    round: corners of the anchor around 0 rounded to whole pixels, as torchvision does.
-    offset: of a cell, where its anchors are centred; 0.5 the centre (default), 0 the corner (torchvision).
-    spacing: distance of two cells in pixels; "map" image side / map side (default), "floor" the same rounded
-    down (torchvision), "stride" the nominal stride.
-    Wired: strides.
+    A size is the square root of an anchor's area. An anchor is size / sqrt(ratio) wide and size * sqrt(ratio)
+    high: a size of 32 and a ratio of 4 give 16 x 64 pixels. The anchors of a cell are ratio-major, as
+    torchvision's: all sizes of the first ratio, then all of the second.
 
-    Anchors of a cell are ratio-major, as torchvision's: all sizes of the first ratio, then all of the second.
-    Call: level sizes [(h,w), ...], image size (H,W), device -> per level float32 (h*w*A,4) xyxy, order y, x,
-    anchor. PartError when arguments are given for another number of levels, at the call when the number of
-    maps differs.
+    Args:
+        strides: (wired) stride of each level in input pixels.
+        base_scale: smallest size of a level, in strides. The paper's 4 means 32 pixels at stride 8; small
+            images need less.
+        octaves: how many sizes a level has: base * 2^(0/octaves), base * 2^(1/octaves), ...
+        ratios: height / width, one list for all levels or a list per level.
+        sizes: sizes in pixels instead of base_scale. One number per level is multiplied by the octaves; a
+            list per level is taken unchanged (torchvision's RetinaNet: [[32, 40, 50], [64, 80, 101], [128,
+            161, 203], [256, 322, 406], [512, 645, 812]]). null: base_scale.
+        round: whether the corners of the anchors around 0 are rounded to whole pixels, as in torchvision.
+        offset: place within a cell where its anchors are centred: 0.5 the centre, 0 the corner (torchvision).
+        spacing: distance of two cells in pixels: "map" image side / map side, "floor" the same rounded down
+            (torchvision), "stride" the nominal stride.
+
+    Attributes:
+        num_anchors: anchors per cell of each level.
+
+    Raises:
+        PartError: where arguments are given for another number of levels, or a level has no anchor.
     """
 
     def __init__(
@@ -78,6 +82,19 @@ class OctaveAnchors:
     def __call__(
         self, level_sizes: Sequence[tuple[int, int]], image_hw: tuple[int, int], device: torch.device | str
     ) -> list[Tensor]:
+        """Lay the anchors over the feature maps.
+
+        Args:
+            level_sizes: (height, width) of each feature map, fine to coarse.
+            image_hw: (height, width) of the tensor of images.
+            device: device of the result.
+
+        Returns:
+            Per level float32 (h*w*A,4) xyxy in pixels, order y, x, anchor.
+
+        Raises:
+            PartError: where the number of maps is not that of the strides.
+        """
         check_maps(level_sizes, len(self.strides))
         return [
             around(
@@ -89,8 +106,10 @@ class OctaveAnchors:
 
 
 def _shapes(sizes: tuple[float, ...], ratios: tuple[float, ...], *, round: bool) -> Tensor:
-    """float32 (A,4): the boxes of one cell around 0, ratio-major. Same operations as torchvision's, so equal
-    to the last bit."""
+    """Compute the boxes of one cell around 0: float32 (A,4), ratio-major.
+
+    The operations are torchvision's, so the result is equal to the last bit.
+    """
     size = torch.tensor(sizes, dtype=torch.float32)
     height_factor = torch.tensor(ratios, dtype=torch.float32).sqrt()
     width = (1 / height_factor[:, None] * size).flatten()

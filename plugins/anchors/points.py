@@ -12,17 +12,19 @@ from densedet.plugins.anchors._grid import Spacing, around, centers, check_maps
 
 
 class PointAnchors:
-    """One square per cell, as wide as the level's stride, centred on the cell: (x + 0.5) * stride, (y + 0.5)
-    * stride.
+    """One square per cell, centred on the cell and as wide as the level's stride.
 
-    spacing: distance of two points in pixels; "map" image side / map side (default), "floor" the same rounded
-    down (torchvision), "stride" the nominal stride. All three agree where the map side times the stride is
-    the image side. The square's width is always the nominal stride, since matchers and coders measure in it.
-    offset: of a cell, where its point lies; 0.5 the centre (default), 0 the corner (torchvision's FCOS).
-    Wired: strides.
+    The width is always the nominal stride, since matchers and coders measure in it.
 
-    Call: level sizes [(h,w), ...], image size (H,W), device -> per level float32 (h*w,4) xyxy, order y, x.
-    PartError when the number of maps is not that of the strides.
+    Args:
+        strides: (wired) stride of each level in input pixels.
+        spacing: distance of two points in pixels: "map" image side / map side, "floor" the same rounded down
+            (torchvision), "stride" the nominal stride. All three agree where the map side times the stride is
+            the image side.
+        offset: place of the point within its cell: 0.5 the centre, 0 the corner (torchvision's FCOS).
+
+    Attributes:
+        num_anchors: 1 for each level.
     """
 
     def __init__(
@@ -36,6 +38,19 @@ class PointAnchors:
     def __call__(
         self, level_sizes: Sequence[tuple[int, int]], image_hw: tuple[int, int], device: torch.device | str
     ) -> list[Tensor]:
+        """Lay the anchors over the feature maps.
+
+        Args:
+            level_sizes: (height, width) of each feature map, fine to coarse.
+            image_hw: (height, width) of the tensor of images.
+            device: device of the result.
+
+        Returns:
+            Per level float32 (h*w,4) xyxy in pixels, order y, x.
+
+        Raises:
+            PartError: where the number of maps is not that of the strides.
+        """
         check_maps(level_sizes, len(self.strides))
         boxes = []
         for size, stride in zip(level_sizes, self.strides):

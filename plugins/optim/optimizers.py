@@ -33,8 +33,15 @@ def adamw(
 ) -> torch.optim.Optimizer:
     """AdamW (Loshchilov & Hutter 2019).
 
-    parameters (wired): groups {"params", "decay": whether weight decay applies (not to norms and biases)}.
-    lr: at the top of the schedule.
+    Args:
+        parameters: (wired) groups as `densedet.core.training.parameter_groups` makes them.
+        lr: learning rate at the top of the schedule.
+        weight_decay: decoupled weight decay of weights; norms and biases have none.
+        betas: decay rates of the averages of the gradient and of its square.
+        eps: added to the denominator.
+
+    Returns:
+        The optimizer.
     """
     groups = [_decayed(group, weight_decay) for group in parameters]
     return torch.optim.AdamW(groups, lr=lr, betas=betas, eps=eps, fused=_fused(parameters))
@@ -48,7 +55,18 @@ def sgd(
     weight_decay: NonNegativeFloat = 1e-4,
     nesterov: bool = False,
 ) -> torch.optim.Optimizer:
-    """SGD with momentum, as SSD and RetinaNet were trained. parameters (wired), lr: see `adamw`."""
+    """SGD with momentum, by which the papers trained SSD and RetinaNet.
+
+    Args:
+        parameters: (wired) groups as `densedet.core.training.parameter_groups` makes them.
+        lr: learning rate at the top of the schedule.
+        momentum: factor on the previous update.
+        weight_decay: L2 penalty of weights; norms and biases have none.
+        nesterov: whether to use Nesterov's momentum.
+
+    Returns:
+        The optimizer.
+    """
     groups = [_decayed(group, weight_decay) for group in parameters]
     # On the CPU the fused kernel copies whatever is not contiguous, as channels-last weights are: slower than
     # a pass per operation.

@@ -5,7 +5,7 @@ COMPONENTS: tuple[tuple[str, str, str, str], ...] = (
         "resize",
         "exact",
         "densedet.plugins.resize.exact:ExactResize",
-        "stretched to the recipe's size_wh, aspect not kept",
+        "stretched to data.input_size_wh, aspect not kept",
     ),
     (
         "resize",
@@ -17,7 +17,7 @@ COMPONENTS: tuple[tuple[str, str, str, str], ...] = (
         "resize",
         "short_side",
         "densedet.plugins.resize.short_side:ShortSideResize",
-        "short side to a length, long side bounded, size_wh of its own",
+        "short side to a length, long side bounded, data.input_size_wh unused",
     ),
 )
 """(kind, name, "module:attribute", one-line summary), registered by `densedet.plugins`."""

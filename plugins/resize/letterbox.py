@@ -6,11 +6,14 @@ from densedet.core.placement import Placement
 
 
 class LetterboxResize:
-    """The image as large as ``size_wh`` holds it with its aspect kept, at the top left; zeros right of it or
-    below. Small images are enlarged. Sides are rounded to the nearest pixel, at least 1.
+    """Scale an image to the largest size that fits, aspect kept, at the top left of a canvas of zeros.
 
-    size_wh: (width, height) of the canvas_wh, wired from data.input_size_wh. antialias: see
-    `densedet.core.placement.Placement`.
+    Small images are enlarged. Sides are rounded to the nearest pixel, at least 1.
+
+    Args:
+        size_wh: (wired) [width, height] of the canvas.
+        antialias: true resamples uint8 with antialiasing; false resamples float32 bilinearly without it, as
+            torchvision's detection models do.
     """
 
     def __init__(self, *, size_wh: tuple[int, int], antialias: bool = True) -> None:
@@ -18,6 +21,7 @@ class LetterboxResize:
         self.antialias = antialias
 
     def __call__(self, width: int, height: int) -> Placement:
+        """Place an image of width x height source pixels, both at least 1."""
         canvas_width, canvas_height = self.size_wh
         scale = min(canvas_width / width, canvas_height / height)
         scaled_width = min(canvas_width, max(1, round(width * scale)))

@@ -109,18 +109,18 @@ class BatchAffine:
             partial=self.partial,
         )
 
-    def moves(self, sizes: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    def moves(self, valid_hw: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Draw an affine map for each image.
 
         Args:
-            sizes: (B,2) valid (height, width).
+            valid_hw: (B,2) valid (height, width).
             generator: source of all random numbers.
 
         Returns:
             float64 (B,2,3), which maps a point (x, y, 1) in pixels to (x, y), and bool (B,), which images are
             moved at all.
         """
-        draw = torch.rand(len(sizes), 7, generator=generator, dtype=torch.float64)
+        draw = torch.rand(len(valid_hw), 7, generator=generator, dtype=torch.float64)
         chosen = draw[:, 6] < self.p
         angle = torch.deg2rad(_between(draw[:, 0], self.degrees))
         lean = torch.deg2rad(_between(draw[:, 1:3], self.shear)).tan()
@@ -130,25 +130,27 @@ class BatchAffine:
         turn = torch.stack([angle.cos(), -angle.sin(), angle.sin(), angle.cos()], dim=1).reshape(-1, 2, 2)
         slant = torch.stack([one, lean[:, 0], lean[:, 1], one], dim=1).reshape(-1, 2, 2)
         linear = zoom[:, None, None] * turn @ slant
-        extent = sizes.flip(1).double()
+        extent = valid_hw.flip(1).double()
         shift = ((2 * draw[:, 4:6] - 1) * extent.new_tensor(self.translate) * extent).round()
         center = extent[..., None] / 2
         moves = torch.cat([linear, center - linear @ center + shift[..., None]], dim=2)
         return torch.where(chosen[:, None, None], moves, torch.eye(2, 3, dtype=torch.float64)), chosen
 
-    def _redrawn(self, images: Tensor, sizes: Tensor, moves: Tensor) -> Tensor:
-        """Resample images (B,ch,H,W) by the maps (B,2,3), in their dtype, with zeros outside ``sizes``."""
+    def _redrawn(self, images: Tensor, valid_hw: Tensor, moves: Tensor) -> Tensor:
+        """Resample images (B,ch,H,W) by the maps (B,2,3), in their dtype, with zeros outside ``valid_hw``."""
         height, width = images.shape[-2:]
-        pixels = blank_outside(images.float(), sizes)
+        pixels = blank_outside(images.float(), valid_hw)
         if self.fill is None:
             ground = (
-                (pixels.sum((2, 3)) / sizes.prod(1, keepdim=True)).to(images.dtype).float()[:, :, None, None]
+                (pixels.sum((2, 3)) / valid_hw.prod(1, keepdim=True))
+                .to(images.dtype)
+                .float()[:, :, None, None]
             )
         else:
             ground = pixels.new_tensor(float(self.fill))
         # The ground is subtracted here and added after resampling, so that the zeros that grid_sample reads
         # beyond the tensor and blank_outside writes beyond the image become the ground.
-        pixels = blank_outside(pixels - ground, sizes)
+        pixels = blank_outside(pixels - ground, valid_hw)
         back = torch.linalg.inv(moves[:, :, :2])
         # affine_grid maps output to input in units u of -1..1 over the tensor: x = (u + 1) * width / 2.
         half = moves.new_tensor([width / 2, height / 2])
@@ -163,7 +165,7 @@ class BatchAffine:
         )
         if not images.is_floating_point():
             drawn = drawn.round_().clamp_(0, 255)
-        return blank_outside(drawn.to(images.dtype), sizes)
+        return blank_outside(drawn.to(images.dtype), valid_hw)
 
     def _moved(self, boxes: Tensor, moves: Tensor) -> Tensor:
         """Map boxes (B,G,4) to the upright boxes around their images, not cut."""

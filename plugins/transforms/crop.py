@@ -79,28 +79,28 @@ class BatchCrop:
             self._redraw(images[row], sizes[row], sources[row], targets[row])
         return self._moved(replace(batch, images=images), source.to(batch.boxes), target.to(batch.boxes))
 
-    def windows(self, sizes: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    def windows(self, valid_hw: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Draw a window for each image.
 
         Args:
-            sizes: (B,2) valid (height, width).
+            valid_hw: (B,2) valid (height, width).
             generator: source of all random numbers.
 
         Returns:
             int64 (B,2,2) twice: (start, length) along y and x of the source window, and of the target window
             that it fills.
         """
-        draw = torch.rand(len(sizes), 5, generator=generator, dtype=torch.float64)
+        draw = torch.rand(len(valid_hw), 5, generator=generator, dtype=torch.float64)
         low, high = math.log(self.scale[0]), math.log(self.scale[1])
         zoom = low + draw[:, 0] * (high - low)
         apart = (draw[:, 1] - 0.5) * math.log(self.stretch)
         factor = torch.stack([zoom - apart, zoom + apart], dim=1).exp()
         factor = torch.where(draw[:, 4, None] < self.p, factor, 1.0)
-        taken = (sizes / factor.clamp(min=1)).round().clamp(min=1).long()
-        filled = (sizes * factor.clamp(max=1)).round().clamp(min=1).long()
+        taken = (valid_hw / factor.clamp(min=1)).round().clamp(min=1).long()
+        filled = (valid_hw * factor.clamp(max=1)).round().clamp(min=1).long()
         place = draw[:, 2:4]
-        source = torch.stack([(place * (sizes - taken + 1)).floor().long(), taken], dim=2)
-        target = torch.stack([(place * (sizes - filled + 1)).floor().long(), filled], dim=2)
+        source = torch.stack([(place * (valid_hw - taken + 1)).floor().long(), taken], dim=2)
+        target = torch.stack([(place * (valid_hw - filled + 1)).floor().long(), filled], dim=2)
         return source, target
 
     def _redraw(

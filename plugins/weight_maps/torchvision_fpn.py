@@ -6,14 +6,13 @@ from densedet.core.name_rules import NameRules, Rule
 
 TOWERS = (("classification_head", "class_tower"), ("regression_head", "box_tower"))
 DEPTH = 4
-"""Convolutions of a tower, which torchvision does not let anybody change without writing a head."""
+"""Convolutions of a tower; torchvision's heads have no argument for it."""
 
 BODY: tuple[Rule, ...] = (
     ("backbone.body.*", "backbone.*"),
     ("backbone.fpn.inner_blocks.#.0.*", "neck.top_down.lateral.#.0.*"),
     ("backbone.fpn.layer_blocks.#.0.*", "neck.top_down.output.#.0.*"),
-    # Before torchvision 0.13 the pyramid's convolutions stood without a sequence around them, and so they do
-    # in published files.
+    # Before torchvision 0.13, and so in published files, the pyramid's convolutions were in no nn.Sequential.
     ("backbone.fpn.inner_blocks.#.*", "neck.top_down.lateral.#.0.*"),
     ("backbone.fpn.layer_blocks.#.*", "neck.top_down.output.#.0.*"),
     ("backbone.fpn.extra_blocks.p6.*", "neck.extra_convolutions.convolutions.0.*"),
@@ -24,9 +23,11 @@ BODY: tuple[Rule, ...] = (
 
 
 class TorchvisionRetinaNetMap(NameRules):
-    """retinanet_resnet50_fpn and _v2 (with group norm in the towers), names of torchvision 0.13 and newer
-    (``conv.0.0.weight``) and of the published COCO_V1 file (``conv.0.weight``, where every second layer is a
-    ReLU)."""
+    """Names of retinanet_resnet50_fpn and _v2, which has group norm in the towers.
+
+    Both the names of torchvision 0.13 and newer (``conv.0.0.weight``) and those of the published COCO_V1 file
+    (``conv.0.weight``, where every second layer is a ReLU) are known.
+    """
 
     def __init__(self) -> None:
         rules = list(BODY)
@@ -40,8 +41,10 @@ class TorchvisionRetinaNetMap(NameRules):
 
 
 class TorchvisionFCOSMap(NameRules):
-    """fcos_resnet50_fpn. A tower is convolution, group norm, ReLU, and again: convolutions are layers 0, 3,
-    6, 9, norms 1, 4, 7, 10."""
+    """Names of fcos_resnet50_fpn.
+
+    A tower repeats convolution, group norm, ReLU: convolutions are layers 0, 3, 6, 9 and norms 1, 4, 7, 10.
+    """
 
     def __init__(self) -> None:
         rules = [*BODY, ("head.regression_head.bbox_ctrness.*", "head.centerness.convs.0.*")]

@@ -5,8 +5,8 @@ from __future__ import annotations
 from densedet.core.name_rules import NameRules
 
 POOL4 = 23
-"""Layer of VGG's ``features`` at which torchvision's SSD cuts: what follows goes by ``extra.0``, numbered
-anew."""
+"""Layer of VGG's ``features`` at which torchvision's SSD cuts: later layers are in ``extra.0``, numbered from
+0."""
 
 CONV5 = (24, 26, 28)
 STAGES = 8
@@ -21,7 +21,7 @@ LAST = 16
 
 
 class TorchvisionSSDMap(NameRules):
-    """ssd300_vgg16."""
+    """Names of ssd300_vgg16."""
 
     def __init__(self) -> None:
         conv5 = [(f"backbone.extra.0.{layer - POOL4}.*", f"backbone.features.{layer}.*") for layer in CONV5]
@@ -43,7 +43,7 @@ class TorchvisionSSDMap(NameRules):
 
 
 class TorchvisionSSDLiteMap(NameRules):
-    """ssdlite320_mobilenet_v3_large."""
+    """Names of ssdlite320_mobilenet_v3_large."""
 
     def __init__(self) -> None:
         after = [
