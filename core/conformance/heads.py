@@ -87,7 +87,7 @@ def check_head(factory: Factory, **arguments: Any) -> None:
 
 
 def _unequal(build: Any) -> list[tuple[Any, Any]]:
-    """The unequal layout and its part where the part takes it; a detector's dry run names one that does not."""
+    """The unequal layout and its part where the part takes it; a dry run names one that does not."""
     try:
         part = build(UNEQUAL)
         features = _features(UNEQUAL)

@@ -301,8 +301,8 @@ class Checker:
         try:
             row = self.components.get(kind, name.value)
             arguments = arguments_of(row)
-            if kind == "hook" and inspect.isclass(row.load()):
-                check_hooks(row.load())
+            if kind == "hook" and not row.arguments_read and inspect.isclass(row.load()):
+                check_hooks(row.load())  # a built-in one that was only read need not be imported for it
         except UnknownComponent as error:
             if not any(f"{path}.".startswith(f"{place}.") for place in self.spared):
                 known = self._forgotten_plugin(name.origin, kind, name.value) + self._failed_plugins()
