@@ -191,7 +191,7 @@ def _add_file(file: Path, merged: Merged, chain: tuple[Path, ...], named_at: Ori
     here = (*chain, file.resolve())
     for text, place in _names(entries.pop("base", None), "base", "a file, or a list of files", merged.faults):
         try:
-            base = resolve_path(text, file.parent)
+            base = find_file(text, file.parent)
         except ValueError as error:
             merged.faults.append(Fault.at(place, "base", str(error)))
             continue
@@ -228,7 +228,7 @@ def read_file(file: Path, named_at: Origin | None, faults: list[Fault]) -> Node:
     except OSError as error:
         place = named_at or Origin(str(file), 1, 1)
         what = (
-            f"there is no file {file}"
+            f"there is no file {file}.{_near(str(file))}"
             if isinstance(error, FileNotFoundError)
             else f"{file} cannot be read: {error.strerror or error}"
         )
@@ -273,28 +273,28 @@ def shipped_recipes() -> list[str]:
 def find_recipe(path: str | Path) -> Path:
     """The file of a recipe given as a path, as ``package:path`` or as a shipped recipe's bare name."""
     text = str(path)
-    file = Path(path)
-    if file.exists():
-        return file
-    if ":" in text:
-        try:
-            return resolve_path(text, Path())
-        except ValueError as error:
-            raise RecipeError([Fault(text, 0, 0, "", str(error))]) from None
-    shipped = CONFIGS / (text if file.suffix in (".yaml", ".yml") else f"{text}.yaml")
-    if not file.is_absolute() and ".." not in file.parts and shipped.is_file():
-        return shipped
+    if Path(path).exists():
+        return Path(path)
+    try:
+        file = find_file(text, Path())
+    except ValueError as error:
+        raise RecipeError([Fault(text, 0, 0, "", str(error))]) from None
+    if not file.exists() and ":" not in text:
+        raise RecipeError([Fault(text, 1, 1, "", f"there is no such recipe file.{_near(text)}")])
+    return file
+
+
+def find_file(text: str, folder: Path) -> Path:
+    """`resolve_path`; where there is no such file, the shipped recipe of that bare name."""
+    file, named = resolve_path(text, folder), Path(text)
+    shipped = CONFIGS / (text if named.suffix in (".yaml", ".yml") else f"{text}.yaml")
+    bare = not named.is_absolute() and ".." not in named.parts and ":" not in text
+    return shipped if bare and not file.exists() and shipped.is_file() else file
+
+
+def _near(text: str) -> str:
+    """The shipped recipes, with the one whose name is closest to ``text``."""
     names = shipped_recipes()
-    close = difflib.get_close_matches(file.stem, names, n=1)
+    close = difflib.get_close_matches(Path(text).stem, names, n=1)
     hint = f" Did you mean {close[0]!r}?" if close else ""
-    raise RecipeError(
-        [
-            Fault(
-                text,
-                1,
-                1,
-                "",
-                f"there is no such recipe file.{hint} Shipped recipes: {', '.join(names) or 'none'}",
-            )
-        ]
-    )
+    return f"{hint} Shipped recipes: {', '.join(names) or 'none'}"

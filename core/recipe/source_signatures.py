@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import ast
 import builtins
+import copy
 import functools
 import importlib
 import importlib.util
@@ -199,8 +200,8 @@ class _Source:
             return _Unknown(node.name, (), {})
         if node.decorator_list:
             raise Unreadable(f"{node.name} is decorated")
-        fields = [statement for statement in node.body if not isinstance(statement, ast.FunctionDef)]
-        bare = ast.ClassDef(node.name, node.bases, node.keywords, fields or [ast.Pass()], [], type_params=[])
+        bare = copy.copy(node)
+        bare.body = [inner for inner in node.body if not isinstance(inner, ast.FunctionDef)] or [ast.Pass()]
         names = self._names(bare) | {"__name__": self.module}
         made = ast.fix_missing_locations(ast.Module([bare], []))
         exec(compile(made, self.module, "exec", dont_inherit=True), names)

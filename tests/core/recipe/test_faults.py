@@ -326,6 +326,14 @@ EDITS = [
     ("colon in a value", "name: delta", "name: a: b", "", "", "this is not YAML"),
     ("missing base", "model:\n", "base: nowhere.yaml\nmodel:\n", "1:7", "base", "there is no file"),
     (
+        "misspelt shipped base",
+        "model:\n",
+        "base: quikstart_ssd\nmodel:\n",
+        "1:7",
+        "base",
+        "Did you mean 'quickstart_ssd'?",
+    ),
+    (
         "base is a number",
         "model:\n",
         "base: [3]\nmodel:\n",

@@ -313,3 +313,17 @@ def test_faulty_overrides_as_plain_values(overrides: Any, phrase: str) -> None:
     with pytest.raises(RecipeError) as caught:
         load_recipe("quickstart_ssd", overrides)
     assert phrase in str(caught.value)
+
+
+@pytest.mark.parametrize("base", ["quickstart_ssd", "quickstart_ssd.yaml", "densedet:quickstart_ssd.yaml"])
+def test_a_base_may_be_a_shipped_recipe_by_its_bare_name(tmp_path: Path, base: str) -> None:
+    (tmp_path / "mine.yaml").write_text(f"base: [{base}]\ntrain: {{batch_size: 3}}\n")
+    recipe = load_recipe(tmp_path / "mine.yaml")
+    assert recipe.train.batch_size == 3
+    assert recipe.values["model"] == load_recipe("quickstart_ssd").values["model"]
+
+
+def test_a_file_wins_over_a_shipped_recipe_of_its_name(tmp_path: Path) -> None:
+    (tmp_path / "quickstart_ssd.yaml").write_text("base: densedet:quickstart_ssd.yaml\ntrain: {seed: 7}\n")
+    (tmp_path / "mine.yaml").write_text("base: quickstart_ssd.yaml\n")
+    assert load_recipe(tmp_path / "mine.yaml").train.seed == 7
