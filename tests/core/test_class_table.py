@@ -1,6 +1,7 @@
 import pytest
+import torch
 
-from densedet.core.class_table import label_map
+from densedet.core.class_table import label_map, relabel
 from densedet.core.errors import DataError
 
 
@@ -12,3 +13,8 @@ def test_label_map_goes_by_name():
 def test_nothing_in_common_is_refused():
     with pytest.raises(DataError, match=r"none of the classes person; it has cat, dog"):
         label_map(("cat", "dog"), ("person",))
+
+
+def test_relabel_keeps_what_is_ignored():
+    """Label 1 becomes 0, label 0 is not in the table; -1 stays -1 and does not become the last label's."""
+    assert relabel(torch.tensor([1, 0, -1, 2]), torch.tensor([-1, 0, 1])).tolist() == [0, -1, -1, 1]

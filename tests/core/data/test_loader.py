@@ -10,7 +10,7 @@ from torchvision.transforms import v2
 
 from densedet.core.data.dataset import DetectionDataset, Sample
 from densedet.core.data.image_cache import ImageCache
-from densedet.core.data.loader import collate, eval_loader, train_loader
+from densedet.core.data.loader import collate, eval_loader, resized, train_loader
 from densedet.core.data.sampling import BatchSampler
 from densedet.core.recipe.plugin_loading import load_plugins
 from densedet.plugins.resize.exact import ExactResize
@@ -82,6 +82,19 @@ def test_collate_without_any_object():
 
 def test_collate_float_images():
     assert collate([sample(4, 4, dtype=torch.float32), sample(4, 4)]).images.dtype == torch.float32
+
+
+def test_another_size_moves_boxes_and_the_way_back():
+    """From 4 x 8 to 2 x 16 (width, height): x halves, y doubles; source = input * scale + offset holds."""
+    batch = collate([sample(4, 8, 1), sample(2, 8, 1)])
+    batch.boxes = torch.tensor([[[1.0, 2, 3, 6]], [[0.0, 0, 2, 8]]])
+    batch.to_source = torch.tensor([[2.0, 3, 5, 7], [1.0, 1, 0, 0]])
+    after = resized(batch, (2, 16))
+    assert after.images.shape[-2:] == (16, 2)
+    assert after.valid_hw.tolist() == [[16, 2], [16, 1]]
+    assert after.boxes.tolist() == [[[0.5, 4, 1.5, 12]], [[0, 0, 1, 16]]]
+    # x = 1 of the first image was 1 * 2 + 5 = 7 in the source; it is 0.5 now, and 0.5 * 4 + 5 = 7.
+    assert after.to_source.tolist() == [[4, 1.5, 5, 7], [2, 0.5, 0, 0]]
 
 
 def sampler(length, batch_size, seed=0, **processes):

@@ -212,6 +212,16 @@ def test_weights_of_the_losses_and_a_list_of_box_losses() -> None:
     assert float(losses["box_AbsoluteSum_2"]) == pytest.approx(10 * 4 / 3)
 
 
+def test_boxes_weighted_by_the_score_of_their_own_class() -> None:
+    """Both objects are of class 0. Anchor 0 has score .8 for it and a box error of 0, anchor 1 has .2 and an
+    error of 2: (.8 * 0 + .2 * 2) / (.8 + .2) = .4. Class 1 scores .9 on both and does not count."""
+    built = detector([[0, 1, -1, -1]], box_weight="score")
+    with torch.no_grad():
+        built.head.logits[0, :2] = torch.tensor([[0.8, 0.9], [0.2, 0.9]]).logit()
+    losses = built.losses(batch([[[0.0, 0, 16, 16], [16.0, 0, 30, 16]]]))
+    assert losses["box"].item() == pytest.approx(0.4)
+
+
 def test_an_all_negative_batch_has_a_box_loss_of_exactly_zero_that_is_connected() -> None:
     built = detector([[-1] * 4])
     losses = built(batch([[]]))
