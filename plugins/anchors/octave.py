@@ -82,15 +82,7 @@ class OctaveAnchors:
     def __call__(
         self, level_sizes: Sequence[tuple[int, int]], image_hw: tuple[int, int], device: torch.device | str
     ) -> list[Tensor]:
-        """Lay the anchors over the feature maps.
-
-        Args:
-            level_sizes: (height, width) of each feature map, fine to coarse.
-            image_hw: (height, width) of the tensor of images.
-            device: device of the result.
-
-        Returns:
-            Per level float32 (h*w*A,4) xyxy in pixels, order y, x, anchor.
+        """Make the anchors: float32 (h*w*A,4) xyxy per level, order y, x, anchor.
 
         Raises:
             PartError: where the number of maps is not that of the strides.

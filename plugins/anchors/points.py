@@ -38,15 +38,7 @@ class PointAnchors:
     def __call__(
         self, level_sizes: Sequence[tuple[int, int]], image_hw: tuple[int, int], device: torch.device | str
     ) -> list[Tensor]:
-        """Lay the anchors over the feature maps.
-
-        Args:
-            level_sizes: (height, width) of each feature map, fine to coarse.
-            image_hw: (height, width) of the tensor of images.
-            device: device of the result.
-
-        Returns:
-            Per level float32 (h*w,4) xyxy in pixels, order y, x.
+        """Make the anchors: float32 (h*w*1,4) xyxy per level, order y, x.
 
         Raises:
             PartError: where the number of maps is not that of the strides.

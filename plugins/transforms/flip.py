@@ -21,15 +21,7 @@ class BatchFlip:
         self.p = p
 
     def __call__(self, batch: Batch, generator: torch.Generator) -> Batch:
-        """Transform a batch.
-
-        Args:
-            batch: uint8 or float32 images 0..255; boxes in pixels of the tensor; G may be 0.
-            generator: source of all random numbers.
-
-        Returns:
-            A new batch; ``batch`` is not changed.
-        """
+        """Transform a batch, which is not changed; random numbers come from ``generator`` alone."""
         chosen = torch.rand(len(batch), generator=generator) < self.p
         images = batch.images.clone()
         rows = chosen.nonzero().flatten()

@@ -46,15 +46,7 @@ class BatchMosaic:
         self.min_side = min_side
 
     def __call__(self, batch: Batch, generator: torch.Generator) -> Batch:
-        """Transform a batch.
-
-        Args:
-            batch: uint8 or float32 images 0..255; boxes in pixels of the tensor; G may be 0.
-            generator: source of all random numbers.
-
-        Returns:
-            A new batch; ``batch`` is not changed.
-        """
+        """Transform a batch, which is not changed; random numbers come from ``generator`` alone."""
         count = len(batch)
         height, width = batch.images.shape[-2:]
         draw = torch.rand(count, 3, generator=generator)

@@ -42,15 +42,7 @@ class BatchPhotometric:
         self.p = p
 
     def __call__(self, batch: Batch, generator: torch.Generator) -> Batch:
-        """Transform a batch.
-
-        Args:
-            batch: uint8 or float32 images 0..255; boxes in pixels of the tensor; G may be 0.
-            generator: source of all random numbers.
-
-        Returns:
-            A new batch; ``batch`` is not changed.
-        """
+        """Transform a batch, which is not changed; random numbers come from ``generator`` alone."""
         draw = torch.rand(len(batch), 4, generator=generator).to(batch.images.device)
         signed = torch.where(draw[:, 3, None] < self.p, draw[:, :3] * 2 - 1, 0.0)[:, :, None, None, None]
         gain = (1 + self.contrast * signed[:, 0]).clamp(min=0)
