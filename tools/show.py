@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -66,30 +65,14 @@ def add_parser(subparsers: Any) -> None:
 def components(arguments: argparse.Namespace) -> int:
     """List components by kind and name (wildcards allowed); where one is left, its arguments, docstring,
     origin and the recipes that use it."""
-    from densedet.core.recipe.plugin_loading import load_plugins
-    from densedet.registry import KINDS, UnknownComponent, suggest
+    from densedet.core.recipe.catalog import find_components, list_components
+    from densedet.registry import KINDS
 
-    table = load_plugins(arguments.plugin).components
-    wild = any(mark in arguments.kind + arguments.name for mark in "*?[")
-    if not wild:
-        table.get(arguments.kind, arguments.name)
-    rows = table.find(arguments.kind, arguments.name)
-    if not rows:
-        known = table.names(arguments.kind) if arguments.kind in KINDS else list(KINDS)
-        word = arguments.name if arguments.kind in KINDS else arguments.kind
-        raise UnknownComponent(
-            f"no component matches {arguments.kind} {arguments.name}.{suggest(word, known)} There are: "
-            f"{', '.join(known)}"
-        )
+    rows = find_components(arguments.kind, arguments.name, arguments.plugin)
     if len(rows) == 1 and arguments.name != "*":
-        return one_component(rows[0], arguments.json)
+        return one_component(rows[0].kind, rows[0].name, arguments.plugin, arguments.json)
     if arguments.json:
-        print(
-            json.dumps(
-                [{"kind": c.kind, "name": c.name, "summary": c.summary, "origin": c.origin} for c in rows],
-                indent=1,
-            )
-        )
+        print(json.dumps(list_components(arguments.kind, arguments.name, plugins=arguments.plugin), indent=1))
         return 0
     width = max(len(c.name) for c in rows)
     for kind in dict.fromkeys(c.kind for c in rows):
@@ -100,26 +83,16 @@ def components(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def one_component(component: Any, as_json: bool) -> int:
-    """All about one."""
-    from densedet.core.recipe.signatures import describe_component
+def one_component(kind: str, name: str, plugins: list[str], as_json: bool) -> int:
+    """Print all about one part."""
+    from densedet.core.recipe.catalog import describe
 
-    facts = {**describe_component(component), "recipes": recipes_using(component.kind, component.name)}
+    facts = describe(kind, name, plugins=plugins)
+    users = recipes_using(kind, name)
     if as_json:
-        print(json.dumps(facts, indent=1))
-        return 0
-    print(f"{facts['kind']} {facts['name']}: {facts['summary']}")
-    print(f"from {facts['origin']}")
-    print(f"\n{textwrap.indent(facts['doc'], '  ')}\n\narguments:" if facts["doc"] else "\narguments:")
-    for row in facts["arguments"]:
-        if row["wired"]:
-            value = f"wired from {row['wired']}: not for recipes"
-        else:
-            value = f"{row['type']}, " + ("required" if row["required"] else f"default {row['default']}")
-        print(textwrap.fill(f"{row['name']}: {value}", 118, initial_indent="  ", subsequent_indent="      "))
-        if row["doc"]:
-            print(textwrap.fill(row["doc"], 118, initial_indent="      ", subsequent_indent="      "))
-    print(f"\nused by: {', '.join(facts['recipes']) or 'no shipped recipe'}")
+        print(json.dumps({**facts, "recipes": users}, indent=1))
+    else:
+        print(f"{facts}\n\nused by: {', '.join(users) or 'no shipped recipe'}")
     return 0
 
 
