@@ -1,94 +1,323 @@
-"""densedet from Python, for notebooks: the names that `import densedet` offers."""
+"""densedet from Python, for notebooks: the names that `import densedet` offers.
+
+Everywhere ``recipe`` is a `Recipe`, a YAML file or the bare name of a shipped recipe, and ``overrides`` are
+changes to it: ``["train.batch_size=8"]`` as on the command line, or ``{"train.batch_size": 8}``.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from torch import nn
+import torch
+from PIL import Image
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
 
 from densedet.core import assembly
-from densedet.core.assembly import make_dataset, make_eval_loader
+from densedet.core.data.dataset import sample_of
+from densedet.core.data.decoding import open_image
+from densedet.core.data.loader import collate
+from densedet.core.errors import UsageError
 from densedet.core.recipe.loading import Recipe, load_recipe
+from densedet.core.recipe.merging import Overrides
+from densedet.core.report.drawing import draw_boxes
 from densedet.core.training import session
-from densedet.core.training.evaluation import build_evaluator, evaluate_on, report_lines
+from densedet.core.training.evaluation import build_evaluator, evaluate_on, metric_value, report_lines
 from densedet.core.training.prediction import Predictor, load
 from densedet.core.training.run import Run
+from densedet.core.types import Batch, Detections
 
-__all__ = ["Predictor", "Run", "build", "evaluate", "load", "load_recipe", "train"]
+__all__ = [
+    "EvaluationResult",
+    "Predictor",
+    "Run",
+    "build",
+    "dataloader",
+    "draw",
+    "evaluate",
+    "load",
+    "make_batch",
+    "train",
+]
 
 
-def build(recipe: Recipe, *, num_classes: int | None = None) -> nn.Module:
-    """The recipe's detector, untrained but for ``model.weights``. num_classes: without it the training source
-    is opened to count its classes."""
+def build(
+    recipe: Recipe | str | Path, overrides: Overrides = (), *, num_classes: int | None = None
+) -> nn.Module:
+    """Build the recipe's detector, untrained but for ``model.weights``.
+
+    Args:
+        recipe: see above.
+        overrides: see above.
+        num_classes: None opens the training source and counts its classes.
+    """
+    recipe = _recipe(recipe, overrides)
     if num_classes is None:
         num_classes = len(assembly.class_table(recipe, assembly.build_source(recipe, "train")))
     return assembly.build_with_weights(recipe, num_classes)[0]
 
 
-def train(recipe: Recipe | str, *overrides: str) -> Run:
-    """Train a recipe (or the file or shipped recipe of that name, with overrides such as
-    "train.budget.minutes=5")."""
-    return session.train(recipe if isinstance(recipe, Recipe) else load_recipe(recipe, overrides))
+def make_batch(
+    recipe: Recipe | str | Path,
+    images: Sequence[Any] | None = None,
+    *,
+    overrides: Overrides = (),
+    split: str = "val",
+    count: int = 4,
+) -> Batch:
+    """Make a batch, the input of a detector.
+
+    Args:
+        recipe: gives the size and colour of the images, and where there are no ``images``, its data.
+        images: paths, encoded bytes, Pillow images, or uint8 arrays (H,W) or (H,W,3); None takes images of
+            the recipe with their objects.
+        overrides: changes to the recipe.
+        split: "val" or "train", without augmentation; unused with ``images``.
+        count: number of images, from the first on; unused with ``images``.
+    """
+    recipe = _recipe(recipe, overrides)
+    if images is None:
+        source = _source(recipe, split)
+        dataset = assembly.make_dataset(recipe, source, assembly.class_table(recipe, source))
+        return assembly.first_batch(recipe, dataset, count)
+    resize = assembly.build_resize(recipe)
+    samples = [sample_of(m, color=recipe.data.color, resize=resize, index=i) for i, m in enumerate(images)]
+    return collate(samples, pad_to=recipe.data.pad_to)
+
+
+def dataloader(
+    recipe: Recipe | str | Path, split: str = "train", *, overrides: Overrides = (), epoch: int = 0
+) -> DataLoader[Batch]:
+    """Make a loader of batches.
+
+    Args:
+        recipe: its data, batch sizes and seed are used.
+        split: "train" gives the shuffled and augmented batches of one epoch, as training gets them; "val"
+            gives all validation images once, in order.
+        overrides: changes to the recipe.
+        epoch: which epoch of "train", counted from 0; each has its own order and augmentation.
+    """
+    recipe = _recipe(recipe, overrides)
+    source = _source(recipe, split)
+    if split == "train":
+        keys = list(assembly.build_batch_sampler(recipe, source).keys(epoch))
+        return assembly.make_train_loader(recipe, assembly.make_train_set(recipe, source), keys)
+    dataset = assembly.make_dataset(recipe, source, assembly.class_table(recipe, source))
+    return assembly.make_eval_loader(recipe, dataset)
+
+
+def train(
+    recipe: Recipe | str | Path,
+    overrides: Overrides = (),
+    *,
+    hooks: Sequence[Any] = (),
+    folder: str | Path | None = None,
+) -> Run:
+    """Train a recipe.
+
+    Args:
+        recipe: see above.
+        overrides: see above.
+        hooks: objects with `densedet.hookimpl` methods, which are called after the hooks of the recipe.
+        folder: the run folder; None makes the next free one, ``runs/RECIPE/N``.
+
+    Returns:
+        The finished run: ``run.folder``, ``run.metrics``, ``run.eval_detector``.
+    """
+    return session.train(
+        _recipe(recipe, overrides), folder=None if folder is None else Path(folder), hooks=hooks
+    )
+
+
+@dataclass(frozen=True, repr=False)
+class EvaluationResult(Mapping[str, Any]):
+    """Numbers of an evaluation, by name: ``result["AP"]``.
+
+    Attributes:
+        numbers: all numbers, as the evaluator gave them.
+        metric_name: name of the number that the recipe goes by (``evaluate.metric``).
+        metric: that number.
+    """
+
+    numbers: dict[str, Any]
+    metric_name: str
+    metric: float
+
+    @property
+    def classes(self) -> dict[str, dict[str, float]]:
+        """Numbers of each class by name, such as ``result.classes["cat"]["AP"]``."""
+        return dict(self.numbers.get("classes") or {})
+
+    @property
+    def losses(self) -> dict[str, float]:
+        """Mean losses by name."""
+        return dict(self.numbers.get("losses") or {})
+
+    def __getitem__(self, name: str) -> Any:
+        return self.numbers[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.numbers)
+
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+    def __repr__(self) -> str:
+        others = {n: v for n, v in self.numbers.items() if isinstance(v, float) and n != self.metric_name}
+        written = [f"{n} {v:.3f}" for n, v in [(self.metric_name, self.metric), *list(others.items())[:2]]]
+        return f"EvaluationResult({', '.join(written)}; {len(self.classes)} classes)"
 
 
 class Evaluation:
-    """A trained detector (a checkpoint, a run folder, or a recipe with ``model.weights``) and the images to
-    judge it on.
+    """A detector and the images to evaluate it on; see `evaluate` for the arguments.
 
-    predictor, recipe, source (the truth), dataset. predictor.category_ids are those of the source.
+    Attributes:
+        predictor: the detector with its recipe; ``category_ids`` are those of the source.
+        recipe: the recipe.
+        source: the truth.
+        dataset: the images.
     """
 
     def __init__(
         self,
-        checkpoint: str | Path,
-        overrides: Sequence[str] = (),
+        detector: nn.Module | Run | str | Path,
+        overrides: Overrides = (),
         *,
+        recipe: Recipe | str | Path | None = None,
         split: str = "val",
         device: str = "auto",
         plugins: Sequence[str] = (),
     ) -> None:
-        self.predictor = load(checkpoint, device=device, plugins=plugins, overrides=overrides)
-        self.recipe = self.predictor.recipe
-        source = assembly.build_split(self.recipe, split)
-        if source is None:
-            raise self.recipe.error(
-                "data", f"the recipe has no {split} source to evaluate on: give data.{split}"
+        if isinstance(detector, nn.Module | Run):
+            self.predictor = _predictor(detector, overrides, recipe)
+        elif recipe is not None:
+            raise UsageError(
+                f"{detector} has a recipe of its own: leave out recipe=, and change it by overrides="
             )
-        known = [name for name in self.predictor.classes if name in source.classes]
-        if not known:
+        else:
+            self.predictor = load(detector, overrides, device=device, plugins=plugins)
+        self.recipe = self.predictor.recipe
+        self.source = _source(self.recipe, split)
+        if not any(name in self.source.classes for name in self.predictor.classes):
             raise self.recipe.error(
                 f"data.{split}",
                 f"none of the detector's classes ({', '.join(filter(None, self.predictor.classes))}) "
-                f"is in this data ({', '.join(source.classes)})",
+                f"is in this data ({', '.join(self.source.classes)})",
             )
-        self.predictor.category_ids = assembly.category_ids(self.recipe, self.predictor.classes, source)
-        self.source = source
-        self.dataset = make_dataset(self.recipe, source, self.predictor.classes)
+        ids = assembly.category_ids(self.recipe, self.predictor.classes, self.source)
+        self.predictor.category_ids = ids
+        self.dataset = assembly.make_dataset(self.recipe, self.source, self.predictor.classes)
 
-    def run(self, **callbacks: Any) -> dict[str, Any]:
-        """The metrics. callbacks: `densedet.core.training.evaluation.evaluate_detector`'s on_batch and
+    def run(self, **callbacks: Any) -> EvaluationResult:
+        """Evaluate; ``callbacks`` are `densedet.core.training.evaluation.evaluate_detector`'s on_batch and
         on_detections."""
-        return evaluate_on(
+        numbers = evaluate_on(
             self.recipe,
             self.predictor.detector,
             self.dataset,
             self.predictor.classes,
-            make_eval_loader(self.recipe, self.dataset),
+            assembly.make_eval_loader(self.recipe, self.dataset),
             device=self.predictor.device,
             **callbacks,
         )
+        return EvaluationResult(numbers, self.recipe.evaluate.metric, metric_value(self.recipe, numbers))
 
-    def report(self, metrics: dict[str, Any]) -> list[str]:
-        """The lines that `densedet evaluate` prints of these metrics, by the recipe's evaluator."""
+    def report(self, result: EvaluationResult) -> list[str]:
+        """Return the lines that `densedet evaluate` prints of a result, by the recipe's evaluator."""
         evaluator = build_evaluator(self.recipe, self.dataset, self.predictor.classes)
-        return report_lines(evaluator, metrics)
+        return report_lines(evaluator, result.numbers)
 
 
-def evaluate(checkpoint: str | Path, overrides: Sequence[str] = (), **options: Any) -> dict[str, Any]:
-    """Metrics of a run folder's or checkpoint's detector on its recipe's validation images.
+def evaluate(
+    detector: nn.Module | Run | str | Path,
+    overrides: Overrides = (),
+    *,
+    recipe: Recipe | str | Path | None = None,
+    split: str = "val",
+    device: str = "auto",
+    plugins: Sequence[str] = (),
+) -> EvaluationResult:
+    """Evaluate a detector on its recipe's images.
 
-    overrides: e.g. ``data.val.annotations=other.json``; options: split, device, plugins (see `Evaluation`).
+    Args:
+        detector: a run folder or checkpoint, a recipe's name with ``model.weights``, a `Run` (its averaged
+            weights where the recipe has them), or a module, which stays on its device.
+        overrides: changes to the recipe, e.g. ``["data.val.annotations=other.json"]``.
+        recipe: the recipe of a module; all others have one of their own.
+        split: "val" or "train".
+        device: "auto", "cpu", "cuda", "cuda:1", "mps"; of a folder, checkpoint or recipe.
+        plugins: plug-in files that a checkpoint's recipe needs.
     """
-    return Evaluation(checkpoint, overrides, **options).run()
+    return Evaluation(detector, overrides, recipe=recipe, split=split, device=device, plugins=plugins).run()
+
+
+def draw(
+    image: Any, detections: Detections, classes: Sequence[str] = (), *, min_score: float = 0.3
+) -> Image.Image:
+    """Draw detections on an image.
+
+    Args:
+        image: a path, encoded bytes, a Pillow image, a uint8 array (H,W) or (H,W,3), or a tensor (ch,H,W)
+            0..255, in whose pixels the boxes are.
+        detections: what was found in it.
+        classes: names in label order; a label without one is drawn as its number.
+        min_score: detections with a lower score are left out.
+    """
+    picture = image if isinstance(image, Tensor) else open_image(image)
+    return draw_boxes(
+        picture,
+        detections.boxes,
+        detections.labels,
+        detections.scores,
+        classes,
+        min_score=min_score,
+    )
+
+
+def _recipe(recipe: Recipe | str | Path, overrides: Overrides) -> Recipe:
+    if not isinstance(recipe, Recipe):
+        return load_recipe(recipe, overrides)
+    return recipe.with_overrides(overrides) if overrides else recipe
+
+
+def _source(recipe: Recipe, split: str) -> Any:
+    """Return the filtered source of a split.
+
+    Raises:
+        UsageError: there is no such split.
+        RecipeError: the recipe has no source for it.
+    """
+    if split not in ("train", "val"):
+        raise UsageError(f"split {split!r}: write 'train' or 'val'")
+    source = assembly.build_split(recipe, split)
+    if source is None:
+        raise recipe.error("data", f"the recipe has no {split} source: give data.{split}")
+    return source
+
+
+def _predictor(
+    detector: nn.Module | Run, overrides: Overrides, recipe: Recipe | str | Path | None
+) -> Predictor:
+    """Return a module or a run's detector with its recipe, in the mode and on the device where it is."""
+    if isinstance(detector, Run):
+        if recipe is not None:
+            raise UsageError("a run has a recipe of its own: leave out recipe=, and change it by overrides=")
+        module, classes = detector.eval_detector, detector.classes
+        checked = _recipe(detector.recipe, overrides)
+    else:
+        if recipe is None:
+            raise UsageError(
+                "give the recipe that the module was built from: evaluate(module, recipe=recipe)"
+            )
+        module, checked = detector, _recipe(recipe, overrides)
+        classes = assembly.class_table(checked, assembly.build_source(checked, "train"))
+        if getattr(module, "num_classes", len(classes)) != len(classes):
+            raise UsageError(f"the module has {module.num_classes} classes, the recipe's data {len(classes)}")
+    device = next((p.device for p in module.parameters()), torch.device("cpu"))
+    training = module.training
+    predictor = Predictor(checked, module, classes, assembly.category_ids(checked, classes), device)
+    module.train(training)
+    return predictor

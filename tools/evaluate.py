@@ -12,7 +12,7 @@ from typing import Any
 
 def add_parser(subparsers: Any) -> None:
     """densedet evaluate RUN [path=value ...]"""
-    parser = subparsers.add_parser("evaluate", help="judge a trained detector", description=__doc__)
+    parser = subparsers.add_parser("evaluate", help="evaluate a trained detector", description=__doc__)
     parser.add_argument(
         "checkpoint", help="a run folder (its best.pt), a checkpoint, or a recipe with model.weights"
     )
@@ -39,7 +39,7 @@ def add_parser(subparsers: Any) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Evaluate, print, write."""
+    """Evaluate, print the numbers and write the detections."""
     from rich.console import Console
     from rich.progress import Progress
 
@@ -48,7 +48,7 @@ def run(arguments: argparse.Namespace) -> int:
     from densedet.core.training.prediction import coco_results
 
     rows: list[dict[str, Any]] = []
-    judged = Evaluation(
+    evaluation = Evaluation(
         arguments.checkpoint,
         arguments.overrides,
         split=arguments.split,
@@ -58,12 +58,14 @@ def run(arguments: argparse.Namespace) -> int:
 
     def keep(index: int, detections: Any) -> None:
         rows.extend(
-            coco_results(detections, judged.source.annotation(index).image_id, judged.predictor.category_ids)
+            coco_results(
+                detections, evaluation.source.annotation(index).image_id, evaluation.predictor.category_ids
+            )
         )
 
     with Progress(console=Console(file=sys.stderr), transient=True) as bar:
-        task = bar.add_task("evaluating", total=len(judged.source))
-        metrics = judged.run(
+        task = bar.add_task("evaluating", total=len(evaluation.source))
+        result = evaluation.run(
             on_batch=lambda done: bar.update(task, completed=done),
             on_detections=keep if arguments.output else None,
         )
@@ -71,9 +73,9 @@ def run(arguments: argparse.Namespace) -> int:
         write_text(Path(arguments.output), json.dumps(rows))
         print(f"{len(rows)} detections in {arguments.output}", file=sys.stderr)
     if arguments.json:
-        print(json.dumps(metrics))
+        print(json.dumps(result.numbers))
         return 0
-    for line in judged.report(metrics):
+    for line in evaluation.report(result):
         print(line)
     return 0
 

@@ -1,21 +1,25 @@
 """From a recipe to built parts: the one room that knows their order."""
 
 from densedet.core.assembly.data import (
+    build_batch_sampler,
     build_resize,
     build_source,
     build_sources,
     build_split,
     category_ids,
     class_table,
+    first_batch,
     listed_classes,
     make_dataset,
     make_eval_loader,
-    working_size,
+    make_train_loader,
+    make_train_set,
 )
 from densedet.core.assembly.detector import build_detector, build_with_weights
 from densedet.core.assembly.parts import build_component, build_list
 
 __all__ = [
+    "build_batch_sampler",
     "build_component",
     "build_detector",
     "build_list",
@@ -26,8 +30,10 @@ __all__ = [
     "build_with_weights",
     "category_ids",
     "class_table",
+    "first_batch",
     "listed_classes",
     "make_dataset",
     "make_eval_loader",
-    "working_size",
+    "make_train_loader",
+    "make_train_set",
 ]

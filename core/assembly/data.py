@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import partial
 from typing import Any
 
@@ -11,11 +11,12 @@ from torch.utils.data import DataLoader
 from densedet.core.annotations.filters import filtered
 from densedet.core.annotations.views import hold_out
 from densedet.core.annotations.where import WhereError
-from densedet.core.assembly.parts import build_component
+from densedet.core.assembly.parts import build_component, build_list
 from densedet.core.class_table import EMPTY
 from densedet.core.data.dataset import DetectionDataset
 from densedet.core.data.image_cache import fitting_cache
-from densedet.core.data.loader import eval_loader
+from densedet.core.data.loader import collate, eval_loader, train_loader
+from densedet.core.data.sampling import BatchKey, BatchSampler
 from densedet.core.distributed import world
 from densedet.core.recipe.loading import Recipe
 from densedet.core.recipe.plugin_loading import load_plugins
@@ -192,6 +193,48 @@ def make_dataset(
         broken=data.broken_images,
         load_plugins=partial(load_plugins, files) if files else None,
     )
+
+
+def build_batch_sampler(recipe: Recipe, source: Any) -> BatchSampler:
+    """Return the order of the training images, cut into batches for this process."""
+    rank, processes = world()
+    sampler = build_component(
+        recipe, "data.sampler", "sampler", recipe.data.sampler, {"source": source, "seed": recipe.train.seed}
+    )
+    size = recipe.train.batch_size // processes
+    return BatchSampler(sampler, batch_size=size, rank=rank, world=processes)
+
+
+def make_train_set(recipe: Recipe, source: Any, notes: list[str] | None = None) -> DetectionDataset:
+    """Return the training images with the recipe's transforms; ``notes`` as in `make_dataset`."""
+    transforms = build_list(recipe, "data.transforms", "transform", {})
+    classes = class_table(recipe, source)
+    size = working_size(recipe)
+    return make_dataset(recipe, source, classes, transforms=transforms, size=size, notes=notes)
+
+
+def make_train_loader(
+    recipe: Recipe, dataset: DetectionDataset, keys: Iterable[BatchKey]
+) -> DataLoader[Batch]:
+    """Return the augmented training batches of ``keys``, such as a `BatchSampler`."""
+    data = recipe.data
+    return train_loader(
+        dataset,
+        keys,
+        seed=recipe.train.seed,
+        workers=data.workers,
+        pad_to=data.pad_to,
+        batch_transforms=build_list(
+            recipe, "data.batch_transforms", "batch_transform", {"size_wh": working_size(recipe)}
+        ),
+        sizes=data.input_sizes_wh or ([data.input_size_wh] if data.working_size_wh else []),
+    )
+
+
+def first_batch(recipe: Recipe, dataset: DetectionDataset, count: int) -> Batch:
+    """Return the first ``count`` images of a dataset as one batch."""
+    samples, broken = dataset.samples(0, range(min(count, len(dataset))), replacing=False)
+    return collate(samples, pad_to=recipe.data.pad_to, broken=broken)
 
 
 def make_eval_loader(

@@ -70,7 +70,7 @@ def decode(
         DataError: the image cannot be read.
     """
     name = str(image) if isinstance(image, (str, os.PathLike)) else name or "an image"
-    picture, turn = _from_array(image, name) if isinstance(image, np.ndarray) else open_picture(image, name)
+    picture, turn = _opened(image, name)
     source = displayed(picture.size, turn)
     if expected is not None and source != expected:
         if picture.size != expected:
@@ -110,9 +110,16 @@ def decode(
 def open_image(image: Any) -> Image.Image:
     """Return the whole picture, upright, as RGB; ``image`` as for `decode`. Raises DataError."""
     name = str(image) if isinstance(image, (str, os.PathLike)) else "an image"
-    picture, turn = _from_array(image, name) if isinstance(image, np.ndarray) else open_picture(image, name)
+    picture, turn = _opened(image, name)
     picture = _to_mode(_load(picture, name), "RGB", name)
     return picture if turn is None else picture.transpose(turn)
+
+
+def _opened(image: Any, name: str) -> tuple[Image.Image, Image.Transpose | None]:
+    """Return a picture that may not be loaded yet, and how to turn it upright."""
+    if isinstance(image, np.ndarray):
+        return _from_array(image, name)
+    return (image, None) if isinstance(image, Image.Image) else open_picture(image, name)
 
 
 def _from_array(array: np.ndarray, name: str) -> tuple[Image.Image, None]:

@@ -13,7 +13,7 @@ from torch.utils.data import Dataset as TorchDataset
 
 from densedet.core.contracts import BatchTransform
 from densedet.core.data.dataset import Broken, DetectionDataset, Sample
-from densedet.core.data.sampling import BatchKey, BatchSampler
+from densedet.core.data.sampling import BatchKey
 from densedet.core.placement import blank_outside, place
 from densedet.core.seeding import generator_of, seed_of
 from densedet.core.types import Batch
@@ -131,7 +131,7 @@ def _arrive(load_plugins: Callable[[], object] | None, state: bytes) -> BatchDat
 
 def train_loader(
     dataset: DetectionDataset,
-    sampler: BatchSampler,
+    keys: Iterable[BatchKey],
     *,
     seed: int = 0,
     workers: int = 0,
@@ -140,11 +140,11 @@ def train_loader(
     sizes: Sequence[tuple[int, int]] = (),
     context: str | None = None,
 ) -> DataLoader[Batch]:
-    """Training batches without end, from the position of ``sampler`` on.
+    """Training batches, one per key.
 
     Args:
         dataset: the training images.
-        sampler: which images make which batch.
+        keys: which images make which batch; a `BatchSampler` gives batches without end.
         seed: of the batch transforms and of the draw among ``sizes``.
         workers: loader processes, which live on from pass to pass; 0 loads in this process.
         pad_to: see `collate`.
@@ -155,7 +155,7 @@ def train_loader(
     batches = BatchDataset(
         dataset, pad_to=pad_to, seed=seed, transforms=batch_transforms, sizes=sizes, training=True
     )
-    return _loader(batches, sampler, workers, context)
+    return _loader(batches, keys, workers, context)
 
 
 def eval_loader(

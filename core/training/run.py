@@ -13,8 +13,6 @@ import torch
 from torch import nn
 
 from densedet.core import assembly, files, hookspecs
-from densedet.core.data.loader import collate, train_loader
-from densedet.core.data.sampling import BatchSampler
 from densedet.core.distributed import world
 from densedet.core.errors import CheckpointError
 from densedet.core.recipe.loading import Recipe
@@ -95,39 +93,16 @@ class Run:
     # -- building --------------------
 
     def _build_data(self) -> None:
-        recipe, data = self.recipe, self.recipe.data
+        recipe = self.recipe
         source, validation = assembly.build_sources(recipe)
         self.classes = assembly.class_table(recipe, source)
         self.category_ids = assembly.category_ids(recipe, self.classes, source)
-        work = assembly.working_size(recipe)
-        transforms = assembly.build_list(recipe, "data.transforms", "transform", {})
-        self.train_set = assembly.make_dataset(
-            recipe, source, self.classes, transforms=transforms, size=work, notes=self.notes
-        )
+        self.train_set = assembly.make_train_set(recipe, source, self.notes)
         self.val_set = None
         if validation is not None:
             self.val_set = assembly.make_dataset(recipe, validation, self.classes, notes=self.notes)
-        sampler = assembly.build_component(
-            recipe,
-            "data.sampler",
-            "sampler",
-            data.sampler,
-            {"source": self.train_set.source, "seed": self.settings.seed},
-        )
-        self.sampler = BatchSampler(
-            sampler, batch_size=self.settings.batch_size // self.world, rank=self.rank, world=self.world
-        )
-        self.loader = train_loader(
-            self.train_set,
-            self.sampler,
-            seed=self.settings.seed,
-            workers=data.workers,
-            pad_to=data.pad_to,
-            batch_transforms=assembly.build_list(
-                recipe, "data.batch_transforms", "batch_transform", {"size_wh": work}
-            ),
-            sizes=data.input_sizes_wh or ([data.input_size_wh] if data.working_size_wh else []),
-        )
+        self.sampler = assembly.build_batch_sampler(recipe, self.train_set.source)
+        self.loader = assembly.make_train_loader(recipe, self.train_set, self.sampler)
         self._eval_loader: DataLoader[Batch] | None = None
 
     def _build_model(self) -> None:
@@ -238,8 +213,7 @@ class Run:
         dataset = self.val_set
         if split != "val" or dataset is None:
             dataset = assembly.make_dataset(self.recipe, self.train_set.source, self.classes)
-        samples, broken = dataset.samples(0, range(min(count, len(dataset))), replacing=False)
-        return collate(samples, pad_to=self.recipe.data.pad_to, broken=broken).to(self.device)
+        return assembly.first_batch(self.recipe, dataset, count).to(self.device)
 
     def autocast(self) -> contextlib.AbstractContextManager[Any]:
         """The precision that the network trains in. Evaluation runs in float32."""

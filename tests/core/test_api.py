@@ -1,0 +1,164 @@
+"""densedet from Python: what `import densedet` offers, on a tiny run."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import densedet
+from densedet.core.api import Evaluation
+from densedet.core.errors import UsageError
+from densedet.core.recipe.loading import Recipe, RecipeError
+from densedet.core.training.run import Run
+from densedet.registry import UnknownComponent
+
+TINY = {
+    "data.train.count": 12,
+    "data.val.count": 5,
+    "data.input_size_wh": [64, 32],
+    "data.cache_gb": 0,
+    "train.budget": {"steps": 2},
+    "train.batch_size": 4,
+    "train.evaluations": 1,
+    "train.threads": 1,
+    "run.hooks": [{"name": "checkpoint"}],
+}
+
+
+class Counter:
+    """A hook that notes the steps it is called at."""
+
+    def __init__(self) -> None:
+        self.steps: list[int] = []
+
+    @densedet.hookimpl
+    def densedet_run_step(self, run: Run, step: dict[str, Any]) -> None:
+        self.steps.append(run.step)
+
+
+@pytest.fixture(scope="module")
+def recipe() -> Recipe:
+    return densedet.load_recipe("quickstart_ssd", TINY)
+
+
+@pytest.fixture(scope="module")
+def counter() -> Counter:
+    return Counter()
+
+
+@pytest.fixture(scope="module")
+def run(recipe: Recipe, counter: Counter, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    return densedet.train(recipe, hooks=[counter], folder=tmp_path_factory.mktemp("runs") / "mine")
+
+
+def test_names_are_listed_and_there() -> None:
+    assert dir(densedet) == sorted(densedet.__all__)
+    for name in densedet.__all__:
+        assert getattr(densedet, name) is not None, name
+    with pytest.raises(AttributeError, match="no attribute 'trainn'"):
+        _ = densedet.trainn
+
+
+def test_listings() -> None:
+    heads = densedet.list_components("head", "ssd*")
+    assert [row["name"] for row in heads] == ["ssd", "ssdlite"]
+    assert {row["kind"] for row in densedet.list_components(name="fcos")} == {"head", "matcher"}
+    with pytest.raises(UnknownComponent, match=r"no part matches head retinnet.*Did you mean 'retinanet'"):
+        densedet.list_components("head", "retinnet")
+    about = densedet.describe("head", "ssd")
+    arguments = {row["name"]: row for row in about["arguments"]}
+    assert arguments["kernel"]["default"] == "3"
+    assert "kernel: 1 or 3 or 5, default 3" in repr(about)
+    assert json.loads(json.dumps(about))["name"] == "ssd"
+    assert {"quickstart_ssd", "torchvision/ssd300_vgg16"} <= set(densedet.list_recipes())
+
+
+def test_batches_of_the_recipe_and_of_images(recipe: Recipe, tmp_path: Path) -> None:
+    batch = densedet.make_batch(recipe, count=3)
+    assert batch.images.shape == (3, 1, 32, 64)
+    assert densedet.make_batch(recipe, split="train", count=99).images.shape[0] == 12
+    assert densedet.make_batch("quickstart_ssd", overrides=TINY).indices.tolist() == [0, 1, 2, 3]
+    array = np.zeros((64, 64, 3), np.uint8)
+    array[:, 32:] = 200
+    Image.fromarray(array).save(tmp_path / "a.png")
+    images = [array, Image.fromarray(array), tmp_path / "a.png", (tmp_path / "a.png").read_bytes()]
+    batch = densedet.make_batch(recipe, images)
+    assert all(torch.equal(image, batch.images[0]) for image in batch.images)
+    assert batch.boxes.shape == (4, 0, 4)
+    assert batch.source_hw.tolist() == [[64, 64]] * 4
+    with pytest.raises(UsageError, match="split 'test': write 'train' or 'val'"):
+        densedet.make_batch(recipe, split="test")
+    with pytest.raises(RecipeError, match="no val source: give data.val"):
+        densedet.make_batch(recipe, overrides={"data.val": None})
+
+
+def test_loaders(recipe: Recipe) -> None:
+    loader = densedet.dataloader(recipe, "train")
+    first, second = ([b.indices.tolist() for b in densedet.dataloader(recipe, epoch=e)] for e in (0, 1))
+    # 12 images in batches of 4; both epochs have each image once, in another order.
+    assert [len(batch) for batch in loader] == [4, 4, 4]
+    assert all(sorted(i for part in parts for i in part) == list(range(12)) for parts in (first, second))
+    assert first != second
+    assert [len(batch) for batch in densedet.dataloader(recipe, "val")] == [5]
+
+
+def test_training_calls_hooks_and_takes_a_folder(run: Run, counter: Counter) -> None:
+    assert counter.steps == [1, 2]
+    assert run.folder.name == "mine"
+    assert (run.folder / "summary.json").is_file()
+
+
+def test_evaluation_of_runs_folders_and_modules(recipe: Recipe, run: Run) -> None:
+    result = densedet.evaluate(run)
+    assert dict(result) == dict(densedet.evaluate(run.folder)) == result.numbers
+    assert result["AP"] == result.metric == run.metrics["AP"]
+    assert (result.metric_name, set(result.classes)) == ("AP", set(run.classes))
+    assert set(result.losses) == set(run.metrics["losses"])
+    assert repr(result).startswith("EvaluationResult(AP ")
+    module = run.eval_detector.train()
+    assert densedet.evaluate(module, recipe=recipe)["AP"] == result["AP"]
+    assert module.training, "the module stays in its mode"
+    assert densedet.evaluate(module, {"evaluate.metric": "AP50"}, recipe=recipe).metric == result["AP50"]
+    assert densedet.evaluate(run, split="train")["images"] == 12
+
+
+def test_faulty_evaluations(recipe: Recipe, run: Run) -> None:
+    module = run.eval_detector
+    with pytest.raises(UsageError, match=r"give the recipe .*evaluate\(module, recipe=recipe\)"):
+        densedet.evaluate(module)
+    with pytest.raises(UsageError, match="has a recipe of its own"):
+        densedet.evaluate(run, recipe=recipe)
+    with pytest.raises(UsageError, match="has a recipe of its own"):
+        densedet.evaluate(run.folder, recipe=recipe)
+    with pytest.raises(UsageError, match="has 10 classes, the recipe's data 2"):
+        densedet.evaluate(module, {"data.classes": ["1", "2"]}, recipe=recipe)
+    with pytest.raises(RecipeError, match="no val source"):
+        Evaluation(run, {"data.val": None})
+
+
+def test_a_predictor_and_its_drawing(run: Run) -> None:
+    predictor = densedet.load(run.folder, ["model.postprocess.max_detections=3"])
+    image = np.full((40, 80), 90, np.uint8)
+    [found] = predictor.predict([image])
+    assert len(found) <= 3
+    found = densedet.Detections(
+        torch.tensor([[10.0, 10, 30, 30]]), torch.tensor([0.9]), torch.tensor([1]), torch.tensor([-1])
+    )
+    plain, drawn = (
+        np.asarray(densedet.draw(image, found, predictor.classes, min_score=s)) for s in (0.95, 0.5)
+    )
+    assert (plain == 90).all(), "nothing scores 0.95"
+    assert (drawn != 90).any()
+    tensor = torch.full((1, 40, 80), 90, dtype=torch.uint8)
+    assert np.array_equal(drawn, np.asarray(densedet.draw(tensor, found, predictor.classes, min_score=0.5)))
+
+
+def test_building_counts_classes(recipe: Recipe) -> None:
+    assert densedet.build(recipe).num_classes == 10
+    assert densedet.build("quickstart_ssd", TINY, num_classes=4).num_classes == 4
