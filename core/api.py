@@ -263,7 +263,7 @@ def draw(
         image: a path, encoded bytes, a Pillow image, a uint8 array (H,W) or (H,W,3), or a tensor (ch,H,W)
             0..255, in whose pixels the boxes are.
         detections: what was found in it.
-        classes: names in label order; a label without one is drawn as its number.
+        classes: names in label order; () takes those of the detections.
         min_score: detections with a lower score are left out.
     """
     picture = image if isinstance(image, Tensor) else open_image(image)
@@ -272,7 +272,7 @@ def draw(
         detections.boxes,
         detections.labels,
         detections.scores,
-        classes,
+        classes or detections.classes,
         min_score=min_score,
     )
 

@@ -241,7 +241,7 @@ class Branch:
     needs: tuple[str, ...] = ()
 
 
-@dataclass
+@dataclass(repr=False)
 class Detections:
     """The objects found in one image, best first. D may be 0.
 
@@ -253,6 +253,7 @@ class Detections:
         extra: (D,*shape) per name, further values of each detection.
         keypoints: names in ``extra`` whose values are keypoints (D,K,3): x, y in the boxes' pixels, and a
             visibility or score.
+        classes: names in label order, for people; () where they are not known.
     """
 
     boxes: Tensor
@@ -261,9 +262,36 @@ class Detections:
     anchors: Tensor
     extra: dict[str, Tensor] = field(default_factory=dict)
     keypoints: tuple[str, ...] = ()
+    classes: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.boxes)
+
+    def __repr__(self) -> str:
+        shown = [f"{name} {score:.2f}" for name, score in zip(self.names(), self.scores.tolist())]
+        listed = ", ".join([*shown[:5], *(["..."] if len(shown) > 5 else [])])
+        return f"Detections({len(self)} object{'s' * (len(self) != 1)}{': ' * bool(listed)}{listed})"
+
+    def names(self) -> list[str]:
+        """Return the class of each detection by name, or as "class 3" where its name is not known."""
+        labels = self.labels.tolist()
+        return [self.classes[i] if 0 <= i < len(self.classes) else f"class {i}" for i in labels]
+
+    def to_dict(self) -> dict[str, list[Any]]:
+        """Return plain lists with an entry per detection: boxes, scores, labels, names, and the values of
+        ``extra`` by their names."""
+        columns = {**self.extra, "boxes": self.boxes, "scores": self.scores, "labels": self.labels}
+        return {**{name: values.tolist() for name, values in columns.items()}, "names": self.names()}
+
+    def draw(self, image: Any, *, min_score: float = 0.3) -> Any:
+        """Draw the detections on an image; `densedet.draw` describes the arguments.
+
+        Returns:
+            A Pillow image, which a notebook shows.
+        """
+        import densedet
+
+        return densedet.draw(image, self, min_score=min_score)
 
     @classmethod
     def empty(cls, device: torch.device | str = "cpu") -> Detections:
@@ -280,13 +308,13 @@ class Detections:
         return self._mapped(lambda column: column.to(device))
 
     def _mapped(self, function: Callable[[Tensor], Tensor]) -> Detections:
-        return Detections(
-            function(self.boxes),
-            function(self.scores),
-            function(self.labels),
-            function(self.anchors),
-            {name: function(values) for name, values in self.extra.items()},
-            self.keypoints,
+        return replace(
+            self,
+            boxes=function(self.boxes),
+            scores=function(self.scores),
+            labels=function(self.labels),
+            anchors=function(self.anchors),
+            extra={name: function(values) for name, values in self.extra.items()},
         )
 
     def moved(self, scale_xy: Tensor, offset_xy: Tensor) -> Detections:

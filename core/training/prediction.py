@@ -4,6 +4,7 @@ pixels."""
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -72,7 +73,10 @@ class Predictor:
                 batch = collate(samples, pad_to=data.pad_to).to(self.device)
                 for position, detections in enumerate(self.detector.predict(batch)):  # type: ignore[operator]
                     moved = to_source(detections, batch, position).to("cpu")
-                    yield int(batch.indices[position]), of_classes(moved, self.classes)
+                    yield (
+                        int(batch.indices[position]),
+                        replace(of_classes(moved, self.classes), classes=self.classes),
+                    )
 
 
 def load(

@@ -23,7 +23,7 @@ from densedet.core.contracts import (
     Postprocess,
 )
 from densedet.core.distributed import mean_over_processes
-from densedet.core.errors import PartError
+from densedet.core.errors import PartError, UsageError
 from densedet.core.types import Batch, Detections, Explanation, Level, Prediction, Targets, Trace
 from densedet.plugins.detectors._checks import box_loss_keys, check_extras, check_parts, names_progress
 from densedet.plugins.detectors._dry_run import dry_run
@@ -160,7 +160,16 @@ class DenseDetector(nn.Module):
         return features if self.neck is None else self.neck(features)
 
     def run_network(self, batch: Batch) -> Output:
-        """Run backbone, neck and head, under the caller's autocast."""
+        """Run backbone, neck and head, under the caller's autocast.
+
+        Raises:
+            UsageError: the input is no batch.
+        """
+        if not isinstance(batch, Batch):
+            raise UsageError(
+                f"a detector takes a densedet Batch, not a {type(batch).__name__}: make one with "
+                f"densedet.make_batch(recipe, images)"
+            )
         features = self.features(batch.images, batch.valid_hw)
         sizes = [(f.shape[-2], f.shape[-1]) for f in features]
         anchors, levels = self.grid(

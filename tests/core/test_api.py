@@ -142,21 +142,54 @@ def test_faulty_evaluations(recipe: Recipe, run: Run) -> None:
         Evaluation(run, {"data.val": None})
 
 
-def test_a_predictor_and_its_drawing(run: Run) -> None:
-    predictor = densedet.load(run.folder, ["model.postprocess.max_detections=3"])
+def found(*rows: tuple[float, float, float, float, float, int], classes: tuple[str, ...] = ()) -> Any:
+    """Detections from (x1, y1, x2, y2, score, label), with the position of each as an extra value."""
+    values = torch.tensor(rows, dtype=torch.float32).reshape(-1, 6)
+    places = torch.arange(len(values))
+    return densedet.Detections(
+        values[:, :4], values[:, 4], values[:, 5].long(), places - 1, {"place": places}, classes=classes
+    )
+
+
+def test_detections_are_short_and_plain() -> None:
+    two = found((1, 2, 3, 4, 0.75, 1), (0, 0, 2, 2, 0.5, 2), classes=("cat", "dog"))
+    assert repr(two) == "Detections(2 objects: dog 0.75, class 2 0.50)"
+    assert repr(two.where(torch.tensor([True, False]))) == "Detections(1 object: dog 0.75)"
+    assert repr(found()) == "Detections(0 objects)"
+    assert repr(found(*[(0, 0, 1, 1, 1.0, 0)] * 6)).endswith("class 0 1.00, ...)")
+    assert two.to("cpu").to_dict() == {
+        "boxes": [[1, 2, 3, 4], [0, 0, 2, 2]],
+        "scores": [0.75, 0.5],
+        "labels": [1, 2],
+        "names": ["dog", "class 2"],
+        "place": [0, 1],
+    }
+
+
+def test_drawing() -> None:
     image = np.full((40, 80), 90, np.uint8)
-    [found] = predictor.predict([image])
-    assert len(found) <= 3
-    found = densedet.Detections(
-        torch.tensor([[10.0, 10, 30, 30]]), torch.tensor([0.9]), torch.tensor([1]), torch.tensor([-1])
-    )
-    plain, drawn = (
-        np.asarray(densedet.draw(image, found, predictor.classes, min_score=s)) for s in (0.95, 0.5)
-    )
-    assert (plain == 90).all(), "nothing scores 0.95"
+    cat = found((10, 10, 30, 30, 0.75, 0), classes=("cat",))
+    plain, drawn = (np.asarray(cat.draw(image, min_score=score)) for score in (0.8, 0.7))
+    assert (plain == 90).all(), "nothing scores 0.8"
     assert (drawn != 90).any()
     tensor = torch.full((1, 40, 80), 90, dtype=torch.uint8)
-    assert np.array_equal(drawn, np.asarray(densedet.draw(tensor, found, predictor.classes, min_score=0.5)))
+    assert np.array_equal(drawn, np.asarray(cat.draw(tensor)))
+    named = densedet.draw(Image.fromarray(image), found((10, 10, 30, 30, 0.75, 0)), ("cat",))
+    assert np.array_equal(drawn, np.asarray(named))
+
+
+def test_a_predictor_names_its_detections(run: Run) -> None:
+    predictor = densedet.load(run.folder, ["model.postprocess.max_detections=3"])
+    [detections] = predictor.predict([np.full((40, 80), 90, np.uint8)])
+    assert len(detections) <= 3
+    assert detections.classes == run.classes
+
+
+def test_a_detector_called_with_a_tensor_names_what_it_takes(run: Run) -> None:
+    module = run.eval_detector
+    for call in (module, module.predict, module.losses):
+        with pytest.raises(UsageError, match=r"takes a densedet Batch, not a Tensor.*densedet\.make_batch"):
+            call(torch.zeros(1, 1, 32, 64))
 
 
 def test_building_counts_classes(recipe: Recipe) -> None:
