@@ -48,9 +48,8 @@ MAX_LENGTH = MAX_SQL - 1000
 MAX_WORDS = 200
 MAX_SELECTS = 3
 """Names (texts and numbers do not count) and subqueries of a where. SQLite copies what a name of a subquery
-stands for to each place
-where that is used, before it looks at any budget: subqueries within subqueries, which are refused, would grow
-as a power."""
+stands for to each place where that is used, before it looks at any budget: subqueries within subqueries,
+which are refused, would grow as a power."""
 
 TOKEN = re.compile(
     r"""(?P<skip>'(?:[^']|'')*'|--[^\n]*|/\*.*?(?:\*/|\Z)|\s+|\d\w*)|"(?:[^"]|"")*"|`[^`]*`|\[[^\]]*\]|\w+|.""",

@@ -48,10 +48,10 @@ class Wiring:
         return {name: self.facts[fact] for name, fact in facts_for(kind).items() if fact in self.facts}
 
     def after(self, kind: str, part: Any) -> Wiring:
-        """Add what a freshly built part tells the parts after it.
+        """Add the attributes of a freshly built part from which later parts are wired.
 
         Args:
-            kind: the part's kind. A backbone and a neck tell the same: a neck follows either of them, and
+            kind: the part's kind. A backbone and a neck set the same facts: a neck follows either of them, and
                 what follows a neck follows the backbone where there is no neck.
             part: the part, which has the attributes of its contract.
 

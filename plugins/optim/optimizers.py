@@ -68,7 +68,7 @@ def sgd(
         The optimizer.
     """
     groups = [_decayed(group, weight_decay) for group in parameters]
-    # On the CPU the fused kernel copies whatever is not contiguous, as channels-last weights are: slower than
+    # On the CPU the fused kernel copies weights that are not contiguous (channels-last), which is slower than
     # a pass per operation.
     fused = _fused(parameters) and all(
         p.is_contiguous() or p.device.type != "cpu" for group in parameters for p in group["params"]
