@@ -128,6 +128,17 @@ def test_it_trains_where_it_is_installed_and_is_missed_where_it_is_not(environme
     assert "Traceback" not in said
 
 
+@pytest.mark.long
+def test_a_package_that_densedet_wrote_installs_and_appears(environment: Environment) -> None:
+    environment.run("densedet", "new", "plugin", "photos", "--kind", "source")
+    package = environment.folder / "densedet-photos"
+    environment.install(package)
+    assert "[densedet-photos 0.1.0]" in environment.run("densedet", "show", "components", "source")
+    assert "1 passed" in environment.run("python", "-m", "pytest", "-q", "-p", "no:cacheprovider", package)
+    with pytest.raises(AssertionError, match="densedet-photos 0.1.0 has a source 'photos' already"):
+        environment.run("densedet", "new", "plugin", "photos", "--kind", "source", "--output", "again")
+
+
 LOOK = """
 from densedet.tools.main import main
 assert main(["show", "plugins"]) == main(["show", "components", "head"]) == 0

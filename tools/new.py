@@ -4,51 +4,31 @@ and shows up in the registry."""
 from __future__ import annotations
 
 import argparse
+import keyword
 import re
+import string
 import sys
 from pathlib import Path
 from typing import Any
 
+from densedet.registry import KINDS
+
 TEMPLATES = Path(__file__).resolve().parent / "templates"
 
-IMPORTS = {
-    "head": (
-        "from typing import Literal\n\nimport densedet\nfrom densedet.core.errors import "
-        "PartError\nfrom densedet.core.layers import flatten_cells\n"
-        "from densedet.core.types import Branch, Prediction\nfrom torch import Tensor, nn\n"
-    ),
-    "class_loss": (
-        "import math\nfrom typing import Literal\n\nimport densedet\nimport torch\n"
-        "from densedet.core.arguments import PositiveFloat, Probability\nfrom torch import Tensor, "
-        "nn\nfrom torch.nn import functional\n"
-    ),
-    "box_loss": (
-        "from typing import Literal\n\nimport densedet\nfrom densedet.core.arguments import "
-        "PositiveFloat\nfrom torch import Tensor, nn\n"
-    ),
-    "matcher": (
-        "import densedet\nimport torch\nfrom densedet.core.arguments import Probability\nfrom "
-        "densedet.core.boxes import area, centers\n"
-        "from densedet.core.types import Assignment, Level\nfrom torch import Tensor\n"
-    ),
-    "hook": "from typing import Any\n\nimport densedet\nfrom densedet.core.arguments import PositiveInt\n",
-}
-"""What each template needs; the kinds that can be started with."""
-
 SETUP = """[metadata]
-name = {package}
+name = $package
 version = 0.1.0
-description = {kind} {name} for densedet
+description = The $kind $name for densedet
 
 [options]
-py_modules = {module}
+py_modules = $module
 python_requires = >=3.10
 install_requires =
     densedet
 
 [options.entry_points]
 densedet =
-    {name} = {module}
+    $name = $module
 """
 
 PYPROJECT = """[build-system]
@@ -56,45 +36,61 @@ requires = ["setuptools>=64"]
 build-backend = "setuptools.build_meta"
 """
 
-README = """# {package}
+README = """# $package
 
-The {kind} `{name}` for densedet.
+The $kind `$name` for densedet.
 
     pip install -e .
     pytest
-    densedet show components {kind} {name}
+    densedet check plugin $module.py
+    densedet show components $kind $name
     densedet train recipe.yaml
 """
 
-RECIPES = {
-    "head": "base: densedet:quickstart_retinanet.yaml\nmodel:\n  head: {{name: {name}}}\n",
-    "class_loss": "base: densedet:quickstart_retinanet.yaml\nmodel:\n  class_loss: {{name: {name}}}\n",
-    "box_loss": "base: densedet:quickstart_retinanet.yaml\nmodel:\n  box_loss: {{name: {name}}}\n",
-    "matcher": "base: densedet:quickstart_retinanet.yaml\nmodel:\n  matcher: {{name: {name}}}\n",
-    "hook": "base: densedet:quickstart_ssd.yaml\nrun:\n  hooks: [metrics, checkpoint, tensorboard, "
-    "progress, {{name: {name}}}]\n",
+RECIPE = "base: densedet:quickstart_retinanet.yaml\n"
+PLACES = {
+    "detector": """model:
+  detector: {name: $name}
+  neck: null
+  anchors: null
+  head: null
+  matcher: null
+  coder: null
+  class_loss: null
+  box_loss: null
+  postprocess: null
+""",
+    "source": """data:
+  root: .
+  classes: null
+  train: {name: $name, folder: photographs/train, classes: [cat, dog]}
+  val: {name: $name, folder: photographs/val, classes: [cat, dog]}
+""",
+    "sampler": "data:\n  sampler: {name: $name}\n",
+    "resize": "data:\n  resize: {name: $name}\n",
+    "transform": "data:\n  transforms: [{name: $name}]\n",
+    "batch_transform": "data:\n  batch_transforms: [{name: $name}]\n",
+    "optimizer": "train:\n  optimizer: {name: $name}\n",
+    "schedule": "train:\n  schedule: {name: $name}\n",
+    "evaluator": "evaluate:\n  evaluator: {name: $name}\n  metric: recall\n",
+    "weight_map": "# model: {weights: theirs.pth} reads a file with their names.\n",
+    "hook": "run:\n  hooks: [metrics, checkpoint, tensorboard, progress, {name: $name}]\n",
 }
-
-TESTS = {
-    "hook": (
-        "from densedet.core.recipe.plugin_loading import load_plugins\n\n\ndef test_is_registered() -> "
-        "None:\n"
-        '    assert load_plugins().components.get("hook", "{name}").load()\n'
-    ),
-}
-TEST = (
-    "from densedet.core.conformance import check_{kind}\nfrom {module} import {class_name}\n\n\ndef "
-    "test_keeps_its_contract() -> None:\n"
-    "    check_{kind}({class_name})\n"
-)
+"""kind -> where a recipe names a part of it; all others are parts of the section ``model``."""
 
 
 def add_parser(subparsers: Any) -> None:
     """densedet new plugin NAME --kind KIND"""
     parser = subparsers.add_parser("new", help="start a plug-in package", description=__doc__)
     parser.add_argument("what", choices=("plugin",))
-    parser.add_argument("name", help="what recipes will call it, e.g. lite")
-    parser.add_argument("--kind", choices=sorted(IMPORTS), default="head", help="what it is (default head)")
+    parser.add_argument("name", help="the part's name in recipes, e.g. lite")
+    parser.add_argument(
+        "--kind",
+        choices=tuple(KINDS),
+        default="head",
+        metavar="KIND",
+        help=f"{', '.join(KINDS)} (default head)",
+    )
     parser.add_argument("--output", metavar="DIR", help="the package's folder (default: ./densedet-NAME)")
     parser.set_defaults(run=run)
 
@@ -103,22 +99,11 @@ def run(arguments: argparse.Namespace) -> int:
     """Write the package; an existing folder is left alone."""
     from densedet.core.errors import UsageError
 
-    name, kind = arguments.name, arguments.kind
-    if not re.fullmatch(r"[a-z][a-z0-9_]*", name):
-        raise UsageError(
-            f"{name!r} cannot be a part's name: write small letters, digits and _, beginning with a "
-            f"letter, e.g. lite_head"
-        )
-    folder = Path(arguments.output or f"densedet-{name.replace('_', '-')}")
+    name, kind = part_name(arguments.name, arguments.kind), arguments.kind
+    words = words_of(name, kind)
+    folder = Path(arguments.output or words["package"])
     if folder.exists():
         raise UsageError(f"{folder} is there already: give another name or --output")
-    words = {
-        "name": name,
-        "kind": kind,
-        "package": f"densedet-{name.replace('_', '-')}",
-        "module": f"densedet_{name}",
-        "class_name": "".join(word.capitalize() for word in name.split("_")),
-    }
     folder.mkdir(parents=True)
     for file, text in package_files(words).items():
         (folder / file).write_text(text, encoding="utf-8")
@@ -129,23 +114,63 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def part_name(given: str, kind: str) -> str:
+    """The name of a new part, as an identifier: "Lite-Head" becomes "lite_head".
+
+    Raises:
+        UsageError: The name is taken by a part of this kind, or no module, class and folder can be called so.
+    """
+    from densedet.core.errors import UsageError
+    from densedet.core.recipe.plugin_loading import load_plugins
+
+    name = given.lower().replace("-", "_")
+    wanted = "write small letters, digits and _, beginning with a letter, e.g. lite_head"
+    if not re.fullmatch(r"[a-z][a-z0-9_]*", name):
+        raise UsageError(f"{given!r} cannot be a part's name: {wanted}")
+    if keyword.iskeyword(name) or keyword.issoftkeyword(name):
+        raise UsageError(
+            f"{given!r} is a word of Python's own language: give another name, e.g. {name}_{kind}"
+        )
+    if name in sys.stdlib_module_names or name == "densedet":
+        raise UsageError(
+            f"{given!r} is a module of Python's or densedet: give another name, e.g. {name}_{kind}"
+        )
+    row = load_plugins().components.snapshot().get((kind, name))
+    if row is not None:
+        raise UsageError(f"{row.origin} has a {kind} {name!r} already: give another name, e.g. my_{name}")
+    return name
+
+
+def words_of(name: str, kind: str) -> dict[str, str]:
+    """What the templates' placeholders stand for."""
+    ending = "".join(word.capitalize() for word in kind.split("_"))
+    title = "".join(word.capitalize() for word in name.split("_"))
+    return {
+        "name": name,
+        "kind": kind,
+        "package": f"densedet-{name.replace('_', '-').strip('-')}",
+        "module": f"densedet_{name}",
+        "class_name": title.removesuffix(ending) + ending,
+    }
+
+
 def package_files(words: dict[str, str]) -> dict[str, str]:
     """File name -> text."""
     kind = words["kind"]
-    body = (TEMPLATES / f"{kind}.txt").read_text(encoding="utf-8").format(**words)
-    module = (
-        '"""The {kind} {name} for densedet."""\n\nfrom __future__ import annotations\n\n'.format(**words)
-        + IMPORTS[kind]
-    )
-    module += '\n\n@densedet.register("{kind}", "{name}")\n'.format(**words) + body
-    return {
-        f"{words['module']}.py": module,
-        f"test_{words['name']}.py": TESTS.get(kind, TEST).format(**words),
-        "setup.cfg": SETUP.format(**words),
+    test = TEMPLATES / f"test_{kind}.txt"
+    texts = {
+        f"{words['module']}.py": '"""The $kind $name for densedet."""\n\n' + _read(TEMPLATES / f"{kind}.txt"),
+        f"test_{words['name']}.py": _read(test if test.exists() else TEMPLATES / "test.txt"),
+        "setup.cfg": SETUP,
         "pyproject.toml": PYPROJECT,
-        "recipe.yaml": RECIPES[kind].format(**words),
-        "README.md": README.format(**words),
+        "recipe.yaml": RECIPE + PLACES.get(kind, "model:\n  $kind: {name: $name}\n"),
+        "README.md": README,
     }
+    return {file: string.Template(text).substitute(words) for file, text in texts.items()}
+
+
+def _read(file: Path) -> str:
+    return file.read_text(encoding="utf-8")
 
 
 if __name__ == "__main__":
