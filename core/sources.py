@@ -6,9 +6,10 @@ from __future__ import annotations
 from densedet.core.annotations.builder import NO_ID, Faults, TableBuilder
 from densedet.core.annotations.folders import FileNames, addition, is_free, new_folder
 from densedet.core.annotations.image_header import SUFFIXES, image_size
-from densedet.core.annotations.source import Progress, TableSource, existing_file, existing_folder
+from densedet.core.annotations.source import Progress, TableSource, existing
 from densedet.core.annotations.sql import (
     APPLICATION_ID,
+    COLUMNS,
     INDEXES,
     SCHEMA,
     VERSION,

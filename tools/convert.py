@@ -7,14 +7,18 @@ library's.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import filecmp
 import json
 import os
 import shutil
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
+
+from densedet.core.errors import DataError, UsageError
 
 SHOWN = 20
 """Sentences about the input that are printed; --report FILE has all."""
@@ -80,8 +84,6 @@ def add_parser(subparsers: Any) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Convert, and print what was wrong."""
-    from densedet.core.errors import UsageError
-
     if arguments.weights_target is not None:
         if arguments.source != "weights":
             raise UsageError(
@@ -98,51 +100,32 @@ def run(arguments: argparse.Namespace) -> int:
     path = Path(arguments.target)
     target = writer_of(path, components, arguments.target_format)
     if not is_free(path) and not (path.is_file() and arguments.overwrite) and not joins(target, path):
-        raise UsageError(
-            f"{path} is there already: give another name" + (" or --overwrite" if path.is_file() else "")
-        )
+        raise _taken(path)
     if arguments.copy_images and arguments.link_images:
         raise UsageError("give --copy-images or --link-images, not both")
     spec = recognise(Path(arguments.source), components, split=arguments.split, name=arguments.source_format)
     source = open_source(spec, components, images=arguments.images)
-    reported = arguments.report
-    sentences = open(reported, "w", encoding="utf-8", errors="backslashreplace") if reported else None  # noqa: SIM115 closed below
-    try:
-        with progress(source) as bar:
-            report = convert(
-                source,
-                target,
-                path,
-                split=arguments.split or "train",
-                where=arguments.where,
-                on_fault=None if sentences is None else lambda text: print(text, file=sentences),
+    split = arguments.split or "train"
+    with contextlib.ExitStack() as stack:
+        on_fault = None
+        if arguments.report:
+            sentences = stack.enter_context(
+                open(arguments.report, "w", encoding="utf-8", errors="backslashreplace")
             )
-            if arguments.copy_images or arguments.link_images:
-                chosen = (
-                    range(len(source))
-                    if arguments.where is None
-                    else where_masks(source, arguments.where)[0].nonzero()[0].tolist()
-                )
-                bring_images(
-                    source,
-                    chosen,
-                    target,
-                    path,
-                    arguments.split or "train",
-                    link=arguments.link_images,
-                    bar=bar,
-                )
-    finally:
-        if sentences is not None:
-            sentences.close()
+            on_fault = partial(print, file=sentences)
+        bar = stack.enter_context(progress(source))
+        report = convert(source, target, path, split=split, where=arguments.where, on_fault=on_fault)
+        if arguments.copy_images or arguments.link_images:
+            chosen: Sequence[int] = range(len(source))
+            if arguments.where is not None:
+                chosen = where_masks(source, arguments.where)[0].nonzero()[0].tolist()
+            bring_images(source, chosen, target, path, split, link=arguments.link_images, bar=bar)
     for sentence in report.sentences[:SHOWN]:
         print(sentence, file=sys.stderr)
     total = sum(report.faults.values())
     if total > SHOWN:
-        print(
-            f"... and {total - SHOWN} more" + ("" if arguments.report else " (--report FILE writes all)"),
-            file=sys.stderr,
-        )
+        rest = "" if arguments.report else " (--report FILE writes all)"
+        print(f"... and {total - SHOWN} more{rest}", file=sys.stderr)
     if arguments.json:
         numbers = {**vars(report), "source": spec["name"], "target": str(path), "faults": dict(report.faults)}
         print(json.dumps({key: value for key, value in numbers.items() if key != "sentences"}))
@@ -157,15 +140,12 @@ def run(arguments: argparse.Namespace) -> int:
 
 def convert_weights(arguments: argparse.Namespace) -> int:
     """Write weights under the names of the other side."""
-    from densedet.core.errors import UsageError
     from densedet.core.recipe.plugin_loading import load_plugins
     from densedet.core.weights.pretrained import convert
 
     path = Path(arguments.weights_target)
     if path.exists() and not (path.is_file() and arguments.overwrite):
-        raise UsageError(
-            f"{path} is there already: give another name" + (" or --overwrite" if path.is_file() else "")
-        )
+        raise _taken(path)
     components = load_plugins(arguments.plugin).components
     used, side, entries = convert(
         arguments.target, path, components, arguments.target_format or arguments.source_format
@@ -175,6 +155,12 @@ def convert_weights(arguments: argparse.Namespace) -> int:
     else:
         print(f"{path}: {entries} entries under the names of {side} (by {used})")
     return 0
+
+
+def _taken(path: Path) -> UsageError:
+    return UsageError(
+        f"{path} is there already: give another name" + (" or --overwrite" if path.is_file() else "")
+    )
 
 
 def joins(target: Any, path: Path) -> bool:
@@ -211,9 +197,7 @@ def bring_images(
         UsageError: the format has no place for images.
         DataError: another image is there already, or an image cannot be copied.
     """
-    from densedet.core.errors import DataError, UsageError
-
-    place = getattr(target, "image_folder", None)
+    place = target.image_folder
     if place is None:
         raise UsageError(
             f"{path.name} does not hold images: it is used with --images DIR or a recipe's 'images'"

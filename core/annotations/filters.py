@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from densedet.core.annotations.filter_rules import FilterSection
-from densedet.core.annotations.source import table_of
+from densedet.core.annotations.source import input_scales, table_of
 from densedet.core.annotations.table import CROWD, AnnotationTable
 from densedet.core.annotations.views import COUNT, DROP, IGNORE, Subset
 from densedet.core.annotations.where import where_masks
@@ -78,11 +78,7 @@ def _too_small(table: AnnotationTable, rules: FilterSection, resize: Resize) -> 
     if rules.min_side:
         small |= table.xywh[:, 2:].min(1, initial=np.inf) < rules.min_side
     if rules.min_input_side:
-        distinct, which = np.unique(table.sizes, axis=0, return_inverse=True)
-        placed = [resize(int(w), int(h)) for w, h in distinct]
-        scale = np.array([(p.width / w, p.height / h) for p, (w, h) in zip(placed, distinct)]).reshape(-1, 2)[
-            which.reshape(-1)
-        ]
+        scale = input_scales(table.sizes, resize)
         small |= (table.xywh[:, 2:] * scale[table.owners()]).min(1, initial=np.inf) < rules.min_input_side
     return small
 

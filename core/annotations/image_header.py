@@ -157,13 +157,17 @@ def _opened(file: BinaryIO, name: str) -> Image.Image:
 def _turned_by_pillow(picture: Image.Image, name: str) -> None:
     """Decode a TIFF file that has an orientation: Pillow turns it then, and forgets the orientation."""
     if isinstance(picture, TiffImagePlugin.TiffImageFile) and orientation(picture) in TURNS:
-        try:
-            picture.load()
-        except Exception as error:
-            raise DataError(
-                f"image {name} is damaged or cut short: replace it or take it out of the annotations "
-                f"({error})"
-            ) from error
+        load_pixels(picture, name)
+
+
+def load_pixels(picture: Image.Image, name: str) -> None:
+    """Decode a picture. Raises DataError where it is damaged."""
+    try:
+        picture.load()
+    except Exception as error:  # as on opening: OSError, SyntaxError, struct.error, zlib.error, ... by format
+        raise DataError(
+            f"image {name} is damaged or cut short: replace it or take it out of the annotations ({error})"
+        ) from error
 
 
 def _early_orientation(picture: Image.Image) -> int:

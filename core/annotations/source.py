@@ -18,6 +18,7 @@ from densedet.core.annotations.table import AnnotationTable
 from densedet.core.errors import DataError, PartError
 
 if TYPE_CHECKING:
+    from densedet.core.contracts import Resize
     from densedet.core.types import Annotation
 
 
@@ -28,7 +29,7 @@ Progress = Callable[[int, int], None]
 class TableSource:
     """A `Source` on an `AnnotationTable`, which is read at the first use.
 
-    The class of a file format derives from it and defines `_read` and `_digest`. For `densedet convert` and
+    The class of a file format derives from it and defines `_read`. For `densedet convert` and
     `train --db` it also defines `recognise`, and `_write` and ``suffixes`` if the format can be written. A
     worker process gets the table together with the source.
 
@@ -56,6 +57,7 @@ class TableSource:
         self.faults = Faults()
         self.on_progress: Progress | None = None
         self._table: AnnotationTable | None = None
+        self._found_digest = ""
 
     @property
     def location(self) -> str:
@@ -67,12 +69,13 @@ class TableSource:
         return self.__dict__ | {"faults": Faults(), "on_progress": None}
 
     def _read(self) -> AnnotationTable:
-        """Read and check the annotations. Raises DataError."""
+        """Read and check the annotations; set ``_found_digest``, or define `_digest`. Raises DataError."""
         raise NotImplementedError
 
     def _digest(self) -> str:
-        """Return a text that changes with the annotations."""
-        raise NotImplementedError
+        """Return a text that changes with the annotations; here one that is made while reading."""
+        len(self.table)
+        return self._found_digest
 
     @classmethod
     def _write(
@@ -176,14 +179,8 @@ def table_of(source: Any) -> AnnotationTable:
         xywh = boxes.clone() if truth.xywh is None else truth.xywh
         if truth.xywh is None:
             xywh[:, 2:] -= boxes[:, :2]
-        rows = zip(
-            truth.labels.tolist(),
-            xywh.tolist(),
-            truth.area.tolist(),
-            truth.crowd.tolist(),
-            truth.ignore.tolist(),
-        )
-        for label, box, area, crowd, ignore in rows:
+        columns = (truth.labels, xywh, truth.area, truth.crowd, truth.ignore)
+        for label, box, area, crowd, ignore in zip(*(column.tolist() for column in columns)):
             builder.add_box(index, label, box, area=area, crowd=crowd, ignore=ignore)
     return builder.finish()
 
@@ -205,28 +202,31 @@ def sizes_of(source: Any) -> np.ndarray:
     return np.asarray(sizes)
 
 
-def existing_file(source: str, argument: str, base: Path, name: str) -> Path:
-    """Return the path of ``name`` below ``base``; raise DataError where there is no such file.
+def input_scales(sizes: np.ndarray, resize: Resize) -> np.ndarray:
+    """Return float64 (I,2), pixels of the network's input per source pixel, for (width, height) ``sizes``."""
+    distinct, which = np.unique(sizes, axis=0, return_inverse=True)
+    placed = [resize(int(width), int(height)) for width, height in distinct]
+    scales = [(p.width / w, p.height / h) for p, (w, h) in zip(placed, distinct)]
+    return np.array(scales).reshape(-1, 2)[which.reshape(-1)]
 
-    source, argument: what the message tells the user to correct.
+
+def existing(root: str, name: str, argument: str, *, folder: bool = False) -> Path:
+    """Return the path of a file or folder that a source needs.
+
+    Args:
+        root: where relative paths start, data.root.
+        name: the path as the user wrote it.
+        argument: the source's argument that holds it, for the message.
+        folder: whether it must be a folder or a file.
+
+    Raises:
+        DataError: it is not there.
     """
-    file = base / Path(name).expanduser()
-    if not file.is_file():
-        what = "is a folder" if file.is_dir() else "does not exist"
+    base = Path(root).expanduser()
+    path = base / Path(name).expanduser()
+    if not (path.is_dir() if folder else path.is_file()):
         raise DataError(
-            f"{source}: annotation file {file} {what}: correct '{argument}' or data.root ({base.resolve()})"
+            f"there is no {'folder' if folder else 'file'} {path}: correct '{argument}' or data.root "
+            f"({base.resolve()})"
         )
-    return file
-
-
-def existing_folder(source: str, argument: str, base: Path, name: str, what: str = "image folder") -> Path:
-    """Return the path of ``name`` below ``base``; raise DataError where there is no such folder.
-
-    source, argument, what: for the message.
-    """
-    folder = base / Path(name).expanduser()
-    if not folder.is_dir():
-        raise DataError(
-            f"{source}: {what} {folder} does not exist: correct '{argument}' or data.root ({base.resolve()})"
-        )
-    return folder
+    return path

@@ -173,7 +173,7 @@ def refused_with(place: str) -> Iterator[None]:
     try:
         yield
     except sqlite3.OperationalError as error:
-        reason = "a query took longer than any honest one" if "interrupted" in str(error) else str(error)
+        reason = "a query took too many steps" if "interrupted" in str(error) else str(error)
         raise DataError(f"{place} cannot be used: {reason}") from error
     except (sqlite3.Error, UnicodeDecodeError, OverflowError, ValueError) as error:
         raise DataError(f"{place} is damaged: {error}") from error

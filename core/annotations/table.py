@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from densedet.core.types import Annotation
 
 MAX_SIDE = 1 << 24
-"""Larger image sides are not believed: pixel positions beyond are no longer exact in float32."""
+"""Larger image sides are refused: pixel positions beyond are no longer exact in float32."""
 
 ROUNDING = 0.05
 """A box that leaves its image by no more than this many pixels was only rounded: clipped, not reported."""

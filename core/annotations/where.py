@@ -319,7 +319,7 @@ def _where_error(error: BaseException, expression: str) -> DensedetError:
             f"classes.{match[1]}"
         )
     elif "interrupted" in text:
-        text = "it takes longer than any honest one"
+        text = "it takes too many steps"
     elif "prohibited" in text or "not authorized" in text:
         text = f"only columns and the functions {', '.join(sorted(FUNCTIONS))} may be used ({text})"
     elif "one statement" in text:

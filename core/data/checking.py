@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from densedet.core.annotations.source import table_of
+from densedet.core.annotations.source import input_scales, table_of
 from densedet.core.annotations.table import CROWD, AnnotationTable
 from densedet.core.contracts import Resize, Source
 from densedet.core.data.dataset import sample_of
@@ -135,11 +135,9 @@ def side_table(table: AnnotationTable, resize: Resize) -> dict[str, Any]:
         {"below": {side: number of smaller objects} for `SIDES`, "all": quantiles, "classes": {name:
         quantiles}}.
     """
-    distinct, which = np.unique(table.sizes, axis=0, return_inverse=True)
-    placed = [resize(int(width), int(height)) for width, height in distinct]
-    scale = np.array([(p.width / w, p.height / h) for p, (w, h) in zip(placed, distinct)]).reshape(-1, 2)
+    scale = input_scales(table.sizes, resize)
     counting = table.flags == 0
-    sides = np.sqrt((table.xywh[counting, 2:] * scale[which.reshape(-1)][table.owners()[counting]]).prod(1))
+    sides = np.sqrt((table.xywh[counting, 2:] * scale[table.owners()[counting]]).prod(1))
     labels = table.labels[counting]
     per_class = {name: _quantiles(sides[labels == label]) for label, name in enumerate(table.classes)}
     return {

@@ -26,7 +26,7 @@ import torch
 from PIL import Image, ImageFile
 from torch import Tensor
 
-from densedet.core.annotations.image_header import displayed, open_picture
+from densedet.core.annotations.image_header import displayed, load_pixels, open_picture
 from densedet.core.errors import DataError
 from densedet.core.placement import Placement
 
@@ -69,8 +69,7 @@ def decode(
     Raises:
         DataError: the image cannot be read.
     """
-    name = str(image) if isinstance(image, (str, os.PathLike)) else name or "an image"
-    picture, turn = _opened(image, name)
+    picture, turn, name = _opened(image, name)
     source = displayed(picture.size, turn)
     if expected is not None and source != expected:
         if picture.size != expected:
@@ -109,20 +108,22 @@ def decode(
 
 def open_image(image: Any) -> Image.Image:
     """Return the whole picture, upright, as RGB; ``image`` as for `decode`. Raises DataError."""
-    name = str(image) if isinstance(image, (str, os.PathLike)) else "an image"
-    picture, turn = _opened(image, name)
+    picture, turn, name = _opened(image, "")
     picture = _to_mode(_load(picture, name), "RGB", name)
     return picture if turn is None else picture.transpose(turn)
 
 
-def _opened(image: Any, name: str) -> tuple[Image.Image, Image.Transpose | None]:
-    """Return a picture that may not be loaded yet, and how to turn it upright."""
+def _opened(image: Any, name: str) -> tuple[Image.Image, Image.Transpose | None, str]:
+    """Return the picture, the turn that shows it upright, and what messages call it."""
+    name = str(image) if isinstance(image, (str, os.PathLike)) else name or "an image"
     if isinstance(image, np.ndarray):
-        return _from_array(image, name)
-    return (image, None) if isinstance(image, Image.Image) else open_picture(image, name)
+        return _from_array(image, name), None, name
+    if isinstance(image, Image.Image):
+        return image, None, name
+    return *open_picture(image, name), name
 
 
-def _from_array(array: np.ndarray, name: str) -> tuple[Image.Image, None]:
+def _from_array(array: np.ndarray, name: str) -> Image.Image:
     if (
         array.dtype != np.uint8
         or array.ndim not in (2, 3)
@@ -132,18 +133,13 @@ def _from_array(array: np.ndarray, name: str) -> tuple[Image.Image, None]:
         raise DataError(
             f"{name}: an array must be uint8 (H,W) or (H,W,3), not {array.dtype} {tuple(array.shape)}"
         )
-    return Image.fromarray(np.ascontiguousarray(array)), None
+    return Image.fromarray(np.ascontiguousarray(array))
 
 
 def _load(picture: Image.Image, name: str) -> Image.Image:
     if isinstance(picture, ImageFile.ImageFile):
         picture.decodermaxblock = WHOLE
-    try:
-        picture.load()
-    except Exception as error:  # as on opening: OSError, SyntaxError, struct.error, zlib.error, ... by format
-        raise DataError(
-            f"image {name} is damaged or cut short: replace it or take it out of the annotations ({error})"
-        ) from error
+    load_pixels(picture, name)
     return picture
 
 

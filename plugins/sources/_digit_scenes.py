@@ -24,19 +24,12 @@ OVERLAP = 0.1
 
 @dataclass
 class Stamp:
-    """A digit to draw.
+    """A digit to draw."""
 
-    Attributes:
-        alpha: float32 (h,w), the share of ink 0..1, tight around the digit.
-        x: left pixel.
-        y: top pixel.
-        label: 0..9.
-    """
-
-    alpha: np.ndarray
-    x: int
-    y: int
-    label: int
+    alpha: np.ndarray  # float32 (h,w), share of ink 0..1, tight around the digit
+    x: int  # its left pixel
+    y: int  # its top pixel
+    label: int  # 0..9
 
     @property
     def box(self) -> tuple[int, int, int, int]:
@@ -45,15 +38,9 @@ class Stamp:
 
 
 def render_glyph(glyph: np.ndarray, side: float, random: np.random.Generator) -> np.ndarray:
-    """Draw a glyph at another size, turned, sheared and stretched a little.
+    """Draw a glyph (uint8 (8,8) of 0..16) about ``side`` pixels long, turned, sheared and stretched a little.
 
-    Args:
-        glyph: uint8 (8,8) of 0..16.
-        side: about the longer side of the result, in pixels.
-        random: chooses the distortion.
-
-    Returns:
-        float32 (h,w), the share of ink 0..1.
+    Returns float32 (h,w), the share of ink 0..1.
     """
     turn, shear, stretch = (
         math.radians(random.uniform(-12, 12)),
@@ -102,16 +89,7 @@ def place_stamp(
 ) -> Stamp | None:
     """Place a digit where it overlaps the others least, of up to 30 random places.
 
-    Args:
-        alpha: float32 (h,w), the digit.
-        label: 0..9.
-        others: the digits that are placed already.
-        size: (width, height) of the scene.
-        random: chooses the places.
-        always: whether the digit must be placed however much it overlaps.
-
-    Returns:
-        The placed digit, or None where it would overlap too much.
+    Returns None where it would overlap too much, unless it must ``always`` be placed.
     """
     alpha = alpha[: size[1], : size[0]]
     best, least = None, math.inf
@@ -145,17 +123,9 @@ PAPER: dict[Ink, tuple[float, float]] = {"light": (25, 115), "dark": (140, 230),
 def background(
     size: tuple[int, int], channels: int, ink: Ink, clutter: float, random: np.random.Generator
 ) -> np.ndarray:
-    """Draw paper of an uneven tone with strokes and spots on it.
+    """Draw paper of an uneven tone, with marks whose number and strength grow with ``clutter`` (0..1).
 
-    Args:
-        size: (width, height) of the scene.
-        channels: 1 or 3.
-        ink: chooses the brightness of the paper.
-        clutter: 0..1, how many and how strong the marks are.
-        random: chooses everything else.
-
-    Returns:
-        float32 (H,W,channels), 0..255 and a little beyond.
+    Returns float32 (H,W,channels), 0..255 and a little beyond.
     """
     width, height = size
     level = random.uniform(*PAPER[ink])

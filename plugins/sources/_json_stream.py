@@ -26,20 +26,10 @@ _DECODER = json.JSONDecoder()
 
 
 class ObjectStream:
-    """Read the JSON object in a file.
+    """Read the JSON object in a file: iterate over `members`, and take `entries` or `value` of each.
 
-    Iterate over `members`, and for each take `entries` (of a list) or `value`, or neither.
-
-    Args:
-        path: the file.
-        chunk: bytes that are read at a time.
-        on_progress: called with the bytes read so far and the file's size.
-
-    Attributes:
-        digest: BLAKE2b of the bytes read so far, and of the whole file at the end.
-
-    Raises:
-        DataError: the file is not JSON; the sentence gives line and column.
+    ``digest`` is BLAKE2b of the bytes read so far, at the end of the whole file. ``on_progress`` gets the
+    bytes read and the file's size. Raises DataError with line and column where the file is not JSON.
     """
 
     def __init__(

@@ -16,6 +16,9 @@ from densedet.core.sources import name_fault
 MAX_BYTES = 1 << 24
 """Of one image's file; a crowded image takes a few dozen KB."""
 
+MAX_LIST = 1 << 28
+"""Bytes of a list of images."""
+
 FLAWS = 100
 """Faults of one file after which the rest of it is not read."""
 
@@ -24,12 +27,7 @@ _TAKEN = {errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.E
 
 
 def read_small(path: Path, limit: int = MAX_BYTES) -> bytes:
-    """Return the content of a file of at most ``limit`` bytes.
-
-    Raises:
-        FileNotFoundError: there is no file, which may be no fault.
-        DataError: it cannot be read, or is longer.
-    """
+    """Return a file's content. Raises FileNotFoundError, and DataError for any other fault."""
     try:
         # A pipe would be waited for without end.
         if not stat.S_ISREG(os.stat(path).st_mode):
@@ -50,12 +48,15 @@ def read_small(path: Path, limit: int = MAX_BYTES) -> bytes:
     return content
 
 
-class NewFiles:
-    """Write files below a folder, each under a name of its own.
+def listed(path: Path) -> list[str]:
+    """Return the lines of a list of images. Raises FileNotFoundError and DataError as `read_small`."""
+    return read_small(path, MAX_LIST).decode("utf-8", "surrogateescape").split("\n")
 
-    Args:
-        folder: the folder.
-        spare: name, before a number, of files whose own names are taken or impossible.
+
+class NewFiles:
+    """Write files below ``folder``, each under a name of its own.
+
+    Files whose own names are taken or impossible are called ``spare`` and a number.
     """
 
     def __init__(self, folder: Path, spare: str = "unnamed") -> None:
@@ -64,18 +65,9 @@ class NewFiles:
         self._made: set[Path] = set()
 
     def write(self, names: Sequence[str], suffix: str, content: bytes) -> str:
-        """Write a file under the first of some names that is free and possible, or else under a spare one.
+        """Write a file under the first of ``names`` that is free and possible, or else under a spare one.
 
-        Args:
-            names: relative to the folder, "/" between folders.
-            suffix: added to the name.
-            content: of the file.
-
-        Returns:
-            The name, without the suffix.
-
-        Raises:
-            DataError: nothing can be written.
+        Returns the name without ``suffix``. Raises DataError where nothing can be written.
         """
         for name in chain(names, (f"{self.spare}{number}" for number in self._numbers)):
             if name_fault(name) is None and self._written(self.folder / (name + suffix), content):

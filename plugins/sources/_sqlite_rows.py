@@ -31,25 +31,15 @@ Refuse = Callable[[str, str], None]
 
 
 class Boxes(NamedTuple):
-    """Rows of table boxes.
+    """Rows of table boxes."""
 
-    Attributes:
-        box: int64 (N,), row ids.
-        image_row: int64 (N,).
-        label: int64 (N,), as the file has it.
-        annotation_id: int64 (N,).
-        xywh: float64 (N,4), x, y, width, height in pixels.
-        area: float64 (N,).
-        flags: uint8 (N,) of CROWD and IGNORE.
-    """
-
-    box: np.ndarray
+    box: np.ndarray  # int64 (N,), row ids; so are image_row, label and annotation_id
     image_row: np.ndarray
     label: np.ndarray
     annotation_id: np.ndarray
-    xywh: np.ndarray
-    area: np.ndarray
-    flags: np.ndarray
+    xywh: np.ndarray  # float64 (N,4), pixels
+    area: np.ndarray  # float64 (N,)
+    flags: np.ndarray  # uint8 (N,) of CROWD and IGNORE
 
 
 def read_boxes(cursor: sqlite3.Cursor, refuse: Refuse) -> Boxes:

@@ -25,15 +25,8 @@ from densedet.plugins.sources._voc_xml import Corners, VocFile, VocObject, read_
 class VocReading:
     """Read files one by one, then make the table.
 
-    Args:
-        annotations: the folder of XML files.
-        images_folder: the folder of images.
-        corners: see `VOCSource`.
-        known: {category id: name} in label order; None takes the classes that occur.
-        faults: collects what is wrong.
-
-    Attributes:
-        digest: of everything that the table depends on, once the table is made.
+    ``known`` is {category id: name} in label order, or None to take the classes that occur. At the end,
+    ``digest`` covers everything that the table depends on.
     """
 
     def __init__(

@@ -33,50 +33,29 @@ _FOREIGN = re.compile("[^\t\n\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
 class VocObject(NamedTuple):
-    """An object of a file.
+    """An object of a file."""
 
-    Attributes:
-        name: of its class.
-        box: x, y, width, height in pixels.
-        ignore: VOC's difficult.
-        crowd: COCO's iscrowd.
-        id: the annotation's id, `NO_ID` where the file has none.
-        area: NaN where the file has none.
-        category_id: of its class, None where the file has none.
-    """
-
-    name: str
-    box: tuple[float, float, float, float]
-    ignore: bool
+    name: str  # of its class
+    box: tuple[float, float, float, float]  # x, y, width, height in pixels
+    ignore: bool  # VOC's difficult
     crowd: bool = False
     id: int = NO_ID
-    area: float = math.nan
+    area: float = math.nan  # NaN where the file has none
     category_id: int | None = None
 
 
 @dataclass
 class VocFile:
-    """A file's content.
+    """A file's content."""
 
-    Attributes:
-        filename: as the file has it, "" where it has none.
-        width: as the file has it, 0 where it has none.
-        height: as the file has it, 0 where it has none.
-        exact_name: the file name that `voc_text` wrote beside it, if it still agrees with ``filename``.
-        image_id: the image id that `voc_text` wrote.
-        objects: the objects that can be used.
-        from_zero: whether a box starts at 0, which does not occur in VOC's own files.
-        points: sentences about boxes of a single pixel.
-    """
-
-    filename: str = ""
-    width: int = 0
+    filename: str = ""  # as the file has it, "" where it has none
+    width: int = 0  # 0 where the file has none
     height: int = 0
-    exact_name: str | None = None
+    exact_name: str | None = None  # what `voc_text` wrote, if it still agrees with filename
     image_id: int | str | None = None
     objects: list[VocObject] = field(default_factory=list)
-    from_zero: bool = False
-    points: list[str] = field(default_factory=list)
+    from_zero: bool = False  # whether a box starts at 0, as none does in VOC's own files
+    points: list[str] = field(default_factory=list)  # sentences about boxes of a single pixel
 
 
 def read_voc(content: bytes, path: Path, corners: Corners, on_fault: Callable[[str], None]) -> VocFile:

@@ -25,21 +25,13 @@ FIRST = ("path", "names", "nc", "kpt_shape", *(key for keys in SPLITS.values() f
 
 @dataclass(frozen=True)
 class YoloData:
-    """The content of a data.yaml.
-
-    Attributes:
-        file: the data.yaml.
-        path: its 'path', "" where it has none.
-        names: of the classes, index = label.
-        entries: {split: its folders and lists}.
-        keypoints: how many numbers of keypoints follow the box in a label.
-    """
+    """The content of a data.yaml."""
 
     file: Path
-    path: str
-    names: tuple[str, ...]
-    entries: dict[str, tuple[str, ...]]
-    keypoints: int
+    path: str  # "" where the file has none
+    names: tuple[str, ...]  # index = label
+    entries: dict[str, tuple[str, ...]]  # {split: its folders and lists}
+    keypoints: int  # how many numbers follow the box in a label
 
     @property
     def bases(self) -> list[Path]:
@@ -48,11 +40,7 @@ class YoloData:
         return [own / Path(self.path).expanduser(), own] if self.path else [own]
 
     def places(self, split: str) -> list[Path]:
-        """Return the folders and lists (files) of a split.
-
-        Raises:
-            DataError: the file does not name the split, or what it names is not there.
-        """
+        """Return the folders and lists (files) of a split. Raises DataError where they are not there."""
         if split not in self.entries:
             there = f"; it has {', '.join(self.entries)}" if self.entries else ""
             raise DataError(
@@ -160,10 +148,7 @@ def _keypoints(shape: Any) -> int:
 
 
 def data_text(split: str, names: Sequence[str]) -> str:
-    """Return a data.yaml for images/SPLIT, as Ultralytics' trainer reads it.
-
-    Without 'path' everything is relative to the file.
-    """
+    """Return a data.yaml for images/SPLIT; without 'path' everything is relative to the file."""
     rows = [f"{split}: images/{split}", "", "names:" if names else "names: []"]
     return "\n".join([*rows, *(f"  {label}: {yaml_text(name)}" for label, name in enumerate(names)), ""])
 
@@ -171,9 +156,8 @@ def data_text(split: str, names: Sequence[str]) -> str:
 def extended_text(file: Path, split: str, names: Sequence[str]) -> str:
     """Return a data.yaml with images/SPLIT as one more split and all else as it was.
 
-    Raises:
-        DataError: it is no data.yaml, has the split already, has other classes, or is relative to another
-            folder.
+    Raises DataError where it is no data.yaml, has the split or other classes, or is relative to another
+    folder.
     """
     if not file.is_file():
         raise DataError(

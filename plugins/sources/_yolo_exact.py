@@ -27,41 +27,24 @@ VERSION = 1
 
 
 class ExactBox(NamedTuple):
-    """A box of an `ExactImage`.
-
-    Attributes:
-        id: the annotation's id.
-        label: 0..C-1.
-        box: x, y, width, height in pixels.
-        area: in pixels.
-        flags: of CROWD and IGNORE.
-    """
+    """A box of an `ExactImage`."""
 
     id: int
     label: int
-    box: tuple[float, float, float, float]
+    box: tuple[float, float, float, float]  # x, y, width, height in pixels
     area: float
-    flags: int
+    flags: int  # of CROWD and IGNORE
 
 
 @dataclass
 class ExactImage:
-    """An image of the file.
-
-    Attributes:
-        id: the image's id.
-        name: file name relative to the folder of images.
-        width: in pixels.
-        height: in pixels.
-        labels: its label file, relative to data.yaml.
-        boxes: all its boxes in order.
-    """
+    """An image of the file."""
 
     id: int | str
     name: str
     width: int
     height: int
-    labels: str
+    labels: str  # its label file, relative to data.yaml
     boxes: list[ExactBox] = field(default_factory=list)
 
     def row(self) -> list[Any]:
@@ -89,8 +72,7 @@ def header_text(split: str, category_ids: tuple[int, ...], names: tuple[str, ...
 class ExactFile:
     """The file at ``path``: read `categories` from its first line, then `images`.
 
-    Raises:
-        DataError: from every method, with the number of the broken line.
+    Every method raises DataError with the number of a broken line.
     """
 
     def __init__(self, path: Path) -> None:

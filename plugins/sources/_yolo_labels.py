@@ -19,19 +19,12 @@ SLACK = 1e-3
 
 
 class Label(NamedTuple):
-    """A line.
-
-    Attributes:
-        label: 0..C-1.
-        box: x, y, width, height in shares of the image's size.
-        text: the line with single blanks.
-        polygon: whether the line is a polygon, of which this is the box.
-    """
+    """A line."""
 
     label: int
-    box: tuple[float, float, float, float]
-    text: str
-    polygon: bool = False
+    box: tuple[float, float, float, float]  # x, y, width, height in shares of the image's size
+    text: str  # the line with single blanks
+    polygon: bool = False  # whether the line is a polygon, of which this is the box
 
     def pixels(self, width: int, height: int) -> tuple[float, float, float, float]:
         """Return x, y, width, height in pixels of an image of that size."""
@@ -40,10 +33,7 @@ class Label(NamedTuple):
 
 
 def label_file(image: str) -> str:
-    """Return the path of an image's labels by Ultralytics' rule.
-
-    The last /images/ becomes /labels/, and the suffix .txt.
-    """
+    """Return where an image's labels are, by Ultralytics' rule: the last /images/ becomes /labels/."""
     place = f"{os.sep}images{os.sep}"
     head, found, tail = image.rpartition(place)
     return os.path.splitext(f"{head}{os.sep}labels{os.sep}{tail}" if found else image)[0] + ".txt"
@@ -52,19 +42,10 @@ def label_file(image: str) -> str:
 def read_labels(
     path: Path, classes: int, keypoints: int, on_fault: Callable[[str], None]
 ) -> tuple[list[Label], bytes] | None:
-    """Read a file of labels.
+    """Read a file of labels: return them and the file's content, or None where there is no file.
 
-    Args:
-        path: the file.
-        classes: their number.
-        keypoints: how many numbers after each box are no part of it.
-        on_fault: called with a sentence for each line that is no label.
-
-    Returns:
-        The labels and the file's content, or None where there is no file.
-
-    Raises:
-        DataError: it is no file of labels.
+    ``keypoints`` numbers after each box are no part of it. ``on_fault`` gets a sentence for each line that is
+    no label. Raises DataError.
     """
     try:
         content = read_small(path)
@@ -128,10 +109,7 @@ def _number(word: str) -> float:
 
 
 def label_text(label: int, xywh: Sequence[float], width: int, height: int) -> str:
-    """Return the line of a box x, y, width, height in pixels.
-
-    It is clipped to its image, because other readers refuse boxes that reach beyond.
-    """
+    """Return the line of a box x, y, width, height in pixels, clipped since others refuse to go beyond."""
     x, y, w, h = xywh
     left, right = min(max(x, 0.0), width) / width, min(max(x + w, 0.0), width) / width
     top, bottom = min(max(y, 0.0), height) / height, min(max(y + h, 0.0), height) / height

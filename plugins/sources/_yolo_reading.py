@@ -17,17 +17,7 @@ from densedet.plugins.sources._yolo_labels import Label, label_file, label_text,
 
 
 class YoloReading:
-    """Read images one by one, then make the table.
-
-    Args:
-        data: the data.yaml.
-        images_folder: the folder that file names are relative to.
-        faults: collects what is wrong.
-        on_progress: called with the images done and their number.
-
-    Attributes:
-        digest: of everything that the table depends on, once the table is made.
-    """
+    """Read images one by one, then make the table; ``digest`` covers all that it depends on."""
 
     def __init__(
         self,
@@ -56,7 +46,7 @@ class YoloReading:
     def add_exact(self, file: ExactFile, listed: frozenset[str]) -> None:
         """Add the images that `YOLOSource.write` noted.
 
-        An image of which neither the file (``listed``) nor the labels are there any more is left out.
+        An image is left out if neither its file (``listed``) nor its labels are there any more.
         """
         categories = file.categories()
         if len(categories) > len(self.names):

@@ -8,15 +8,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from densedet.core.errors import DataError
-from densedet.core.sources import (
-    AnnotationTable,
-    Faults,
-    Progress,
-    TableBuilder,
-    TableSource,
-    existing_file,
-    existing_folder,
-)
+from densedet.core.sources import AnnotationTable, Faults, Progress, TableBuilder, TableSource, existing
 from densedet.plugins.sources._coco_json import read_coco, write_coco
 
 HEAD = 1 << 16
@@ -51,13 +43,11 @@ class CocoSource(TableSource):
     suffixes: ClassVar[tuple[str, ...] | None] = (".json",)
 
     def __init__(self, *, annotations: str | list[str], images: str, root: str = ".") -> None:
-        base = Path(root).expanduser()
         names = [annotations] if isinstance(annotations, str) else annotations
         if not names:
             raise DataError("source coco: annotations is an empty list: name at least one COCO JSON file")
-        self.files = tuple(existing_file("source coco", "annotations", base, name) for name in names)
-        super().__init__(existing_folder("source coco", "images", base, images))
-        self._digests: tuple[str, ...] = ()
+        self.files = tuple(existing(root, name, "annotations") for name in names)
+        super().__init__(existing(root, images, "images", folder=True))
         self.renamed: dict[int, str] = {}  # category id: the name that stands in for the file's own
 
     def _read(self) -> AnnotationTable:
@@ -77,12 +67,8 @@ class CocoSource(TableSource):
                     f"in only one of them; "
                     "give both files the same categories"
                 )
-        self._digests = tuple(digests)
+        self._found_digest = hashlib.blake2b("\0".join(digests).encode(), digest_size=16).hexdigest()
         return builder.finish()
-
-    def _digest(self) -> str:
-        len(self.table)  # the digest is made while reading
-        return hashlib.blake2b("\0".join(self._digests).encode(), digest_size=16).hexdigest()
 
     @classmethod
     def recognise(cls, path: Path, split: str | None = None) -> dict[str, Any] | None:

@@ -5,18 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, ClassVar
 
-from densedet.core.sources import (
-    AnnotationTable,
-    Faults,
-    Progress,
-    TableSource,
-    existing_file,
-    existing_folder,
-)
+from densedet.core.sources import AnnotationTable, Faults, Progress
+from densedet.plugins.sources._database import DatabaseSource
 from densedet.plugins.sources._flatbuffers_file import IDENTIFIER, Database, write_database
 
 
-class FlatBuffersSource(TableSource):
+class FlatBuffersSource(DatabaseSource):
     """Read a ``.db`` file written by `densedet convert` (schema: annotations.fbs) and a folder of images.
 
     The file is mapped into memory, not read: worker processes share its pages, and a source that was pickled
@@ -34,12 +28,8 @@ class FlatBuffersSource(TableSource):
     """
 
     suffixes: ClassVar[tuple[str, ...] | None] = (".db",)
-
-    def __init__(self, *, annotations: str, images: str, root: str = ".") -> None:
-        base = Path(root).expanduser()
-        self.file = existing_file("source flatbuffers", "annotations", base, annotations)
-        super().__init__(existing_folder("source flatbuffers", "images", base, images))
-        self._opened: Database | None = None
+    marks: ClassVar[dict[int, bytes]] = {4: IDENTIFIER}
+    _opened: Database | None = None
 
     def __getstate__(self) -> dict[str, Any]:
         return super().__getstate__() | {"_opened": None, "_table": None}
@@ -69,16 +59,6 @@ class FlatBuffersSource(TableSource):
     def category_ids(self) -> tuple[int, ...]:
         """The original file's id of each label."""
         return self._open().table.category_ids
-
-    @classmethod
-    def recognise(cls, path: Path, split: str | None = None) -> dict[str, Any] | None:
-        """Recognise a file by its mark, whatever its name."""
-        if not path.is_file():
-            return None
-        with open(path, "rb") as file:
-            if file.read(8)[4:] != IDENTIFIER:
-                return None
-        return {"annotations": str(path), "images": str(path.parent)}
 
     @classmethod
     def _write(

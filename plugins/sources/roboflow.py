@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from densedet.core.errors import DataError
-from densedet.core.sources import AnnotationTable, TableSource, existing_folder
+from densedet.core.sources import AnnotationTable, TableSource, existing
 
 COCO_FILE = "_annotations.coco.json"
 FOLDERS = {"train": ("train",), "val": ("valid", "val"), "test": ("test",)}
@@ -41,18 +41,16 @@ class RoboflowSource(TableSource):
     def __init__(
         self, *, folder: str = ".", split: Literal["train", "val", "valid", "test"] = "train", root: str = "."
     ) -> None:
-        self.folder = existing_folder("source roboflow", "folder", Path(root).expanduser(), folder, "folder")
+        self.folder = existing(root, folder, "folder", folder=True)
         self.inner = _source_of(self.folder, _split_of(split))
         super().__init__(self.inner.images_folder)
         self.files = self.inner.files
 
     def _read(self) -> AnnotationTable:
         self.inner.faults, self.inner.on_progress = self.faults, self.on_progress
-        return self.inner.table
-
-    def _digest(self) -> str:
-        len(self.table)  # some digests are made while reading
-        return self.inner._digest()
+        table = self.inner.table
+        self._found_digest = self.inner._digest()
+        return table
 
     @classmethod
     def recognise(cls, path: Path, split: str | None = None) -> dict[str, Any] | None:

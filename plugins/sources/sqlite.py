@@ -16,6 +16,7 @@ from densedet.core.files import atomic_path
 from densedet.core.sources import (
     APPLICATION_ID,
     CLIPPED,
+    COLUMNS,
     INDEXES,
     SCHEMA,
     VERSION,
@@ -25,14 +26,11 @@ from densedet.core.sources import (
     Objects,
     Progress,
     RowIds,
-    TableSource,
     annotation_of,
     box_faults,
     check_where_syntax,
     connect,
     corners,
-    existing_file,
-    existing_folder,
     fill,
     is_side,
     matching,
@@ -41,6 +39,7 @@ from densedet.core.sources import (
     positions_in,
     refused_with,
 )
+from densedet.plugins.sources._database import DatabaseSource
 from densedet.plugins.sources._sqlite_rows import BOX, IMAGE, Boxes, image_usable, is_whole, read_boxes, shown
 
 if TYPE_CHECKING:
@@ -49,7 +48,7 @@ if TYPE_CHECKING:
 MAX_CLASSES = 1 << 16
 
 
-class SQLiteSource(TableSource):
+class SQLiteSource(DatabaseSource):
     """Read a ``.sqlite`` file written by `densedet convert` and a folder of images.
 
     The tables images, boxes and classes (`densedet.core.annotations.sql.SCHEMA`) may be changed with any
@@ -72,12 +71,10 @@ class SQLiteSource(TableSource):
     """
 
     suffixes: ClassVar[tuple[str, ...] | None] = (".sqlite", ".sqlite3")
+    marks: ClassVar[dict[int, bytes]] = {0: b"SQLite format 3\0", 68: APPLICATION_ID.to_bytes(4, "big")}
 
     def __init__(self, *, annotations: str, images: str, root: str = ".") -> None:
-        base = Path(root).expanduser()
-        self.file = existing_file("source sqlite", "annotations", base, annotations)
-        self.files = (self.file,)
-        super().__init__(existing_folder("source sqlite", "images", base, images))
+        super().__init__(annotations=annotations, images=images, root=root)
         self._connection: Guarded | None = None
         self._process = 0
         self._images: np.ndarray | None = None
@@ -118,18 +115,12 @@ class SQLiteSource(TableSource):
             rows = self._query(
                 f"SELECT label, category_id, class FROM classes ORDER BY label LIMIT {MAX_CLASSES + 1}"
             )
-            for label, category_id, name in rows:
-                for column, value, wanted in (
-                    ("label", label, int),
-                    ("category_id", category_id, int),
-                    ("class", name, str),
-                ):
+            for row in rows:
+                for column, value, wanted in zip(COLUMNS["classes"], row, (int, int, str)):
                     if type(value) is not wanted:
                         kind = "a whole number" if wanted is int else "a text"
-                        self._refuse(
-                            "class",
-                            f"table classes, row {shown(label)}: {column} is {shown(value)}, not {kind}",
-                        )
+                        place = f"table classes, row {shown(row[0])}"
+                        self._refuse("class", f"{place}: {column} is {shown(value)}, not {kind}")
             names, ids = tuple(row[2] for row in rows), tuple(row[1] for row in rows)
             if len(rows) > MAX_CLASSES or len(set(names)) != len(names) or len(set(ids)) != len(ids):
                 self._refuse(
@@ -304,17 +295,6 @@ class SQLiteSource(TableSource):
         return digest.hexdigest()
 
     # -- format --------------------
-
-    @classmethod
-    def recognise(cls, path: Path, split: str | None = None) -> dict[str, Any] | None:
-        """Recognise a file by the marks of SQLite and densedet, whatever its name."""
-        if not path.is_file():
-            return None
-        with open(path, "rb") as file:
-            head = file.read(100)
-        if head[:16] != b"SQLite format 3\0" or head[68:72] != APPLICATION_ID.to_bytes(4, "big"):
-            return None
-        return {"annotations": str(path), "images": str(path.parent)}
 
     @classmethod
     def _write(

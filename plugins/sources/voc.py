@@ -17,20 +17,17 @@ from densedet.core.sources import (
     Progress,
     TableSource,
     addition,
-    existing_folder,
+    existing,
     is_free,
     name_fault,
     new_folder,
 )
-from densedet.plugins.sources._label_files import NewFiles, plain_int, read_small
+from densedet.plugins.sources._label_files import NewFiles, listed, plain_int, read_small
 from densedet.plugins.sources._voc_reading import VocReading
 from densedet.plugins.sources._voc_xml import Corners, VocObject, voc_text
 
 FOLDERS = ("Annotations", "annotations", "annots")
 """By which a folder of XML files is recognised."""
-
-MAX_LIST = 1 << 28
-"""Bytes of a split's list."""
 
 
 class VOCSource(TableSource):
@@ -74,17 +71,13 @@ class VOCSource(TableSource):
         corners: Corners = "one_based",
         root: str = ".",
     ) -> None:
-        base = Path(root).expanduser()
-        self.annotations = existing_folder(
-            "source voc", "annotations", base, annotations, "annotation folder"
-        )
-        super().__init__(existing_folder("source voc", "images", base, images))
+        self.annotations = existing(root, annotations, "annotations", folder=True)
+        super().__init__(existing(root, images, "images", folder=True))
         self.split, self.given_classes, self.corners = split, classes, corners
         self.files = (
             self.annotations,
             *([_split_file(self.annotations, split)] if split is not None else []),
         )
-        self._found_digest = ""
 
     def _read(self) -> AnnotationTable:
         listing = FileNames(self.annotations)
@@ -113,7 +106,7 @@ class VOCSource(TableSource):
             if self.on_progress is not None:
                 self.on_progress(number + 1, files)
         table = reading.finish()
-        self._found_digest = reading.digest.hexdigest()
+        self._found_digest = f"{reading.digest.hexdigest()} {self.split} {self.given_classes} {self.corners}"
         return table
 
     def _known_classes(self) -> dict[int, str] | None:
@@ -135,10 +128,6 @@ class VOCSource(TableSource):
         if len({row["id"] for row in rows}) < len(rows):
             raise DataError(f"{file} has an id twice: number its classes anew")
         return {row["id"]: row["name"] for row in rows}
-
-    def _digest(self) -> str:
-        len(self.table)  # the digest is made while reading
-        return f"{self._found_digest} {self.split} {self.given_classes} {self.corners}"
 
     @classmethod
     def recognise(cls, path: Path, split: str | None = None) -> dict[str, Any] | None:
@@ -275,9 +264,7 @@ def _split_file(annotations: Path, split: str) -> Path:
 def _stems_of(file: Path, found: dict[str, str], faults: Faults) -> list[str]:
     """Return the names in a split's list, in its order, once each."""
     stems: dict[str, None] = {}
-    for number, line in enumerate(
-        read_small(file, MAX_LIST).decode("utf-8", "surrogateescape").split("\n"), start=1
-    ):
+    for number, line in enumerate(listed(file), start=1):
         name = next((n for n in (line, line.strip()) if n in found), line.strip())
         if not name:
             continue

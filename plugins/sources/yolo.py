@@ -16,12 +16,12 @@ from densedet.core.sources import (
     Progress,
     TableSource,
     addition,
-    existing_file,
+    existing,
     is_free,
     name_fault,
     new_folder,
 )
-from densedet.plugins.sources._label_files import NewFiles, read_small
+from densedet.plugins.sources._label_files import NewFiles, listed
 from densedet.plugins.sources._yolo_data import SPLITS, data_text, extended_text, read_yolo_data
 from densedet.plugins.sources._yolo_exact import (
     ExactBox,
@@ -33,9 +33,6 @@ from densedet.plugins.sources._yolo_exact import (
 )
 from densedet.plugins.sources._yolo_labels import label_file, label_text
 from densedet.plugins.sources._yolo_reading import YoloReading
-
-MAX_LIST = 1 << 28
-"""Bytes of a list of images."""
 
 
 class YOLOSource(TableSource):
@@ -71,7 +68,7 @@ class YOLOSource(TableSource):
     def __init__(
         self, *, data: str = "data.yaml", split: Literal["train", "val", "test"] = "train", root: str = "."
     ) -> None:
-        file = existing_file("source yolo", "data", Path(root).expanduser(), data)
+        file = existing(root, data, "data")
         self.data, self.split = read_yolo_data(file), split
         exact = exact_file(file, split)
         ours = file.parent / "images" / split
@@ -90,7 +87,6 @@ class YOLOSource(TableSource):
         super().__init__(
             Path(os.path.commonpath([os.path.abspath(self._base(place)) for place in self._places]))
         )
-        self._found_digest = ""
 
     def _base(self, place: Path) -> Path:
         """Return the folder below which the images of a folder or list lie."""
@@ -125,10 +121,7 @@ class YOLOSource(TableSource):
         return self._listed(place)
 
     def _listed(self, file: Path) -> Iterable[str]:
-        lines = [
-            line.strip() for line in read_small(file, MAX_LIST).decode("utf-8", "surrogateescape").split("\n")
-        ]
-        lines = [line for line in lines if line]
+        lines = [line.strip() for line in listed(file) if line.strip()]
         own, base = Path(os.path.abspath(file)).parent, self._base(file)
         # Lines that start with ./ are relative to the list, others to where the first of them is.
         plain = next((line for line in lines if not line.startswith("./")), "")
@@ -144,10 +137,6 @@ class YOLOSource(TableSource):
                 )
             else:
                 yield name
-
-    def _digest(self) -> str:
-        len(self.table)  # the digest is made while reading
-        return self._found_digest
 
     @classmethod
     def recognise(cls, path: Path, split: str | None = None) -> dict[str, Any] | None:

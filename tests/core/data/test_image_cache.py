@@ -125,6 +125,17 @@ def test_a_changed_image_is_decoded_anew(source, tmp_path):
     assert data[2].image[0, 0, 0] == 77
 
 
+def test_two_databases_of_one_folder_of_images_keep_their_caches(source, tmp_path):
+    one = made(source, tmp_path / "cache")
+    dataset(source, one)[0]
+    write(tmp_path, extra=1)
+    (tmp_path / "x.db").rename(tmp_path / "z.db")
+    other = FlatBuffersSource(annotations="z.db", images=".", root=str(tmp_path))
+    two = made(other, tmp_path / "cache")
+    dataset(other, two)[0]
+    assert sorted(tmp_path.joinpath("cache").iterdir()) == sorted([one.folder, two.folder])
+
+
 def test_a_changed_source_throws_its_old_cache_away(source, tmp_path):
     old = made(source, tmp_path / "cache")
     dataset(source, old)[0]

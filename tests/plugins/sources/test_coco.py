@@ -181,12 +181,12 @@ def test_missing_files_fail_at_once(make, tmp_path):
     make(content())
     root = str(tmp_path)
     with pytest.raises(
-        DataError, match=r"annotation file .*none\.json does not exist: correct 'annotations' or data\.root"
+        DataError, match=r"there is no file .*none\.json: correct 'annotations' or data\.root"
     ):
         CocoSource(annotations="none.json", images="images", root=root)
-    with pytest.raises(DataError, match=r"annotation file .*images is a folder"):
+    with pytest.raises(DataError, match=r"there is no file .*images: correct"):
         CocoSource(annotations="images", images="images", root=root)
-    with pytest.raises(DataError, match=r"image folder .*pictures does not exist"):
+    with pytest.raises(DataError, match=r"there is no folder .*pictures"):
         CocoSource(annotations="0.json", images="pictures", root=root)
     with pytest.raises(DataError, match="empty list"):
         CocoSource(annotations=[], images="images", root=root)

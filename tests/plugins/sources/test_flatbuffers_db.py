@@ -67,10 +67,10 @@ def test_recognised_by_its_mark(source, tmp_path):
 
 
 def test_what_is_missing(tmp_path):
-    with pytest.raises(DataError, match="x.db does not exist"):
+    with pytest.raises(DataError, match="there is no file .*x.db: correct 'annotations'"):
         FlatBuffersSource(annotations="x.db", images=".", root=str(tmp_path))
     (tmp_path / "x.db").write_bytes(b"nothing")
-    with pytest.raises(DataError, match="image folder .* does not exist"):
+    with pytest.raises(DataError, match="there is no folder .*images: correct"):
         FlatBuffersSource(annotations="x.db", images="images", root=str(tmp_path))
     with pytest.raises(DataError, match="does not carry the mark"):
         len(FlatBuffersSource(annotations="x.db", images=".", root=str(tmp_path)))

@@ -191,7 +191,7 @@ def test_other_forms_and_missing_parts(tmp_path):
     (tmp_path / "train" / "_annotations.csv").write_text("")
     with pytest.raises(DataError, match="has no split 'train' in a form that can be read .*it has train"):
         RoboflowSource(folder=str(tmp_path))
-    with pytest.raises(DataError, match="folder .*none does not exist: correct 'folder'"):
+    with pytest.raises(DataError, match="there is no folder .*none: correct 'folder'"):
         RoboflowSource(folder="none", root=str(tmp_path))
     coco(tmp_path / "train")
     with pytest.raises(DataError, match="has no split 'val'"):

@@ -263,9 +263,9 @@ def test_missing_folders(make, tmp_path):
     with pytest.raises(DataError, match="no objects: name the classes"):
         len(make({"a": file()}))
     assert len(make({"a": file()}, classes=["dog"])) == 1
-    with pytest.raises(DataError, match="annotation folder .* does not exist: correct 'annotations'"):
+    with pytest.raises(DataError, match="there is no folder .*: correct 'annotations'"):
         VOCSource(annotations="none", root=str(tmp_path))
-    with pytest.raises(DataError, match="image folder .* does not exist: correct 'images'"):
+    with pytest.raises(DataError, match="there is no folder .*: correct 'images'"):
         VOCSource(images="none", root=str(tmp_path))
 
 
