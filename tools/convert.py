@@ -182,16 +182,7 @@ def progress(source: Any) -> Any:
 def bring_images(
     source: Any, chosen: Sequence[int], target: Any, path: Path, split: str, *, link: bool, bar: Any
 ) -> None:
-    """Copy or link images to where the target's format has them.
-
-    Args:
-        source: where the images come from.
-        chosen: positions in it.
-        target: the class of the target's format.
-        path: the folder that was written.
-        split: the part of the data set.
-        link: True to link, False to copy.
-        bar: shows the progress.
+    """Copy or link the images at the positions ``chosen`` of a source to where the target's format has them.
 
     Raises:
         UsageError: the format has no place for images.

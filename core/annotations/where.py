@@ -47,9 +47,9 @@ MAX_LENGTH = MAX_SQL - 1000
 
 MAX_WORDS = 200
 MAX_SELECTS = 3
-"""Names (texts and numbers do not count) and subqueries of a where. SQLite copies what a name of a subquery
-stands for to each place where that is used, before it looks at any budget: subqueries within subqueries,
-which are refused, would grow as a power."""
+"""Names (texts and numbers do not count) and subqueries of a where. Before it looks at any budget, SQLite
+copies what a name of a subquery stands for to each place where it is used, so that subqueries within
+subqueries, which are refused, would grow as a power."""
 
 TOKEN = re.compile(
     r"""(?P<skip>'(?:[^']|'')*'|--[^\n]*|/\*.*?(?:\*/|\Z)|\s+|\d\w*)|"(?:[^"]|"")*"|`[^`]*`|\[[^\]]*\]|\w+|.""",
@@ -64,17 +64,11 @@ class WhereError(DensedetError, ValueError):
 
 
 class RowIds(NamedTuple):
-    """A database's row numbers, distinct, in the order of an `AnnotationTable`.
+    """A database's row numbers, int64 and distinct, in the order of an `AnnotationTable`."""
 
-    Attributes:
-        classes: int64 (C,).
-        images: int64 (I,).
-        boxes: int64 (M,).
-    """
-
-    classes: np.ndarray
-    images: np.ndarray
-    boxes: np.ndarray
+    classes: np.ndarray  # (C,)
+    images: np.ndarray  # (I,)
+    boxes: np.ndarray  # (M,)
 
 
 def where_masks(source: Any, expression: str) -> tuple[np.ndarray, np.ndarray]:

@@ -9,15 +9,9 @@ from densedet.core.sources import TableSource, existing
 
 
 class DatabaseSource(TableSource):
-    """One file with a mark in its first bytes, and a folder of images.
+    """One file with marks among its first bytes, and a folder of images.
 
-    Args:
-        annotations: the file; a relative path starts at ``root``.
-        images: the folder that the file names are relative to; a relative path starts at ``root``.
-        root: (wired) data.root, where relative paths start.
-
-    Attributes:
-        marks: {position: bytes} that the file begins with.
+    ``marks`` is {position: bytes}. The derived classes document the arguments.
     """
 
     marks: ClassVar[dict[int, bytes]]
