@@ -45,11 +45,9 @@ def check_source(
 
     Returns:
         Plain values: {"images", "boxes", "empty_images", "classes": see `class_rows`, "invalid_boxes":
-        [sentence], "dropped_boxes",
-        "clipped_boxes", "duplicate_boxes": [sentence], "duplicate_names": [name], "sides": see `side_table`,
-        "broken_images":
-        [sentence], "broken_count", "duplicate_images": [[name]]}, and "digests" of the files if they were
-        read.
+        [sentence], "dropped_boxes", "clipped_boxes", "duplicate_boxes": [sentence], "duplicate_names":
+        [name], "sides": see `side_table`, "broken_images": [sentence], "broken_count", "duplicate_images":
+        [[name]]}, and "digests" of the files if they were read.
     """
     table = table_of(source)
     facts: dict[str, Any] = {

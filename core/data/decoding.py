@@ -63,8 +63,7 @@ def decode(
 
     Returns:
         Pixels (ch,h,w), with h and w of the placement: uint8, or float32 0..255 where the placement says
-        antialias=False. And the
-        source's (width, height).
+        antialias=False. And the source's (width, height).
 
     Raises:
         DataError: the image cannot be read.
