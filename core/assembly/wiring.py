@@ -51,8 +51,8 @@ class Wiring:
         """Add the attributes of a freshly built part from which later parts are wired.
 
         Args:
-            kind: the part's kind. A backbone and a neck set the same facts: a neck follows either of them, and
-                what follows a neck follows the backbone where there is no neck.
+            kind: the part's kind. A backbone and a neck set the same facts: a neck follows either of them,
+                and what follows a neck follows the backbone where there is no neck.
             part: the part, which has the attributes of its contract.
 
         Returns:
