@@ -1,4 +1,4 @@
-"""One Protocol per kind of part. Read this first when you write a part; `densedet.core.conformance` checks
+"""One Protocol per kind of part; read this first when you write a part, `densedet.core.conformance` checks
 it.
 
 Letters and box conventions: see `densedet.core.types`. Constructors are keyword-only and typed. A recipe sets
@@ -230,8 +230,7 @@ class Coder(Protocol):
         """
 
     def deltas(self, raw: Tensor, /) -> Tensor:
-        """Bring raw outputs (...,R) into the space of `encode`'s target, (...,4); plain deltas are not
-        changed."""
+        """Bring raw outputs (...,R) into the space of `encode`'s target, (...,4)."""
 
     def decode(self, raw: Tensor, anchors: Tensor, /) -> Tensor:
         """Compute the boxes that raw outputs stand for.
@@ -365,8 +364,7 @@ class Source(Protocol):
         """The truth of an image, without decoding it."""
 
     def image(self, index: int, /) -> ImageData:
-        """An image as a path, as encoded bytes, or as a uint8 array (H,W) or (H,W,3); core decodes and
-        caches."""
+        """An image, not decoded: a path, encoded bytes, or a uint8 array (H,W) or (H,W,3)."""
 
     def fingerprint(self) -> str:
         """A text that changes when the content does."""
@@ -484,8 +482,7 @@ class Evaluator(Protocol):
         """Take in the detections of the source's image ``index``, in source pixels, labels by ``classes``."""
 
     def result(self) -> dict[str, Any]:
-        """Metrics by name: numbers, of which -1 means that nothing counts, and whatever else JSON can
-        hold."""
+        """Metrics by name: numbers (-1: nothing counts) and whatever else JSON can hold."""
 
     def state(self) -> Any:
         """What another process needs for `merge`; it can be pickled."""
@@ -502,19 +499,17 @@ class WeightMap(Protocol):
     """
 
     def ours(self, name: str, /) -> str | None:
-        """The name in the detector's state dict of their ``name``, None where that is unknown. Several of
-        theirs, an older and a newer one, may mean the same."""
+        """Our name of their ``name``, None where that is unknown; two of theirs may mean the same."""
 
     def theirs(self, name: str, /) -> str | None:
         """Their present name of our ``name``, None where they have no such weight."""
 
 
 class Hook(Protocol):
-    """Follows a run. It implements any of the methods of `densedet.core.hookspecs`, marked
-    ``densedet.hookimpl``.
+    """Follows a run.
 
-    None of them is required, so this Protocol names none. Wired: ``run``
-    (`densedet.core.training.run.Run`).
+    It implements any of the methods of `densedet.core.hookspecs`, marked ``densedet.hookimpl``. None of them
+    is required, so this Protocol names none. Wired: ``run`` (`densedet.core.training.run.Run`).
     """
 
 

@@ -8,23 +8,22 @@ from torch import Tensor
 from densedet.core.boxes import centers
 
 SMALLEST = 1e-3
-"""Pixels. Shorter sides count as this long where they divide or stand under a logarithm."""
+"""Pixels. Shorter sides count as this long where they are a divisor or under a logarithm."""
 
 
 def anchor_units(anchors: Tensor) -> Tensor:
-    """(...,4) -> (...,4): width, height, width, height, at least SMALLEST."""
+    """Width, height, width, height of anchors (...,4), at least `SMALLEST`."""
     sides = (anchors[..., 2:] - anchors[..., :2]).clamp(min=SMALLEST)
     return torch.cat((sides, sides), dim=-1)
 
 
 def to_distances(boxes: Tensor, anchors: Tensor) -> Tensor:
-    """(...,4) xyxy boxes and anchors -> (...,4) left, top, right, bottom in pixels; 0 where the centre lies
-    beyond that side."""
+    """Pixels from the anchors' centres left, top, right, down to the boxes' sides; 0 beyond a side."""
     points = centers(anchors)
     return torch.cat((points - boxes[..., :2], boxes[..., 2:] - points), dim=-1).clamp(min=0)
 
 
 def from_distances(distances: Tensor, anchors: Tensor) -> Tensor:
-    """(...,4) left, top, right, bottom in pixels and anchors -> (...,4) xyxy."""
+    """The boxes (...,4) that lie left, top, right, bottom pixels (...,4) around the anchors' centres."""
     points = centers(anchors)
     return torch.cat((points - distances[..., :2], points + distances[..., 2:]), dim=-1)

@@ -15,16 +15,19 @@ LARGEST_GROWTH = math.log(1000.0 / 16)
 
 
 class DeltaCoder:
-    """dx, dy: shift of the centre in anchor widths and heights; dw, dh: log of the ratio of the sides; each
-    times its weight.
+    """Shift of the centre and log scale of the sides, relative to the anchor.
 
-    weights: of dx, dy, dw, dh. (1, 1, 1, 1) as RetinaNet (default), (10, 10, 5, 5) as SSD, which balances the
-    four for a smooth L1.
-    clamp: largest dw and dh (weights taken off) that decode believes, so that a wild output does not overflow
-    exp: log(1000/16) lets a side grow 62.5-fold. Shrinking is not limited.
+    It is equal to torchvision's BoxCoder. dx, dy are the shift in anchor widths and heights, dw, dh the log
+    of the ratio of the sides, each times its weight. For example, with weights 1 the anchor (0, 0, 10, 10)
+    and the box (5, 0, 25, 10) have centres (5, 5) and (15, 5), so dx = 1, dy = 0, dw = log(20 / 10) = 0.693,
+    dh = 0. Sides below 0.001 px, of anchors and boxes, count as 0.001 px, so that zero-size ones encode to
+    finite numbers.
 
-    Equal to torchvision's BoxCoder. Sides below 0.001 px, of anchors and boxes, count as 0.001 px, so that
-    zero-size ones encode to finite numbers.
+    Args:
+        weights: of dx, dy, dw, dh: (1, 1, 1, 1) as RetinaNet, (10, 10, 5, 5) as SSD, which balances the four
+            for a smooth L1.
+        clamp: largest dw and dh, weights taken off, that `decode` uses, so that a wild output does not
+            overflow exp. log(1000/16), the default, lets a side grow 62.5-fold; shrinking is not limited.
     """
 
     box_channels = 4
@@ -40,7 +43,7 @@ class DeltaCoder:
         self.clamp = clamp
 
     def encode(self, boxes: Tensor, anchors: Tensor) -> Tensor:
-        """Boxes (...,4) and anchors (...,4), broadcastable, xyxy -> (...,4) dx, dy, dw, dh."""
+        """Compute dx, dy, dw, dh; see `densedet.core.contracts.Coder`."""
         anchors = anchors.to(boxes.dtype)
         center, sides = _center_and_sides(boxes)
         anchor_center, anchor_sides = _center_and_sides(anchors)
@@ -50,11 +53,11 @@ class DeltaCoder:
         return torch.cat(torch.broadcast_tensors(shift, scale), dim=-1)
 
     def deltas(self, raw: Tensor) -> Tensor:
-        """Identity: the raw output (...,4) is in the target's space."""
+        """Return ``raw`` (...,4), which is in the target's space already."""
         return raw
 
     def decode(self, raw: Tensor, anchors: Tensor) -> Tensor:
-        """Raw outputs (...,4) and anchors (...,4) -> (...,4) xyxy, not clipped to the image."""
+        """See `densedet.core.contracts.Coder`."""
         anchor_center, anchor_sides = _center_and_sides(anchors.to(raw.dtype))
         unweighted = raw / raw.new_tensor(self.weights)
         center = unweighted[..., :2] * anchor_sides + anchor_center
@@ -63,7 +66,6 @@ class DeltaCoder:
 
 
 def _center_and_sides(boxes: Tensor) -> tuple[Tensor, Tensor]:
-    """(...,4) -> (...,2) centre x, y and (...,2) width, height; in torchvision's order of operations, to
-    agree to the last bit."""
+    """Centre x, y and width, height of boxes (...,4), computed in torchvision's order, to the last bit."""
     sides = boxes[..., 2:] - boxes[..., :2]
     return boxes[..., :2] + 0.5 * sides, sides.clamp(min=SMALLEST)

@@ -15,19 +15,20 @@ LARGEST_EXPONENT = 10.0
 
 
 class LTRBCoder:
-    """Four distances from the anchor's centre to the sides of the box, never negative.
+    """Distances from the anchor's centre to the four sides of the box, never negative.
 
-    activation: what makes the raw output non-negative. "exp" as the paper (default: a fresh head starts at
-    one anchor side per direction, and every side has a gradient), "relu" as FCOS's authors later and
-    torchvision (a raw value below 0 is a distance of 0, without gradient), "softplus" linear for large
-    distances, with a gradient everywhere.
-    normalise: distances count in anchor widths and heights (on points that is the stride), as torchvision;
-    false: in pixels.
+    For centres inside of the box it is equal to torchvision's BoxLinearCoder. A side that the centre lies
+    beyond has distance 0, and the box is then reached only as far as the centre; so all targets are finite,
+    and safe under centre-ness's square root. For example, the anchor (0, 0, 8, 8) has centre (4, 4) and
+    stride 8, and the box (0, -4, 20, 12) distances 4, 8, 16, 8 px, which is (0.5, 1, 2, 1) normalised.
 
-    Equal to torchvision's BoxLinearCoder for centres inside the box. Where the centre lies outside, encode
-    says 0 for the sides it
-    lies beyond (the box is then reached only as far as the centre): finite, and safe under centre-ness's
-    square root.
+    Args:
+        activation: how a raw output becomes non-negative. "exp" as the paper: a fresh head starts at one
+            anchor side per direction, and every side has a gradient; "relu" as FCOS's authors later and
+            torchvision: a raw value below 0 is a distance of 0, without gradient; "softplus": linear for
+            large distances, with a gradient everywhere.
+        normalise: true: distances count in anchor widths and heights (on points that is the stride), as
+            torchvision; false: in pixels.
     """
 
     box_channels = 4
@@ -40,21 +41,19 @@ class LTRBCoder:
         self.normalise = normalise
 
     def encode(self, boxes: Tensor, anchors: Tensor) -> Tensor:
-        """Boxes (...,4) and anchors (...,4), broadcastable, xyxy -> (...,4) left, top, right, bottom, each >=
-        0."""
+        """Compute left, top, right, bottom, each at least 0; see `densedet.core.contracts.Coder`."""
         anchors = anchors.to(boxes.dtype)
         distances = to_distances(boxes, anchors)
         return distances / anchor_units(anchors) if self.normalise else distances
 
     def deltas(self, raw: Tensor) -> Tensor:
-        """(...,4) -> (...,4): the raw output after its activation, which is what encode's target is compared
-        with."""
+        """Apply the activation to raw outputs (...,4)."""
         if self.activation == "exp":
             return raw.clamp(max=LARGEST_EXPONENT).exp()
         return torch.relu(raw) if self.activation == "relu" else torch.nn.functional.softplus(raw)
 
     def decode(self, raw: Tensor, anchors: Tensor) -> Tensor:
-        """Raw outputs (...,4) and anchors (...,4) -> (...,4) xyxy, not clipped to the image."""
+        """See `densedet.core.contracts.Coder`."""
         anchors = anchors.to(raw.dtype)
         distances = self.deltas(raw)
         return from_distances(distances * anchor_units(anchors) if self.normalise else distances, anchors)

@@ -1,5 +1,7 @@
-"""The coarse levels' maps side by side on one, so that a shared convolution runs twice instead of once a
-level."""
+"""The coarse levels' maps packed on one canvas, for heads that all levels share.
+
+A convolution then runs twice instead of once a level. A head calls `predict_levels` and need not know more.
+"""
 
 from __future__ import annotations
 
@@ -9,21 +11,67 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional
+
+from densedet.core.layers import flatten_cells
+from densedet.plugins.heads._predictors import Predictors
+from densedet.plugins.heads._towers import Tower
 
 MOST_CELLS = 16384
-"""Of all levels and images together. What a call costs beyond its arithmetic (rearranging the weights for the
-kernel, making and adding up their gradient) does not grow with the maps, while the gaps on a canvas are
-calculated for nothing: a twentieth of the head."""
+"""Most cells of all levels and images together with which packing pays. The cost of a convolution beside its
+arithmetic (rearranging the weights for the kernel, making and adding up their gradient) does not grow with
+the maps, while the gaps on a canvas are computed for nothing: a twentieth of the head."""
+
+
+def predict_levels(features: Sequence[Tensor], *branches: tuple[Tower, Predictors]) -> list[list[Tensor]]:
+    """Run towers and their predictors on the same maps.
+
+    Args:
+        features: a map (B,c_l,h_l,w_l) per level.
+        branches: each a tower and the predictors on top of it.
+
+    Returns:
+        What ``predictors(tower(features))`` returns, for each branch. Where it makes a training step faster,
+        the coarse levels lie on one canvas meanwhile.
+    """
+    canvas = Canvas.for_training(features) if all(_fits(*branch) for branch in branches) else None
+    if canvas is None:
+        return [predictors(tower(features)) for tower, predictors in branches]
+    finest, whole = canvas.join(features)
+    return [_on_canvas(canvas, finest, whole, tower, predictors) for tower, predictors in branches]
+
+
+def _fits(tower: Tower, predictors: Predictors) -> bool:
+    """Whether nothing but shared convolutions and ReLUs is applied to the maps."""
+    return tower.training and tower.share and tower.norm == "none" and predictors.share
+
+
+def _on_canvas(
+    canvas: Canvas, finest: Tensor, whole: Tensor, tower: Tower, predictors: Predictors
+) -> list[Tensor]:
+    for conv in tower.convs[0].children():
+        finest = functional.relu(conv(finest), inplace=True)
+        whole = functional.relu(canvas.clear(conv(whole)), inplace=True)
+    (predict,) = predictors.convs
+    maps = canvas.split([predict(finest), predict(whole)])
+    return [flatten_cells(x, predictors.outputs) for x in maps]
 
 
 class Canvas:
-    """Where the maps of all levels but the finest lie on one of ``height`` x ``width``: at least one cell
-    apart, so that a 3x3 convolution that pads with zeros gives every map what it gives it alone, as long as
-    the gaps are 0. The finest stays alone: its cells are three quarters of all, and its gaps would cost more
-    than a call saves.
+    """A map of ``height`` x ``width`` cells that holds the maps of all levels but the finest.
 
-    `Canvas.for_training` makes one where it pays, `join` lays the maps on it, `clear` zeroes the gaps after a
-    layer, `split` takes the maps off again. sizes: (h, w) of the coarse levels.
+    The maps lie at least one cell apart, so that a 3x3 convolution that pads with zeros gives each map what
+    it gives it alone, as long as the gaps are 0. The finest level stays alone: its cells are three quarters
+    of all, and its gaps would cost more than a call saves.
+
+    Args:
+        sizes: (height, width) of the coarse levels.
+
+    Attributes:
+        sizes: the same.
+        corners: upper left corner (y, x) of each level's map.
+        height: of the canvas, in cells.
+        width: of the canvas, in cells.
     """
 
     def __init__(self, sizes: Sequence[tuple[int, int]]) -> None:
@@ -33,7 +81,7 @@ class Canvas:
 
     @classmethod
     def for_training(cls, features: Sequence[Tensor]) -> Canvas | None:
-        """The canvas that makes a training step on all levels' maps (B,c,h,w) faster, or None."""
+        """The canvas that makes a training step on the levels' maps (B,c,h,w) faster, or None."""
         if len(features) < 3 or sum(f.shape[0] * f.shape[2] * f.shape[3] for f in features) > MOST_CELLS:
             return None
         if not features[0].is_contiguous(memory_format=torch.channels_last):
@@ -42,11 +90,11 @@ class Canvas:
         return _canvas(tuple((f.shape[2], f.shape[3]) for f in features[1:]))
 
     def join(self, features: Sequence[Tensor]) -> list[Tensor]:
-        """list of (B,c,h_l,w_l) -> [the finest, (B,c,height,width) with the others and 0 in the gaps]."""
+        """Pack maps (B,c,h_l,w_l) into two: the finest, and a canvas with the others."""
         return [features[0], _Join.apply(self, *features[1:])]  # type: ignore[no-untyped-call]
 
     def clear(self, whole: Tensor) -> Tensor:
-        """(B,c,height,width) with 0 in the gaps; changes it in place."""
+        """Set the gaps of (B,c,height,width) to 0 in place."""
         if whole.device not in self._gaps:
             gap = torch.ones(1, 1, self.height, self.width, dtype=torch.bool, device=whole.device)
             for part in self.views(gap):
@@ -55,16 +103,16 @@ class Canvas:
         return whole.masked_fill_(self._gaps[whole.device], 0)
 
     def split(self, maps: Sequence[Tensor]) -> list[Tensor]:
-        """[the finest, (B,c,height,width)] -> list of (B,c,h_l,w_l); what the gaps hold is lost."""
+        """Unpack what `join` packed."""
         finest, whole = maps
         return [finest, *_Split.apply(self, whole)]  # type: ignore[no-untyped-call]
 
     def views(self, whole: Tensor) -> list[Tensor]:
-        """The maps on ``whole``, without its gaps; not for autograd."""
+        """The maps as views on (B,c,height,width); not for autograd."""
         return [whole[:, :, y : y + h, x : x + w] for (y, x), (h, w) in zip(self.corners, self.sizes)]
 
     def lay(self, features: Sequence[Tensor]) -> Tensor:
-        """A whole, channels-last, with ``features`` on it and 0 in the gaps; not for autograd."""
+        """Copy the coarse maps onto a new channels-last canvas, 0 in the gaps; not for autograd."""
         size = features[0].shape[0], features[0].shape[1], self.height, self.width
         whole = torch.empty(
             size, dtype=features[0].dtype, device=features[0].device, memory_format=torch.channels_last
@@ -75,7 +123,7 @@ class Canvas:
 
 
 class _Join(torch.autograd.Function):
-    """Autograd would write a gradient of the whole canvas for each map."""
+    """`Canvas.lay`; autograd would write a gradient of the whole canvas for each map."""
 
     @staticmethod
     def forward(ctx: Any, canvas: Canvas, *features: Tensor) -> Tensor:
@@ -88,7 +136,7 @@ class _Join(torch.autograd.Function):
 
 
 class _Split(torch.autograd.Function):
-    """See `_Join`, the other way round."""
+    """`Canvas.views` as copies; the reverse of `_Join`."""
 
     @staticmethod
     def forward(ctx: Any, canvas: Canvas, whole: Tensor) -> tuple[Tensor, ...]:
@@ -106,9 +154,17 @@ def _canvas(sizes: tuple[tuple[int, int], ...]) -> Canvas:
 
 
 def arrange(sizes: Sequence[tuple[int, int]]) -> tuple[tuple[tuple[int, int], ...], tuple[int, int]]:
-    """Upper left corners (y, x) of (h, w) rectangles at least one cell apart, and the (height, width) that
-    holds them. Each in turn goes
-    where the area grows least: beside or below one of those before it, or into a hole that they leave."""
+    """Lay rectangles at least one cell apart.
+
+    Each in turn goes where the area grows least: beside or below one of those before it, or into a hole that
+    they leave.
+
+    Args:
+        sizes: (height, width) of each.
+
+    Returns:
+        The upper left corner (y, x) of each, and the (height, width) that holds them all.
+    """
     corners: list[tuple[int, int]] = []
     height = width = 0
     for count, (h, w) in enumerate(sizes):

@@ -11,12 +11,19 @@ from densedet.core.types import Branch, Targets
 
 
 def centerness(points: Tensor, boxes: Tensor) -> Tensor:
-    """points (N,2) x, y and boxes (...,N,4), both in pixels -> (...,N) in 0..1 (Tian et al. 2019, equation
-    3).
+    """How central points lie in boxes (Tian et al. 2019, equation 3).
 
-    sqrt(min(l,r)/max(l,r) * min(t,b)/max(t,b)) with the distances l, t, r, b of the point to the sides: 1 in
-    the middle, 0 on the edge. Outside the box, where the formula has no value, 0; so are boxes without
-    extent.
+    It is sqrt(min(l,r)/max(l,r) * min(t,b)/max(t,b)), where l, t, r, b are the distances of the point from
+    the box's sides. In the middle it is 1, on the edge 0.
+    Outside the box and in boxes without extent, where the formula has no value, it is 0. The point (30, 10)
+    in the box (0, 0, 40, 40) has l 30, r 10, t 10, b 30, and sqrt(1/3 * 1/3) = 1/3.
+
+    Args:
+        points: (N,2) x, y in pixels.
+        boxes: (...,N,4) xyxy in pixels.
+
+    Returns:
+        (...,N) in 0..1.
     """
     before, after = points - boxes[..., :2], boxes[..., 2:] - points
     near, far = torch.minimum(before, after).clamp(min=0), torch.maximum(before, after)
@@ -25,23 +32,23 @@ def centerness(points: Tensor, boxes: Tensor) -> Tensor:
 
 @torch.no_grad()
 def target(targets: Targets) -> Tensor:
-    """(B,N): centre-ness of each positive anchor's centre in its object, 0 off the positives."""
+    """The centre-ness of each positive anchor's centre in its object, (B,N); 0 off the positives."""
     values = centerness(centers(targets.anchors), targets.boxes)
     return torch.where(targets.positive, values, torch.zeros_like(values))
 
 
 def loss(values: Tensor, targets: Targets) -> Tensor:
-    """Raw values (B,N,1) -> (B,N): binary cross entropy with `target` on the positives, 0 elsewhere."""
+    """Binary cross entropy of raw values (B,N,1) with `target`, (B,N); 0 off the positives."""
     logits = values.squeeze(-1)
     each = functional.binary_cross_entropy_with_logits(logits, target(targets).to(logits), reduction="none")
     return torch.where(targets.positive, each, torch.zeros_like(each))
 
 
 def adjust(scores: Tensor, values: Tensor) -> Tensor:
-    """(B,N,C), (B,N,1) -> (B,N,C): sqrt(score * centre-ness), as FCOS's journal version and torchvision."""
+    """sqrt(score * centre-ness) of scores (B,N,C) and raw values (B,N,1), as in torchvision."""
     return (scores * values.sigmoid()).sqrt()
 
 
 def branch() -> Branch:
-    """The centre-ness branch. Its weight for the box loss is `target` itself (FCOS, section 3.2)."""
+    """Make the centre-ness branch; its weight in the box loss is `target` (FCOS, section 3.2)."""
     return Branch(loss=loss, adjust=adjust, weight=target)

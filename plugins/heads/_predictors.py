@@ -1,4 +1,4 @@
-"""The last convolution of a head, on every level: one for all levels, or one per level."""
+"""The last convolution of a head: one for all levels, or one per level."""
 
 from __future__ import annotations
 
@@ -9,14 +9,18 @@ from torch import Tensor, nn
 
 from densedet.core.errors import PartError
 from densedet.core.layers import flatten_cells
-from densedet.plugins.heads._canvas import Canvas
 
 Init = Literal["normal", "xavier"]
 
 
 def refuse_unequal(head: str, channels: Sequence[int], num_anchors: Sequence[int]) -> None:
-    """Raise PartError unless all levels can share one head: the same channels and the same anchors per cell
-    everywhere."""
+    """Raise PartError unless all levels have the same channels and anchors per cell, as a shared head needs.
+
+    Args:
+        head: its name, for the message.
+        channels: of each level.
+        num_anchors: per cell of each level.
+    """
     for what, values, remedy in (
         ("channels", channels, "put a neck with one width before it (fpn, pan)"),
         ("anchors", num_anchors, "give each level the same number of anchors per cell"),
@@ -30,12 +34,17 @@ def refuse_unequal(head: str, channels: Sequence[int], num_anchors: Sequence[int
 
 
 class Predictors(nn.Module):
-    """list of (B,c_l,h_l,w_l) -> list of (B, h_l*w_l*A_l, outputs), order y, x, anchor; output channel =
-    anchor * outputs + c.
+    """The convolution that gives each anchor its numbers, on every level.
 
-    in_channels, num_anchors: c_l and A_l. share: one convolution for all levels, which then need equal c_l
-    and A_l.
-    init: "normal" (std) or "xavier" (uniform) for the weights. bias: what all biases start at.
+    Args:
+        in_channels: c_l of each level.
+        num_anchors: A_l of each level.
+        outputs: numbers per anchor; output channel = anchor * outputs + number.
+        share: one convolution for all levels, which then need equal c_l and A_l.
+        kernel: side of the kernel.
+        init: start of the weights, "normal" or "xavier" (uniform).
+        std: standard deviation of "normal".
+        bias: start of all biases.
     """
 
     def __init__(
@@ -57,17 +66,14 @@ class Predictors(nn.Module):
         for conv in self.convs:
             initialise(conv, init=init, std=std, bias=bias)
 
-    def forward(self, features: Sequence[Tensor], canvas: Canvas | None = None) -> list[Tensor]:
-        """canvas: of which ``features`` is what `Canvas.join` gave; only with share."""
-        maps = [self.convs[0 if self.share else level](x) for level, x in enumerate(features)]
-        if canvas is not None:
-            maps = canvas.split(maps)
-        return [flatten_cells(x, self.outputs) for x in maps]
+    def forward(self, features: Sequence[Tensor]) -> list[Tensor]:
+        """Maps (B,c_l,h_l,w_l) to numbers (B, h_l*w_l*A_l, outputs), in the order y, x, anchor."""
+        convs = [*self.convs] * len(features) if self.share else self.convs
+        return [flatten_cells(conv(x), self.outputs) for conv, x in zip(convs, features)]
 
 
 def initialise(module: nn.Module, *, init: Init, std: float = 0.01, bias: float = 0.0) -> None:
-    """Start the weights of every convolution in ``module`` at normal(0, std) or xavier uniform, its biases at
-    ``bias``."""
+    """Initialise every convolution in ``module``: normal(0, std) or xavier weights, biases ``bias``."""
     for layer in module.modules():
         if isinstance(layer, nn.Conv2d):
             if init == "normal":

@@ -15,19 +15,32 @@ from densedet.plugins.heads._towers import Tower
 
 
 class FCOSHead(nn.Module):
-    """Class tower, box tower and a 3x3 centre-ness predictor on one of them (Tian et al. 2019, section 3).
-    Branch: "centerness".
+    """RetinaNet's towers with group norm, and a centre-ness predictor on one of them.
 
-    Made for one point per cell; with several anchors per cell each has a centre-ness of its own. Weights
+    It is the head of Tian et al. 2019, section 3. Its branch is "centerness", (B, h*w*A_l, 1) per level. It
+    is made for one point per cell; with several anchors per cell each has a centre-ness of its own. Weights
     start at normal(0, 0.01), class biases at ``class_bias``, other biases at 0.
 
-    depth, channels, norm, share: as in the retinanet head. bias: of the towers' convolutions; FCOS keeps it
-    under group norm.
-    scale: one learnable factor per level on the box outputs (section 3.2), which a shared head needs where
-    the coder's numbers grow with the level; torchvision has none. centerness_on: the tower that carries the
-    branch; the paper's first version says class, its journal version and torchvision say box.
+    Args:
+        in_channels: (wired) c_l of each level.
+        num_anchors: (wired) A_l, anchors per cell of each level.
+        class_channels: (wired) K, class numbers per anchor.
+        box_channels: (wired) R, box numbers per anchor.
+        class_bias: (wired) what the class biases start at.
+        depth: convolutions of each tower.
+        channels: width of the towers; null: that of the features.
+        norm: normalisation after each of the towers' convolutions. "batch" and "frozen" are kept separately
+            for each level even where the convolutions are shared, since the levels' statistics differ.
+        bias: whether the towers' convolutions have a bias; null: only without norm. FCOS keeps it under group
+            norm.
+        share: one head for all levels; false: one per level.
+        scale: one learnable factor per level on the box outputs (section 3.2), which a shared head needs
+            where the coder's numbers grow with the level; torchvision has none.
+        centerness_on: the tower that carries the branch: "class" in the paper's first version, "box" in its
+            journal version and in torchvision.
 
-    Raises PartError where a shared head meets levels of unequal channels or unequal anchors per cell.
+    Raises:
+        PartError: a shared head meets levels of unequal channels or unequal anchors per cell.
     """
 
     def __init__(
@@ -66,8 +79,7 @@ class FCOSHead(nn.Module):
         self.scales = nn.ModuleList(Scale() for _ in in_channels) if scale else None
 
     def forward(self, features: list[Tensor]) -> Prediction:
-        """list of (B,c_l,h_l,w_l) -> Prediction; see `densedet.core.contracts.Head`. extra["centerness"]: (B,
-        h*w*A_l, 1) each."""
+        """See `densedet.core.contracts.Head`."""
         for_classes, for_boxes = self.class_tower(features), self.box_tower(features)
         box = self.box(for_boxes)
         if self.scales is not None:

@@ -7,24 +7,32 @@ from torch import Tensor, nn
 from densedet.core.arguments import NonNegativeInt, PositiveInt
 from densedet.core.layers import Norm
 from densedet.core.types import Branch, Prediction
-from densedet.plugins.heads._canvas import Canvas
+from densedet.plugins.heads._canvas import predict_levels
 from densedet.plugins.heads._predictors import Predictors, refuse_unequal
 from densedet.plugins.heads._towers import Tower
 
 
 class RetinaNetHead(nn.Module):
-    """Two towers of 3x3 convolutions with ReLU, each with a 3x3 predictor (Lin et al. 2017, section 4). No
-    branches.
+    """A class tower and a box tower of 3x3 convolutions with ReLU, each with a 3x3 predictor.
 
-    Weights start at normal(0, 0.01), class biases at ``class_bias``, other biases at 0.
+    It is the head of Lin et al. 2017, section 4. It has no branches. Weights start at normal(0, 0.01), class
+    biases at ``class_bias``, other biases at 0.
 
-    depth: convolutions per tower. channels: width of the towers, null: as the features. norm: after each of
-    them; "batch" and "frozen" are kept separately for each level even where the convolutions are shared,
-    since the levels' statistics differ.
-    bias: of the towers' convolutions, null: only without norm. share: one head for all levels; false: one per
-    level.
+    Args:
+        in_channels: (wired) c_l of each level.
+        num_anchors: (wired) A_l, anchors per cell of each level.
+        class_channels: (wired) K, class numbers per anchor.
+        box_channels: (wired) R, box numbers per anchor.
+        class_bias: (wired) what the class biases start at.
+        depth: convolutions of each tower.
+        channels: width of the towers; null: that of the features.
+        norm: normalisation after each of the towers' convolutions. "batch" and "frozen" are kept separately
+            for each level even where the convolutions are shared, since the levels' statistics differ.
+        bias: whether the towers' convolutions have a bias; null: only without norm.
+        share: one head for all levels; false: one per level.
 
-    Raises PartError where a shared head meets levels of unequal channels or unequal anchors per cell.
+    Raises:
+        PartError: a shared head meets levels of unequal channels or unequal anchors per cell.
     """
 
     def __init__(
@@ -58,10 +66,6 @@ class RetinaNetHead(nn.Module):
         self.box = Predictors(in_channels=width, num_anchors=num_anchors, outputs=box_channels, share=share)
 
     def forward(self, features: list[Tensor]) -> Prediction:
-        """list of (B,c_l,h_l,w_l) -> Prediction; see `densedet.core.contracts.Head`."""
-        canvas = Canvas.for_training(features) if self.training and self.class_tower.fits_canvas else None
-        maps = features if canvas is None else canvas.join(features)
-        return Prediction(
-            logits=self.logits(self.class_tower(maps, canvas), canvas),
-            box=self.box(self.box_tower(maps, canvas), canvas),
-        )
+        """See `densedet.core.contracts.Head`."""
+        logits, box = predict_levels(features, (self.class_tower, self.logits), (self.box_tower, self.box))
+        return Prediction(logits=logits, box=box)

@@ -11,12 +11,19 @@ from densedet.plugins.heads._predictors import Init, Predictors
 
 
 class SSDHead(nn.Module):
-    """One 3x3 convolution per level for classes and one for boxes (Liu et al. 2016, section 2.1).
+    """One convolution per level for classes and one for boxes, nothing shared (Liu et al. 2016, section 2.1).
 
-    Levels may differ in channels and in anchors per cell. No branches.
+    Levels may differ in channels and in anchors per cell. It has no branches.
 
-    kernel: of the convolutions. init: of their weights; "xavier" as SSD, "normal" (std 0.01) as RetinaNet,
-    which starts closer to the prior of focal loss.
+    Args:
+        in_channels: (wired) c_l of each level.
+        num_anchors: (wired) A_l, anchors per cell of each level.
+        class_channels: (wired) K, class numbers per anchor.
+        box_channels: (wired) R, box numbers per anchor.
+        class_bias: (wired) what the class biases start at.
+        kernel: side of the convolutions' kernels.
+        init: start of the weights: "xavier" as SSD, "normal" (standard deviation 0.01) as RetinaNet, which
+            starts closer to the prior of focal loss.
     """
 
     def __init__(
@@ -45,5 +52,5 @@ class SSDHead(nn.Module):
         )
 
     def forward(self, features: list[Tensor]) -> Prediction:
-        """list of (B,c_l,h_l,w_l) -> Prediction; see `densedet.core.contracts.Head`."""
+        """See `densedet.core.contracts.Head`."""
         return Prediction(logits=self.logits(features), box=self.box(features))

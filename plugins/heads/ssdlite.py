@@ -13,13 +13,20 @@ from densedet.plugins.heads._predictors import Predictors, initialise
 
 
 class SSDLiteHead(nn.Module):
-    """Per level, for classes and for boxes: 3x3 depthwise convolution, norm, ReLU6, 1x1 convolution
-    (MobileNetV2, section 6.2).
+    """Per level, for classes and for boxes: 3x3 depthwise convolution, norm, ReLU6, 1x1 convolution.
 
-    Levels may differ in channels and in anchors per cell. No branches. Weights start at normal(0, 0.03).
+    It is SSD's head with separable convolutions (MobileNetV2, section 6.2). Levels may differ in channels and
+    in anchors per cell. It has no branches. Weights start at normal(0, 0.03).
 
-    norm: after the depthwise convolution. eps, momentum: of a batch norm; TensorFlow's and torchvision's
-    SSDlite have 0.001 and 0.03.
+    Args:
+        in_channels: (wired) c_l of each level.
+        num_anchors: (wired) A_l, anchors per cell of each level.
+        class_channels: (wired) K, class numbers per anchor.
+        box_channels: (wired) R, box numbers per anchor.
+        class_bias: (wired) what the class biases start at.
+        norm: normalisation after the depthwise convolution.
+        eps: added to the variance by a batch norm; 0.001 in TensorFlow's and torchvision's SSDlite.
+        momentum: of a batch norm; 0.03 in TensorFlow's and torchvision's SSDlite.
     """
 
     def __init__(
@@ -59,7 +66,7 @@ class SSDLiteHead(nn.Module):
         )
 
     def forward(self, features: list[Tensor]) -> Prediction:
-        """list of (B,c_l,h_l,w_l) -> Prediction; see `densedet.core.contracts.Head`."""
+        """See `densedet.core.contracts.Head`."""
         return Prediction(
             logits=self.logits(_each(self.class_blocks, features)),
             box=self.box(_each(self.box_blocks, features)),

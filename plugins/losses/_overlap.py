@@ -1,4 +1,4 @@
-"""What the IoU losses share."""
+"""The arithmetic that the IoU losses share."""
 
 from __future__ import annotations
 
@@ -11,8 +11,13 @@ from densedet.core.boxes import area, centers, intersection
 
 
 class Overlap(NamedTuple):
-    """iou (P,), union (P,) in pixels^2, and width and height (P,2) of the smallest box around both, in
-    pixels."""
+    """How P pairs of boxes overlap.
+
+    Attributes:
+        iou: (P,) in 0..1.
+        union: (P,) in pixels^2.
+        hull: (P,2) width and height of the smallest box around both, in pixels.
+    """
 
     iou: Tensor
     union: Tensor
@@ -20,7 +25,7 @@ class Overlap(NamedTuple):
 
 
 def overlap(prediction: Tensor, target: Tensor, eps: float) -> Overlap:
-    """Of two (P,4) xyxy. Without extent IoU is 0; ``eps`` (pixels^2) keeps its quotient finite there."""
+    """Overlap of two (P,4) xyxy. Boxes without extent have IoU 0; ``eps`` (pixels^2) keeps it finite."""
     shared = intersection(prediction, target)
     union = area(prediction) + area(target) - shared
     hull = torch.maximum(prediction[..., 2:], target[..., 2:]) - torch.minimum(
@@ -30,6 +35,5 @@ def overlap(prediction: Tensor, target: Tensor, eps: float) -> Overlap:
 
 
 def center_distance(prediction: Tensor, target: Tensor, hull: Tensor, eps: float) -> Tensor:
-    """(P,) in 0..1: squared distance of the centres over the squared diagonal of the hull (Zheng et al. 2020,
-    equation 6)."""
+    """Squared distance of the centres / squared diagonal of the hull (Zheng et al. 2020, equation 6)."""
     return (centers(prediction) - centers(target)).square().sum(-1) / (hull.square().sum(-1) + eps)

@@ -1,5 +1,4 @@
-"""What the sigmoid losses share: the cost of saying "no" on every channel but the true one, and picking out
-the true one."""
+"""The arithmetic that the sigmoid losses share: all channels but the true one in one fused pass."""
 
 from __future__ import annotations
 
@@ -12,7 +11,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
 CHUNK = 1 << 17
-"""Logits per step on the CPU: temporaries then stay in the cache, and memory beside the gradient is
+"""Logits per step on the CPU: temporary tensors then stay in the cache, and memory beside the gradient is
 constant."""
 
 MOST_EXPONENT = 80.0
@@ -25,13 +24,24 @@ def prior_bias(prior: float) -> float:
 
 
 def split(logits: Tensor, labels: Tensor, gamma: float) -> tuple[Tensor, Tensor, Tensor]:
-    """(B,N,C), labels (B,N): 0..C-1, C background, -1 ignore -> negatives (B,N), true logits (P,), their
-    places int64 (P,) in B*N.
+    """Separate the few true channels of a sigmoid loss from all others.
 
-    negatives: the sum of p^gamma * -log(1 - p) over the channels c != label, with p = sigmoid(logit); exactly
-    0, with zero gradient, where the label is -1; finite for all finite logits and gamma >= 0. true logits: of
-    the label's channel of each of the P anchors whose label is a class; few, so that what a loss does with
-    them costs nothing. Once differentiable.
+    The plain formula of the first result is::
+
+        p = logits.sigmoid()
+        others = p ** gamma * -(1 - p).log()                # softplus(logits) = -log(1 - p)
+        others[the true channel of each anchor, if any] = 0
+        negatives = others.sum(-1) * (labels >= 0)
+
+    Args:
+        logits: (B,N,C).
+        labels: int64 (B,N), 0..C-1 an object's class, C background, -1 ignore.
+        gamma: at least 0.
+
+    Returns:
+        negatives (B,N), finite for all finite logits, exactly 0 with zero gradient where ignored; the true
+        logits (P,), of the label's channel of each anchor whose label is a class; and their places, int64
+        (P,) in B*N. Once differentiable. The P are few, so that whatever a loss does with them costs nothing.
     """
     places = ((labels >= 0) & (labels < logits.shape[-1])).flatten().nonzero().squeeze(1)
     negatives, true = _Split.apply(logits, labels, gamma, places)  # type: ignore[no-untyped-call]
@@ -39,16 +49,19 @@ def split(logits: Tensor, labels: Tensor, gamma: float) -> tuple[Tensor, Tensor,
 
 
 class _Split(torch.autograd.Function):
-    """The closed-form gradient is made along with the value: one stored tensor instead of autograd's eight,
-    and no gamma - 1 in an exponent, so that gamma < 1 has a finite gradient at p = 0. The true logits come
-    along, since a `gather` of their own would cost a gradient as large as the logits."""
+    """`split`, with the gradient computed along with the value.
+
+    One tensor is stored instead of autograd's eight, and no exponent is gamma - 1, so that gamma < 1 has a
+    finite gradient at p = 0. The true logits are a second result, since a `gather` of their own would cost a
+    gradient as large as the logits.
+    """
 
     @staticmethod
     def forward(
         ctx: Any, logits: Tensor, labels: Tensor, gamma: float, owner: Tensor
     ) -> tuple[Tensor, Tensor]:
         channels = logits.shape[-1]
-        rows, channel = logits.reshape(-1, channels), labels.flatten()[owner]
+        rows, channel = logits.reshape(-1, channels), labels.flatten()[owner]  # (B*N,C), (P,)
         loss, ones = rows.new_empty(len(rows)), rows.new_ones(channels)
         slope = torch.empty_like(rows) if ctx.needs_input_grad[0] else None
         step = max(1, CHUNK // channels) if rows.device.type == "cpu" else max(1, len(rows))
@@ -56,12 +69,12 @@ class _Split(torch.autograd.Function):
         bounds = [0, len(owner)]
         if len(starts) > 1:
             bounds = torch.searchsorted(owner, owner.new_tensor([*starts, len(rows)])).tolist()
-        for start, first, last in zip(starts, bounds, bounds[1:]):
+        for start, first, last in zip(starts, bounds, bounds[1:]):  # a chunk of rows, and its true channels
             part = slice(start, start + step)
             p, cost = _sigmoid_and_softplus(rows[part])
             weight = p.square() if gamma == 2 else p.pow(gamma)
             if slope is not None:
-                # d/dx p^g s = p^g (g (1-p) s + p), with s = softplus(x), s' = p and p' = p (1-p)
+                # d/dx p^g s = p^g (g (1-p) s + p), with s = softplus(x), s' = p and p' = p (1-p).
                 torch.addcmul(p, 1 - p, cost, value=gamma, out=slope[part]).mul_(weight)
             weight[owner[first:last] - start, channel[first:last]] = 0
             torch.mv(weight.mul_(cost), ones, out=loss[part])
@@ -80,8 +93,11 @@ class _Split(torch.autograd.Function):
 
 
 def _sigmoid_and_softplus(x: Tensor) -> tuple[Tensor, Tensor]:
-    """p and -log(1 - p). Both from one exponential, in two thirds of the time, where nothing can overflow and
-    asking is free."""
+    """p and -log(1 - p) of logits.
+
+    On a CPU, where nothing can overflow, both come from one exponential, which takes two thirds of the time;
+    on other devices the look at the largest logit would cost more.
+    """
     if x.device.type != "cpu" or x.numel() == 0 or float(x.amax()) > MOST_EXPONENT:
         return x.sigmoid(), functional.softplus(x)
     odds = x.exp()
@@ -90,5 +106,5 @@ def _sigmoid_and_softplus(x: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def add_at(values: Tensor, places: Tensor, more: Tensor) -> Tensor:
-    """values (B,N) with ``more`` (P,) added at ``places`` in B*N; differentiable in both, not in place."""
+    """A copy of values (B,N) with ``more`` (P,) added at ``places`` in B*N; differentiable in both."""
     return values.flatten().index_add(0, places, more).view_as(values)

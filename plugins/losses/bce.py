@@ -6,10 +6,14 @@ from densedet.plugins.losses.focal import FocalLoss, Prior
 
 
 class BCELoss(FocalLoss):
-    """Binary cross entropy with every class on every anchor, summed over the classes: focal loss with gamma 0
-    and no alpha.
+    """Sigmoid cross entropy of every class on every anchor, summed over the classes.
 
-    prior: probability that every class starts with.
+    It is focal loss with gamma 0 and no alpha.
+
+    Args:
+        num_classes: (wired) C.
+        prior: probability that every class starts with, which sets the head's class bias (RetinaNet, section
+            3.3).
     """
 
     def __init__(self, *, num_classes: int, prior: Prior = 0.01) -> None:

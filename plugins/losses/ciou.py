@@ -13,11 +13,13 @@ from densedet.plugins.losses._overlap import center_distance, overlap
 
 
 class CIoULoss(nn.Module):
-    """The DIoU loss + alpha * v, where v compares the aspect ratios and alpha (a constant to the gradient)
-    weighs it by the IoU (Zheng et al. 2020, equations 8 to 11).
+    """The DIoU loss + alpha * v, where v compares the aspect ratios (Zheng et al. 2020, equations 8 to 11).
 
-    eps: pixels^2 added to denominators, and the least width and height that an aspect ratio is taken of, so
-    that boxes without extent stay finite.
+    alpha, a constant to the gradient, weighs v by the IoU.
+
+    Args:
+        eps: pixels^2 added to denominators, and the least width and height of which an aspect ratio is taken,
+            so that boxes without extent stay finite.
     """
 
     space: Space = "boxes"
@@ -27,7 +29,7 @@ class CIoULoss(nn.Module):
         self.eps = eps
 
     def forward(self, prediction: Tensor, target: Tensor) -> Tensor:
-        """(P,4), (P,4) xyxy in pixels -> (P,). P may be 0."""
+        """See `densedet.core.contracts.BoxLoss`."""
         both = overlap(prediction, target, self.eps)
         v = 4 / math.pi**2 * (self._angle(target) - self._angle(prediction)).square()
         with torch.no_grad():
@@ -35,6 +37,6 @@ class CIoULoss(nn.Module):
         return 1 - both.iou + center_distance(prediction, target, both.hull, self.eps) + alpha * v
 
     def _angle(self, boxes: Tensor) -> Tensor:
-        """(P,4) -> (P,): arctangent of width / height."""
+        """The arctangent of width / height of boxes (P,4), (P,)."""
         width, height = (boxes[..., 2:] - boxes[..., :2]).clamp(min=self.eps).unbind(-1)
         return torch.atan(width / height)

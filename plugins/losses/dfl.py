@@ -10,10 +10,14 @@ from densedet.core.errors import PartError
 
 
 class DistributionFocalLoss(nn.Module):
-    """Cross entropy of each side's distribution with the two bins around its target, weighted by nearness (Li
-    et al. 2020, Generalized Focal Loss, equation 6), **averaged** over the four sides, as GFL does.
+    """Cross entropy of each side's distribution with the two bins around its target.
 
-    For coders that predict a distribution per side. Usually added to a box loss at a weight of 0.25.
+    This is equation 6 of Li et al. 2020 (GFL). The two are weighted by nearness: a target of 2.25 bins is
+    0.75 * -log(p_2) + 0.25 * -log(p_3). The four sides are averaged, as in GFL. It is for coders that predict
+    a distribution per side, and is usually added to another box loss with a weight of 0.25.
+
+    Raises:
+        PartError: the prediction is no distribution over four sides.
     """
 
     space: Space = "bins"
@@ -22,10 +26,7 @@ class DistributionFocalLoss(nn.Module):
         super().__init__()
 
     def forward(self, prediction: Tensor, target: Tensor) -> Tensor:
-        """Logits (P, 4*(bins+1)), side by side; (P,4) in units of bins, cut to 0..bins -> (P,). P may be 0.
-
-        Raises PartError where the prediction is no distribution over four sides.
-        """
+        """See `densedet.core.contracts.BoxLoss`."""
         channels = prediction.shape[-1]
         bins = channels // 4 - 1
         if channels % 4 or bins < 1:

@@ -12,7 +12,10 @@ from densedet.plugins.losses._overlap import center_distance, overlap
 class DIoULoss(nn.Module):
     """1 - IoU + (distance of the centres / diagonal of the hull)^2, in 0..2 (Zheng et al. 2020, equation 7).
 
-    eps: pixels^2 added to denominators, so that boxes without extent stay finite.
+    The hull is the smallest box around both.
+
+    Args:
+        eps: pixels^2 added to denominators, so that boxes without extent stay finite.
     """
 
     space: Space = "boxes"
@@ -22,6 +25,6 @@ class DIoULoss(nn.Module):
         self.eps = eps
 
     def forward(self, prediction: Tensor, target: Tensor) -> Tensor:
-        """(P,4), (P,4) xyxy in pixels -> (P,). P may be 0."""
+        """See `densedet.core.contracts.BoxLoss`."""
         both = overlap(prediction, target, self.eps)
         return 1 - both.iou + center_distance(prediction, target, both.hull, self.eps)

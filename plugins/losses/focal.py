@@ -16,11 +16,29 @@ Prior = Annotated[float, Field(gt=0, lt=1)]
 
 
 class FocalLoss(nn.Module):
-    """-alpha_t * (1 - p_t)^gamma * log(p_t), summed over the classes (Lin et al. 2017, equation 5). No
-    background channel.
+    """Sigmoid cross entropy in which easy anchors fade (Lin et al. 2017, equation 5). No background channel.
 
-    alpha: weight of the true class, 1 - alpha that of all others; null weighs both 1. gamma: how much easy
-    anchors fade; 0 is weighted cross entropy. prior: probability that every class starts with (section 3.3).
+    The plain formula, for logits (B,N,C) and ``truth`` (B,N,C), 1 at an object's class and 0 elsewhere::
+
+        p = logits.sigmoid()
+        p_t = torch.where(truth == 1, p, 1 - p)
+        alpha_t = torch.where(truth == 1, alpha, 1 - alpha)
+        loss = (alpha_t * (1 - p_t) ** gamma * -p_t.log()).sum(-1)
+
+    For example, one anchor of class 0 with logits (0, log 3), so p (0.5, 0.75) and p_t (0.5, 0.25): with
+    alpha 0.25 and gamma 2 its loss is 0.25 * 0.5^2 * 0.6931 + 0.75 * 0.75^2 * 1.3863 = 0.0433 + 0.5848 =
+    0.6282.
+
+    The fused form is the same number without p_t: `densedet.plugins.losses._sigmoid.split` computes
+    p^gamma * softplus(logit) on all channels but the true one, since -log(1 - p) = softplus(logit), with its
+    gradient in one pass; the few true channels are the same with the logit negated.
+
+    Args:
+        num_classes: (wired) C.
+        alpha: weight of the true class; 1 - alpha is that of all others. null: 1 for both.
+        gamma: how much easy anchors fade; 0 is weighted cross entropy.
+        prior: probability that every class starts with, which sets the head's class bias (RetinaNet, section
+            3.3).
     """
 
     background_channel: BackgroundChannel = "none"
@@ -41,14 +59,14 @@ class FocalLoss(nn.Module):
         self.initial_bias = prior_bias(prior)
 
     def forward(self, logits: Tensor, labels: Tensor, quality: Tensor | None = None) -> Tensor:
-        """(B,N,C), (B,N): 0..C-1, C background, -1 ignore -> (B,N), 0 where ignored."""
+        """See `densedet.core.contracts.ClassLoss`."""
         negatives, true, places = split(logits, labels, self.gamma)
-        # log(p) is log(1 - p) of the negated logit, so the true class is the background of a single mirrored
-        # channel
+        # log(p) is log(1 - p) of the negated logit, so the true class is computed like the background of a
+        # single mirrored channel.
         positives, *_ = split(-true.view(1, -1, 1), torch.ones_like(places).unsqueeze(0), self.gamma)
-        yes, no = self.weights
-        return add_at(no * negatives, places, yes * positives.squeeze(0))
+        of_true, of_others = self.weights
+        return add_at(of_others * negatives, places, of_true * positives.squeeze(0))
 
     def scores(self, logits: Tensor) -> Tensor:
-        """(B,N,C) -> (B,N,C) in 0..1: sigmoid."""
+        """The sigmoid of each logit, (B,N,C)."""
         return logits.sigmoid()

@@ -10,10 +10,12 @@ from densedet.plugins.losses._overlap import overlap
 
 
 class GIoULoss(nn.Module):
-    """1 - IoU + (hull - union) / hull, in 0..2 (Rezatofighi et al. 2019, algorithm 1), where the hull is the
-    smallest box around both.
+    """1 - IoU + (hull - union) / hull, in 0..2 (Rezatofighi et al. 2019, algorithm 1).
 
-    eps: pixels^2 added to denominators, so that boxes without extent stay finite.
+    The hull is the smallest box around both.
+
+    Args:
+        eps: pixels^2 added to denominators, so that boxes without extent stay finite.
     """
 
     space: Space = "boxes"
@@ -23,7 +25,7 @@ class GIoULoss(nn.Module):
         self.eps = eps
 
     def forward(self, prediction: Tensor, target: Tensor) -> Tensor:
-        """(P,4), (P,4) xyxy in pixels -> (P,). P may be 0."""
+        """See `densedet.core.contracts.BoxLoss`."""
         iou, union, hull = overlap(prediction, target, self.eps)
         hull_area = hull.prod(-1)
         return 1 - iou + (hull_area - union) / (hull_area + self.eps)

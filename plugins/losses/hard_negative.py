@@ -14,17 +14,24 @@ from densedet.plugins.losses.softmax import SoftmaxLoss
 
 
 class HardNegativeLoss(SoftmaxLoss):
-    """Softmax cross entropy on all positives and, in each image, on the negatives with the largest loss (Liu
-    et al. 2016, SSD, section 2.2, hard negative mining).
+    """Softmax cross entropy on the positives and, in each image, on the negatives with the largest loss.
 
-    An image with P positives gets max(ratio * P, min_negatives) negatives, or all it has.
+    This is hard negative mining (Liu et al. 2016, SSD, section 2.2). An image with P positives gets
+    max(ratio * P, min_negatives) negatives, or all it has; all other negatives have loss 0.
 
-    ratio: negatives per positive; 3 in the paper. min_negatives: a floor per image, without which an image
-    without objects (3 * 0) teaches nothing; 16 is what an image with five matched anchors gets, and 0 is
-    torchvision's rule. background: which channel is the background; "first" as SSD and torchvision.
+    For example, an image with one positive and five negatives, of losses 0.1, 0.9, 0.3, 0.5, 0.2: with ratio
+    3 and min_negatives 0 the sampled negatives are those of 0.9, 0.5 and 0.3; with min_negatives 4 that of
+    0.2 too. An image without objects gets min_negatives negatives: with 0 it would teach nothing.
 
     torchvision counts a positive twice where ratio * P exceeds the number of negatives; here nothing counts
     twice.
+
+    Args:
+        num_classes: (wired) C.
+        ratio: negatives per positive; 3 in the paper.
+        min_negatives: fewest negatives of an image. 16 is what an image with five matched anchors gets; 0 is
+            torchvision's rule.
+        background: which channel is the background's; "first" as SSD and torchvision.
     """
 
     def __init__(
@@ -39,26 +46,27 @@ class HardNegativeLoss(SoftmaxLoss):
         self.ratio, self.min_negatives = ratio, min_negatives
 
     def forward(self, logits: Tensor, labels: Tensor, quality: Tensor | None = None) -> Tensor:
-        """(B,N,C+1), (B,N): 0..C-1, C background, -1 ignore -> (B,N), 0 where ignored or not sampled."""
-        positive, negative = (labels >= 0) & (labels < self.num_classes), labels == self.num_classes
-        limit = (self.ratio * positive.sum(1, keepdim=True)).clamp(min=self.min_negatives)
+        """See `densedet.core.contracts.ClassLoss`."""
+        positive, negative = (labels >= 0) & (labels < self.num_classes), labels == self.num_classes  # (B,N)
+        limit = (self.ratio * positive.sum(1, keepdim=True)).clamp(min=self.min_negatives)  # (B,1)
         most = min(math.ceil(float(limit.max())), labels.shape[1]) if limit.numel() else 0
-        # by place, not by a threshold at the last loss: that would let ties in, and at the start nearly all
-        # are ties
-        hardest = (
-            self._cost_as_background(logits).masked_fill_(~negative, -torch.inf).topk(most, dim=1).indices
-        )
+        # The hardest are found by place. A threshold at the last one's loss would let ties in, and at the
+        # start of training nearly all are ties.
+        cost = self._cost_as_background(logits).masked_fill_(~negative, -torch.inf)  # (B,N)
+        hardest = cost.topk(most, dim=1).indices  # (B,most)
         wanted = torch.arange(most, device=labels.device) < limit
         sampled = torch.zeros_like(negative).scatter_(1, hardest, wanted) & negative
-        # few anchors are left: the others' losses need no gradient, and would cost a softmax each
+        # Few anchors are left; the others' losses would cost a softmax each.
         image, anchor = (positive | sampled).nonzero(as_tuple=True)
         rows = super().forward(logits[image, anchor].unsqueeze(0), labels[image, anchor].unsqueeze(0))
         return torch.zeros_like(logits[..., 0]).index_put((image, anchor), rows.squeeze(0))
 
     def _cost_as_background(self, logits: Tensor) -> Tensor:
-        """(B,N,C+1) -> (B,N), no gradient: what grows with the anchor's loss if its label is the background,
-        log(sum of e^logit over the classes) - the background's logit. The loss is the softplus of that, which
-        would round small differences away."""
+        """Rank anchors by the loss that they have as background: (B,N,C+1) -> (B,N), without gradient.
+
+        It is log(sum of e^logit over the classes) - the background's logit. The loss is the softplus of that,
+        which would round small differences away.
+        """
         logits = logits.detach()
         first = self.background_channel == "first"
         background, classes = (
@@ -73,6 +81,6 @@ class HardNegativeLoss(SoftmaxLoss):
 
 
 def within(values: Tensor, limit: float) -> bool:
-    """No value is beyond +-limit or not a number."""
+    """Whether all values are numbers in -limit..limit."""
     low, high = values.aminmax()
     return bool((low >= -limit) & (high <= limit))

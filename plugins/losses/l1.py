@@ -8,8 +8,7 @@ from densedet.core.contracts import Space
 
 
 class L1Loss(nn.Module):
-    """|prediction - target|, **summed** over the four numbers, as torchvision's RetinaNet (mmdetection's and
-    Detectron2's agree)."""
+    """|prediction - target| summed over the four numbers, as the RetinaNet of torchvision and Detectron2."""
 
     space: Space = "deltas"
 
@@ -17,5 +16,5 @@ class L1Loss(nn.Module):
         super().__init__()
 
     def forward(self, prediction: Tensor, target: Tensor) -> Tensor:
-        """(P,4), (P,4) in the coder's deltas -> (P,). P may be 0."""
+        """See `densedet.core.contracts.BoxLoss`."""
         return (prediction - target).abs().sum(-1)

@@ -14,12 +14,16 @@ from densedet.plugins.losses.focal import Prior
 
 
 class QualityFocalLoss(nn.Module):
-    """|q - p|^beta * cross entropy of p with q, where q is the match's quality on the true class and 0
-    elseplaces, summed over the classes (Li et al. 2020, Generalized Focal Loss, equation 3). No background
-    channel; needs a quality.
+    """|q - p|^beta * cross entropy of p with q, summed over the classes (Li et al. 2020, GFL, equation 3).
 
-    beta: how much well-estimated anchors fade; at least 1, below which the gradient at p = q has no value.
-    prior: probability that every class starts with.
+    q is the match's quality on the true class and 0 elsewhere. No background channel; it needs a quality.
+
+    Args:
+        num_classes: (wired) C.
+        beta: how much well-estimated anchors fade; at least 1, below which the gradient at p = q has no
+            value.
+        prior: probability that every class starts with, which sets the head's class bias (RetinaNet, section
+            3.3).
     """
 
     background_channel: BackgroundChannel = "none"
@@ -34,8 +38,7 @@ class QualityFocalLoss(nn.Module):
         self.initial_bias = prior_bias(prior)
 
     def forward(self, logits: Tensor, labels: Tensor, quality: Tensor | None) -> Tensor:
-        """(B,N,C), (B,N): 0..C-1, C background, -1 ignore, quality (B,N) in 0..1 -> (B,N), 0 where
-        ignored."""
+        """See `densedet.core.contracts.ClassLoss`."""
         assert quality is not None, "quality is required"
         negatives, logit, places = split(logits, labels, self.beta)
         wanted = quality.flatten()[places]
@@ -43,5 +46,5 @@ class QualityFocalLoss(nn.Module):
         return add_at(negatives, places, (wanted - logit.sigmoid()).abs().pow(self.beta) * entropy)
 
     def scores(self, logits: Tensor) -> Tensor:
-        """(B,N,C) -> (B,N,C) in 0..1: sigmoid, an estimate of class and quality together."""
+        """The sigmoid of each logit, (B,N,C), an estimate of class and quality together."""
         return logits.sigmoid()

@@ -10,10 +10,13 @@ from densedet.core.contracts import Space
 
 
 class SmoothL1Loss(nn.Module):
-    """d^2 / (2 beta) where d = |prediction - target| < beta, d - beta / 2 beyond, **summed** over the four
-    numbers (Girshick 2015, Fast R-CNN, equation 3, with beta 1; Detectron's RetinaNet has beta 0.11).
+    """|prediction - target| with a round tip, summed over the four numbers (Girshick 2015, equation 3).
 
-    beta: where the line takes over; 0 is the l1 loss.
+    With d = |prediction - target| it is d^2 / (2 beta) below beta and d - beta / 2 beyond.
+
+    Args:
+        beta: where the straight line starts; 0 is the l1 loss. Fast R-CNN and SSD have 1, Detectron's
+            RetinaNet 0.11.
     """
 
     space: Space = "deltas"
@@ -23,5 +26,5 @@ class SmoothL1Loss(nn.Module):
         self.beta = beta
 
     def forward(self, prediction: Tensor, target: Tensor) -> Tensor:
-        """(P,4), (P,4) in the coder's deltas -> (P,). P may be 0."""
+        """See `densedet.core.contracts.BoxLoss`."""
         return functional.smooth_l1_loss(prediction, target, beta=self.beta, reduction="none").sum(-1)

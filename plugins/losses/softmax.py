@@ -16,11 +16,14 @@ axis before they are three to five times as fast."""
 
 
 class SoftmaxLoss(nn.Module):
-    """-log of the true channel's softmax on every anchor; the background is a channel of its own.
+    """Minus the log of the true channel's softmax, on every anchor; the background has a channel of its own.
 
-    Without sampling or focus the background dominates; hard_negative and focal are the cures.
+    Without sampling or focus the background outweighs the objects; the losses hard_negative and focal mend
+    that.
 
-    background: which channel that is; "first" as SSD and torchvision.
+    Args:
+        num_classes: (wired) C.
+        background: which channel is the background's; "first" as SSD and torchvision.
     """
 
     quality: QualityUse = "unused"
@@ -32,7 +35,7 @@ class SoftmaxLoss(nn.Module):
         self.background_channel: BackgroundChannel = background
 
     def forward(self, logits: Tensor, labels: Tensor, quality: Tensor | None = None) -> Tensor:
-        """(B,N,C+1), (B,N): 0..C-1, C background, -1 ignore -> (B,N), 0 where ignored."""
+        """See `densedet.core.contracts.ClassLoss`."""
         channel = labels
         if self.background_channel == "first":
             channel = torch.where(labels >= 0, (labels + 1) % (self.num_classes + 1), labels)
@@ -42,6 +45,6 @@ class SoftmaxLoss(nn.Module):
         return functional.cross_entropy(rows, channel, ignore_index=-1, reduction="none").view(labels.shape)
 
     def scores(self, logits: Tensor) -> Tensor:
-        """(B,N,C+1) -> (B,N,C) in 0..1: softmax, without the background's channel."""
+        """The softmax of logits (B,N,C+1) without the background's channel, (B,N,C)."""
         probabilities = logits.softmax(-1) if logits.shape[-1] >= NARROW else logits.mT.softmax(-2).mT
         return probabilities[..., 1:] if self.background_channel == "first" else probabilities[..., :-1]

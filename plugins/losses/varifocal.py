@@ -13,14 +13,19 @@ from densedet.plugins.losses.focal import Prior
 
 
 class VarifocalLoss(nn.Module):
-    """q * cross entropy of p with q on the true class, where q is the match's quality, and alpha * p^gamma *
-    -log(1 - p) elsewhere, summed over the classes (Zhang et al. 2021, VarifocalNet, equation 2). No
-    background channel; needs a quality.
+    """Cross entropy in which good positives count most and easy negatives fade.
 
-    Good positives count most, easy negatives fade. A positive of quality 0 is a negative, as in the paper.
+    This is equation 2 of Zhang et al. 2021 (VarifocalNet). On the true class it is q * cross entropy of p
+    with q, where q is the match's quality; elsewhere it is alpha * p^gamma * -log(1 - p); summed over the
+    classes. A positive of quality 0 is a negative, as in the paper. No background channel; it needs a
+    quality.
 
-    alpha: weight of the negatives. gamma: how much easy ones fade. prior: probability that every class starts
-    with.
+    Args:
+        num_classes: (wired) C.
+        alpha: weight of the negatives.
+        gamma: how much easy negatives fade.
+        prior: probability that every class starts with, which sets the head's class bias (RetinaNet, section
+            3.3).
     """
 
     background_channel: BackgroundChannel = "none"
@@ -40,8 +45,7 @@ class VarifocalLoss(nn.Module):
         self.initial_bias = prior_bias(prior)
 
     def forward(self, logits: Tensor, labels: Tensor, quality: Tensor | None) -> Tensor:
-        """(B,N,C), (B,N): 0..C-1, C background, -1 ignore, quality (B,N) in 0..1 -> (B,N), 0 where
-        ignored."""
+        """See `densedet.core.contracts.ClassLoss`."""
         assert quality is not None, "quality is required"
         labels = torch.where((labels >= 0) & (quality <= 0), self.num_classes, labels)
         negatives, logit, places = split(logits, labels, self.gamma)
@@ -50,5 +54,5 @@ class VarifocalLoss(nn.Module):
         return add_at(self.alpha * negatives, places, true)
 
     def scores(self, logits: Tensor) -> Tensor:
-        """(B,N,C) -> (B,N,C) in 0..1: sigmoid, an estimate of class and quality together."""
+        """The sigmoid of each logit, (B,N,C), an estimate of class and quality together."""
         return logits.sigmoid()

@@ -90,8 +90,7 @@ def pairwise_iou(boxes: Tensor, anchors: Tensor) -> Tensor:
 
 
 def columns(boxes: Tensor, axis: int) -> tuple[Tensor, ...]:
-    """Split boxes (...,n,4) into four contiguous coordinates, each (...,n,1) for axis -1 or (...,1,n) for
-    -2."""
+    """Split boxes (...,n,4) into four coordinates, each (...,n,1) for axis -1 or (...,1,n) for axis -2."""
     return boxes.mT.contiguous().unsqueeze(axis).unbind(-3)
 
 
@@ -124,8 +123,9 @@ def largest_of_group(group: Tensor, value: Tensor) -> Tensor:
 def resolve_conflicts(
     anchor: Tensor, slot: Tensor, value: Tensor, chosen: Tensor, num_anchors: int
 ) -> tuple[Tensor, Tensor]:
-    """Give an anchor that several objects have chosen to the one with the largest value; equal values: the
-    earlier pair.
+    """Give each anchor to the object with the largest value of those that chose it.
+
+    Of equal values the earlier pair is taken.
 
     Args:
         anchor: int64 (B,M), the anchor of each of an image's M pairs of object and anchor.

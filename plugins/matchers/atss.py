@@ -12,14 +12,13 @@ from densedet.plugins.matchers._pairs import check_levels, in_chunks, resolve_co
 
 
 class ATSSMatcher:
-    """Match each object by a threshold of its own: the mean plus the standard deviation of its candidates'
-    IoU.
+    """Match each object by an IoU threshold of its own.
 
-    An object's candidates are the anchors nearest to its centre on each level. Those match whose IoU reaches
-    the threshold and whose centre lies inside the object; an anchor that several objects choose goes to the
-    one with the largest IoU, equal IoU: the lower slot. No anchor is ignored. `Assignment.quality` is the IoU
-    with the matched object. `by_the_book` in tests/plugins/matchers/test_atss.py is the paper's algorithm in
-    plain loops.
+    The threshold is the mean plus the standard deviation of its candidates' IoU. An object's candidates are
+    the anchors nearest to its centre on each level. Those match whose IoU reaches the threshold and whose
+    centre lies inside the object; an anchor that several objects choose goes to the one with the largest IoU,
+    equal IoU: the lower slot. No anchor is ignored. `Assignment.quality` is the IoU with the matched object.
+    `by_the_book` in tests/plugins/matchers/test_atss.py is the paper's algorithm in plain loops.
 
     For example, an object with candidates of IoU 0.1, 0.2, 0.3 and 0.6 has mean 0.3, standard deviation
     sqrt((0.04 + 0.01 + 0 + 0.09) / 3) = 0.216 and threshold 0.516: the last candidate matches.
@@ -76,7 +75,7 @@ class ATSSMatcher:
         return Assignment(matched_idxs, matched_vals.float())
 
     def _candidates(self, boxes: Tensor, anchors: Tensor, levels: tuple[Level, ...]) -> Tensor:
-        """int64 (B,G,M): on each level the ``topk`` cells' anchors nearest to the object's centre, nearest
+        """Each object's nearest anchors, int64 (B,G,M): those of ``topk`` cells of each level, nearest
         first."""
         x, y = centers(boxes).unsqueeze(-1).unbind(-2)  # (B,G,1) each
         found, start = [], 0

@@ -1,5 +1,4 @@
-"""Points inside the box, the object's size chooses the level (Tian et al. 2019, FCOS, section 3.2;
-torchvision's FCOS)."""
+"""Points inside the box, the object's size chooses the level (Tian et al. 2019, FCOS, section 3.2)."""
 
 from __future__ import annotations
 

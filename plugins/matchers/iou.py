@@ -1,5 +1,4 @@
-"""Thresholds on IoU (Liu et al. 2016, SSD, section 2.2; Lin et al. 2017, RetinaNet, section 4; torchvision's
-Matcher and SSDMatcher)."""
+"""Thresholds on IoU (Liu et al. 2016, SSD, section 2.2; Lin et al. 2017, RetinaNet, section 4)."""
 
 from __future__ import annotations
 
@@ -16,11 +15,10 @@ from densedet.plugins.matchers._pairs import background, in_chunks, largest_of_g
 
 
 class IoUMatcher:
-    """Match each anchor with the object that it overlaps most, if their IoU suffices, and each object with
-    its best anchor.
+    """Match each anchor with the object that it overlaps most, and each object with its best anchor.
 
-    `Assignment.quality` is the IoU with the matched object. Of objects with equal IoU the lower slot is
-    taken.
+    The first takes an IoU of ``positive``, the second is called a low-quality match. `Assignment.quality` is
+    the IoU with the matched object. Of objects with equal IoU the lower slot is taken.
 
     An example of a conflict: three anchors of 10 x 10 pixels in a row, object 0 = (0, 0, 12, 3) and object 1
     = (0, 0, 12, 2). Their IoU with anchor 0 is 30 / (100 + 36 - 30) and 20 / (100 + 24 - 20), with anchor 1 6
@@ -162,7 +160,7 @@ class IoUMatcher:
 
 
 def _best_object(ious: Tensor, image: Tensor, anchor: Tensor) -> tuple[Tensor, Tensor]:
-    """Of (B,G,N) IoUs, the largest IoU (Q,) of each of Q anchors and the slot (Q,) that has it; equal IoU:
-    the lower slot."""
+    """The largest of an anchor's IoUs (B,G,N) and its slot, (Q,) each, of Q anchors; equal: the lower
+    slot."""
     vals, idxs = ious.transpose(1, 2)[image, anchor].max(dim=1)
     return vals, idxs

@@ -102,8 +102,7 @@ class TaskAlignedMatcher:
 
     @staticmethod
     def _add_nearest(candidate: Tensor, boxes: Tensor, valid: Tensor, anchors: Tensor) -> None:
-        """Add the nearest anchors, all that are equally near, of valid objects without a candidate, if they
-        touch; candidate bool (B,G,N) is changed in place."""
+        """Mark the nearest anchors that touch it, of each valid object without a candidate, in place."""
         image, slot = (valid & ~candidate.any(dim=2)).nonzero(as_tuple=True)  # (M,) each
         distance = (centers(boxes[image, slot]).unsqueeze(1) - centers(anchors)).square().sum(dim=-1)  # (M,N)
         touching = intersection(boxes[image, slot].unsqueeze(1), anchors) > 0
@@ -111,8 +110,7 @@ class TaskAlignedMatcher:
 
 
 def _scaled(alignment: Tensor, ious: Tensor, matched_idxs: Tensor, num_objects: int) -> Tensor:
-    """Scale the anchors' alignment (B,N) per object, so that its largest value is the largest of ``ious``
-    (B,N); 0 where matched_idxs is negative."""
+    """Scale the alignment (B,N) so that each object's largest is its largest IoU; 0 off the positives."""
     owner = matched_idxs.clamp(min=0)
     alignment = alignment.masked_fill(matched_idxs < 0, 0.0)
     zeros = alignment.new_zeros(len(alignment), num_objects)

@@ -1,5 +1,4 @@
-"""Which (anchor, class) pairs of an image are worth suppressing: above a score, best k of each level or
-class."""
+"""The candidates of a suppression: the best pairs of anchor and class of each level or class."""
 
 from __future__ import annotations
 
@@ -16,11 +15,14 @@ Per = Literal["level", "class"]
 
 
 class Candidates(NamedTuple):
-    """M pairs of one image, M may be 0.
+    """M pairs of anchor and class of one image; M may be 0.
 
-    boxes: float32 (M,4) xyxy, clipped. scores: float32 (M,). labels: int64 (M,), 0..C-1. anchors: int64 (M,),
-    0..N-1.
-    fate: int8 (N,C) with values of `Fate`, or None without a trace; the candidates stand at KEPT.
+    Attributes:
+        boxes: float32 (M,4) xyxy, clipped.
+        scores: float32 (M,).
+        labels: int64 (M,), 0..C-1.
+        anchors: int64 (M,), 0..N-1.
+        fate: int8 (N,C) with values of `Fate`, at first KEPT for the candidates; None without a trace.
     """
 
     boxes: Tensor
@@ -29,8 +31,8 @@ class Candidates(NamedTuple):
     anchors: Tensor
     fate: Tensor | None
 
-    def condemn(self, which: Tensor | slice, fate: int) -> None:
-        """Note the fate of candidates ``which`` (indices or mask), if anybody asked."""
+    def note(self, which: Tensor | slice, fate: int) -> None:
+        """Write the fate of candidates, given as indices or mask, into the trace, if there is one."""
         if self.fate is not None:
             self.fate[self.anchors[which], self.labels[which]] = fate
 
@@ -47,12 +49,22 @@ def candidates(
     min_size: float,
     trace: Trace | None,
 ) -> Iterator[Candidates]:
-    """Image by image, scores (B,N,C), boxes (B,N,4), sizes (B,2) (height, width) -> Candidates.
+    """Find the candidates of each image.
 
-    Boxes are clipped first. A pair needs a score strictly above ``score`` and a clipped box of at least
-    ``min_size`` pixels a side; then the best ``top_k`` stay, of each level over anchors and classes together
-    (RetinaNet) or of each class (SSD). Fills trace["fate"]; boxes below ``min_size`` count as LOW_SCORE
-    there.
+    Args:
+        scores: (B,N,C).
+        boxes: (B,N,4) xyxy in pixels; they are clipped first.
+        levels: the feature maps, in the anchors' order.
+        sizes: (B,2), (height, width) of each image.
+        score: a pair needs a score above this.
+        top_k: pairs that stay of those.
+        per: "level": of each level, over anchors and classes together (RetinaNet); "class": of each class
+            (SSD).
+        min_size: pixels that both sides of a clipped box need.
+        trace: where to write fates, as trace["fate"]; boxes below ``min_size`` are LOW_SCORE there.
+
+    Yields:
+        The candidates of one image after the other.
     """
     scores, boxes = scores.detach().float(), clip(boxes.detach().float(), sizes)
     classes = scores.shape[-1]
@@ -78,8 +90,7 @@ def candidates(
 
 
 def _best_of_levels(scores: Tensor, found: Tensor, levels: tuple[Level, ...], top_k: int) -> Tensor:
-    """scores (N,C), ascending flat (anchor, class) indices (M,) -> those of the ``top_k`` best of each
-    level."""
+    """Those of the ascending flat indices ``found`` (M,) that have the best scores of a level."""
     if len(found) <= top_k:
         return found
     ends = torch.tensor([level.count for level in levels], device=found.device).cumsum(0) * scores.shape[1]
@@ -91,7 +102,7 @@ def _best_of_levels(scores: Tensor, found: Tensor, levels: tuple[Level, ...], to
 
 
 def _best_of_classes(scores: Tensor, wanted: Tensor, found: Tensor, top_k: int) -> Tensor:
-    """scores (N,C), wanted (N,C), its flat indices (M,) -> those of the ``top_k`` best of each class."""
+    """Those of the flat indices ``found`` (M,) that have the best scores of a class."""
     if len(found) <= top_k or int(wanted.sum(0).max()) <= top_k:
         return found
     values, anchors = scores.masked_fill(~wanted, -torch.inf).topk(top_k, dim=0)

@@ -12,15 +12,20 @@ from densedet.plugins.postprocess._candidates import Per, candidates
 
 
 class NMSPostprocess:
-    """Of overlapping boxes of a class only the best stays.
+    """Of overlapping boxes of a class only the one with the best score stays.
 
-    score: candidates need strictly more. top_k: how many go on, ``per`` level (over anchors and classes
-    together, RetinaNet) or per class (SSD). iou: a box that overlaps a better one of its class by more is
-    removed. max_detections: per image. class_agnostic: boxes of different classes remove each other too.
-    min_size: pixels that both sides of a clipped box need; 0 keeps all.
+    torchvision's arguments (score, top_k, per, iou, max_detections) are, for RetinaNet, 0.05, 1000, level,
+    0.5, 300; for SSD300 0.01, 400, class, 0.45, 200; for SSDlite320 0.001, 300, class, 0.55, 300; for FCOS
+    0.2, 1000, level, 0.6, 100.
 
-    torchvision's arguments: RetinaNet 0.05, 1000, level, 0.5, 300; SSD300 0.01, 400, class, 0.45, 200;
-    SSDlite320 0.001, 300, class, 0.55, 300; FCOS 0.2, 1000, level, 0.6, 100.
+    Args:
+        score: candidates need a score above this.
+        top_k: candidates that go on, per ``per``.
+        per: "level": over a level's anchors and classes together (RetinaNet); "class": per class (SSD).
+        iou: a box is removed whose IoU with a better one of its class is above this.
+        max_detections: most detections per image.
+        class_agnostic: true: boxes of different classes remove each other too.
+        min_size: pixels that both sides of a clipped box need; 0 keeps all.
     """
 
     def __init__(
@@ -45,8 +50,7 @@ class NMSPostprocess:
         sizes: Tensor,
         trace: Trace | None = None,
     ) -> list[Detections]:
-        """(B,N,C), (B,N,4), levels, (B,2) (height, width) -> B Detections, best first, clipped.
-        trace["fate"]: see `Fate`."""
+        """See `densedet.core.contracts.Postprocess`."""
         results = []
         for found in candidates(
             scores,
@@ -64,9 +68,9 @@ class NMSPostprocess:
             else:
                 survivors = batched_nms(found.boxes, found.scores, found.labels, self.iou)
             kept = survivors[: self.max_detections]
-            found.condemn(slice(None), Fate.REMOVED_BY_NMS)
-            found.condemn(survivors, Fate.CUT_BY_MAX_DETECTIONS)
-            found.condemn(kept, Fate.KEPT)
+            found.note(slice(None), Fate.REMOVED_BY_NMS)
+            found.note(survivors, Fate.CUT_BY_MAX_DETECTIONS)
+            found.note(kept, Fate.KEPT)
             results.append(
                 Detections(found.boxes[kept], found.scores[kept], found.labels[kept], found.anchors[kept])
             )

@@ -14,15 +14,20 @@ from densedet.plugins.postprocess._candidates import Candidates, Per, candidates
 
 
 class SoftNMSPostprocess:
-    """Each picked box lowers the scores of the boxes of its class that overlap it (Bodla et al. 2017, section
-    3).
+    """Each detection lowers the scores of boxes of its class that overlap it (Bodla et al. 2017).
 
-    method: "gaussian" multiplies by exp(-IoU^2 / sigma), "linear" by 1 - IoU where IoU is at least ``iou``.
-    sigma: of the gaussian.
-    iou: of the linear method; without effect on the gaussian. final_score: a lowered score must stay strictly
-    above it. score,
-    top_k, per, max_detections, class_agnostic, min_size: as in nms; ``score`` is asked of the scores before
-    they are lowered.
+    Args:
+        method: factor on a lowered score: "gaussian": exp(-IoU^2 / sigma); "linear": 1 - IoU where IoU is at
+            least ``iou``, else 1.
+        sigma: of the gaussian.
+        iou: of the linear method; without effect on the gaussian.
+        score: candidates need a score above this, before any is lowered.
+        top_k: candidates that go on, per ``per``.
+        per: "level": over a level's anchors and classes together (RetinaNet); "class": per class (SSD).
+        final_score: a lowered score must stay above this.
+        max_detections: most detections per image.
+        class_agnostic: true: boxes of different classes lower each other too.
+        min_size: pixels that both sides of a clipped box need; 0 keeps all.
     """
 
     def __init__(
@@ -51,11 +56,7 @@ class SoftNMSPostprocess:
         sizes: Tensor,
         trace: Trace | None = None,
     ) -> list[Detections]:
-        """(B,N,C), (B,N,4), levels, (B,2) (height, width) -> B Detections with lowered scores, best first,
-        clipped.
-
-        trace["fate"]: see `Fate`; REMOVED_BY_NMS is a score that sank to final_score.
-        """
+        """See `densedet.core.contracts.Postprocess`; REMOVED_BY_NMS is a score that sank to final_score."""
         images = candidates(
             scores,
             boxes,
@@ -70,9 +71,8 @@ class SoftNMSPostprocess:
         return [self._suppress(found) for found in images]
 
     def _suppress(self, found: Candidates) -> Detections:
-        # One global pick after the other is the same as class by class: only a box's own class lowers it, and
-        # scores only sink, so that the picks come best first and the loop ends after max_detections instead
-        # of after all candidates.
+        # Picking over all classes at once is the same as class by class: only a box's own class lowers it.
+        # Scores only sink, so the picks come best first, and the loop ends after max_detections picks.
         remaining = found.scores.clone()
         picks: list[Tensor] = []
         lowered: list[Tensor] = []
@@ -90,14 +90,14 @@ class SoftNMSPostprocess:
             )
             remaining[best] = -1
         kept = torch.stack(picks) if picks else found.labels.new_zeros(0)
-        found.condemn(remaining <= self.final_score, Fate.REMOVED_BY_NMS)
-        found.condemn(remaining > self.final_score, Fate.CUT_BY_MAX_DETECTIONS)
-        found.condemn(kept, Fate.KEPT)
+        found.note(remaining <= self.final_score, Fate.REMOVED_BY_NMS)
+        found.note(remaining > self.final_score, Fate.CUT_BY_MAX_DETECTIONS)
+        found.note(kept, Fate.KEPT)
         values = torch.stack(lowered) if lowered else found.scores.new_zeros(0)
         return Detections(found.boxes[kept], values, found.labels[kept], found.anchors[kept])
 
     def _factor(self, overlap: Tensor) -> Tensor:
-        """IoU with the picked box (M,) -> what to multiply the scores by (M,)."""
+        """Factors on the scores, (M,), by the boxes' IoU with the new detection, (M,)."""
         if self.method == "gaussian":
             return torch.exp(-overlap.square() / self.sigma)
         return torch.where(overlap >= self.iou, 1 - overlap, 1.0)

@@ -17,6 +17,14 @@ def test_by_hand():
     )
 
 
+def test_the_example_of_the_docstring():
+    # p = (0.5, 0.75): .25 * .5^2 * log 2 + .75 * .75^2 * log 4 = 0.0433217 + 0.5848386
+    loss = FocalLoss(num_classes=2, alpha=0.25, gamma=2.0)(
+        torch.tensor([[[0.0, math.log(3)]]]), torch.tensor([[0]])
+    )
+    torch.testing.assert_close(loss, torch.tensor([[0.6281603]]))
+
+
 def test_chunks_do_not_change_the_numbers(monkeypatch):
     logits, labels = torch.randn(2, 40, 5, requires_grad=True), torch.randint(-1, 6, (2, 40))
     loss = FocalLoss(num_classes=5)

@@ -22,6 +22,15 @@ def test_three_hardest_per_positive():
     torch.testing.assert_close(result, torch.tensor([[math.log(2), 0, at[0], 0, at[1], at[2], 0]]))
 
 
+def test_the_example_of_the_docstring():
+    losses = [0.1, 0.9, 0.3, 0.5, 0.2]
+    z = [math.log(math.expm1(loss)) for loss in losses]  # log(1 + e^z) is the loss
+    logits, labels = one_class([[0.0, *z]]), torch.tensor([[0, 1, 1, 1, 1, 1]])
+    for floor, expected in ((0, [0, 0.9, 0.3, 0.5, 0]), (4, [0, 0.9, 0.3, 0.5, 0.2])):
+        found = HardNegativeLoss(num_classes=1, ratio=3.0, min_negatives=floor)(logits, labels)
+        torch.testing.assert_close(found[0, 1:], torch.tensor(expected))
+
+
 def test_images_are_ranked_apart():
     # The second image has no positive; with a floor of 1 its hardest negative counts, however easy beside the
     # first image's.
