@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from densedet.core.contracts import Source
+from densedet.core.extras import extras_of
 from densedet.core.types import Annotation
 
 KEEP, IGNORE, DROP, COUNT = range(4)
@@ -41,6 +42,7 @@ class Subset:
         self.source, self.indices = source, np.asarray(indices, dtype=np.int64)
         self.actions, self.offsets = actions, offsets
         self.classes, self.category_ids = source.classes, source.category_ids
+        self.extras = extras_of(source)
 
     def __len__(self) -> int:
         return len(self.indices)
@@ -73,7 +75,15 @@ def acted_on(annotation: Annotation, actions: Tensor) -> Annotation:
     keep = actions != DROP
     xywh = None if annotation.xywh is None else annotation.xywh[keep]
     columns = {name: getattr(annotation, name)[keep] for name in ("boxes", "labels", "area")}
-    return replace(annotation, **columns, ignore=ignore[keep], crowd=crowd[keep], xywh=xywh)
+    return replace(
+        annotation,
+        **columns,
+        ignore=ignore[keep],
+        crowd=crowd[keep],
+        xywh=xywh,
+        extra={name: values[keep] for name, values in annotation.extra.items()},
+        extra_known={name: known[keep] for name, known in annotation.extra_known.items()},
+    )
 
 
 def base_of(source: Source) -> tuple[Source, np.ndarray]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import torch
@@ -17,10 +17,12 @@ from densedet.core.class_table import label_map, relabel
 from densedet.core.contracts import Resize, Source
 from densedet.core.data.decoding import Color, decode
 from densedet.core.data.image_cache import GENERATED, ImageCache, identity_of
+from densedet.core.data.points import from_points, to_points
 from densedet.core.errors import DataError, PartError
+from densedet.core.extras import carried, extras_of, moved, scaling
 from densedet.core.placement import Placement
 from densedet.core.seeding import seed_of
-from densedet.core.types import Annotation
+from densedet.core.types import Annotation, Extra
 
 Transform = Callable[[tv_tensors.Image, dict[str, Any]], tuple[tv_tensors.Image, dict[str, Any]]]
 
@@ -29,12 +31,20 @@ Transform = Callable[[tv_tensors.Image, dict[str, Any]], tuple[tv_tensors.Image,
 class Sample:
     """One image and its objects in pixels of the network's input. G may be 0.
 
-    image: uint8 or float32 (ch,h,w), only the image itself. canvas_wh: (width, height) of the tensor it is to
-    lie in, at the top left.
-    boxes: float32 (G,4) xyxy. labels: int64 (G,), -1 for an object of no class of the table. ignore: bool
-    (G,).
-    index: position in the source. source_wh: (width, height). to_source: see `Batch`. dropped: objects that
-    transforms lost.
+    Attributes:
+        image: uint8 or float32 (ch,h,w), only the image itself.
+        canvas_wh: (width, height) of the tensor that is to hold it, at the top left.
+        boxes: float32 (G,4) xyxy.
+        labels: int64 (G,), -1 for an object of no class of the table.
+        ignore: bool (G,).
+        index: position in the source.
+        image_id: the source's.
+        source_wh: (width, height) of the source image.
+        to_source: see `Batch`.
+        dropped: number of objects that transforms lost.
+        extras: declarations of the values below, from the source.
+        extra: (G, *shape) per name.
+        extra_known: bool (G,) per name.
     """
 
     image: Tensor
@@ -47,6 +57,9 @@ class Sample:
     source_wh: tuple[int, int]
     to_source: tuple[float, float, float, float]
     dropped: int = 0
+    extras: dict[str, Extra] = field(default_factory=dict)
+    extra: dict[str, Tensor] = field(default_factory=dict)
+    extra_known: dict[str, Tensor] = field(default_factory=dict)
 
 
 Broken = tuple[tuple[int, str], ...]
@@ -63,10 +76,27 @@ REPLACEMENTS = 20
 
 
 def sample_of(
-    image: Any, *, color: Color, resize: Resize, index: int = 0, truth: Annotation | None = None
+    image: Any,
+    *,
+    color: Color,
+    resize: Resize,
+    index: int = 0,
+    truth: Annotation | None = None,
+    extras: dict[str, Extra] | None = None,
 ) -> Sample:
-    """A path, encoded bytes or a uint8 array at the network's size, with its truth moved along; without
-    ``truth`` it has no objects and its id is ``index``. Raises DataError."""
+    """Decode an image at the network's size and move its truth along.
+
+    Args:
+        image: a path, encoded bytes, or a uint8 array (H,W) or (H,W,3).
+        color: "grey" or "rgb".
+        resize: the place of the image in the network's input.
+        index: position in the source.
+        truth: the image's objects; None: it has none, and its id is ``index``.
+        extras: declarations of what the objects carry.
+
+    Raises:
+        DataError: the image cannot be read, or its objects do not carry what is declared.
+    """
     placements: list[Placement] = []
 
     def placement_of(width: int, height: int) -> Placement:
@@ -75,14 +105,19 @@ def sample_of(
 
     expected, name = (None, "") if truth is None else ((truth.width, truth.height), truth.file_name)
     pixels, source_wh = decode(image, color=color, placement_of=placement_of, expected=expected, name=name)
-    return sample_from(pixels, placements[-1], source_wh, index, truth)
+    return sample_from(pixels, placements[-1], source_wh, index, truth, extras or {})
 
 
 def sample_from(
-    pixels: Tensor, placement: Placement, source_wh: tuple[int, int], index: int, truth: Annotation | None
+    pixels: Tensor,
+    placement: Placement,
+    source_wh: tuple[int, int],
+    index: int,
+    truth: Annotation | None,
+    extras: dict[str, Extra],
 ) -> Sample:
-    """A sample of pixels that lie as ``placement`` says."""
-    return Sample(
+    """Return the sample of pixels that are placed already."""
+    sample = Sample(
         image=pixels,
         canvas_wh=placement.canvas_wh,
         boxes=torch.zeros(0, 4) if truth is None else placement.boxes_to_input(truth.boxes, source_wh),
@@ -93,6 +128,18 @@ def sample_from(
         source_wh=source_wh,
         to_source=placement.to_source(source_wh),
     )
+    if extras and truth is not None:
+        values, sample.extra_known = carried(truth, extras)
+        sample.extras, sample.extra = extras, placed_extra(values, extras, placement, source_wh)
+    return sample
+
+
+def placed_extra(
+    values: dict[str, Tensor], extras: dict[str, Extra], placement: Placement, source_wh: tuple[int, int]
+) -> dict[str, Tensor]:
+    """Move keypoints of a source image of (width, height) to pixels of the input; other values stay."""
+    matrix = scaling(placement.width / source_wh[0], placement.height / source_wh[1])
+    return moved(values, extras, matrix, torch.tensor([placement.width, placement.height]))
 
 
 class DetectionDataset(Dataset[Sample]):
@@ -102,7 +149,9 @@ class DetectionDataset(Dataset[Sample]):
     classes: the recipe's class table; the source's labels are mapped by name, and objects of other classes
     get label -1 and are ignored.
     transforms: called on (tv_tensors.Image, {"boxes": BoundingBoxes XYXY, "labels": (G,), "ignore": (G,)})
-    with torch's global generator seeded from (seed, epoch, index) and put back afterwards. Where one changes
+    with torch's global generator seeded from (seed, epoch, index) and put back afterwards. Where the source
+    has extras, "rows" (G,), the objects' positions, goes along, and "points" (M,2), all of their keypoints: a
+    transform that drops boxes drops their rows, never points. Where one changes
     the image's size, the image is resized once more at the end. Boxes that the transforms push out of the
     image are dropped and counted in the sample's ``dropped``; those partly outside are clipped.
     cache: of the decoded and resized images. broken: what `samples` does with an image that cannot be read.
@@ -134,6 +183,7 @@ class DetectionDataset(Dataset[Sample]):
         self.cache = cache
         self.broken = broken
         self.load_plugins = load_plugins
+        self._extras = extras_of(source)
         self._labels = label_map(source.classes, self.classes)
         self._same_labels = self._labels.tolist() == list(range(len(self._labels)))
         self._cached_as = None if cache is None else base_of(source)[1]
@@ -193,15 +243,15 @@ class DetectionDataset(Dataset[Sample]):
         """The decoded and resized image, from the cache where it is there, with the source's own labels."""
         image, pixels = self._cached(index)
         if pixels is not None:
-            return sample_from(
-                pixels, self.resize(truth.width, truth.height), (truth.width, truth.height), index, truth
-            )
-        if self.cache is None or self._cached_as is None:
-            return sample_of(image, color=self.color, resize=self.resize, index=index, truth=truth)
-        identity = identity_of(
-            image
-        )  # before decoding: a file that changes meanwhile must not pass for the one that was decoded
-        sample = sample_of(image, color=self.color, resize=self.resize, index=index, truth=truth)
+            source_wh = (truth.width, truth.height)
+            return sample_from(pixels, self.resize(*source_wh), source_wh, index, truth, self._extras)
+        # Before decoding: a file that changes meanwhile must not pass for the one that was decoded.
+        identity = None if self.cache is None else identity_of(image)
+        sample = sample_of(
+            image, color=self.color, resize=self.resize, index=index, truth=truth, extras=self._extras
+        )
+        if self.cache is None or self._cached_as is None or identity is None:
+            return sample
         self.cache.put(int(self._cached_as[index]), identity, sample.image)
         return sample
 
@@ -222,15 +272,20 @@ class DetectionDataset(Dataset[Sample]):
         image = tv_tensors.Image(sample.image)
         boxes = tv_tensors.BoundingBoxes(sample.boxes, format="XYXY", canvas_size=(height, width))  # type: ignore[call-overload]
         target: dict[str, Any] = {"boxes": boxes, "labels": sample.labels, "ignore": sample.ignore}
+        if sample.extras:
+            target["rows"] = torch.arange(len(boxes))
+        if any(extra.kind == "keypoints" for extra in sample.extras.values()):
+            target["points"] = to_points(sample.extra, sample.extras, (height, width))
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed_of(self.seed, "sample", epoch, sample.index))
             for transform in self.transforms:
                 image, target = transform(image, target)
-                if not len(target["boxes"]) == len(target["labels"]) == len(target["ignore"]):
+                counts = {name: len(target[name]) for name in target if name != "points"}
+                if len(set(counts.values())) > 1:
+                    listed = ", ".join(f"{count} {name}" for name, count in counts.items())
                     raise PartError(
-                        f"transform {type(transform).__name__} left {len(target['boxes'])} boxes, "
-                        f"{len(target['labels'])} labels and "
-                        f"{len(target['ignore'])} ignore flags: it must keep or drop all three together"
+                        f"transform {type(transform).__name__} left {listed}: it must keep or drop all of "
+                        f"them together"
                     )
         return self._finished(sample, image, target)
 
@@ -251,10 +306,17 @@ class DetectionDataset(Dataset[Sample]):
         keep = ((boxes[:, 2:] > boxes[:, :2]).all(1)) & boxes.isfinite().all(1)
         dropped = len(sample.boxes) - int(keep.sum())
         boxes, labels, ignore = boxes[keep], target["labels"][keep], target["ignore"][keep]
+        extra, known = sample.extra, sample.extra_known
+        if "points" in target:
+            extra = from_points(target["points"], extra, sample.extras, torch.tensor([width, height]))
+        if sample.extras:
+            rows = target["rows"][keep]
+            extra, known = ({n: v[rows] for n, v in values.items()} for values in (extra, known))
         if image.shape != sample.image.shape:
             placement = self.resize(width, height)
             canvas_wh = placement.canvas_wh
             boxes = placement.boxes_to_input(boxes, (width, height))
+            extra = placed_extra(extra, sample.extras, placement, (width, height)) if extra else extra
             image = _resized(image, placement)
         return replace(
             sample,
@@ -264,6 +326,8 @@ class DetectionDataset(Dataset[Sample]):
             labels=labels,
             ignore=ignore,
             dropped=dropped,
+            extra=extra,
+            extra_known=known,
         )
 
 

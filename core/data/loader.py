@@ -8,12 +8,14 @@ from dataclasses import replace
 from typing import Any
 
 import torch
+from torch import Tensor
 from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 
 from densedet.core.contracts import BatchTransform
 from densedet.core.data.dataset import Broken, DetectionDataset, Sample
 from densedet.core.data.sampling import BatchKey
+from densedet.core.extras import moved_extra, scaling
 from densedet.core.placement import blank_outside, place
 from densedet.core.seeding import generator_of, seed_of
 from densedet.core.types import Batch
@@ -36,6 +38,8 @@ def collate(samples: Sequence[Sample], *, pad_to: int = 1, broken: Broken = ()) 
         boxes[valid] = torch.cat([sample.boxes for sample in samples]).float()
         labels[valid] = torch.cat([sample.labels for sample in samples]).long()
         ignore[valid] = torch.cat([sample.ignore for sample in samples]).bool()
+    extras = samples[0].extras if samples else {}
+    extra, known = ({n: _padded(samples, n, valid, w) for n in extras} for w in ("extra", "extra_known"))
     if len({image.dtype for image in images}) > 1:
         images = [image.float() for image in images]
     return Batch(
@@ -55,7 +59,19 @@ def collate(samples: Sequence[Sample], *, pad_to: int = 1, broken: Broken = ()) 
         to_source=torch.tensor([sample.to_source for sample in samples], dtype=torch.float32).reshape(-1, 4),
         broken=broken,
         dropped=sum(sample.dropped for sample in samples),
+        extras=extras,
+        extra=extra,
+        extra_known=known,
     )
+
+
+def _padded(samples: Sequence[Sample], name: str, valid: Tensor, column: str) -> Tensor:
+    """The samples' values of this name in ``column``, "extra" or "extra_known", as (B,G,*shape); 0 in slots
+    that are not ``valid``."""
+    values = torch.cat([getattr(sample, column)[name] for sample in samples])
+    padded = values.new_zeros(*valid.shape, *values.shape[1:])
+    padded[valid] = values
+    return padded
 
 
 def resized(batch: Batch, size: tuple[int, int]) -> Batch:
@@ -73,7 +89,12 @@ def resized(batch: Batch, size: tuple[int, int]) -> Batch:
     boxes = torch.minimum(boxes, valid.flip(1).repeat(1, 2)[:, None].to(boxes))
     to_source = torch.cat([batch.to_source[:, :2] / scale, batch.to_source[:, 2:]], dim=1)
     return replace(
-        batch, images=blank_outside(images, valid), valid_hw=valid, boxes=boxes, to_source=to_source
+        batch,
+        images=blank_outside(images, valid),
+        valid_hw=valid,
+        boxes=boxes,
+        to_source=to_source,
+        extra=moved_extra(batch, scaling(*scale).expand(len(batch), 2, 3), valid),
     )
 
 

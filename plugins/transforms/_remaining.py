@@ -51,4 +51,5 @@ def remaining(
         valid=valid,
         ignore=ignore,
         dropped=dropped,
+        extra_known={name: known & valid for name, known in batch.extra_known.items()},
     )

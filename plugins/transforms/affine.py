@@ -13,6 +13,7 @@ from torch import Tensor
 from densedet.core.arguments import NonNegativeFloat, PositiveFloat, Probability
 from densedet.core.boxes import clip
 from densedet.core.errors import PartError
+from densedet.core.extras import moved_extra
 from densedet.core.placement import blank_outside
 from densedet.core.types import Batch
 from densedet.plugins.transforms._remaining import Partial, remaining
@@ -93,7 +94,7 @@ class BatchAffine:
             images[rows] = self._redrawn(batch.images[rows], batch.valid_hw[rows], moves[rows])
         whole = self._moved(batch.boxes, moves)
         return remaining(
-            replace(batch, images=images),
+            replace(batch, images=images, extra=moved_extra(batch, moves)),
             whole,
             clip(whole, batch.valid_hw),
             min_visible=self.min_visible,

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from densedet.core.arguments import NonNegativeFloat, PositiveFloat, Probability
 from densedet.core.errors import PartError
+from densedet.core.extras import moved_extra
 from densedet.core.types import Batch
 from densedet.plugins.transforms._remaining import Partial, remaining
 
@@ -117,7 +118,13 @@ class BatchCrop:
         image[:, top : top + down, left : left + across] = drawn
 
     def _moved(self, batch: Batch, source: Tensor, target: Tensor) -> Batch:
-        source, target = source.flip(1)[:, None], target.flip(1)[:, None]  # x before y, as boxes are
+        source, target = source.flip(1), target.flip(1)  # (B,2,2), x before y as in boxes
+        if batch.extras:
+            factor = target[..., 1] / source[..., 1]
+            shift = target[..., 0] - source[..., 0] * factor
+            matrix = torch.cat([torch.diag_embed(factor), shift[..., None]], dim=2)
+            batch = replace(batch, extra=moved_extra(batch, matrix))
+        source, target = source[:, None], target[:, None]
         scale = (target[..., 1] / source[..., 1]).repeat(1, 1, 2)
         start, end = target[..., 0], target[..., 0] + target[..., 1]
         whole = (batch.boxes - source[..., 0].repeat(1, 1, 2)) * scale + start.repeat(1, 1, 2)

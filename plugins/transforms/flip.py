@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 
 import torch
+from torch import Tensor
 
 from densedet.core.arguments import Probability
+from densedet.core.extras import moved_extra
 from densedet.core.types import Batch
 
 
@@ -35,4 +37,14 @@ class BatchFlip:
         x1, y1, x2, y2 = batch.boxes.unbind(-1)
         mirrored = torch.stack([width - x2, y1, width - x1, y2], dim=-1)
         moves = chosen.to(batch.boxes.device)[:, None] & batch.valid
-        return replace(batch, images=images, boxes=torch.where(moves[..., None], mirrored, batch.boxes))
+        boxes = torch.where(moves[..., None], mirrored, batch.boxes)
+        extra = moved_extra(batch, _matrix(chosen, width)) if batch.extras else {}
+        return replace(batch, images=images, boxes=boxes, extra=extra)
+
+
+def _matrix(chosen: Tensor, width: Tensor) -> Tensor:
+    """(B,2,3), where a point goes: x becomes width - x in the chosen images. chosen: (B,); width: (B,1)."""
+    matrix = torch.eye(2, 3).to(width).repeat(len(width), 1, 1)
+    matrix[chosen, 0, 0] = -1.0
+    matrix[chosen, 0, 2] = width[chosen, 0]
+    return matrix

@@ -6,9 +6,11 @@ from dataclasses import replace
 
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from densedet.core.arguments import NonNegativeFloat, Probability
 from densedet.core.errors import PartError
+from densedet.core.extras import moved
 from densedet.core.types import Batch
 
 
@@ -74,26 +76,47 @@ class BatchMosaic:
                 images[row, :, top : top + down, left : left + across] = _shrunk(window, down, across)
                 scale = batch.boxes.new_tensor([across / valid_width, down / valid_height])
                 parts.append(
-                    self._moved(self._objects(batch, source), scale, batch.boxes.new_tensor([left, top]))
+                    self._moved(batch, self._objects(batch, source), scale, scale.new_tensor([left, top]))
                 )
             sizes[row] = torch.tensor([height, width])
             rows[row] = tuple(torch.cat(column) for column in zip(*(part for part, _ in parts)))
             dropped += sum(lost for _, lost in parts)
-        return replace(batch, images=images, valid_hw=sizes, dropped=dropped, **_padded(rows))  # type: ignore[arg-type]
+        columns = [pad_sequence(list(column), batch_first=True) for column in zip(*rows)]
+        counts = torch.tensor([len(row[0]) for row in rows], device=batch.boxes.device)
+        valid = torch.arange(columns[0].shape[1], device=counts.device) < counts[:, None]
+        return replace(
+            batch,
+            images=images,
+            valid_hw=sizes,
+            dropped=dropped,
+            boxes=columns[0],
+            labels=torch.where(valid, columns[1], -1),
+            valid=valid,
+            ignore=columns[2],
+            extra=dict(zip(batch.extra, columns[3:])),
+            extra_known=dict(zip(batch.extra, columns[3 + len(batch.extra) :])),
+        )
 
     def _objects(self, batch: Batch, row: int) -> tuple[Tensor, ...]:
-        valid = batch.valid[row]
-        return batch.boxes[row, valid], batch.labels[row, valid], batch.ignore[row, valid]
+        """Boxes, labels, ignore flags, extras and masks of what is known, of an image's objects."""
+        known = [batch.extra_known[name] for name in batch.extra]
+        columns = (batch.boxes, batch.labels, batch.ignore, *batch.extra.values(), *known)
+        return tuple(column[row, batch.valid[row]] for column in columns)
 
     def _moved(
-        self, objects: tuple[Tensor, ...], scale: Tensor, shift: Tensor
+        self, batch: Batch, objects: tuple[Tensor, ...], scale: Tensor, shift: Tensor
     ) -> tuple[tuple[Tensor, ...], int]:
         """Move objects into their quarter; return them and how many were dropped."""
-        boxes, labels, ignore = objects
+        boxes, labels, ignore, *rest = objects
+        if batch.extras:
+            matrix = torch.cat([torch.diag(scale), shift[:, None]], dim=1)
+            whole = shift.new_tensor([batch.images.shape[-1], batch.images.shape[-2]])
+            values = moved(dict(zip(batch.extra, rest)), batch.extras, matrix, whole)
+            rest[: len(values)] = values.values()
         boxes = boxes * scale.repeat(2) + shift.repeat(2)
         sides = (boxes[:, 2:] - boxes[:, :2]).amin(1) if len(boxes) else boxes.new_zeros(0)
         keep = (sides > 0) & (ignore | (sides >= self.min_side))
-        return (boxes[keep], labels[keep], ignore[keep]), int((~keep).sum())
+        return tuple(column[keep] for column in (boxes, labels, ignore, *rest)), int((~keep).sum())
 
 
 def _shrunk(window: Tensor, height: int, width: int) -> Tensor:
@@ -103,17 +126,3 @@ def _shrunk(window: Tensor, height: int, width: int) -> Tensor:
         through[None].contiguous(), (height, width), mode="bilinear", antialias=True
     )[0]
     return drawn if drawn.dtype == window.dtype else drawn.round().clamp(0, 255).to(window.dtype)
-
-
-def _padded(rows: list[tuple[Tensor, ...]]) -> dict[str, Tensor]:
-    """Pad each image's objects to the batch's boxes, labels, valid and ignore."""
-    count, most = len(rows), max(len(boxes) for boxes, _, _ in rows)
-    like = rows[0][0]
-    boxes = like.new_zeros(count, most, 4)
-    labels = torch.full((count, most), -1, dtype=torch.int64, device=like.device)
-    valid = torch.zeros(count, most, dtype=torch.bool, device=like.device)
-    ignore = torch.zeros_like(valid)
-    for row, (own, own_labels, own_ignore) in enumerate(rows):
-        boxes[row, : len(own)], labels[row, : len(own)] = own, own_labels
-        valid[row, : len(own)], ignore[row, : len(own)] = True, own_ignore
-    return {"boxes": boxes, "labels": labels, "valid": valid, "ignore": ignore}

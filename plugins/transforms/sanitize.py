@@ -26,4 +26,4 @@ class SanitizeBoundingBoxes(v2.SanitizeBoundingBoxes):
 
 def _rows(inputs: tuple[Any, dict[str, Any]]) -> tuple[Tensor, ...]:
     target = inputs[1]
-    return target["labels"], target["ignore"]
+    return tuple(target[name] for name in ("labels", "ignore", "rows") if name in target)
