@@ -31,19 +31,17 @@ _TORCHVISION = {
     "ScaleJitter": "large-scale jitter",
 }
 _TYPED = {
-    "GaussianNoise": "noise:GaussianNoise",
-    "RandomAffine": "random_affine:RandomAffine",
-    "RandomPhotometricDistort": "photometric_distort:RandomPhotometricDistort",
-    "RandomRotation": "random_affine:RandomRotation",
-    "SanitizeBoundingBoxes": "sanitize:SanitizeBoundingBoxes",
+    "GaussianNoise": ("noise", "noise on a float image"),
+    "RandomAffine": ("random_affine", "turn, shift, scale and shear at random"),
+    "RandomPhotometricDistort": (
+        "photometric_distort",
+        "SSD's brightness, contrast, saturation, hue and channel swap",
+    ),
+    "RandomRotation": ("random_affine", "turn at random"),
+    "SanitizeBoundingBoxes": ("sanitize", "drop boxes that became too small"),
 }
-_SUMMARIES = {
-    "GaussianNoise": "noise on a float image",
-    "RandomAffine": "turn, shift, scale and shear at random",
-    "RandomPhotometricDistort": "SSD's brightness, contrast, saturation, hue and channel swap",
-    "RandomRotation": "turn at random",
-    "SanitizeBoundingBoxes": "drop boxes that became too small",
-}
+"""Those of torchvision's that have a class here, with arguments that a recipe can write: name -> (module,
+summary)."""
 
 COMPONENTS: tuple[tuple[str, str, str, str], ...] = (
     *(
@@ -51,8 +49,8 @@ COMPONENTS: tuple[tuple[str, str, str, str], ...] = (
         for name, what in _TORCHVISION.items()
     ),
     *(
-        ("transform", name, f"densedet.plugins.transforms.{where}", f"torchvision: {_SUMMARIES[name]}")
-        for name, where in _TYPED.items()
+        ("transform", name, f"densedet.plugins.transforms.{module}:{name}", f"torchvision: {what}")
+        for name, (module, what) in _TYPED.items()
     ),
     (
         "batch_transform",
