@@ -274,6 +274,8 @@ def draw(
         detections.scores,
         classes or detections.classes,
         min_score=min_score,
+        extra=detections.extra,
+        keypoints=detections.keypoints,
     )
 
 

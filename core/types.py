@@ -17,6 +17,10 @@ import torch
 from torch import Tensor
 
 ExtraKind = Literal["plain", "keypoints"]
+TAKEN_NAMES = frozenset(
+    ("boxes", "scores", "labels", "names", "bbox", "score", "image_id", "category_id", "file_name")
+)
+"""Names of a detection's own columns in `Detections.to_dict` and results files; no extra can have them."""
 
 
 class Level(NamedTuple):

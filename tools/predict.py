@@ -98,7 +98,15 @@ def draw(folder: Path, index: int, file: Path, found: Any, classes: tuple[str, .
     from densedet.core.data.decoding import open_image
     from densedet.core.report.drawing import draw_boxes
 
-    picture = draw_boxes(open_image(file), found.boxes, found.labels, found.scores, classes)
+    picture = draw_boxes(
+        open_image(file),
+        found.boxes,
+        found.labels,
+        found.scores,
+        classes,
+        extra=found.extra,
+        keypoints=found.keypoints,
+    )
     picture.save(folder / f"{index:05d}_{file.stem}.png")
 
 

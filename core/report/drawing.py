@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import colorsys
 import functools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import torch
@@ -128,6 +128,8 @@ def draw_boxes(
     min_score: float = 0.0,
     limit: int = 100,
     names: bool = True,
+    extra: Mapping[str, Tensor] | None = None,
+    keypoints: Sequence[str] = (),
 ) -> Image.Image:
     """Draw boxes with names, and scores in per cent, on an image.
 
@@ -144,6 +146,8 @@ def draw_boxes(
         min_score: boxes with a lower score are left out.
         limit: largest number of boxes, of which the best are drawn.
         names: False draws boxes alone.
+        extra: (D,*shape) by name. Up to four numbers a box stand beside its name; NaN is left out.
+        keypoints: names in ``extra`` drawn as dots, (D,K,3) each; those of visibility 0 are left out.
     """
     picture = to_image(image)
     factor = auto_scale(*picture.size) if scale == "auto" else float(scale)
@@ -165,6 +169,8 @@ def draw_boxes(
     # The best box is drawn last, on top; its label is placed first, in the best spot.
     for i in reversed(keep):
         _rectangle(pen, corners[i], class_color(kinds[i]), thickness, dashed=style == "dashed")
+        for points in keypoints:
+            _dots(pen, (extra or {})[points][i], factor, class_color(kinds[i]), thickness)
     if not names:
         return picture
     taken: list[tuple[int, int, int, int]] = []
@@ -177,6 +183,8 @@ def draw_boxes(
             else f"class {kinds[i]}"
         )
         text = name if scores is None else f"{name} {float(scores[i]) * 100:.0f}"
+        notes = [_note(n, values[i]) for n, values in (extra or {}).items() if n not in keypoints]
+        text = ", ".join(filter(None, [text, *notes]))
         _label(pen, text, corners[i], class_color(kinds[i]), taken, picture.size)
     return picture
 
@@ -201,6 +209,22 @@ def _rectangle(
         end = min(start + dash, bottom)
         pen.rectangle((left, start, min(left + thickness - 1, right), end), fill=color)
         pen.rectangle((max(right - thickness + 1, left), start, right, end), fill=color)
+
+
+def _dots(pen: ImageDraw.ImageDraw, points: Tensor, factor: float, color: Color, thickness: int) -> None:
+    radius = thickness + 1
+    for x, y, visibility in points.tolist():
+        if visibility > 0:
+            at = (x * factor - radius, y * factor - radius, x * factor + radius, y * factor + radius)
+            pen.ellipse(at, fill=color, outline=(0, 0, 0))
+
+
+def _note(name: str, value: Tensor) -> str:
+    """A value for a label, "age 30"; empty where it has more than four numbers or one of them is NaN."""
+    numbers = value.flatten().tolist()
+    if len(numbers) > 4 or any(number != number for number in numbers):
+        return ""
+    return f"{name} {' '.join(f'{number:.3g}' for number in numbers)}"
 
 
 def _label(

@@ -7,6 +7,7 @@ while a run goes on, and the comparison puts those of several runs side by side.
 from __future__ import annotations
 
 import json
+import math
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -40,9 +41,21 @@ def truth_labels(batch: Batch, index: int) -> Tensor:
 
 def truth_picture(batch: Batch, index: int, classes: Sequence[str]) -> Image.Image:
     """The image with its objects, dashed; ignored ones are grey."""
-    boxes = batch.boxes[index][batch.valid[index]]
+    valid = batch.valid[index]
+    extra, keypoints = {}, tuple(n for n, extra in batch.extras.items() if extra.kind == "keypoints")
+    for name, values in batch.extra.items():
+        known = batch.extra_known[name][index][valid]
+        missing = ~known.view(-1, *[1] * (values.ndim - 2))
+        extra[name] = values[index][valid].float().masked_fill(missing, 0 if name in keypoints else math.nan)
     return draw_boxes(
-        valid_image(batch, index), boxes, truth_labels(batch, index), None, classes, style="dashed"
+        valid_image(batch, index),
+        batch.boxes[index][valid],
+        truth_labels(batch, index),
+        None,
+        classes,
+        style="dashed",
+        extra=extra,
+        keypoints=keypoints,
     )
 
 
@@ -52,7 +65,14 @@ def prediction_picture(
     """The image with what was found in it, from ``min_score`` up."""
     image = valid_image(batch, index)
     return draw_boxes(
-        image, detections.boxes, detections.labels, detections.scores, classes, min_score=min_score
+        image,
+        detections.boxes,
+        detections.labels,
+        detections.scores,
+        classes,
+        min_score=min_score,
+        extra=detections.extra,
+        keypoints=detections.keypoints,
     )
 
 

@@ -168,11 +168,27 @@ def find_images(paths: Sequence[str | Path]) -> list[Path]:
 def coco_results(
     detections: Detections, image_id: int | str, category_ids: Sequence[int | None]
 ) -> list[dict[str, Any]]:
-    """Detections in source pixels as rows of a COCO results file: original category ids, x, y, width, height.
-    A label whose category id is None (the data set has no such class) makes no row."""
+    """Return detections as rows of a COCO results file, with the values of `Detections.extra` by their names.
+
+    Args:
+        detections: in source pixels.
+        image_id: the image's.
+        category_ids: the file's id of each label. A label of None (the data set has no such class) makes no
+            row.
+
+    Returns:
+        Mappings with image_id, category_id, bbox (x, y, width, height) and score; keypoints flat as COCO has
+        them, [x, y, visibility, x, ...]: a branch called "keypoints" makes a file that COCO's tools read.
+    """
     rows: list[dict[str, Any]] = []
-    for box, score, label in zip(
-        detections.boxes.tolist(), detections.scores.tolist(), detections.labels.tolist()
+    extra = {
+        name: (
+            values.flatten(1).double().round(decimals=3) if name in detections.keypoints else values
+        ).tolist()
+        for name, values in detections.extra.items()
+    }
+    for number, (box, score, label) in enumerate(
+        zip(detections.boxes.tolist(), detections.scores.tolist(), detections.labels.tolist())
     ):
         if category_ids[label] is None:
             continue
@@ -183,6 +199,7 @@ def coco_results(
                 "category_id": category_ids[label],
                 "bbox": [round(v, 3) for v in (x1, y1, x2 - x1, y2 - y1)],
                 "score": round(score, 6),
+                **{name: values[number] for name, values in extra.items()},
             }
         )
     return rows

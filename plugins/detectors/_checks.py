@@ -10,7 +10,7 @@ from torch import nn
 
 from densedet.core.contracts import BoxLoss
 from densedet.core.errors import PartError
-from densedet.core.types import Batch
+from densedet.core.types import TAKEN_NAMES, Batch
 
 if TYPE_CHECKING:
     from densedet.plugins.detectors.dense import DenseDetector
@@ -43,12 +43,14 @@ def check_parts(detector: DenseDetector) -> None:
             f"{'write one of ' + ', '.join(branches) if branches else 'this head has none, delete it'}",
             part="detector",
         )
-    taken = [name for name in ("class", *detector.box_loss_keys) if name in branches]
-    if taken:
-        raise PartError(
-            f"the head calls a branch {taken[0]!r}, which is the name of another loss: rename the branch",
-            part="head",
-        )
+    taken = dict.fromkeys(("class", *detector.box_loss_keys), "another loss")
+    taken |= dict.fromkeys(TAKEN_NAMES, "a detection's own column")
+    for name in branches:
+        if name in taken:
+            raise PartError(
+                f"the head calls a branch {name!r}, which is the name of {taken[name]}: rename the branch",
+                part="head",
+            )
 
 
 def check_extras(head: Any, batch: Batch) -> None:

@@ -201,3 +201,18 @@ def test_an_untrained_head_looks_dark() -> None:
     panel = score_map_panel(grey(32, 64, 0), [torch.full((4, 8), 0.01)], "cat", strides=(8,), alpha=1.0)
     # 0.01 of a scale that ends at 0.05
     assert (pixels(panel)[60, 100] == colorize(np.array([[0.2]]))[0, 0]).all()
+
+
+def test_values_stand_beside_names_and_keypoints_are_dots() -> None:
+    """At factor 4, (5, 6) is pixel (20, 24). The second point is not visible, the unknown age is left out."""
+    points = torch.tensor([[[5.0, 6, 2], [12, 12, 0]]])
+
+    def picture(age: float) -> Image.Image:
+        extra = {"age": torch.tensor([age]), "eyes": points}
+        box, labels = torch.tensor([[1.0, 4, 19, 18]]), torch.tensor([1])
+        return draw_boxes(grey(20, 40), box, labels, None, NAMES, scale=4, extra=extra, keypoints=("eyes",))
+
+    shown = pixels(picture(30.0))
+    assert tuple(shown[24, 20]) == class_color(1)
+    assert tuple(shown[48, 48]) == (100, 100, 100)
+    assert count(picture(30.0), class_color(1)) > count(picture(float("nan")), class_color(1))

@@ -43,3 +43,20 @@ def test_validation_losses_are_the_mean_over_images():
     metrics = evaluate_detector(Scripted(), batches, evaluator, device=torch.device("cpu"))
     assert metrics["images"] == 4
     assert metrics["losses"]["class"] == pytest.approx(2.0)
+
+
+def test_one_forward_pass_where_the_detector_has_one():
+    class Once(nn.Module):
+        def evaluate(self, batch):
+            return {"class": torch.tensor(3.0)}, [Detections.empty() for _ in range(len(batch))]
+
+        def predict(self, batch):
+            return [Detections.empty() for _ in range(len(batch))]
+
+    evaluator = SimpleNamespace(add=lambda index, detections: None, result=dict, state=dict)
+    metrics = evaluate_detector(Once(), [example_batch()], evaluator, device=torch.device("cpu"))
+    assert metrics == {"losses": {"class": 3.0}, "images": 2}
+    without = evaluate_detector(
+        Once(), [example_batch()], evaluator, device=torch.device("cpu"), with_losses=False
+    )
+    assert without == {"images": 2}

@@ -351,6 +351,10 @@ def test_boxes_of_no_anchor_cannot_carry_more() -> None:
     [
         ({"branch_weights": {"numbr": 2.0}}, "branch_weights names 'numbr', .*: write one of number"),
         ({"head": SaidMore("class")}, "calls a branch 'class', which is the name of another loss"),
+        (
+            {"head": SaidMore("score")},
+            "calls a branch 'score', which is the name of a detection's own column",
+        ),
     ],
 )
 def test_wrong_names_of_branches_are_refused(options: dict[str, Any], sentence: str) -> None:
