@@ -63,12 +63,13 @@ def sharp(sides: Tensor) -> Tensor:
 
 
 def _moved(space: str, target: Tensor) -> Tensor:
-    """A prediction that is off by some tenths of the target's size, in every coordinate."""
+    """A prediction that is off by some tenths of the target's size, in every coordinate, each by its own."""
+    by = torch.tensor([[1.0], [0.5], [1.3]])
     if space == "bins":
         return sharp(target + torch.tensor([1.0, 2.0, 2.0, 1.0]))
     if space == "deltas":
-        return target + torch.tensor([0.5, -0.6, 0.4, 0.7])
-    return target + torch.tensor([-3.0, 4.0, 5.0, 6.0])
+        return target + torch.tensor([0.5, -0.6, 0.4, 0.7]) * by
+    return target + torch.tensor([-3.0, 4.0, 5.0, 6.0]) * by
 
 
 def _check_values(part: Any, perfect: Tensor, far: Tensor, target: Tensor) -> None:

@@ -104,11 +104,13 @@ def _check_independence(part: Any, channels: int) -> None:
     order = torch.randperm(12)
     moved = _call(part, logits[:, order], labels[:, order], quality[:, order])
     require(same(moved, loss[:, order], 1e-5), "anchors in another order must have the same losses")
-    louder = logits.clone()
-    louder[:, -1] = torch.linspace(9, -9, channels)
-    require(
-        same(_call(part, louder, labels, quality), loss, 1e-5), "an ignored anchor's logits change the loss"
-    )
+    for end in (9, -9):
+        louder = logits.clone()
+        louder[:, -1] = torch.linspace(end, -end, channels)
+        require(
+            same(_call(part, louder, labels, quality), loss, 1e-5),
+            "an ignored anchor's logits change the loss",
+        )
     score = part.scores(logits)
     require(same(part.scores(logits[:1, :3]), score[:1, :3], 1e-5), "an anchor's scores depend on others")
 

@@ -52,7 +52,8 @@ def check_coder(factory: Factory, **arguments: Any) -> None:
     meta = anchors[:3].to("meta")
     raw = torch.zeros(3, part.box_channels, device="meta")
     check_device("the coder's decode", lambda: part.decode(raw, meta))
-    check_device("the coder's encode", lambda: part.encode(meta, meta))
+    if set(part.spaces) & {"deltas", "bins"}:
+        check_device("the coder's encode", lambda: part.encode(meta, meta))
 
 
 def _check_decode(part: Any, anchors: Tensor) -> None:
@@ -125,7 +126,7 @@ def _check_encode(part: Any, anchors: Tensor) -> None:
 def _check_round_trip(part: Any, anchors: Tensor) -> None:
     """What decode makes of an output must be encoded as that output's deltas; where the deltas are the
     output itself, encoded boxes must come back."""
-    for scale in (0.3, 1.0):
+    for scale, enough in ((0.1, 0.9), (0.3, 0.9), (1.0, 0.5)):  # a clamp may catch some of the wild ones
         raw = torch.randn(len(anchors), part.box_channels) * scale
         said = steady("deltas", part.deltas, raw)
         require(said.shape == (len(anchors), 4), f"deltas(raw) gives (...,4), got {tuple(said.shape)}")
@@ -136,7 +137,7 @@ def _check_round_trip(part: Any, anchors: Tensor) -> None:
         error = (part.encode(decoded, anchors) - said).abs() / (1 + said.abs())
         share = (error[whole] < allowed).all(-1).float().mean()
         require(
-            not bool(whole.any()) or float(share) > 0.9,
+            not bool(whole.any()) or float(share) > enough,
             f"encode is not the inverse of decode: the box that an output decodes to is encoded as other "
             f"deltas than deltas(output), on {1 - float(share):.0%} of the anchors",
         )

@@ -183,6 +183,7 @@ def _check_cells(cells: Tensor, features: list[Tensor], level: int, where: str) 
             own = gradients[level]
             require(own is not None and bool(own.any()), f"{where} do not depend on the level's features")
             assert own is not None
+            require(not bool(own[1].any()), f"{where} of one image depend on another image of the batch")
             # The middle of what a cell sees, not its peak: a wide kernel may weigh a neighbour most.
             at_y, at_x = centroid(own[0])
             require(
@@ -190,7 +191,6 @@ def _check_cells(cells: Tensor, features: list[Tensor], level: int, where: str) 
                 f"{where} for cell (y {y}, x {x}) come from around (y {at_y:.0f}, x {at_x:.0f}): outputs "
                 f"must be in the order y, x, anchor (use densedet.core.layers.flatten_cells)",
             )
-            require(not bool(own[1].any()), f"{where} of one image depend on another image of the batch")
 
 
 def _check_branch(name: str, branch: Any, prediction: Prediction) -> None:

