@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+import densedet
 from densedet.core import assembly
 from densedet.core.recipe.loading import RecipeError, load_recipe
 from densedet.core.recipe.merging import shipped_recipes
@@ -50,6 +51,14 @@ def test_commands_parse_and_recipes_exist() -> None:
         arguments = parser.parse_args(command.split()[1:])
         recipe = getattr(arguments, "recipe", None)
         assert recipe is None or recipe in shipped_recipes(), command
+
+
+def test_names_of_the_python_example_exist() -> None:
+    [block] = [b for b in BLOCKS if "import densedet" in b]
+    names = re.findall(r"densedet\.(\w+)\(", block)
+    assert len(names) >= 4
+    assert set(names) | set(re.findall(r"`(\w+)\(", TEXT)) - {"densedet"} <= set(densedet.__all__)
+    compile(block, "README.md", "exec")
 
 
 def test_links_and_pictures_exist() -> None:

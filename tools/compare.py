@@ -32,7 +32,7 @@ def add_parser(subparsers: Any) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Train what is not trained yet, then write and print the comparison."""
+    """Train the recipes, then write and print the comparison."""
     overrides = [w for w in arguments.what if "=" in w and not Path(w).exists()] + budget_override(
         arguments.budget
     )
@@ -68,7 +68,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def is_run(path: Path) -> bool:
-    """Whether it is a folder rather than a recipe."""
+    """Return whether ``path`` is a folder, and not a recipe."""
     return path.is_dir()
 
 
@@ -83,7 +83,7 @@ def prepare(names: list[str], overrides: list[str]) -> None:
         )
     recipes = [name for name in names if not is_run(Path(name))]
     if overrides and not recipes:
-        raise UsageError(f"{overrides[0]} changes nothing: all that is compared has been trained already")
+        raise UsageError(f"{overrides[0]} changes nothing: everything to compare is trained already")
     if recipes:
         from densedet.core.recipe.loading import load_recipe
 
@@ -92,7 +92,7 @@ def prepare(names: list[str], overrides: list[str]) -> None:
 
 
 def budget_override(budget: str | None) -> list[str]:
-    """``minutes=5`` -> the override that replaces any recipe's budget."""
+    """Turn ``minutes=5`` into the override that replaces the budget of any recipe."""
     if budget is None:
         return []
     from densedet.core.errors import UsageError
@@ -104,7 +104,7 @@ def budget_override(budget: str | None) -> list[str]:
 
 
 def train(recipe: str, overrides: list[str]) -> Path:
-    """Train in a process of its own, so that memory is its own and nothing carries over; the run folder."""
+    """Train a recipe in a process of its own, so that nothing carries over, and return the run folder."""
     from densedet.core.errors import DensedetError
 
     command = [sys.executable, "-m", "densedet.tools.main", "train", recipe, *overrides, "--json"]

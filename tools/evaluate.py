@@ -1,5 +1,5 @@
-"""Evaluate a detector (a run's, a checkpoint's, or a recipe's with model.weights=FILE): COCO's twelve
-numbers, AP per class, COCO results JSON."""
+"""Evaluate a detector (a run's, a checkpoint's, or a recipe's with model.weights=FILE), and write its
+detections as COCO results JSON."""
 
 from __future__ import annotations
 

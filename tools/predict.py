@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 OVERRIDE = re.compile(r"[a-z_]+(\.\w+)+=")
-"""What a change to the recipe looks like among the images."""
+"""Tells changes to the recipe from images on the command line."""
 
 
 def add_parser(subparsers: Any) -> None:
@@ -41,7 +41,7 @@ def add_parser(subparsers: Any) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Predict; exit code 3 where an image could not be read (the others are done all the same)."""
+    """Predict. The exit code is 3 where an image could not be read; the others are predicted all the same."""
     from rich.console import Console
     from rich.progress import track
 
@@ -94,7 +94,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def draw(folder: Path, index: int, file: Path, found: Any, classes: tuple[str, ...]) -> None:
-    """The image with its detections, as FOLDER/INDEX_NAME.png."""
+    """Write the image with its detections as FOLDER/INDEX_NAME.png."""
     from densedet.core.data.decoding import open_image
     from densedet.core.report.drawing import draw_boxes
 
@@ -111,7 +111,7 @@ def draw(folder: Path, index: int, file: Path, found: Any, classes: tuple[str, .
 
 
 def empty_folder(folder: Path) -> Path:
-    """``folder``, made if need be. UsageError where it holds something: nothing is overwritten."""
+    """Make ``folder`` if need be and return it. UsageError where it holds something."""
     from densedet.core.errors import UsageError
 
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
