@@ -248,6 +248,8 @@ class Coder(Protocol):
 class ClassLoss(Protocol):
     """Trains the class logits, and turns them into scores. An nn.Module.
 
+    Its ``forward`` may name a keyword ``progress: float``, as a `Matcher` may.
+
     Wired: ``num_classes`` (int, C).
 
     Attributes:
@@ -285,6 +287,8 @@ class ClassLoss(Protocol):
 @runtime_checkable
 class BoxLoss(Protocol):
     """Trains the boxes of the positive anchors. An nn.Module.
+
+    Its ``forward`` may name a keyword ``progress: float``, as a `Matcher` may.
 
     Attributes:
         space: what is compared: "boxes", "deltas" or "bins", see `Coder`. A space that the coder lacks is
@@ -343,8 +347,9 @@ class Source(Protocol):
     """Images and their truth.
 
     It is opened lazily in each process, so that constructing one is cheap and pickling one is safe. It may
-    have an attribute ``sizes``, an int array (I,2) of each image's (width, height) as displayed; without it
-    every annotation is made at the start of a run.
+    have two more attributes: ``sizes``, an int array (I,2) of each image's (width, height) as displayed,
+    without which every annotation is made at the start of a run; and ``extras``, a dict of
+    `densedet.core.types.Extra`, what its objects carry beside box and label, by name.
 
     Wired: ``root`` (str: the recipe's data.root, where relative paths start).
     """
@@ -409,7 +414,9 @@ class Transform(Protocol):
     which is seeded for each image from (seed, epoch, index).
     """
 
-    def __call__(self, image: tv_tensors.Image, target: dict[str, Any], /) -> Any:
+    def __call__(
+        self, image: tv_tensors.Image, target: dict[str, Any], /
+    ) -> tuple[tv_tensors.Image, dict[str, Any]]:
         """Transform a sample.
 
         Args:
@@ -517,12 +524,17 @@ class Hook(Protocol):
 class Detector(Protocol):
     """What the runner trains. An nn.Module.
 
-    ``forward`` is `losses`, since DistributedDataParallel wraps ``forward``. A detector may also have
-    ``explain(batch) -> Explanation``, for pictures. The constructor's arguments that are named after kinds
-    (backbone, neck, anchors, ...) are the parts that its recipes must name.
+    ``forward`` is `losses`, since DistributedDataParallel wraps ``forward``. The constructor's arguments that
+    are named after kinds (backbone, neck, anchors, ...) are the parts that its recipes must name. A detector
+    may also have
+
+    - ``evaluate(batch)``, which returns `losses` and `predict` of one forward pass;
+    - ``explain(batch)``, which returns an `Explanation` for pictures;
+    - an attribute ``progress``, which the runner sets before each step, from 0 at the start of the training
+      to 1 at its end.
 
     Wired: the parts, ``num_classes`` (int), ``in_channels`` and ``in_strides`` (tuples of int: the neck's),
-    ``class_loss_weight`` (float) and ``box_loss_weights`` (tuple of float).
+    ``class_loss_weight`` (float), ``box_loss_weights`` (tuple of float), ``box_loss_names`` (tuple of str).
     """
 
     def losses(self, batch: Batch, /) -> dict[str, Tensor]:

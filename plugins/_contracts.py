@@ -42,6 +42,7 @@ if TYPE_CHECKING:
         mosaic,
         noise,
         photometric,
+        photometric_distort,
         random_affine,
         sanitize,
     )
@@ -87,8 +88,8 @@ if TYPE_CHECKING:
     ]
     sampler: list[type[contracts.Sampler]] = [shuffle.ShuffleSampler]
     transform: list[type[contracts.Transform]] = [
-        noise.GaussianNoise, random_affine.RandomAffine, random_affine.RandomRotation,
-        sanitize.SanitizeBoundingBoxes,
+        noise.GaussianNoise, photometric_distort.RandomPhotometricDistort, random_affine.RandomAffine,
+        random_affine.RandomRotation, sanitize.SanitizeBoundingBoxes,
     ]
     batch_transform: list[type[contracts.BatchTransform]] = [
         flip.BatchFlip, crop.BatchCrop, affine.BatchAffine, mosaic.BatchMosaic,

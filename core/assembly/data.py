@@ -13,6 +13,7 @@ from densedet.core.annotations.views import hold_out
 from densedet.core.annotations.where import WhereError
 from densedet.core.assembly.parts import build_component, build_list
 from densedet.core.class_table import EMPTY
+from densedet.core.contracts import Resize, Source, Transform
 from densedet.core.data.dataset import DetectionDataset
 from densedet.core.data.image_cache import fitting_cache
 from densedet.core.data.loader import collate, eval_loader, train_loader
@@ -45,13 +46,13 @@ def _filtered(recipe: Recipe, split: str) -> Any:
         raise recipe.error(f"data.{key}.where", str(error)) from error
 
 
-def build_resize(recipe: Recipe, size: Sequence[int] | None = None) -> Any:
+def build_resize(recipe: Recipe, size: Sequence[int] | None = None) -> Resize:
     """Build the recipe's resize to ``size`` (width, height), or to data.input_size_wh."""
     size_wh = tuple(size or recipe.data.input_size_wh)
     return build_component(recipe, "data.resize", "resize", recipe.data.resize, {"size_wh": size_wh})
 
 
-def build_sources(recipe: Recipe) -> tuple[Any, Any]:
+def build_sources(recipe: Recipe) -> tuple[Source, Source | None]:
     """Build the training source and the validation source, filtered.
 
     Where the recipe has ``data.holdout``, that share of the training images becomes the validation source.
@@ -75,7 +76,7 @@ def build_sources(recipe: Recipe) -> tuple[Any, Any]:
     return hold_out(train, share, recipe.train.seed)
 
 
-def build_split(recipe: Recipe, split: str) -> Any:
+def build_split(recipe: Recipe, split: str) -> Source | None:
     """Build the filtered source of "train" or "val" alone; None where the recipe has none. The other split is
     opened only where a share of it is held out."""
     if recipe.data.holdout is None:
@@ -83,7 +84,7 @@ def build_split(recipe: Recipe, split: str) -> Any:
     return dict(zip(("train", "val"), build_sources(recipe)))[split]
 
 
-def class_table(recipe: Recipe, source: Any) -> tuple[str, ...]:
+def class_table(recipe: Recipe, source: Source) -> tuple[str, ...]:
     """Return the class names in label order: ``data.classes`` (`EMPTY` for a null), or all of the source.
 
     Raises:
@@ -119,7 +120,9 @@ def listed_classes(recipe: Recipe) -> tuple[str, ...]:
     return tuple(EMPTY if name is None else name for name in wanted)
 
 
-def category_ids(recipe: Recipe, classes: Sequence[str], source: Any = None) -> tuple[int | None, ...]:
+def category_ids(
+    recipe: Recipe, classes: Sequence[str], source: Source | None = None
+) -> tuple[int | None, ...]:
     """Return the category id of each class, for results.
 
     Args:
@@ -157,10 +160,10 @@ def working_size(recipe: Recipe) -> tuple[int, int]:
 
 def make_dataset(
     recipe: Recipe,
-    source: Any,
+    source: Source,
     classes: tuple[str, ...],
     *,
-    transforms: Sequence[Any] = (),
+    transforms: Sequence[Transform] = (),
     size: Sequence[int] | None = None,
     notes: list[str] | None = None,
 ) -> DetectionDataset:
@@ -195,7 +198,7 @@ def make_dataset(
     )
 
 
-def build_batch_sampler(recipe: Recipe, source: Any) -> BatchSampler:
+def build_batch_sampler(recipe: Recipe, source: Source) -> BatchSampler:
     """Return the order of the training images, cut into batches for this process."""
     rank, processes = world()
     sampler = build_component(
@@ -205,7 +208,7 @@ def build_batch_sampler(recipe: Recipe, source: Any) -> BatchSampler:
     return BatchSampler(sampler, batch_size=size, rank=rank, world=processes)
 
 
-def make_train_set(recipe: Recipe, source: Any, notes: list[str] | None = None) -> DetectionDataset:
+def make_train_set(recipe: Recipe, source: Source, notes: list[str] | None = None) -> DetectionDataset:
     """Return the training images with the recipe's transforms; ``notes`` as in `make_dataset`."""
     transforms = build_list(recipe, "data.transforms", "transform", {})
     classes = class_table(recipe, source)

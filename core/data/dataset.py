@@ -14,7 +14,7 @@ from torchvision import tv_tensors
 
 from densedet.core.annotations.views import base_of
 from densedet.core.class_table import label_map, relabel
-from densedet.core.contracts import Resize, Source
+from densedet.core.contracts import Resize, Source, Transform
 from densedet.core.data.decoding import Color, decode
 from densedet.core.data.image_cache import GENERATED, ImageCache, identity_of
 from densedet.core.data.points import from_points, to_points
@@ -23,8 +23,6 @@ from densedet.core.extras import carried, extras_of, moved, scaling
 from densedet.core.placement import Placement
 from densedet.core.seeding import seed_of
 from densedet.core.types import Annotation, Extra
-
-Transform = Callable[[tv_tensors.Image, dict[str, Any]], tuple[tv_tensors.Image, dict[str, Any]]]
 
 
 @dataclass

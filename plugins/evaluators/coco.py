@@ -15,14 +15,18 @@ from densedet.plugins.evaluators._coco_lines import TWELVE, coco_lines
 
 
 class CocoEvaluator:
-    """Collects detections and compares them with the source's truth.
+    """Average precision and recall of detections by COCO's rules.
 
-    source (wired): the truth, in source pixels. classes (wired): names in label order, empty for a label that
-    stands for nothing; truth of other classes is left out. Crowd and ignored objects are COCO's ``iscrowd``:
-    detections on them neither count nor hurt. Only images that were added are judged. Detections of equal
-    score are ranked in the order of their images' ids, as pycocotools does (in the source's order where some
-    ids are numbers and some names), and within an image in the order in which they were added.
-    max_detections: per image, for AP (COCO: 100).
+    Crowd and ignored objects are COCO's ``iscrowd``: detections on them neither count nor hurt. Only images
+    that were added are evaluated. Detections of equal score are ranked in the order of their images' ids, as
+    pycocotools does (in the source's order where some ids are numbers and some names), and within an image in
+    the order in which they were added.
+
+    Args:
+        source: (wired) the truth, in source pixels.
+        classes: (wired) names in label order, empty for a label that stands for no class; truth of other
+            classes is left out.
+        max_detections: most detections per image that AP counts; 100 in COCO.
     """
 
     def __init__(
@@ -33,8 +37,7 @@ class CocoEvaluator:
         self._detections: dict[int, np.ndarray] = {}
 
     def add(self, index: int, detections: Detections) -> None:
-        """Detections of the source's image ``index``: boxes xyxy in source pixels, labels in 0..C-1 of
-        `classes`."""
+        """See `densedet.core.contracts.Evaluator`."""
         boxes = detections.boxes.detach().cpu().numpy().astype(np.float64)
         rows = np.empty((len(boxes), 6))
         rows[:, :2], rows[:, 2:4] = boxes[:, :2], boxes[:, 2:] - boxes[:, :2]
@@ -47,12 +50,12 @@ class CocoEvaluator:
         return self._detections
 
     def merge(self, states: list[Any]) -> None:
-        """Take in the images that other processes judged."""
+        """Take in the detections of other processes."""
         for state in states:
             self._detections.update(state)
 
     def _truth(self, indices: list[int]) -> tuple[hotcoco.COCO, np.ndarray]:
-        """Of these images of the source; and the id that each got, int64 (I,)."""
+        """The truth of these images of the source, and the id that each has there, int64 (I,)."""
         names: list[int | str] = []
         sizes, owner, labels, boxes, areas, crowd = [], [], [], [], [], []
         for position, index in enumerate(indices):
@@ -84,10 +87,12 @@ class CocoEvaluator:
         return truth, ids
 
     def result(self) -> dict[str, Any]:
-        """{"AP", ... COCO's twelve, "classes": {name: {"AP", "AP50"}}, "curves": {name: precision at IoU .5
-        over 101 recalls}}.
+        """Compute the metrics.
 
-        -1 where there is nothing to judge (no image, no object of that size or class).
+        Returns:
+            COCO's twelve numbers ("AP", ...), "classes": {name: {"AP", "AP50"}}, and "curves": {name:
+            precision at IoU .5 over 101 recalls}. A number is -1 where there is nothing to count: no image,
+            or no object of that size or class.
         """
         nothing = dict.fromkeys(TWELVE, -1.0)
         if not self._detections:
@@ -99,7 +104,7 @@ class CocoEvaluator:
         indices = sorted(self._detections)
         truth, ids = self._truth(indices)
         found = [np.insert(self._detections[index], 0, number, axis=1) for index, number in zip(indices, ids)]
-        return judge(
+        return coco_metrics(
             truth,
             np.concatenate(found),
             tuple(filter(None, self.classes)),
@@ -112,10 +117,10 @@ class CocoEvaluator:
 
 
 def _ranks(names: list[int | str]) -> np.ndarray:
-    """int64 (I,), 1 .. I: the place of each image id among all, numbers by size and names by letters; as
-    given where both occur.
+    """The rank 1 .. I of each image id, int64 (I,): numbers by size, names by letters, as given where both
+    occur.
 
-    pycocotools goes through the images in this order, and so breaks ties in score by it: AP depends on it.
+    pycocotools goes through the images in this order and breaks ties in score by it, so AP depends on it.
     """
     order = np.arange(len(names))
     if len({isinstance(name, str) for name in names}) == 1:
@@ -126,24 +131,30 @@ def _ranks(names: list[int | str]) -> np.ndarray:
 
 
 def _xywh(annotation: Annotation) -> np.ndarray:
-    """float64 (G,4): as the file has them, else from the corners."""
+    """x, y, width, height of the boxes, float64 (G,4): the file's, else from the corners."""
     if annotation.xywh is not None:
         return annotation.xywh.numpy()
     corner = annotation.boxes.numpy().astype(np.float64)
     return np.concatenate([corner[:, :2], corner[:, 2:] - corner[:, :2]], axis=1)
 
 
-def judge(
+def coco_metrics(
     truth: hotcoco.COCO,
     detections: np.ndarray | list[dict[str, Any]],
     classes: tuple[str, ...],
     *,
     max_detections: int = 100,
 ) -> dict[str, Any]:
-    """COCO's numbers of detections, (D,7) rows (image id, x, y, w, h, score, category id) or results-file
-    rows; `CocoEvaluator.result`.
+    """Compare detections with the truth by COCO's rules.
 
-    classes: names in the order of the truth's category ids.
+    Args:
+        truth: with the evaluated images alone.
+        detections: (D,7) rows of image id, x, y, w, h, score, category id; or the rows of a results file.
+        classes: names in the order of the truth's category ids.
+        max_detections: most detections per image that AP counts.
+
+    Returns:
+        As `CocoEvaluator.result`.
     """
     evaluation = hotcoco.COCOeval(truth, truth.load_res(detections if len(detections) else []), "bbox")
     parameters = evaluation.params
@@ -168,7 +179,7 @@ def judge(
 
 
 def _twelve(precision: np.ndarray, recall: np.ndarray) -> dict[str, float]:
-    """pycocotools' summary. precision: (10 IoUs, 101 recalls, C, 4 sizes, 3 limits); recall: (10, C, 4,
+    """pycocotools' summary of precision (10 IoUs, 101 recalls, C, 4 sizes, 3 limits) and recall (10, C, 4,
     3)."""
     half, three_quarters = 0, 5  # positions of IoU 0.5 and 0.75 in 0.5, 0.55 ... 0.95
     best = precision[..., 2]

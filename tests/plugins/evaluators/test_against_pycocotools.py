@@ -16,7 +16,7 @@ import torch
 
 from densedet.core.types import Detections
 from densedet.plugins.evaluators._coco_lines import LINES, TWELVE
-from densedet.plugins.evaluators.coco import CocoEvaluator, judge
+from densedet.plugins.evaluators.coco import CocoEvaluator, coco_metrics
 from densedet.plugins.sources.coco import CocoSource
 
 pytest.importorskip("pycocotools", reason="the reference is not installed: pip install pycocotools")
@@ -165,7 +165,7 @@ def assert_equal(ours: dict[str, Any], theirs: dict[str, Any], what: object) -> 
 
 
 def judged(data: dict[str, Any], results: list[dict[str, Any]], max_detections: int = 100) -> dict[str, Any]:
-    """By `judge` alone, on float64 boxes as the file has them."""
+    """By `coco_metrics` alone, on float64 boxes as the file has them."""
     rows = sorted(data["categories"], key=lambda category: category["id"])
     truth = hotcoco.COCO.from_arrays(
         [{key: image[key] for key in ("id", "width", "height")} for image in data["images"]],
@@ -182,7 +182,7 @@ def judged(data: dict[str, Any], results: list[dict[str, Any]], max_detections: 
     found = np.array(
         [[r["image_id"], *r["bbox"], r["score"], r["category_id"]] for r in results], dtype=np.float64
     ).reshape(-1, 7)
-    return judge(truth, found, tuple(row["name"] for row in rows), max_detections=max_detections)
+    return coco_metrics(truth, found, tuple(row["name"] for row in rows), max_detections=max_detections)
 
 
 def check(seeds: range) -> None:
@@ -322,8 +322,8 @@ def test_the_lines_are_those_of_pycocotools(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(not REFERENCES.exists(), reason="the reference data set is not beside the project")
 def test_real_data(tmp_path: Path) -> None:
-    """100 real COCO images with detections: by `judge` and through the source, against pycocotools and what
-    it once said."""
+    """100 real COCO images: by `coco_metrics` and through the source, against pycocotools now and as
+    written down."""
     data = json.loads((REFERENCES / "instances_val2014_100.json").read_text())
     results = json.loads((REFERENCES / "instances_val2014_fakebbox100_results.json").read_text())
     written = dict(
@@ -331,7 +331,7 @@ def test_real_data(tmp_path: Path) -> None:
     )
     theirs, _ = reference(data, results)
     assert {key: theirs[key] for key in TWELVE} == pytest.approx(written, abs=1e-9)
-    assert_equal(judged(data, results), theirs, "judge")
+    assert_equal(judged(data, results), theirs, "coco_metrics")
     source = CocoSource(annotations="instances_val2014_100.json", images=".", root=str(REFERENCES))
     evaluator = CocoEvaluator(source=source, classes=source.classes)
     for index in range(len(source)):
