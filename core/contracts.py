@@ -492,7 +492,7 @@ class Evaluator(Protocol):
         """Metrics by name: numbers (-1: nothing counts) and whatever else JSON can hold."""
 
     def state(self) -> Any:
-        """What another process needs for `merge`; it can be pickled."""
+        """What another process needs for `merge`; it can be pickled. Only a torchrun calls the two."""
 
     def merge(self, states: list[Any], /) -> None:
         """Take in the `state` of every process, this one's included."""

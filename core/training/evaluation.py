@@ -15,7 +15,7 @@ from densedet.core.assembly import build_component
 from densedet.core.class_table import of_classes
 from densedet.core.contracts import Evaluator
 from densedet.core.data.dataset import DetectionDataset
-from densedet.core.distributed import gather_objects
+from densedet.core.distributed import gather_objects, world
 from densedet.core.recipe.loading import Recipe
 from densedet.core.types import Batch, Detections
 
@@ -100,7 +100,8 @@ def _forward(detector: Any, batch: Batch, *, with_losses: bool) -> tuple[dict[st
 def _combine(
     evaluator: Evaluator, sums: dict[str, float], images: int, broken: dict[int, str]
 ) -> dict[str, Any]:
-    everyone: list[Any] = gather_objects((evaluator.state(), sums, images, broken))
+    own = evaluator.state() if world()[1] > 1 else None
+    everyone: list[Any] = gather_objects((own, sums, images, broken))
     if len(everyone) > 1:
         evaluator.merge([part[0] for part in everyone])
     metrics: dict[str, Any] = dict(evaluator.result())

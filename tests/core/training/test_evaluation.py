@@ -39,7 +39,7 @@ def test_validation_losses_are_the_mean_over_images():
         return replace(whole, **{k: v[chosen] for k, v in tensors.items() if isinstance(v, torch.Tensor)})
 
     batches = [rows([0, 1, 0]), rows([1])]
-    evaluator = SimpleNamespace(add=lambda index, detections: None, result=dict, state=dict)
+    evaluator = SimpleNamespace(add=lambda index, detections: None, result=dict)
     metrics = evaluate_detector(Scripted(), batches, evaluator, device=torch.device("cpu"))
     assert metrics["images"] == 4
     assert metrics["losses"]["class"] == pytest.approx(2.0)
