@@ -16,7 +16,7 @@ from densedet.core.errors import PartError
 from densedet.core.extras import moved_extra
 from densedet.core.placement import blank_outside
 from densedet.core.types import Batch
-from densedet.plugins.transforms._remaining import Partial, remaining
+from densedet.plugins.transforms._remaining import Partial, Remaining
 
 Degrees = Annotated[float, Field(gt=-90, lt=90)]
 
@@ -78,9 +78,7 @@ class BatchAffine:
         self.scale = (scale[0], scale[1])
         self.translate = (translate[0], translate[1])
         self.around = around
-        self.min_visible = min_visible
-        self.min_side = min_side
-        self.partial: Partial = partial
+        self.remaining = Remaining(min_visible, min_side, partial)
         self.fill = fill
         self.p = p
 
@@ -93,14 +91,8 @@ class BatchAffine:
         if len(rows):
             images[rows] = self._redrawn(batch.images[rows], batch.valid_hw[rows], moves[rows])
         whole = self._moved(batch.boxes, moves)
-        return remaining(
-            replace(batch, images=images, extra=moved_extra(batch, moves)),
-            whole,
-            clip(whole, batch.valid_hw),
-            min_visible=self.min_visible,
-            min_side=self.min_side,
-            partial=self.partial,
-        )
+        batch = replace(batch, images=images, extra=moved_extra(batch, moves))
+        return self.remaining(batch, whole, clip(whole, batch.valid_hw))
 
     def moves(self, valid_hw: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Draw an affine map for each image.
@@ -134,11 +126,8 @@ class BatchAffine:
         height, width = images.shape[-2:]
         pixels = blank_outside(images.float(), valid_hw)
         if self.fill is None:
-            ground = (
-                (pixels.sum((2, 3)) / valid_hw.prod(1, keepdim=True))
-                .to(images.dtype)
-                .float()[:, :, None, None]
-            )
+            mean = pixels.sum((2, 3)) / valid_hw.prod(1, keepdim=True)
+            ground = mean.to(images.dtype).float()[:, :, None, None]
         else:
             ground = pixels.new_tensor(float(self.fill))
         # The ground is subtracted here and added after resampling, so that the zeros that grid_sample reads
@@ -150,11 +139,8 @@ class BatchAffine:
         start = back @ (half - moves[:, :, 2])[..., None] - half[:, None]
         theta = torch.cat([back * half / half[:, None], start / half[:, None]], dim=2).float()
         grid = torch.nn.functional.affine_grid(theta, list(pixels.shape), align_corners=False)
-        drawn = (
-            torch.nn.functional.grid_sample(
-                pixels, grid, mode="bilinear", padding_mode="zeros", align_corners=False
-            )
-            + ground
+        drawn = ground + torch.nn.functional.grid_sample(
+            pixels, grid, mode="bilinear", padding_mode="zeros", align_corners=False
         )
         if not images.is_floating_point():
             drawn = drawn.round_().clamp_(0, 255)
@@ -162,6 +148,8 @@ class BatchAffine:
 
     def _moved(self, boxes: Tensor, moves: Tensor) -> Tensor:
         """Map boxes (B,G,4) to the upright boxes around their images, not cut."""
+        # A linear map M takes half sides h to |M| h around a box's corners, and to sqrt(M^2 h^2) around the
+        # ellipse inside the box (squares element by element).
         exact = boxes.double()
         center, half = (exact[..., 2:] + exact[..., :2]) / 2, (exact[..., 2:] - exact[..., :2]) / 2
         linear, shift = moves[:, :, :2].mT, moves[:, None, :, 2]

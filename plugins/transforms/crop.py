@@ -14,7 +14,8 @@ from densedet.core.arguments import NonNegativeFloat, PositiveFloat, Probability
 from densedet.core.errors import PartError
 from densedet.core.extras import moved_extra
 from densedet.core.types import Batch
-from densedet.plugins.transforms._remaining import Partial, remaining
+from densedet.plugins.transforms._remaining import Partial, Remaining
+from densedet.plugins.transforms._resampling import resampled
 
 
 class BatchCrop:
@@ -56,9 +57,7 @@ class BatchCrop:
             )
         self.scale = (scale[0], scale[1])
         self.stretch = stretch
-        self.min_visible = min_visible
-        self.min_side = min_side
-        self.partial: Partial = partial
+        self.remaining = Remaining(min_visible, min_side, partial)
         self.fill = fill
         self.p = p
 
@@ -85,10 +84,12 @@ class BatchCrop:
         """
         draw = torch.rand(len(valid_hw), 5, generator=generator, dtype=torch.float64)
         low, high = math.log(self.scale[0]), math.log(self.scale[1])
+        # Logarithms of the growth of (height, width), whose quotient is at most `stretch`.
         zoom = low + draw[:, 0] * (high - low)
         apart = (draw[:, 1] - 0.5) * math.log(self.stretch)
         factor = torch.stack([zoom - apart, zoom + apart], dim=1).exp()
         factor = torch.where(draw[:, 4, None] < self.p, factor, 1.0)
+        # Growth above 1 takes a smaller window, growth below 1 fills a smaller one; the other window is whole.
         taken = (valid_hw / factor.clamp(min=1)).round().clamp(min=1).long()
         filled = (valid_hw * factor.clamp(max=1)).round().clamp(min=1).long()
         place = draw[:, 2:4]
@@ -103,13 +104,7 @@ class BatchCrop:
         (y, height), (x, width) = source
         (top, down), (left, across) = target
         window = image[:, y : y + height, x : x + width]
-        if image.dtype == torch.uint8 and image.device.type != "cpu":
-            window = window.float()
-        drawn = torch.nn.functional.interpolate(
-            window[None].contiguous(), (down, across), mode="bilinear", antialias=True
-        )[0]
-        if drawn.dtype != image.dtype:
-            drawn = drawn.round().clamp(0, 255).to(image.dtype)
+        drawn = resampled(window, down, across)
         if [down, across] != size:
             valid = image[:, : size[0], : size[1]]
             valid[:] = (
@@ -129,6 +124,4 @@ class BatchCrop:
         start, end = target[..., 0], target[..., 0] + target[..., 1]
         whole = (batch.boxes - source[..., 0].repeat(1, 1, 2)) * scale + start.repeat(1, 1, 2)
         boxes = torch.minimum(torch.maximum(whole, start.repeat(1, 1, 2)), end.repeat(1, 1, 2))
-        return remaining(
-            batch, whole, boxes, min_visible=self.min_visible, min_side=self.min_side, partial=self.partial
-        )
+        return self.remaining(batch, whole, boxes)

@@ -12,6 +12,7 @@ from densedet.core.arguments import NonNegativeFloat, Probability
 from densedet.core.errors import PartError
 from densedet.core.extras import moved
 from densedet.core.types import Batch
+from densedet.plugins.transforms._resampling import resampled
 
 
 class BatchMosaic:
@@ -61,6 +62,7 @@ class BatchMosaic:
         dropped = batch.dropped
         span = self.center[1] - self.center[0]
         for row in chosen:
+            # The quarters meet at (y, x), which leaves each at least one pixel: (top, left, height, width).
             y = min(max(round(float(self.center[0] + span * draw[row, 1]) * height), 1), height - 1)
             x = min(max(round(float(self.center[0] + span * draw[row, 2]) * width), 1), width - 1)
             quarters = (
@@ -69,11 +71,12 @@ class BatchMosaic:
                 (y, 0, height - y, x),
                 (y, x, height - y, width - x),
             )
+            # Each quarter shows a whole source image, squeezed; its objects move along.
             parts = []
             for source, (top, left, down, across) in zip([row, *others[row].tolist()], quarters):
                 valid_height, valid_width = batch.valid_hw[source].tolist()
                 window = batch.images[source, :, :valid_height, :valid_width]
-                images[row, :, top : top + down, left : left + across] = _shrunk(window, down, across)
+                images[row, :, top : top + down, left : left + across] = resampled(window, down, across)
                 scale = batch.boxes.new_tensor([across / valid_width, down / valid_height])
                 parts.append(
                     self._moved(batch, self._objects(batch, source), scale, scale.new_tensor([left, top]))
@@ -81,6 +84,7 @@ class BatchMosaic:
             sizes[row] = torch.tensor([height, width])
             rows[row] = tuple(torch.cat(column) for column in zip(*(part for part, _ in parts)))
             dropped += sum(lost for _, lost in parts)
+        # Pad the objects of each image to the longest list; `valid` marks those that exist.
         columns = [pad_sequence(list(column), batch_first=True) for column in zip(*rows)]
         counts = torch.tensor([len(row[0]) for row in rows], device=batch.boxes.device)
         valid = torch.arange(columns[0].shape[1], device=counts.device) < counts[:, None]
@@ -117,12 +121,3 @@ class BatchMosaic:
         sides = (boxes[:, 2:] - boxes[:, :2]).amin(1) if len(boxes) else boxes.new_zeros(0)
         keep = (sides > 0) & (ignore | (sides >= self.min_side))
         return tuple(column[keep] for column in (boxes, labels, ignore, *rest)), int((~keep).sum())
-
-
-def _shrunk(window: Tensor, height: int, width: int) -> Tensor:
-    """Resample (ch,h,w) to another size, in its dtype."""
-    through = window.float() if window.dtype == torch.uint8 and window.device.type != "cpu" else window
-    drawn = torch.nn.functional.interpolate(
-        through[None].contiguous(), (height, width), mode="bilinear", antialias=True
-    )[0]
-    return drawn if drawn.dtype == window.dtype else drawn.round().clamp(0, 255).to(window.dtype)
