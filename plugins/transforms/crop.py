@@ -89,7 +89,7 @@ class BatchCrop:
         apart = (draw[:, 1] - 0.5) * math.log(self.stretch)
         factor = torch.stack([zoom - apart, zoom + apart], dim=1).exp()
         factor = torch.where(draw[:, 4, None] < self.p, factor, 1.0)
-        # Growth above 1 takes a smaller window, growth below 1 fills a smaller one; the other window is whole.
+        # Growth above 1 takes a smaller window, growth below 1 fills a smaller one; the other is whole.
         taken = (valid_hw / factor.clamp(min=1)).round().clamp(min=1).long()
         filled = (valid_hw * factor.clamp(max=1)).round().clamp(min=1).long()
         place = draw[:, 2:4]
