@@ -24,7 +24,7 @@ from densedet.core.data.loader import collate
 from densedet.core.recipe.loading import load_recipe
 from densedet.core.training.prediction import Predictor
 from densedet.core.types import Annotation, Batch
-from densedet.core.weights import pretrained
+from densedet.core.weights import name_maps
 
 NAMES = (
     "retinanet_resnet50_fpn",
@@ -407,7 +407,7 @@ def same_losses_and_gradients(pair: Pair, step: Step, monkeypatch: pytest.Monkey
     for losses in (step.losses, ours):
         torch.stack(list(losses.values())).sum().backward()
     gradients = {name: p.grad for name, p in pair.theirs.named_parameters() if p.grad is not None}
-    renamed, _ = pretrained.in_our_names(gradients, {}, pair.ours.recipe.plugins.components, "gradients")
+    renamed, _ = name_maps.in_our_names(gradients, {}, pair.ours.recipe.plugins.components, "gradients")
     own = {name: p.grad for name, p in detector.named_parameters() if p.grad is not None}
     assert set(renamed) == set(own)
     for name, gradient in renamed.items():

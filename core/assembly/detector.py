@@ -15,7 +15,8 @@ from densedet.core.recipe.loading import Recipe
 from densedet.core.recipe.signatures import arguments_of
 from densedet.core.recipe.wiring import CLASSES
 from densedet.core.state_dict import for_channels, misfit, weights_follow
-from densedet.core.weights.pretrained import Loaded, in_our_names, state_of
+from densedet.core.weights.name_maps import in_our_names
+from densedet.core.weights.pretrained import Loaded, state_of
 from densedet.registry import KINDS
 
 

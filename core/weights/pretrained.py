@@ -3,10 +3,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
 
 import torch
 import torchvision
@@ -15,14 +13,20 @@ from torch import Tensor
 from densedet.core.errors import PartError
 from densedet.core.files import atomic_file
 from densedet.core.state_dict import download, read_state
-from densedet.registry import Component, Registry, suggest
+from densedet.core.weights.name_maps import in_their_names, renamings
+from densedet.registry import Registry, suggest
 
 
 @dataclass(frozen=True)
 class Loaded:
-    """What became of a detector's weights. weight_map: the name of the map that was used, None where the
-    names were ours. left_out: our names of the class layers that start anew, since the file's are for another
-    number of classes."""
+    """The outcome of loading weights into a detector.
+
+    Attributes:
+        weights: the file or the name of the weights.
+        weight_map: the map that was used, None where the names were ours.
+        entries: number of entries that were loaded.
+        left_out: class layers that start anew, since the weights are for another number of classes.
+    """
 
     weights: str
     weight_map: str | None
@@ -40,8 +44,12 @@ class Loaded:
 
 
 def state_of(weights: str) -> dict[str, Tensor]:
-    """The state dict in a file (ours or another library's), or of torchvision's published weights by their
-    name. Raises PartError."""
+    """Read the state dict in a file (ours or another library's), or torchvision's published weights of that
+    name.
+
+    Raises:
+        PartError: they cannot be had.
+    """
     if Path(weights).is_file():
         return read_state(weights)
     family, dot, member = weights.partition(".")
@@ -72,83 +80,29 @@ def _published(weights: str, family: str, member: str) -> dict[str, Tensor]:
     return download(members[member], f"the weights {weights}", "model.weights=PATH")
 
 
-def in_our_names(
-    state: Mapping[str, Tensor], own: Mapping[str, Any], components: Registry, weights: str
-) -> tuple[dict[str, Tensor], str | None]:
-    """(``state`` under the names of ``own``, the weight map that was used or None). Raises PartError where no
-    map knows all names."""
-    if sum(name in own for name in state) * 2 > len(state):
-        return dict(state), None
-    fitting, unknown = _renamings(state, components.find("weight_map"), "ours")
-    if fitting:
-        used = next(iter(fitting))
-        return fitting[used], used
-    nearest = min(unknown, key=lambda name: len(unknown[name]), default=None)
-    if nearest is None:
-        raise PartError(
-            f"the weights {weights!r} do not have the names of this detector ({next(iter(state))})"
-        )
-    raise PartError(
-        f"the weights {weights!r} have names that neither this detector nor any weight map knows "
-        f"({', '.join(unknown)}); "
-        f"{nearest} knows all but {len(unknown[nearest])}, the first of them {unknown[nearest][0]}"
-    )
-
-
-def _renamings(
-    state: Mapping[str, Tensor], maps: Iterable[Component], side: Literal["ours", "theirs"]
-) -> tuple[dict[str, dict[str, Tensor]], dict[str, list[str]]]:
-    """({map: ``state`` under that side's names} of the maps that know all its names, {map: names that it does
-    not know} of all maps)."""
-    fitting: dict[str, dict[str, Tensor]] = {}
-    gaps: dict[str, list[str]] = {}
-    for component in maps:
-        rename = getattr(component.load()(), side)
-        names = {name: rename(name) for name in state}
-        gaps[component.name] = [name for name, other in names.items() if other is None]
-        if not gaps[component.name]:
-            fitting[component.name] = {str(names[name]): value for name, value in state.items()}
-    return fitting, gaps
-
-
-def in_their_names(
-    state: Mapping[str, Tensor], components: Registry, weight_map: str | None
-) -> tuple[dict[str, Tensor], str]:
-    """A detector's state dict under another library's names, and whose those are. weight_map: None where only
-    one map knows all names.
-
-    Raises PartError where none or several would do.
-    """
-    chosen = [components.get("weight_map", weight_map)] if weight_map else components.find("weight_map")
-    fitting, gaps = _renamings(state, chosen, "theirs")
-    if len(fitting) == 1:
-        used = next(iter(fitting))
-        return fitting[used], used
-    if fitting:
-        raise PartError(f"the names fit {' and '.join(fitting)}: say --to, with which of them")
-    nearest = min(gaps, key=lambda name: len(gaps[name]))
-    raise PartError(
-        f"these weights have no counterpart in {', '.join(gaps)}; {nearest} lacks {len(gaps[nearest])} "
-        f"of their {len(state)} names, "
-        f"the first {gaps[nearest][0]}"
-    )
-
-
 def convert(
     source: str, target: Path, components: Registry, weight_map: str | None = None
 ) -> tuple[str, str, int]:
-    """Write the weights of ``source`` under the names of the other side: a library's become ours, ours become
-    a library's.
+    """Write weights under the names of the other side: those of a library become ours, ours become a
+    library's.
 
-    source: what ``model.weights`` takes. weight_map: whose names ours become, or which map theirs are read
-    by, where several would do. Returns (the map that was used, whose names ``target`` has, entries). Raises
-    PartError where no map fits.
+    Args:
+        source: a file or a name, as ``model.weights`` takes it.
+        target: the file to write.
+        components: the registry with the weight maps.
+        weight_map: the map to use where several would do.
+
+    Returns:
+        The map that was used, whose names ``target`` has, and the number of its entries.
+
+    Raises:
+        PartError: no map fits.
     """
     state = state_of(source)
     chosen = [
         component for component in components.find("weight_map") if weight_map in (None, component.name)
     ]
-    theirs, _ = _renamings(state, chosen, "ours")
+    theirs, _ = renamings(state, chosen, "ours")
     if theirs:
         used, side = next(iter(theirs)), "densedet"
         renamed = theirs[used]

@@ -14,7 +14,7 @@ from densedet.core import assembly
 from densedet.core.errors import PartError
 from densedet.core.recipe.loading import Recipe, RecipeError, load_recipe
 from densedet.core.recipe.plugin_loading import load_plugins
-from densedet.core.weights import pretrained
+from densedet.core.weights import name_maps, pretrained
 
 LAYERS = [f"head.logits.convs.{level}.{kind}" for level in range(4) for kind in ("weight", "bias")]
 
@@ -194,9 +194,9 @@ def test_names_that_several_maps_know_need_a_choice(tmp_path: Path) -> None:
     ours = {"backbone.conv1.weight": torch.ones(1), "head.box.convs.0.bias": torch.ones(4)}
     components = load_plugins().components
     with pytest.raises(PartError, match=r"fit torchvision_fcos and torchvision_retinanet: say --to"):
-        pretrained.in_their_names(ours, components, None)
-    named, used = pretrained.in_their_names(ours, components, "torchvision_fcos")
+        name_maps.in_their_names(ours, components, None)
+    named, used = name_maps.in_their_names(ours, components, "torchvision_fcos")
     assert used == "torchvision_fcos"
     assert set(named) == {"backbone.body.conv1.weight", "head.regression_head.bbox_reg.bias"}
     with pytest.raises(PartError, match=r"no counterpart in .*the first backbone\.stem"):
-        pretrained.in_their_names({"backbone.stem.0.weight": torch.ones(1)}, components, "torchvision_ssd")
+        name_maps.in_their_names({"backbone.stem.0.weight": torch.ones(1)}, components, "torchvision_ssd")
