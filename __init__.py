@@ -16,10 +16,20 @@ from typing import TYPE_CHECKING, Any
 from densedet.registry import register
 
 if TYPE_CHECKING:
-    from densedet.core.api import EvaluationResult, build, dataloader, draw, evaluate, load, make_batch, train
+    from densedet.core.api import (
+        EvaluationResult,
+        build,
+        dataloader,
+        draw,
+        evaluate,
+        load,
+        load_recipe,
+        make_batch,
+        train,
+    )
     from densedet.core.hookspecs import hookimpl
     from densedet.core.recipe.catalog import describe, list_components, list_recipes
-    from densedet.core.recipe.loading import Recipe, load_recipe
+    from densedet.core.recipe.loading import Recipe
     from densedet.core.types import Batch, Detections
 
 __version__ = "0.1.0"
@@ -32,12 +42,13 @@ _LAZY = {
         "draw",
         "evaluate",
         "load",
+        "load_recipe",
         "make_batch",
         "train",
     ),
     "densedet.core.hookspecs": ("hookimpl",),
     "densedet.core.recipe.catalog": ("describe", "list_components", "list_recipes"),
-    "densedet.core.recipe.loading": ("Recipe", "load_recipe"),
+    "densedet.core.recipe.loading": ("Recipe",),
     "densedet.core.types": ("Batch", "Detections"),
 }
 _MODULES = {name: module for module, names in _LAZY.items() for name in names}

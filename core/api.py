@@ -21,11 +21,13 @@ from densedet.core.data.dataset import sample_of
 from densedet.core.data.decoding import open_image
 from densedet.core.data.loader import collate
 from densedet.core.errors import UsageError
-from densedet.core.recipe.loading import Recipe, load_recipe
+from densedet.core.recipe import loading
+from densedet.core.recipe.loading import Recipe
 from densedet.core.recipe.merging import Overrides
 from densedet.core.report.drawing import draw_boxes
 from densedet.core.training import session
 from densedet.core.training.evaluation import build_evaluator, evaluate_on, metric_value, report_lines
+from densedet.core.training.fit import check_fit
 from densedet.core.training.prediction import Predictor, load
 from densedet.core.training.run import Run
 from densedet.core.types import Batch, Detections
@@ -39,9 +41,31 @@ __all__ = [
     "draw",
     "evaluate",
     "load",
+    "load_recipe",
     "make_batch",
     "train",
 ]
+
+
+def load_recipe(
+    path: str | Path,
+    overrides: Overrides = (),
+    *,
+    plugins: Sequence[Path | str] = (),
+) -> Recipe:
+    """Load a recipe, and refuse one that training would refuse, as far as its data need not be opened.
+
+    Args:
+        path: a file, or the bare name of a shipped recipe.
+        overrides: see above.
+        plugins: plug-in files that are loaded beside those that the recipe names.
+
+    Raises:
+        RecipeError: all faults at once, or the part that does not fit the others.
+    """
+    recipe = loading.load_recipe(path, overrides, plugins=plugins)
+    check_fit(recipe)
+    return recipe
 
 
 def build(
@@ -281,7 +305,7 @@ def draw(
 
 def _recipe(recipe: Recipe | str | Path, overrides: Overrides) -> Recipe:
     if not isinstance(recipe, Recipe):
-        return load_recipe(recipe, overrides)
+        return loading.load_recipe(recipe, overrides)
     return recipe.with_overrides(overrides) if overrides else recipe
 
 

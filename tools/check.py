@@ -48,6 +48,13 @@ def add_parser(subparsers: Any) -> None:
     )
     one.add_argument("--json", action="store_true", help="print everything as JSON")
     one.set_defaults(run=data)
+    one = topics.add_parser(
+        "recipe", help="build all that training builds, and train nothing", description=recipe.__doc__
+    )
+    one.add_argument("recipe", help="a YAML file or a shipped recipe's name")
+    one.add_argument("overrides", nargs="*", metavar="path=value")
+    one.add_argument("--no-data", action="store_true", help="leave out what needs the images and boxes")
+    one.set_defaults(run=recipe)
 
 
 def data(arguments: argparse.Namespace) -> int:
@@ -86,6 +93,21 @@ def data(arguments: argparse.Namespace) -> int:
         )
     console.print(f"{wrong} boxes or images cannot be used" if wrong else "no box and no image is broken")
     return 3 if wrong else 0
+
+
+def recipe(arguments: argparse.Namespace) -> int:
+    """Refuse a recipe that training would refuse: load it, build its parts together and run the network once
+    without computing, then open its data, build the hooks and compute the losses of one batch. Nothing is
+    trained, and no run folder is made."""
+    from densedet.core.recipe.loading import load_recipe
+
+    loaded = load_recipe(arguments.recipe, arguments.overrides)
+    from densedet.core.training.fit import check_fit, try_run  # imports torch: faults of the text come first
+
+    check_fit(loaded)
+    lines = [] if arguments.no_data else try_run(loaded)
+    print("\n".join([*lines, f"{loaded.name} can be trained"]))
+    return 0
 
 
 def _advance(bar: Any, task: Any, done: int) -> None:

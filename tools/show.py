@@ -162,6 +162,9 @@ def recipe(arguments: argparse.Namespace) -> int:
             print(f"{name:<36} {' '.join((load_recipe(name).values.get('description') or '').split())}")
         return 0
     loaded = load_recipe(arguments.recipe, arguments.overrides)
+    from densedet.core.training.fit import check_fit  # imports torch: what is wrong in the text comes first
+
+    check_fit(loaded)
     if arguments.json:
         print(json.dumps(loaded.values, indent=1))
     elif arguments.plain:

@@ -14,6 +14,7 @@ from densedet.core.assembly.data import (
     make_eval_loader,
     make_train_loader,
     make_train_set,
+    working_size,
 )
 from densedet.core.assembly.detector import build_detector, build_with_weights
 from densedet.core.assembly.parts import build_component, build_list
@@ -36,4 +37,5 @@ __all__ = [
     "make_eval_loader",
     "make_train_loader",
     "make_train_set",
+    "working_size",
 ]

@@ -61,14 +61,12 @@ def build_sources(recipe: Recipe) -> tuple[Source, Source | None]:
         The training source, and the validation source or None.
 
     Raises:
-        RecipeError: there is a validation source beside ``data.holdout``, or nothing to hold out.
+        RecipeError: there are too few images to hold out a share.
     """
     train, val = (_filtered(recipe, split) for split in ("train", "val"))
     share = recipe.data.holdout
     if share is None:
         return train, val
-    if val is not None:
-        raise recipe.error("data.holdout", "there is a data.val already: delete one of the two")
     if len(train) < 2:
         raise recipe.error(
             "data.holdout", f"the training source has {len(train)} images: nothing can be held out"
@@ -88,7 +86,7 @@ def class_table(recipe: Recipe, source: Source) -> tuple[str, ...]:
     """Return the class names in label order: ``data.classes`` (`EMPTY` for a null), or all of the source.
 
     Raises:
-        RecipeError: a name is not in the source, or is listed twice.
+        RecipeError: a name is not in the source.
     """
     wanted = recipe.data.classes
     if wanted is None:
@@ -104,20 +102,8 @@ def class_table(recipe: Recipe, source: Source) -> tuple[str, ...]:
 
 
 def listed_classes(recipe: Recipe) -> tuple[str, ...]:
-    """Return ``data.classes`` without a look at the data; `EMPTY` stands for a null.
-
-    Raises:
-        RecipeError: a name is empty or listed twice, or there is none.
-    """
-    wanted = recipe.data.classes or []
-    named = [name for name in wanted if name is not None]
-    if len(set(named)) != len(named):
-        raise recipe.error("data.classes", "a class is listed twice")
-    if not named or "" in named:
-        raise recipe.error(
-            "data.classes", "name at least one class, none of them empty; write null for all of the source's"
-        )
-    return tuple(EMPTY if name is None else name for name in wanted)
+    """Return ``data.classes`` without a look at the data; `EMPTY` stands for a null."""
+    return tuple(EMPTY if name is None else name for name in recipe.data.classes or ())
 
 
 def category_ids(

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 from pydantic.fields import FieldInfo
 
 from densedet.core.annotations.filter_rules import FilterSection
@@ -121,6 +121,39 @@ class DataSection(Section):
     cache_folder: str | None = Field(
         None, description="where; null: $DENSEDET_CACHE, else the user's cache folder"
     )
+
+    @field_validator("holdout")
+    @classmethod
+    def _beside_no_val(cls, share: float | None, info: ValidationInfo) -> float | None:
+        if share is not None and info.data.get("val") is not None:
+            raise ValueError("there is a data.val already: delete one of the two")
+        return share
+
+    @field_validator("classes")
+    @classmethod
+    def _named_once(cls, names: list[str | None] | None) -> list[str | None] | None:
+        if names is not None:
+            named = [name for name in names if name is not None]
+            if len(set(named)) != len(named):
+                raise ValueError("a class is listed twice")
+            if not named or "" in named:
+                raise ValueError(
+                    "name at least one class, none of them empty; write null for all of the source's"
+                )
+        return names
+
+    @field_validator("category_ids")
+    @classmethod
+    def _as_many_as_classes(
+        cls, ids: list[int | None] | None, info: ValidationInfo
+    ) -> list[int | None] | None:
+        classes = info.data.get("classes")
+        if ids is not None and classes is not None and len(ids) != len(classes):
+            raise ValueError(
+                f"has {len(ids)} ids for {len(classes)} classes: write one for each, or "
+                f"data.category_ids=null"
+            )
+        return ids
 
     @property
     def channels(self) -> int:

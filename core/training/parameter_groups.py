@@ -11,6 +11,13 @@ from densedet.core.recipe.loading import Recipe
 from densedet.core.recipe.sections import ParameterGroup
 
 
+def freeze(detector: nn.Module, recipe: Recipe) -> None:
+    """Take the parameters that ``train.frozen`` names out of training."""
+    for name, parameter in detector.named_parameters():
+        if any(fnmatch.fnmatch(name, pattern) for pattern in recipe.train.frozen):
+            parameter.requires_grad_(False)
+
+
 def grouped(detector: nn.Module, recipe: Recipe) -> list[dict[str, Any]]:
     """Split the trainable parameters into the groups that an optimizer takes.
 

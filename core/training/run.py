@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fnmatch
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,7 +20,7 @@ from densedet.core.training.ema import ExponentialMovingAverage
 from densedet.core.training.evaluation import evaluate_on
 from densedet.core.training.folders import new_folder
 from densedet.core.training.memory import used_mb
-from densedet.core.training.parameter_groups import grouped
+from densedet.core.training.parameter_groups import freeze, grouped
 from densedet.core.training.precision import resolve_device, resolve_precision
 from densedet.core.training.random_states import random_states, restore_random_states, seeded
 from densedet.core.types import Batch
@@ -111,9 +110,7 @@ class Run:
         )
         if loaded is not None:
             self.notes.append(str(loaded))
-        for name, parameter in detector.named_parameters():
-            if any(fnmatch.fnmatch(name, pattern) for pattern in self.settings.frozen):
-                parameter.requires_grad_(False)
+        freeze(detector, self.recipe)
         detector.to(self.device)
         self.detector: nn.Module = detector
         self.model: nn.Module = detector

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-import densedet
 from densedet.core.assembly.parts import build_and_wire
 from densedet.core.assembly.wiring import Wiring, in_order
 from densedet.core.recipe.faults import RecipeError
+from densedet.core.recipe.loading import load_recipe
 from densedet.core.recipe.wiring import CLASSES
 
 PLUGIN = """
@@ -63,7 +63,7 @@ def build(folder: Path, neck: str) -> Any:
     (folder / "r.yaml").write_text(
         f"base: densedet:quickstart_retinanet.yaml\nplugins: [./parts.py]\nmodel: {{neck: {neck}}}\n"
     )
-    recipe = densedet.load_recipe(folder / "r.yaml")
+    recipe = load_recipe(folder / "r.yaml")
     return build_and_wire(recipe, "model.neck", "neck", recipe.values["model"]["neck"], Wiring(FACTS))[0]
 
 
