@@ -6,7 +6,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from densedet.core.types import Batch, Level, Targets
+from densedet.core.types import Batch, Extra, Level, Targets
 
 CLASSES = 3
 STRIDES = (8, 16, 32)
@@ -21,8 +21,11 @@ def level_sizes(
     return [(-(-size[0] // s), -(-size[1] // s)) for s in strides]
 
 
-def example_targets(counts: list[int], positives: bool = True) -> Targets:
-    """Two images on the levels of `check_head`: a few positives each, one ignored anchor."""
+def example_targets(
+    counts: list[int], positives: bool = True, extras: dict[str, Extra] | None = None
+) -> Targets:
+    """Two images on the levels of `check_head`: a few positives each, one ignored anchor. Objects carry 1 for
+    each number in ``extras``, and their middle for each keypoint."""
     total = sum(counts)
     position = torch.arange(total)
     anchors = torch.stack([position * 4.0, position * 2.0, position * 4.0 + 16, position * 2.0 + 16], dim=-1)
@@ -34,8 +37,23 @@ def example_targets(counts: list[int], positives: bool = True) -> Targets:
     labels = torch.full((2, total), CLASSES).masked_fill(positive, 1).masked_fill(index == -2, -1)
     levels = tuple(Level(1, count // 2, 2, stride) for count, stride in zip(counts, STRIDES))
     boxes = (anchors + torch.tensor([2.0, 2.0, 6.0, 5.0])).expand(2, -1, -1)
+    middle = (boxes[positive][:, :2] + boxes[positive][:, 2:]) / 2  # (P,2)
+    extra = {}
+    for name, declared in (extras or {}).items():
+        extra[name] = torch.ones(len(middle), *declared.shape)
+        if declared.kind == "keypoints":
+            extra[name][..., :2] = middle[:, None]
+    known = torch.ones(len(middle), dtype=torch.bool)
     return Targets(
-        anchors, levels, index, positive, labels, boxes.where(positive.unsqueeze(-1), anchors), positive * 0.7
+        anchors,
+        levels,
+        index,
+        positive,
+        labels,
+        boxes.where(positive.unsqueeze(-1), anchors),
+        positive * 0.7,
+        extra,
+        dict.fromkeys(extra, known),
     )
 
 

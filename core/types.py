@@ -234,7 +234,8 @@ class Branch:
         predict: (values (D,E), anchors (D,4)) -> (D,*shape), what each detection carries under the branch's
             name in `Detections.extra`; or None. Keypoints are in pixels of the network's input.
         kind: of what ``predict`` returns, as in `Extra`.
-        needs: names of the source's ``extras`` that ``loss`` reads from `Targets.extra`.
+        needs: what ``loss`` reads from `Targets.extra`, by name: the source's ``extras`` must have the same
+            names with the same shapes and kinds.
     """
 
     loss: Callable[[Tensor, Targets], Tensor]
@@ -242,7 +243,7 @@ class Branch:
     weight: Callable[[Targets], Tensor] | None = None
     predict: Callable[[Tensor, Tensor], Tensor] | None = None
     kind: ExtraKind = "plain"
-    needs: tuple[str, ...] = ()
+    needs: dict[str, Extra] = field(default_factory=dict)
 
 
 @dataclass(repr=False)

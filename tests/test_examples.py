@@ -28,6 +28,8 @@ from densedet.core.data.sampling import BatchSampler
 from densedet.core.errors import DataError, DensedetError, PartError
 from densedet.core.recipe.plugin_loading import load_plugins
 from densedet.core.training import checkpoint
+from densedet.core.training.evaluation import evaluate_on
+from densedet.core.types import Detections, Targets
 from densedet.plugins.samplers.shuffle import ShuffleSampler
 from densedet.registry import KINDS
 from densedet.tools.main import main
@@ -336,6 +338,145 @@ def test_the_repeat_factor_sampler_trains(tmp_path: Path) -> None:
 def test_the_backbone_trains_at_its_own_rate(tmp_path: Path) -> None:
     _, summary = train(tmp_path, EXAMPLES / "backbone_lr.yaml", *DIGITS)
     assert summary["steps"] == 4
+
+
+# -- what objects carry besides their boxes --------------------
+
+LEARNING = ("model.backbone.widths=[16, 16, 16]", "train.channels_last=false")
+
+
+def overfit(recipe: Any, images: int, steps: int) -> tuple[Any, Any]:
+    """A detector that learned the first images of a recipe by heart, and their batch."""
+    source = assembly.build_source(recipe, "train")
+    dataset = make_dataset(recipe, source, source.classes)
+    batch = collate([dataset[index] for index in range(images)])
+    torch.manual_seed(0)
+    detector: Any = densedet.build(recipe).train()
+    optimizer = torch.optim.Adam(detector.parameters(), lr=3e-3)
+    for _ in range(steps):
+        loss = torch.stack(list(detector(batch).values())).sum()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    return detector.eval(), batch
+
+
+def metrics_of(recipe: Any, detector: Any, batch: Any) -> dict[str, Any]:
+    """What the recipe's evaluator says of the detector on this batch of the training source."""
+    source = assembly.build_source(recipe, "train")
+    dataset = SimpleNamespace(source=source)
+    device = torch.device("cpu")
+    return evaluate_on(recipe, detector, dataset, source.classes, [batch], device=device)  # type: ignore[arg-type]
+
+
+def test_the_head_with_an_attribute_keeps_its_contract() -> None:
+    check_head(part("attribute_head.py", "head", "tint"), depth=1)
+    digits = load_plugins().components.get("source", "digits").load()(count=3)
+    check_source(part("attribute_head.py", "source", "tinted"), source=digits)
+
+
+def test_tinted_digits() -> None:
+    """Under glass the other two channels are halved, and only there."""
+    digits = load_plugins().components.get("source", "digits").load()(count=4, min_objects=1)
+    tinted = part("attribute_head.py", "source", "tinted")(source=digits)
+    truth, plain = tinted.annotation(3), digits.image(3)
+    x1, y1 = truth.boxes[0, :2].long().tolist()
+    halved = [channel for channel in range(3) if channel != int(truth.extra["tint"][0])]
+    assert (tinted.image(3)[y1, x1, halved] == plain[y1, x1] // 2).all()
+    assert tinted.image(3)[y1, x1, int(truth.extra["tint"][0])] == plain[y1, x1]
+
+
+def test_the_tint_accuracy_counts_objects_that_are_found() -> None:
+    """Of two objects one is found, with the right colour; of two images one each, one right, one wrong."""
+    truth = {
+        0: ([[0.0, 0, 10, 10], [20, 0, 30, 10]], [0, 1], [2, 0]),
+        1: ([[0.0, 0, 10, 10]], [1], [1]),
+    }
+
+    def annotation(index: int) -> Any:
+        boxes, labels, tints = (torch.tensor(values) for values in truth[index])
+        ignore = torch.zeros(len(labels), dtype=torch.bool)
+        return SimpleNamespace(boxes=boxes, labels=labels, ignore=ignore, extra={"tint": tints})
+
+    inner = SimpleNamespace(add=lambda *_: None, result=lambda: {"AP": 0.5}, state=dict, merge=lambda _: None)
+    evaluator = part("attribute_head.py", "evaluator", "with_tint")
+    source = SimpleNamespace(annotation=annotation, classes=("a", "b"))
+    first, second = (evaluator(source=source, classes=("a", "b"), evaluator=inner) for _ in range(2))
+    box, none = torch.tensor([[0.0, 0, 10, 9]]), torch.tensor([-1])
+    first.add(0, Detections(box, torch.ones(1), torch.tensor([0]), none, {"tint": torch.tensor([2])}))
+    second.add(1, Detections(box, torch.ones(1), torch.tensor([1]), none, {"tint": torch.tensor([0])}))
+    assert first.result() == {"AP": 0.5, "tint_accuracy": 1.0}
+    assert second.result()["tint_accuracy"] == 0.0
+    first.merge([first.state(), second.state()])
+    assert first.result()["tint_accuracy"] == 0.5
+
+
+def test_the_head_with_an_attribute_trains_and_predicts_it(tmp_path: Path, capsys: Any) -> None:
+    count = ("data.train.source.count=8", "data.val.source.count=3", "model.backbone.widths=[8, 8, 8]")
+    run, summary = train(
+        tmp_path, EXAMPLES / "attribute_head.yaml", *count, "run.hooks=[metrics, checkpoint]"
+    )
+    assert summary["steps"] == 4
+    assert loss_names(run) == {"class", "box", "tint"}
+    Image.new("RGB", (128, 64), (90, 40, 40)).save(tmp_path / "a.png")
+    plugin, output = str(EXAMPLES / "attribute_head.py"), str(tmp_path / "out")
+    capsys.readouterr()
+    arguments = ["--plugin", plugin, "--output", output, "--score", "0", "--json"]
+    assert main(["predict", str(run), str(tmp_path / "a.png"), "model.postprocess.score=0", *arguments]) == 0
+    rows = json.loads(capsys.readouterr().out)
+    assert rows and {row["tint"] for row in rows} <= {0, 1, 2}
+    assert (tmp_path / "out" / "00000_a.png").exists()
+
+
+def test_the_head_with_keypoints_keeps_its_contract() -> None:
+    check_head(part("keypoint_head.py", "head", "keypoints"), depth=1)
+    check_source(part("keypoint_head.py", "source", "arrows"), count=3)
+
+
+def test_keypoints_and_their_loss() -> None:
+    """An anchor 10 wide and 20 high around (5, 10); offsets (0.1, -0.2) of its sides are (1, -4) pixels."""
+    functions = module_of(part("keypoint_head.py", "head", "keypoints"))
+    anchors = torch.tensor([[0.0, 0, 10, 20]])
+    values = torch.tensor([[0.1, -0.2, 0, 0, 0, 0]])
+    assert functions["points_of"](values, anchors).tolist() == [[[6, 6, 1], [5, 10, 1], [5, 10, 1]]]
+    # Off by (0.1, 0) in units of the sides: smooth L1 with beta 0.1 is 0.1 - 0.1 / 2 = 0.05; the second point
+    # is right, the third is not visible.
+    points = torch.tensor([[[7.0, 6, 2], [5, 10, 2], [0, 0, 0]]])
+    targets = Targets(
+        anchors,
+        (),
+        torch.zeros(1, 1, dtype=torch.int64),
+        torch.ones(1, 1, dtype=torch.bool),
+        torch.zeros(1, 1, dtype=torch.int64),
+        anchors[None],
+        extra={"keypoints": points},
+        extra_known={"keypoints": torch.tensor([True])},
+    )
+    assert functions["point_loss"](values[None], targets).tolist() == [[pytest.approx(0.05)]]
+    targets.extra_known["keypoints"] = torch.tensor([False])
+    assert functions["point_loss"](values[None], targets).tolist() == [[0]]
+
+
+def test_the_head_with_keypoints_trains(tmp_path: Path) -> None:
+    count = ("data.train.count=8", "data.val.count=3", "model.backbone.widths=[8, 8, 8]")
+    run, summary = train(tmp_path, EXAMPLES / "keypoint_head.yaml", *count, "run.hooks=[metrics]")
+    assert summary["steps"] == 4
+    assert loss_names(run) == {"class", "box", "keypoints"}
+
+
+@pytest.mark.long
+def test_an_attribute_and_keypoints_are_learned() -> None:
+    """By heart, from a few images: all colours, and points to a pixel or so (arrows are 20 to 30 wide)."""
+    attribute = densedet.load_recipe(
+        EXAMPLES / "attribute_head.yaml", [*LEARNING, "data.train.source.count=4"]
+    )
+    found = metrics_of(attribute, *overfit(attribute, 4, 60))
+    assert found["AP50"] > 0.8
+    assert found["tint_accuracy"] > 0.9
+    keypoints = densedet.load_recipe(EXAMPLES / "keypoint_head.yaml", [*LEARNING, "data.train.count=4"])
+    found = metrics_of(keypoints, *overfit(keypoints, 4, 60))
+    assert found["AP50"] > 0.8
+    assert 0 <= found["keypoint_distance"] < 2
 
 
 # -- the pages --------------------

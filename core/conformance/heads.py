@@ -202,7 +202,7 @@ def _check_branch(name: str, branch: Any, prediction: Prediction) -> None:
     total = sum(counts)
     values = torch.cat(prediction.extra[name], dim=1).detach().requires_grad_()
     for positives in (True, False):
-        targets = example_targets(counts, positives)
+        targets = example_targets(counts, positives, branch.needs)
         loss = steady(f"branch {name!r}: loss", branch.loss, values, targets)
         require(
             loss.shape == (2, total),
@@ -225,13 +225,40 @@ def _check_branch(name: str, branch: Any, prediction: Prediction) -> None:
                 float(lower.sum()) <= float(loss.detach().sum()) + 1e-5,
                 f"branch {name!r}: its loss grows along its negative gradient",
             )
+    if branch.predict is not None:
+        _check_predict(name, branch, values.detach()[0], targets.anchors)
     if branch.adjust is not None:
         _check_adjust(name, branch.adjust, values.detach())
     if branch.weight is not None:
-        weight = branch.weight(example_targets(counts))
+        weight = branch.weight(example_targets(counts, extras=branch.needs))
         require(
             weight.shape == (2, total) and bool((weight >= 0).all()) and finite(weight),
             f"branch {name!r}: weight gives finite (B,N), not negative",
+        )
+
+
+def _check_predict(name: str, branch: Branch, values: Tensor, anchors: Tensor) -> None:
+    assert branch.predict is not None
+    for count in (3, 0):
+        carried = steady(f"branch {name!r}: predict", branch.predict, values[:count], anchors[:count])
+        require(
+            isinstance(carried, Tensor) and carried.ndim > 0 and len(carried) == count,
+            f"branch {name!r}: predict gives one value for each of {count} detections",
+        )
+        require(finite(carried), f"branch {name!r}: predict gives NaN or infinity")
+        require(
+            branch.kind != "keypoints" or (carried.ndim == 3 and carried.shape[2] == 3),
+            f"branch {name!r}: keypoints are (D,K,3), x, y and visibility, not {tuple(carried.shape)}",
+        )
+    if branch.kind == "keypoints":
+        shift = anchors.new_tensor([64.0, 32.0])
+        before, after = (
+            branch.predict(values[:3], boxes)[..., :2]
+            for boxes in (anchors[:3], anchors[:3] + shift.repeat(2))
+        )
+        require(
+            same(after, before + shift, 1e-3),
+            f"branch {name!r}: keypoints are in pixels: where an anchor is shifted, they are too",
         )
 
 

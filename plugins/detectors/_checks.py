@@ -10,7 +10,7 @@ from torch import nn
 
 from densedet.core.contracts import BoxLoss
 from densedet.core.errors import PartError
-from densedet.core.types import TAKEN_NAMES, Batch
+from densedet.core.types import TAKEN_NAMES, Batch, Extra
 
 if TYPE_CHECKING:
     from densedet.plugins.detectors.dense import DenseDetector
@@ -56,14 +56,20 @@ def check_parts(detector: DenseDetector) -> None:
 def check_extras(head: Any, batch: Batch) -> None:
     """Raise PartError where a branch of the head learns what the source's objects do not carry."""
     for name, branch in head.branches.items():
-        missing = [needed for needed in branch.needs if needed not in batch.extras]
-        if missing:
-            raise PartError(
-                f"branch {name!r} of {type(head).__name__} learns {missing[0]!r} of each object, "
-                f"but the source has {', '.join(batch.extras) or 'no extras'}: choose a source that "
-                f"declares extras {{{missing[0]!r}: ...}}, or another head",
-                part="head",
-            )
+        for needed, extra in branch.needs.items():
+            given = batch.extras.get(needed)
+            if given is None or (given.shape, given.kind) != (extra.shape, extra.kind):
+                listed = ", ".join(f"{n}: {_words(e)}" for n, e in batch.extras.items()) or "no extras"
+                raise PartError(
+                    f"branch {name!r} of {type(head).__name__} learns {needed!r} of each object "
+                    f"({_words(extra)}), but the source has {listed}: choose a source that declares "
+                    f"extras {{{needed!r}: ...}} so, or another head",
+                    part="head",
+                )
+
+
+def _words(extra: Extra) -> str:
+    return f"{extra.kind} {extra.shape}" if extra.shape else f"{extra.kind}, one number"
 
 
 def box_loss_keys(losses: list[BoxLoss], names: tuple[str, ...]) -> tuple[str, ...]:

@@ -111,7 +111,10 @@ class SaidMore(Said):
         self.more = nn.Parameter(torch.tensor([10.0, 11, 12, 13]).view(1, 4, 1))
         self.branches = {
             branch: Branch(
-                self.distance, predict=lambda values, _: 2 * values[:, 0], needs=("number",), **options
+                self.distance,
+                predict=lambda values, _: 2 * values[:, 0],
+                needs={"number": Extra()},
+                **options,
             )
         }
 
@@ -316,8 +319,12 @@ def test_a_branch_learns_nothing_without_objects() -> None:
 
 
 def test_a_source_without_what_a_branch_learns_is_named() -> None:
+    data = batch([[]])
     with pytest.raises(PartError, match="branch 'number' of SaidMore learns 'number' .* has no extras"):
-        detector([[-1] * 4], head=SaidMore())(batch([[]]))
+        detector([[-1] * 4], head=SaidMore())(data)
+    data.extras = {"number": Extra((2,))}
+    with pytest.raises(PartError, match=r"\(plain, one number\), but the source has number: plain \(2,\)"):
+        detector([[-1] * 4], head=SaidMore())(data)
 
 
 def cells_3_and_1(*arguments: Any) -> list[Detections]:
