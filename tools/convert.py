@@ -16,9 +16,14 @@ import sys
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from densedet.core.errors import DataError, UsageError
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
+
+    from densedet.core.annotations.source import TableSource
 
 SHOWN = 20
 """Sentences about the input that are printed; --report FILE has all."""
@@ -34,7 +39,8 @@ def add_parser(subparsers: Any) -> None:
         help="a file or folder; its format is recognised. 'weights A B': weights instead of annotations",
     )
     parser.add_argument(
-        "target", help="what to write: x.db, x.sqlite, x.json, or a folder with --to voc or --to yolo"
+        "target",
+        help="the file or folder to write: x.db, x.sqlite, x.json, or a folder with --to voc or --to yolo",
     )
     parser.add_argument("weights_target", nargs="?", metavar="B", help="after 'weights A': the file to write")
     parser.add_argument(
@@ -44,22 +50,22 @@ def add_parser(subparsers: Any) -> None:
         "--to",
         dest="target_format",
         metavar="NAME",
-        help="the target's format, or whose names weights get, where that is not clear",
+        help="the target's format, where its name does not determine it; for weights, the side whose names "
+        "they get",
     )
     parser.add_argument(
         "--split",
         metavar="NAME",
-        help="which part of a data set with several (train, val, test) is read, and what it is called "
-        "where a folder is written; a "
-        "VOC or YOLO folder can be given one split after the other",
+        help="the part (train, val or test) to read from a data set with several, and its name in a folder "
+        "that is written; a VOC or YOLO folder takes one split after the other",
     )
     parser.add_argument(
-        "--images", metavar="DIR", help="the source's folder of images, where it is not found"
+        "--images", metavar="DIR", help="the source's folder of images, where densedet does not find it"
     )
     parser.add_argument(
         "--where",
         metavar="SQL",
-        help="only these images and boxes, e.g. \"width > 500 and class in ('person', 'car')\"",
+        help="write only these images and boxes, e.g. \"width > 500 and class in ('person', 'car')\"",
     )
     parser.add_argument(
         "--copy-images", action="store_true", help="copy the images to where the target's format expects them"
@@ -69,7 +75,7 @@ def add_parser(subparsers: Any) -> None:
     )
     parser.add_argument("--overwrite", action="store_true", help="replace an existing target file")
     parser.add_argument(
-        "--report", metavar="FILE", help="write every sentence about what was wrong in the input there"
+        "--report", metavar="FILE", help="a file for every sentence about faults of the input"
     )
     parser.add_argument(
         "--plugin",
@@ -163,12 +169,12 @@ def _taken(path: Path) -> UsageError:
     )
 
 
-def joins(target: Any, path: Path) -> bool:
+def joins(target: type[TableSource], path: Path) -> bool:
     """Return whether ``path`` is a folder in the target's format, to which a split may be added."""
     return path.is_dir() and not target.suffixes and target.recognise(path) is not None
 
 
-def progress(source: Any) -> Any:
+def progress(source: TableSource) -> Progress:
     """Return a bar on standard error that follows the source."""
     from rich.console import Console
     from rich.progress import Progress
@@ -180,7 +186,14 @@ def progress(source: Any) -> Any:
 
 
 def bring_images(
-    source: Any, chosen: Sequence[int], target: Any, path: Path, split: str, *, link: bool, bar: Any
+    source: TableSource,
+    chosen: Sequence[int],
+    target: type[TableSource],
+    path: Path,
+    split: str,
+    *,
+    link: bool,
+    bar: Progress,
 ) -> None:
     """Copy or link the images at the positions ``chosen`` of a source to where the target's format has them.
 

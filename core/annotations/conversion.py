@@ -57,8 +57,8 @@ def recognise(
     what = "a folder" if path.is_dir() else "a file"
     split_text = f", split {split}" if split else ""
     raise DataError(
-        f"{path} is {what} that none of {', '.join(tried)} recognises{split_text}: name its parts in a "
-        f"recipe's data section instead"
+        f"{path} is {what} that none of {', '.join(tried)} recognises{split_text}: name its files and "
+        f"folders in a recipe's data section instead"
     )
 
 
@@ -93,9 +93,7 @@ def writer_of(path: Path, components: Registry, name: str | None = None) -> type
         known.append(f"{source} ({', '.join(suffixes) or 'a folder'})")
     if name is not None:
         raise UsageError(f"no source {name!r} writes annotations. There are: {', '.join(known)}")
-    raise UsageError(
-        f"what {path} is to become cannot be told from its name: add --to NAME ({', '.join(known)})"
-    )
+    raise UsageError(f"the name {path} does not determine a format: add --to NAME ({', '.join(known)})")
 
 
 @dataclass

@@ -10,7 +10,7 @@ import os
 import stat
 import warnings
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 from PIL import (
     Image,
@@ -65,7 +65,9 @@ def displayed(size: tuple[int, int], turn: Image.Transpose | None) -> tuple[int,
     return (size[1], size[0]) if swaps else size
 
 
-def open_picture(image: Any, name: str) -> tuple[Image.Image, Image.Transpose | None]:
+def open_picture(
+    image: str | os.PathLike[str] | bytes, name: str
+) -> tuple[Image.Image, Image.Transpose | None]:
     """Open a picture without decoding it.
 
     Args:

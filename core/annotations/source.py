@@ -18,7 +18,7 @@ from densedet.core.annotations.table import AnnotationTable
 from densedet.core.errors import DataError, PartError
 
 if TYPE_CHECKING:
-    from densedet.core.contracts import Resize
+    from densedet.core.contracts import Resize, Source
     from densedet.core.types import Annotation
 
 
@@ -164,7 +164,7 @@ class TableSource:
         return list(self.table.sentences)
 
 
-def table_of(source: Any) -> AnnotationTable:
+def table_of(source: Source) -> AnnotationTable:
     """Return a source's table; where it has none, one is made from its annotations."""
     table = getattr(source, "table", None)
     if isinstance(table, AnnotationTable):
@@ -185,7 +185,7 @@ def table_of(source: Any) -> AnnotationTable:
     return builder.finish()
 
 
-def sizes_of(source: Any) -> np.ndarray:
+def sizes_of(source: Source) -> np.ndarray:
     """Return int (I,2), the (width, height) of each image.
 
     A source without ``sizes`` is asked for the annotation of each image.

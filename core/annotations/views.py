@@ -5,13 +5,12 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from densedet.core.contracts import Source
+from densedet.core.contracts import ImageData, Source
 from densedet.core.extras import extras_of
 from densedet.core.types import Annotation
 
@@ -55,7 +54,7 @@ class Subset:
         actions = self.actions[int(self.offsets[position]) : int(self.offsets[position + 1])]
         return acted_on(annotation, torch.from_numpy(actions)) if actions.any() else annotation
 
-    def image(self, index: int) -> Any:
+    def image(self, index: int) -> ImageData:
         return self.source.image(int(self.indices[index]))
 
     def fingerprint(self) -> str:

@@ -6,7 +6,7 @@ import re
 import sqlite3
 from collections import Counter
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -23,6 +23,9 @@ from densedet.core.annotations.sql import (
 from densedet.core.annotations.table import AnnotationTable
 from densedet.core.errors import DataError, DensedetError
 from densedet.registry import suggest
+
+if TYPE_CHECKING:
+    from densedet.core.contracts import Source
 
 NONE = {name: f"(SELECT * FROM {name} LIMIT 0) AS {name}" for name in COLUMNS}
 """A table without rows: joined from the left, all its columns are NULL."""
@@ -71,7 +74,7 @@ class RowIds(NamedTuple):
     boxes: np.ndarray  # (M,)
 
 
-def where_masks(source: Any, expression: str) -> tuple[np.ndarray, np.ndarray]:
+def where_masks(source: Source, expression: str) -> tuple[np.ndarray, np.ndarray]:
     """Find the images and boxes that an SQL expression means.
 
     The expression is evaluated on an image joined with one of its boxes and the class of that box. A box is

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import torch
@@ -27,6 +27,7 @@ from PIL import Image, ImageFile
 from torch import Tensor
 
 from densedet.core.annotations.image_header import displayed, load_pixels, open_picture
+from densedet.core.contracts import ImageData
 from densedet.core.errors import DataError
 from densedet.core.placement import Placement
 
@@ -44,7 +45,7 @@ libjpeg start again at each piece, 8 % of the time of a photograph."""
 
 
 def decode(
-    image: Any,
+    image: ImageData | Image.Image,
     *,
     color: Color,
     placement_of: Callable[[int, int], Placement],
@@ -105,14 +106,14 @@ def decode(
     return pixels, source
 
 
-def open_image(image: Any) -> Image.Image:
+def open_image(image: ImageData | Image.Image) -> Image.Image:
     """Return the whole picture, upright, as RGB; ``image`` as for `decode`. Raises DataError."""
     picture, turn, name = _opened(image, "")
     picture = _to_mode(_load(picture, name), "RGB", name)
     return picture if turn is None else picture.transpose(turn)
 
 
-def _opened(image: Any, name: str) -> tuple[Image.Image, Image.Transpose | None, str]:
+def _opened(image: ImageData | Image.Image, name: str) -> tuple[Image.Image, Image.Transpose | None, str]:
     """Return the picture, the turn that shows it upright, and what messages call it."""
     name = str(image) if isinstance(image, (str, os.PathLike)) else name or "an image"
     if isinstance(image, np.ndarray):

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from densedet.core.annotations.source import sizes_of
 from densedet.core.annotations.views import base_of
-from densedet.core.contracts import Resize, Source
+from densedet.core.contracts import ImageData, Resize, Source
 from densedet.core.data import decoding as decode
 from densedet.core.errors import DataError
 from densedet.core.files import write_text
@@ -205,7 +205,7 @@ class _Files:
                 os.close(handle)
 
 
-def identity_of(image: Any) -> int:
+def identity_of(image: ImageData) -> int:
     """Return a number for the state of an image file, from its path, size and time of change.
 
     An image that is no file, and a path where there is none, give `GENERATED`.

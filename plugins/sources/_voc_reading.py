@@ -71,7 +71,7 @@ class VocReading:
             try:
                 width, height = image_size(self.images.folder / image)
             except DataError as error:
-                self.faults.entry("image", f"{path} does not say its image's size, and {error}")
+                self.faults.entry("image", f"{path} does not give its image's size, and {error}")
                 return
         self.builder.origin = str(path)
         number = len(self.stems) + 1

@@ -178,7 +178,7 @@ def extended_text(file: Path, split: str, names: Sequence[str]) -> str:
             ", ".join(some[:10]) + (", ..." if len(some) > 10 else "") for some in (data.names, tuple(names))
         )
         raise DataError(
-            f"{file} has other classes than what is to be added ({shown}): give both the same, or "
+            f"{file} has other classes than the new split ({shown}): give both the same, or "
             f"write another folder"
         )
     text = file.read_text(encoding="utf-8-sig")

@@ -217,7 +217,7 @@ def _check_addition(path: Path, split: str, rows: list[dict[str, Any]]) -> None:
         raise DataError(f"{path / 'categories.json'} is no JSON: write another folder") from error
     if known != rows:
         raise DataError(
-            f"{path} has other classes than what is to be added ({_listed(known)}; {_listed(rows)}): "
+            f"{path} has other classes than the new split ({_listed(known)}; {_listed(rows)}): "
             "give both the same categories and ids, or write another folder"
         )
 

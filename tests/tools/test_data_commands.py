@@ -59,7 +59,7 @@ def test_convert_reports_what_was_wrong(data, capsys):
     ("arguments", "code", "sentence"),
     [
         (["none.json", "x.db"], 3, "there is nothing at"),
-        (["a.json", "x"], 2, "cannot be told from its name: add --to NAME"),
+        (["a.json", "x"], 2, "does not determine a format: add --to NAME"),
         (["a.json", "x", "--to", "digits"], 2, "no source 'digits' writes annotations"),
         (["a.json", "x.txt", "--to", "sqlite"], 2, "sqlite writes files that end in"),
         (["a.json", "a.json"], 2, "is there already: give another name or --overwrite"),
@@ -132,7 +132,7 @@ def test_splits_are_written_into_one_folder_one_by_one(data, capsys, monkeypatch
     (data / "b.json").write_text((data / "a.json").read_text().replace('"name": "dark"', '"name": "dim"'))
     assert main(["convert", "b.json", "out", *common, "--split", "test"]) == 3
     told = capsys.readouterr().err
-    assert "has other classes than what is to be added" in told
+    assert "has other classes than the new split" in told
     assert "dim" in told
     assert whole == {path: path.is_file() and path.read_bytes() for path in (data / "out").rglob("*")}
 

@@ -105,7 +105,7 @@ def test_sizes_come_from_the_image_where_the_file_has_none(make):
 
 def test_no_size_anywhere(make):
     with pytest.raises(
-        DataError, match=r"a\.xml does not say its image's size, and image .*a\.jpg does not exist"
+        DataError, match=r"a\.xml does not give its image's size, and image .*a\.jpg does not exist"
     ):
         len(make({"a": file(thing("dog", 1, 1, 5, 5), size=None)}))
 

@@ -596,7 +596,7 @@ def test_recognise(make, tmp_path):
         ("{train: images/train, names: [cat, dog]}", "not a plain list of 'key: value' lines"),
         (
             "train: images/train\nnames: [dog, cat]",
-            r"has other classes than what is to be added \(dog, cat; cat, dog\)",
+            r"has other classes than the new split \(dog, cat; cat, dog\)",
         ),
         ("train: images/train\nnames: [cat, dog]\nvalid: images/valid", "has a split 'val' already"),
     ],
