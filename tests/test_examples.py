@@ -82,7 +82,7 @@ def test_two_files_may_have_a_head_of_the_same_name(tmp_path: Path) -> None:
 
 
 def test_the_head_trains_from_the_file_beside_its_recipe(tmp_path: Path) -> None:
-    run, summary = train(tmp_path, EXAMPLES / "my_head.yaml", *DIGITS, "run.hooks=[metrics]")
+    run, summary = train(tmp_path, EXAMPLES / "my_head.yaml", *DIGITS, "run.hooks=[metrics, pictures]")
     assert (summary["status"], summary["steps"]) == ("done", 4)
     assert loss_names(run) == {"class", "box"}
     assert (run / "pictures" / "0_heatmap.png").exists()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from torch import Tensor
 from torchvision.ops import batched_nms
 from torchvision.ops import nms as plain_nms
@@ -39,7 +41,7 @@ class NMSPostprocess:
         class_agnostic: bool = False,
         min_size: NonNegativeFloat = 0.0,
     ) -> None:
-        self.score, self.top_k, self.per, self.min_size = score, top_k, per, min_size
+        self.candidates = partial(candidates, score=score, top_k=top_k, per=per, min_size=min_size)
         self.iou, self.max_detections, self.class_agnostic = iou, max_detections, class_agnostic
 
     def __call__(
@@ -52,17 +54,7 @@ class NMSPostprocess:
     ) -> list[Detections]:
         """See `densedet.core.contracts.Postprocess`."""
         results = []
-        for found in candidates(
-            scores,
-            boxes,
-            levels,
-            sizes,
-            score=self.score,
-            top_k=self.top_k,
-            per=self.per,
-            min_size=self.min_size,
-            trace=trace,
-        ):
+        for found in self.candidates(scores, boxes, levels, sizes, trace=trace):
             if self.class_agnostic:
                 survivors = plain_nms(found.boxes, found.scores, self.iou)
             else:

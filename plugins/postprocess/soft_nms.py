@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Literal
 
 import torch
@@ -45,7 +46,7 @@ class SoftNMSPostprocess:
         min_size: NonNegativeFloat = 0.0,
     ) -> None:
         self.method, self.sigma, self.iou, self.final_score = method, sigma, iou, final_score
-        self.score, self.top_k, self.per, self.min_size = score, top_k, per, min_size
+        self.candidates = partial(candidates, score=score, top_k=top_k, per=per, min_size=min_size)
         self.max_detections, self.class_agnostic = max_detections, class_agnostic
 
     def __call__(
@@ -57,17 +58,7 @@ class SoftNMSPostprocess:
         trace: Trace | None = None,
     ) -> list[Detections]:
         """See `densedet.core.contracts.Postprocess`; REMOVED_BY_NMS is a score that sank to final_score."""
-        images = candidates(
-            scores,
-            boxes,
-            levels,
-            sizes,
-            score=self.score,
-            top_k=self.top_k,
-            per=self.per,
-            min_size=self.min_size,
-            trace=trace,
-        )
+        images = self.candidates(scores, boxes, levels, sizes, trace=trace)
         return [self._suppress(found) for found in images]
 
     def _suppress(self, found: Candidates) -> Detections:
