@@ -79,6 +79,9 @@ class Component:
     _loaded: Any = field(default=None, repr=False)
     arguments: Any = field(default=None, repr=False, compare=False)
     """Kept by `densedet.core.recipe.signatures`: reading a signature takes milliseconds."""
+    local: bool = field(default=False, compare=False)
+    """Whether it came from a file that a recipe names: such a part belongs to that recipe, and Python code
+    may use its name for another one."""
     arguments_read: bool = field(default=False, repr=False, compare=False)
     """Whether `arguments` were read from the source of a part that is not imported."""
 
@@ -201,7 +204,8 @@ class Registry:
             check_constructor(kind, name, target)
             summary = summary or (inspect.getdoc(target) or "").split("\n")[0]
         known = self._components.get((kind, name))
-        if known is not None and not _same_source(known.target, target):
+        replaced = known is not None and known.local and not self._origin
+        if known is not None and not replaced and not _same_source(known.target, target):
             raise DuplicateComponent(
                 f"{kind} {name!r} is already registered by {known.origin or 'another plug-in'}: choose "
                 f"another name"

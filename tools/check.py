@@ -1,5 +1,5 @@
-"""Check a data set before training on it: classes, broken boxes and images, duplicates, sizes after resizing,
-class balance."""
+"""Check a data set before training on it (classes, broken boxes and images, duplicates, sizes after resizing,
+class balance), or the parts of a plug-in."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from densedet.tools import check_plugin
+
 WIDTH = 120
 """Columns of the class table, whatever the terminal: names are not cut."""
 
@@ -18,7 +20,7 @@ LISTED = 10
 
 
 def add_parser(subparsers: Any) -> None:
-    """densedet check data RECIPE | FILE"""
+    """densedet check data RECIPE | FILE, densedet check plugin FILE | PACKAGE"""
     parser = subparsers.add_parser(
         "check", help="look for trouble before it costs a night", description=__doc__
     )
@@ -55,6 +57,7 @@ def add_parser(subparsers: Any) -> None:
     one.add_argument("overrides", nargs="*", metavar="path=value")
     one.add_argument("--no-data", action="store_true", help="leave out what needs the images and boxes")
     one.set_defaults(run=recipe)
+    check_plugin.add_parser(topics)
 
 
 def data(arguments: argparse.Namespace) -> int:

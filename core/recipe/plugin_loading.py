@@ -45,8 +45,19 @@ Rows = dict[tuple[str, str], Component]
 
 @dataclass
 class Plugin:
-    """One line of ``densedet show plugins``. status: loaded, failed or disabled. hooks: names of the hooks it
-    implements."""
+    """One line of ``densedet show plugins``.
+
+    Attributes:
+        name: As the recipe or the entry point names it.
+        version: Of its package; empty for a file.
+        origin: The file, the module, or the package with its entry point.
+        hooks: Names of the hooks that its module implements.
+        status: loaded, failed or disabled.
+        reason: Why it is not loaded.
+        error: The exception of a failed one.
+        plugin: Its module.
+        parts: (kind, name) of the parts that it registers.
+    """
 
     name: str
     version: str
@@ -56,6 +67,7 @@ class Plugin:
     reason: str = ""
     error: BaseException | None = None
     plugin: Any = field(default=None, repr=False)
+    parts: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass
@@ -106,23 +118,14 @@ class _Module:
     stamps: Stamps = field(default_factory=dict)
 
 
-@dataclass
-class _Base:
-    """What every recipe of a registry stands on."""
-
-    plugins: list[Plugin]
-    file_rows: dict[int, Component] = field(default_factory=dict)
-    """By its id, every row that ever came from what a recipe named; two files may have rows of the same
-    name."""
-
-
 _modules: dict[str, _Module] = {}
 _helpers: dict[str, str] = {}
 """Name in sys.modules -> file, of the plug-in files, and of the modules beside them that they have
 imported."""
 _folders: list[str] = []
 """Folders of plug-in files that stand in sys.path because of it, the latest first."""
-_bases: WeakKeyDictionary[Registry, _Base] = WeakKeyDictionary()
+_bases: WeakKeyDictionary[Registry, list[Plugin]] = WeakKeyDictionary()
+"""Built-in and installed plug-ins, which every recipe of a registry may use."""
 
 
 def load_plugins(
@@ -142,10 +145,10 @@ def load_plugins(
     """
     base = _bases.get(registry)
     if base is None:
-        base = _bases[registry] = _Base(_load_base(registry) if builtins else [])
+        base = _bases[registry] = _load_base(registry) if builtins else []
     before = registry.snapshot()
-    shared = {key: row for key, row in before.items() if id(row) not in base.file_rows}
-    plugins, view = list(base.plugins), dict(shared)
+    shared = {key: row for key, row in before.items() if not row.local}
+    plugins, view = list(base), dict(shared)
     for named in dict.fromkeys(str(f) for f in files):
         registry.restore(view)
         plugin, rows = _load_one(named, registry)
@@ -153,7 +156,8 @@ def load_plugins(
         plugins.append(plugin)
         view |= rows
         # A file that was imported in Python too, or an installed package, stays known to every recipe.
-        base.file_rows |= {id(row): row for key, row in rows.items() if key not in shared}
+        for key, row in rows.items():
+            row.local = key not in shared
         if plugin.error is not None and strict:
             raise PluginError(f"plug-in {plugin.name} does not load: {plugin.reason}") from plugin.error
     registry.restore({**before, **view})
@@ -241,6 +245,7 @@ def _register(plugin: Plugin, load: Callable[[], tuple[Any, Rows]], registry: Re
     except (Exception, SystemExit) as error:
         plugin.status, plugin.reason, plugin.error = "failed", _reason(error, plugin.origin), error
         return {}
+    plugin.parts = tuple(found)
     return found
 
 
@@ -255,7 +260,9 @@ def _imported(key: str, load: Callable[[], Any]) -> tuple[Any, Rows]:
     if key not in _modules:
         with _catching() as rows:
             module = load()
-        _modules[key] = _Module(module, rows.found)
+        # It may have been imported before, as a plug-in file or in Python.
+        known = next((m.rows for m in _modules.values() if m.module is module), None)
+        _modules[key] = _Module(module, rows.found or known or _rows_of(module))
     return _modules[key].module, _modules[key].rows
 
 
@@ -267,9 +274,7 @@ def _executed(path: Path) -> tuple[Any, Rows]:
     key = str(path)
     known = _modules.get(key)
     if known is None and (module := _imported_before(path)) is not None:
-        table = registry_module.components.snapshot()
-        rows = {k: row for k, row in table.items() if _module_name(row.target) == module.__name__}
-        known = _modules[key] = _Module(module, rows, _stamps([key]))
+        known = _modules[key] = _Module(module, _rows_of(module), _stamps([key]))
     if known is None or known.stamps != _stamps(known.stamps):
         known = _modules[key] = _execute(path)
     return known.module, known.rows
@@ -282,6 +287,12 @@ def _imported_before(path: Path) -> Any:
         if isinstance(file, str) and Path(file).name == path.name and Path(file).resolve() == path:
             return module
     return None
+
+
+def _rows_of(module: Any) -> Rows:
+    """What a module, or a module below it, has put into the process-wide table."""
+    table = registry_module.components.snapshot()
+    return {k: r for k, r in table.items() if f"{_module_name(r.target)}.".startswith(f"{module.__name__}.")}
 
 
 def _module_name(target: Any) -> str:

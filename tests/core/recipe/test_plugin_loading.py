@@ -223,6 +223,12 @@ def test_a_file_imported_in_python_is_one_plugin(
         components.restore(before)
 
 
+def test_a_recipes_part_does_not_take_a_name_from_python(registry: Registry, tmp_path: Path) -> None:
+    load_plugins([write(tmp_path / "dd_of_recipe.py", HEAD.format("one", 1))], registry=registry)
+    registry.add("head", "mine", Registry)  # as a script does
+    assert load_plugins(registry=registry).components.get("head", "mine").load() is Registry
+
+
 def test_a_loaded_file_can_be_imported_in_python(registry: Registry, tmp_path: Path) -> None:
     file = write(tmp_path / "dd_loaded.py", HEAD.format("one", 1))
     head = load_plugins([file], registry=registry).components.get("head", "mine").load()
