@@ -83,7 +83,8 @@ def run(arguments: argparse.Namespace) -> int:
             for row in coco_results(found, index, predictor.category_ids)
         ]
         if not arguments.no_pictures:
-            draw(folder, index, files[index], found, predictor.classes)
+            picture = found.draw(files[index], min_score=arguments.score)
+            picture.save(folder / f"{index:05d}_{files[index].stem}.png")
     write_text(folder / "results.json", json.dumps(rows, indent=0))
     if arguments.json:
         print(json.dumps(rows))
@@ -91,23 +92,6 @@ def run(arguments: argparse.Namespace) -> int:
     for text in broken:
         print(f"left out: {text}", file=sys.stderr)
     return DataError.exit_code if broken else 0
-
-
-def draw(folder: Path, index: int, file: Path, found: Any, classes: tuple[str, ...]) -> None:
-    """Write the image with its detections as FOLDER/INDEX_NAME.png."""
-    from densedet.core.data.decoding import open_image
-    from densedet.core.report.drawing import draw_boxes
-
-    picture = draw_boxes(
-        open_image(file),
-        found.boxes,
-        found.labels,
-        found.scores,
-        classes,
-        extra=found.extra,
-        keypoints=found.keypoints,
-    )
-    picture.save(folder / f"{index:05d}_{file.stem}.png")
 
 
 def empty_folder(folder: Path) -> Path:
