@@ -10,7 +10,8 @@ import io
 import math
 import re
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from html import escape
 from typing import TYPE_CHECKING, Any
@@ -58,6 +59,16 @@ class Series:
     style: int = 0
 
 
+@contextmanager
+def styled() -> Iterator[None]:
+    """Draw in `STYLE`: matplotlib gives an artist its colour, and decides on formulas, when it is made."""
+    from matplotlib import rc_context
+
+    with rc_context(STYLE), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing from")  # the reader's own font draws it
+        yield
+
+
 def color_of(style: int) -> str:
     """Return the colour of the ``style``-th run."""
     return COLORS[style % len(COLORS)]
@@ -72,6 +83,7 @@ def smoothed(points: Sequence[tuple[float, float]], count: int = POINTS) -> np.n
     return np.stack([part.mean(axis=0) for part in np.array_split(array, count)])
 
 
+@styled()
 def line_chart(
     series: Sequence[Series], *, title: str, x_label: str, y_label: str, marks: bool = False
 ) -> str:
@@ -108,6 +120,7 @@ def line_chart(
     return _svg(figure, axes.lines, [s.name for s, _ in lines], f"{title}: {y_label} against {x_label}", last)
 
 
+@styled()
 def bar_chart(
     groups: Sequence[str], series: Sequence[tuple[str, Sequence[float | None], int]], *, title: str
 ) -> str:
@@ -141,12 +154,10 @@ def bar_chart(
 
 
 def _figure(height: float) -> tuple[Figure, Any]:
-    from matplotlib import rc_context
     from matplotlib.figure import Figure
 
-    with rc_context(STYLE):
-        figure = Figure(figsize=(WIDTH, height), layout="constrained")
-        return figure, figure.add_subplot()
+    figure = Figure(figsize=(WIDTH, height), layout="constrained")
+    return figure, figure.add_subplot()
 
 
 def _limits(values: np.ndarray, marks: bool) -> tuple[float, float]:
@@ -164,11 +175,10 @@ def _svg(figure: Figure, handles: Sequence[Any], names: Sequence[str], title: st
     from matplotlib import rc_context
 
     out = io.StringIO()
+    columns = max(1, 56 // (max(map(len, names)) + 8))
+    figure.legend(handles, names, loc="outside lower center", ncols=columns)
     # One salt per chart: ids stay apart on the page, and the file is the same each time it is written.
-    with rc_context({**STYLE, "svg.hashsalt": title + description}), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Glyph .* missing from")  # the reader's own font draws it
-        columns = max(1, 56 // (max(map(len, names)) + 8))
-        figure.legend(handles, names, loc="outside lower center", ncols=columns)
+    with rc_context({"svg.hashsalt": title + description}):
         figure.savefig(out, format="svg", transparent=True, metadata={"Title": title, "Date": None})
     svg = out.getvalue()
     svg = re.sub(r"\s*<metadata>.*?</metadata>|<style.*?</style>", "", svg[svg.index("<svg") :], flags=re.S)

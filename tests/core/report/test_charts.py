@@ -33,6 +33,13 @@ def paths(svg: str, color: str) -> list[list[tuple[float, float]]]:
     return found
 
 
+def drawn_colors(svg: str) -> set[str]:
+    """Return the colours of lines, areas and texts; a text without one would be black."""
+    texts = [e.get("style", "") for e in ElementTree.fromstring(svg).iter(f"{SVG}text")]
+    assert all("fill: " in style for style in texts)
+    return set(re.findall(r"(?:fill|stroke): (\S+?)[;\"]", svg))
+
+
 def test_long_lines_become_means_of_neighbours() -> None:
     points = [(float(i), float(i % 2)) for i in range(1000)]
     assert len(smoothed(points)) == 240
@@ -57,8 +64,7 @@ def test_a_line_chart() -> None:
     assert root.get("role") == "img"
     assert root.findtext(f"{SVG}title") == "loss & more: loss against minutes"
     assert root.findtext(f"{SVG}desc") == "a<b $x$ ends at 2; _c ends at 1.5"
-    colors = set(re.findall(r"(?:fill|stroke): (\S+?)[;\"]", chart))
-    assert colors == {"none", "currentColor", COLORS[0], COLORS[1]}, "nothing is black or white"
+    assert drawn_colors(chart) == {"none", "currentColor", COLORS[0], COLORS[1]}, "nothing is black or white"
     assert chart == line_chart([*empty, *series], title="loss & more", x_label="minutes", y_label="loss")
 
 
@@ -76,14 +82,16 @@ def test_a_high_start_does_not_flatten_the_rest() -> None:
 def test_bars() -> None:
     assert bar_chart([], [("a", [], 0)], title="t") == ""
     assert bar_chart(["cat"], [], title="t") == ""
-    svg = bar_chart(["cat", "dog"], [("a", [0.5, None], 0), ("b", [0.25, math.nan], 1)], title="AP per class")
-    assert {"cat", "dog", "a", "b", "0.500", "0.250", "–"} <= set(texts(svg))
+    groups, series = ["cat", "$d$_g"], [("a", [0.5, None], 0), ("b", [0.25, math.nan], 1)]
+    svg = bar_chart(groups, series, title="AP per class")
+    assert {"cat", "$d$_g", "a", "b", "0.500", "0.250", "–"} <= set(texts(svg))
+    assert drawn_colors(svg) == {"none", "currentColor", COLORS[0], COLORS[1]}
     assert texts(svg).count("–") == 2
     widths = [max(x for x, _ in p) - min(x for x, _ in p) for c in COLORS[:2] for p in paths(svg, c)[:2]]
     assert widths == pytest.approx([2 * widths[2], 0, widths[2], 0], abs=1e-3)
     first, second = ([y for _, y in paths(svg, COLORS[0])[i]] for i in (0, 1))
     assert max(first) < min(second), "the first group stands above the second"
-    assert "<desc>a: cat 0.500, dog –; b: cat 0.250, dog –</desc>" in svg
+    assert "<desc>a: cat 0.500, $d$_g –; b: cat 0.250, $d$_g –</desc>" in svg
 
 
 @pytest.mark.parametrize("paper", ["#ffffff", "#181818"])
@@ -102,4 +110,4 @@ def test_matplotlib_is_imported_by_drawing_alone() -> None:
     tree = ast.parse(Path(str(charts.__file__)).read_text(encoding="utf-8"))
     assert not [node for node in tree.body if "matplotlib" in ast.unparse(node) and isinstance(node, IMPORTS)]
     functions = [node for node in tree.body if isinstance(node, ast.FunctionDef)]
-    assert {f.name for f in functions if "from matplotlib" in ast.unparse(f)} == {"_figure", "_svg"}
+    assert {f.name for f in functions if "from matplotlib" in ast.unparse(f)} == {"styled", "_figure", "_svg"}
