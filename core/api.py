@@ -6,8 +6,7 @@ changes to it: ``["train.batch_size=8"]`` as on the command line, or ``{"train.b
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +28,7 @@ from densedet.core.training import session
 from densedet.core.training.evaluation import build_evaluator, evaluate_on, metric_value, report_lines
 from densedet.core.training.fit import check_fit
 from densedet.core.training.prediction import Predictor, load
+from densedet.core.training.result import EvaluationResult
 from densedet.core.training.run import Run
 from densedet.core.types import Batch, Detections
 
@@ -154,45 +154,6 @@ def train(
     return session.train(
         _recipe(recipe, overrides), folder=None if folder is None else Path(folder), hooks=hooks
     )
-
-
-@dataclass(frozen=True, repr=False)
-class EvaluationResult(Mapping[str, Any]):
-    """Numbers of an evaluation, by name: ``result["AP"]``.
-
-    Attributes:
-        numbers: all numbers, as the evaluator gave them.
-        metric_name: name of the number that the recipe goes by (``evaluate.metric``).
-        metric: that number.
-    """
-
-    numbers: dict[str, Any]
-    metric_name: str
-    metric: float
-
-    @property
-    def classes(self) -> dict[str, dict[str, float]]:
-        """Numbers of each class by name, such as ``result.classes["cat"]["AP"]``."""
-        return dict(self.numbers.get("classes") or {})
-
-    @property
-    def losses(self) -> dict[str, float]:
-        """Mean losses by name."""
-        return dict(self.numbers.get("losses") or {})
-
-    def __getitem__(self, name: str) -> Any:
-        return self.numbers[name]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self.numbers)
-
-    def __len__(self) -> int:
-        return len(self.numbers)
-
-    def __repr__(self) -> str:
-        others = {n: v for n, v in self.numbers.items() if isinstance(v, float) and n != self.metric_name}
-        written = [f"{n} {v:.3f}" for n, v in [(self.metric_name, self.metric), *list(others.items())[:2]]]
-        return f"EvaluationResult({', '.join(written)}; {len(self.classes)} classes)"
 
 
 class Evaluation:
