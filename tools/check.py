@@ -1,5 +1,5 @@
 """Check a data set before training on it (classes, broken boxes and images, duplicates, sizes after resizing,
-class balance), or the parts of a plug-in."""
+class balance), a recipe, or the parts of a plug-in."""
 
 from __future__ import annotations
 

@@ -15,10 +15,18 @@ from densedet.core.types import Branch, Prediction, Targets
 
 @densedet.register("head", "lite")
 class LiteHead(nn.Module):
-    """RetinaNet's two towers with depthwise separable convolutions (Howard et al. 2017), shared by all
-    levels. Branch: "quality".
+    """RetinaNet's two towers, of depthwise separable convolutions (Howard et al. 2017), shared by all levels.
 
-    depth: separable convolutions per tower. kernel: their size, odd.
+    Its branch "quality" predicts how well an anchor fits its object.
+
+    Args:
+        in_channels: (wired) of the maps.
+        num_anchors: (wired) anchors per cell of each level.
+        class_channels: (wired) K.
+        box_channels: (wired) R.
+        class_bias: (wired) what the class biases start at.
+        depth: Separable convolutions of each tower.
+        kernel: Side of the depthwise convolutions, odd.
     """
 
     def __init__(
