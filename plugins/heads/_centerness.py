@@ -1,4 +1,4 @@
-"""FCOS's centre-ness: how far a point is from the middle of its object, as a `Branch`."""
+"""FCOS's centre-ness, the nearness of a point to the middle of its object, as a `Branch`."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ def centerness(points: Tensor, boxes: Tensor) -> Tensor:
     """How central points lie in boxes (Tian et al. 2019, equation 3).
 
     It is sqrt(min(l,r)/max(l,r) * min(t,b)/max(t,b)), where l, t, r, b are the distances of the point from
-    the box's sides. In the middle it is 1, on the edge 0.
-    Outside the box and in boxes without extent, where the formula has no value, it is 0. The point (30, 10)
-    in the box (0, 0, 40, 40) has l 30, r 10, t 10, b 30, and sqrt(1/3 * 1/3) = 1/3.
+    the box's sides. In the middle it is 1, on the edge 0. Outside the box and in boxes without extent, where
+    the formula has no value, it is 0. The point (30, 10) in the box (0, 0, 40, 40) has l 30, r 10, t 10, b
+    30, and sqrt(1/3 * 1/3) = 1/3.
 
     Args:
         points: (N,2) x, y in pixels.

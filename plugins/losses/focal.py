@@ -25,9 +25,8 @@ class FocalLoss(nn.Module):
         alpha_t = torch.where(truth == 1, alpha, 1 - alpha)
         loss = (alpha_t * (1 - p_t) ** gamma * -p_t.log()).sum(-1)
 
-    For example, one anchor of class 0 with logits (0, log 3), so p (0.5, 0.75) and p_t (0.5, 0.25): with
-    alpha 0.25 and gamma 2 its loss is 0.25 * 0.5^2 * 0.6931 + 0.75 * 0.75^2 * 1.3863 = 0.0433 + 0.5848 =
-    0.6282.
+    For example, an anchor of class 0 with logits (0, log 3) has p (0.5, 0.75) and p_t (0.5, 0.25). With alpha
+    0.25 and gamma 2 its loss is 0.25 * 0.5^2 * 0.6931 + 0.75 * 0.75^2 * 1.3863 = 0.0433 + 0.5848 = 0.6282.
 
     The fused form is the same number without p_t: `densedet.plugins.losses._sigmoid.split` computes
     p^gamma * softplus(logit) on all channels but the true one, since -log(1 - p) = softplus(logit), with its

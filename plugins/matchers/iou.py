@@ -20,9 +20,9 @@ class IoUMatcher:
     The first takes an IoU of ``positive``, the second is called a low-quality match. `Assignment.quality` is
     the IoU with the matched object. Of objects with equal IoU the lower slot is taken.
 
-    An example of a conflict: three anchors of 10 x 10 pixels in a row, object 0 = (0, 0, 12, 3) and object 1
-    = (0, 0, 12, 2). Their IoU with anchor 0 is 30 / (100 + 36 - 30) and 20 / (100 + 24 - 20), with anchor 1 6
-    / 130 and 4 / 120::
+    An example of a conflict: three anchors of 10 x 10 pixels in a row, and the objects (0, 0, 12, 3) and
+    (0, 0, 12, 2). Their IoU with anchor 0 is 30/(100+36-30) and 20/(100+24-20), with anchor 1 it is 6/130 and
+    4/120::
 
                     anchor 0   anchor 1   anchor 2
         object 0       0.283      0.046      0.000
