@@ -28,7 +28,7 @@ from densedet.core.conformance.requirements import (
 )
 from densedet.core.examples import example_batch
 from densedet.core.placement import Placement
-from densedet.core.types import Batch
+from densedet.core.types import Batch, Extra
 
 SIZE = (96, 128)
 """(height, width) of the painted images."""
@@ -270,9 +270,9 @@ def _painted_batch(skip: int | None, channels: int) -> Batch:
 
 @check("batch_transform")
 def check_batch_transform(factory: Factory, **arguments: Any) -> None:
-    """Check that boxes, labels and ignore go with the pixels within each image's valid size, that shapes and
-    alphabets stay, that random numbers come from the generator alone, and that inputs stay as they are;
-    images without objects.
+    """Check that boxes, labels and ignore go with the pixels within each image's valid size and extras with
+    their objects, that shapes and alphabets stay, that random numbers come from the generator alone, and that
+    inputs stay as they are; images without objects.
 
     Args:
         factory: the class or function.
@@ -299,6 +299,48 @@ def check_batch_transform(factory: Factory, **arguments: Any) -> None:
             f"{_median(covered[label]):.0%} of the pixels lie in its boxes and fill "
             f"{_median(filling[label]):.0%} of them",
         )
+    for seed in range(SEEDS):
+        _check_extras(part(_carrying_batch(), torch.Generator().manual_seed(seed)))
+
+
+def _carrying_batch() -> Batch:
+    """The painted batch, whose objects carry their label and a keypoint in the middle of their box."""
+    batch = _painted_batch(None, 3)
+    middle = (batch.boxes[..., :2] + batch.boxes[..., 2:]) / 2
+    return replace(
+        batch,
+        extras={"label": Extra(), "middle": Extra((1, 3), "keypoints")},
+        extra={
+            "label": batch.labels.clone(),
+            "middle": torch.cat([middle, torch.ones_like(middle[..., :1])], dim=-1)[:, :, None],
+        },
+        extra_known={"label": batch.valid.clone(), "middle": batch.valid.clone()},
+    )
+
+
+def _check_extras(batch: Batch) -> None:
+    slots = batch.valid.shape
+    shapes = [batch.extra[name].shape[:2] for name in batch.extras] if batch.extra else []
+    require(
+        len(shapes) == 2 and all(shape == slots for shape in shapes),
+        "Batch.extra goes with the objects: one value for each slot",
+    )
+    known = batch.extra_known["label"]
+    require(known.shape == slots and not bool((known & ~batch.valid).any()), "an empty slot carries nothing")
+    held = known & (batch.labels >= 0)
+    require(
+        torch.equal(batch.extra["label"][held], batch.labels[held]),
+        "Batch.extra goes with the objects: an object carries the value of another",
+    )
+    limit = batch.valid_hw.flip(1).repeat(1, 2)[:, None]
+    whole = batch.valid & (batch.boxes > 0).all(-1) & (batch.boxes < limit).all(-1)
+    middle = (batch.boxes[..., :2] + batch.boxes[..., 2:]) / 2
+    side = (batch.boxes[..., 2:] - batch.boxes[..., :2]).amax(-1)
+    off = (batch.extra["middle"][:, :, 0, :2] - middle).norm(dim=-1)
+    require(
+        bool((off <= 0.2 * side)[whole].all()),
+        "keypoints do not go with their boxes: move them by densedet.core.extras.moved_extra",
+    )
 
 
 def _compare(whole: Batch, without: Batch, label: int, covered: list[float], filling: list[float]) -> None:

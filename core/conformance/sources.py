@@ -16,6 +16,7 @@ from typing import Any
 import torch
 
 from densedet.core.conformance.requirements import (
+    ConformanceError,
     Factory,
     check,
     finite,
@@ -25,8 +26,10 @@ from densedet.core.conformance.requirements import (
     wire,
 )
 from densedet.core.data.decoding import decode
+from densedet.core.errors import DataError
+from densedet.core.extras import carried, extras_of
 from densedet.core.placement import Placement
-from densedet.core.types import Annotation
+from densedet.core.types import Annotation, Extra
 
 MOST_ANNOTATIONS, MOST_IMAGES = 2000, 12
 """Of a source: how many annotations are read, and how many images are decoded."""
@@ -53,6 +56,7 @@ def check_source(factory: Factory, **arguments: Any) -> None:
     truths = [part.annotation(index) for index in range(min(len(part), MOST_ANNOTATIONS))]
     for index, truth in enumerate(truths):
         check_annotation(truth, len(part.classes), f"annotation({index})")
+        _check_extras(truth, extras_of(part))
     _check_tables(part, truths)
     _check_images(part, truths)
     require(random_states() == state, "a source draws from a global random generator")
@@ -62,6 +66,30 @@ def check_source(factory: Factory, **arguments: Any) -> None:
         "invalid() gives a list of sentences",
     )
     _check_fingerprint(part, truths, factory, arguments)
+
+
+def _check_extras(truth: Annotation, extras: dict[str, Extra]) -> None:
+    try:
+        values, known = carried(truth, extras)
+    except DataError as error:
+        raise ConformanceError(str(error)) from error
+    undeclared = [name for name in truth.extra if name not in extras]
+    require(not undeclared, f"Annotation.extra has {undeclared}, which the source's extras do not declare")
+    for name, extra in extras.items():
+        mask = known[name]
+        require(
+            mask.dtype == torch.bool and mask.shape == (len(truth.boxes),),
+            f"extra_known[{name!r}] is bool (G,)",
+        )
+        require(finite(values[name][mask].double()), f"extra {name!r} holds NaN or infinity")
+        if extra.kind == "keypoints":
+            points = values[name][mask]
+            seen = points[points[..., 2] > 0]
+            limit = torch.tensor([truth.width, truth.height])
+            require(
+                bool(((seen[:, :2] >= -1e-3) & (seen[:, :2] <= limit + 1e-3)).all()),
+                f"extra {name!r}: a visible keypoint leaves its image: x and y are in source pixels",
+            )
 
 
 def _takes_root(factory: Factory) -> bool:
