@@ -11,7 +11,7 @@ import densedet
 from densedet.core.recipe import plugin_loading
 from densedet.core.recipe.faults import RecipeError
 from densedet.core.recipe.loading import load_recipe
-from densedet.core.recipe.plugin_loading import PluginSet, load_plugins
+from densedet.core.recipe.plugin_loading import Plugin, PluginSet, load_plugins
 from densedet.core.training import session
 from densedet.core.training.checkpoint import load, recipe_of
 from densedet.registry import Registry
@@ -171,8 +171,13 @@ def test_predicting_asks_only_for_the_plugins_that_it_needs(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     recipe = load_recipe(extras_recipe(tmp_path, "end(self): 1 / 0"), QUICK)
+    broken = Plugin("broken", "1.0", "a package", status="failed", reason="no such module")
+    recipe.plugins.plugins.append(broken)  # as if it were installed
     run = session.train(recipe)  # a hook that fails in the end costs only itself
     said = capsys.readouterr().err
+    assert said.startswith(
+        "warning: plug-in broken does not load, so what it brings is missing: no such module"
+    )
     assert (
         "hook Note#1 failed at densedet_run_end: ZeroDivisionError: division by zero (extras.py line 9)"
         in said
