@@ -530,8 +530,8 @@ def test_the_first_recipe_of_the_page_about_recipes_loads(tmp_path: Path) -> Non
 def test_every_recipe_in_a_command_of_the_pages_loads(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """`densedet train RECIPE path=value ...` and `densedet show recipe ...`; the page about parts shows one that
-    is refused."""
+    """`densedet train RECIPE path=value ...` and `densedet show recipe ...`; one on the page about parts is
+    refused."""
     monkeypatch.chdir(ROOT)
     command = re.compile(r"(?:^|`)densedet (?:train|show recipe) ([^-`\n][^`\n]*)", flags=re.MULTILINE)
     lines = [line for page in DOCS.glob("*.md") for line in command.findall(page.read_text(encoding="utf-8"))]
