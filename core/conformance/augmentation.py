@@ -250,6 +250,9 @@ def _check_target(image: Any, target: dict[str, Any], picture: Tensor) -> None:
         "transforms do not move them",
     )
     require(labels.dtype == torch.int64 and ignore.dtype == torch.bool, "labels are int64 and ignore is bool")
+    # An object of which little is left may become ignored, never the other way round.
+    counted = {label for label, ignored in zip(labels.tolist(), ignore.tolist()) if not ignored}
+    require(LABELS[1] not in counted, "an object with ignore True is no longer ignored")
     require(set(labels.tolist()) <= {*LABELS, -1}, f"labels {labels.tolist()} were none of the input's")
 
 

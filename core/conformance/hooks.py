@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import difflib
 import inspect
 import io
 import tempfile
@@ -16,7 +15,7 @@ from torch import nn
 from densedet.core import hookspecs
 from densedet.core.conformance.requirements import Factory, check, random_states, require, same, wire
 
-PREFIX = "densedet_"
+PREFIX = f"{hookspecs.PROJECT}_"
 STEP = {
     "losses": {"class": 0.5, "box": 0.25},
     "loss": 0.75,
@@ -86,41 +85,11 @@ def check_hook(factory: Factory, **arguments: Any) -> None:
     with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stderr(io.StringIO()):
         run = ExampleRun(Path(folder))
         part = wire(factory, arguments, run=run)
-        methods = _methods(part)
-        hookspecs.manager_of([part]).check_pending()
+        methods = list(hookspecs.check_hooks(part))
         with contextlib.suppress(Beyond):
             _call_all(part, run, methods)
         with contextlib.suppress(Beyond):
             _check_state(part, wire(factory, arguments, run=run), run, methods)
-
-
-def _methods(part: Any) -> list[str]:
-    """The names of its hooks, each of which must be known, marked, and take the specification's names."""
-    known = {n: f for n, f in vars(hookspecs).items() if n.startswith(PREFIX) and n != PREFIX}
-    found = []
-    for name, method in inspect.getmembers(part, callable):
-        marked = getattr(method, f"{hookspecs.PROJECT}_impl", None) is not None
-        if not marked and not name.startswith(PREFIX):
-            close = difflib.get_close_matches(
-                name, [*known, *(n.removeprefix(PREFIX) for n in known)], 1, 0.8
-            )
-            require(
-                not close or name.startswith("_"), f"{name} is no hook: did you mean {(close or [''])[0]}?"
-            )
-            continue
-        close = difflib.get_close_matches(name, known, 1)
-        hint = f": did you mean {close[0]}?" if close else ""
-        require(name in known, f"there is no hook {name}{hint} Hooks: {', '.join(known)}")
-        require(marked, f"{name} is not marked: write @hookimpl above it, or it is never called")
-        wanted, given = (list(inspect.signature(f).parameters) for f in (known[name], method))
-        wrong = [argument for argument in given if argument not in wanted]
-        require(
-            not wrong,
-            f"{name} takes {', '.join(wrong)}: its arguments are called {', '.join(wanted) or 'nothing'}",
-        )
-        found.append(name)
-    require(found, f"it has no method of a hook: {', '.join(known)}")
-    return found
 
 
 def _call(part: Any, methods: list[str], event: str, **values: Any) -> Any:

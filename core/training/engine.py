@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import time
+import warnings
 from typing import Any
 
 import torch
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 from densedet.core.distributed import gather_objects, mean_over_processes, synchronize
 from densedet.core.errors import TrainingError
 from densedet.core.training.evaluation import metric_value
+from densedet.core.training.first_batch import first_batch_warnings
 from densedet.core.training.run import Run
 from densedet.core.types import Batch
 
@@ -62,6 +64,9 @@ def optimizer_step(run: Run, batches: tuple[Batch, ...]) -> dict[str, Any]:
     losses: dict[str, Tensor] = {}
     for number, batch in enumerate(batches, start=1):
         batch = batch.to(run.device, non_blocking=True)
+        if run.step == 0 and number == 1 and run.is_main:
+            for warning in first_batch_warnings(run.detector, batch):
+                warnings.warn(warning, RuntimeWarning, stacklevel=2)
         if run.settings.channels_last:
             batch.images = batch.images.contiguous(memory_format=torch.channels_last)
         # Processes exchange gradients once a step, with the last batch.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -9,7 +10,7 @@ from torch import Tensor
 
 from densedet.core.contracts import Backbone, Neck
 from densedet.core.errors import PartError, author_place
-from densedet.core.types import Prediction
+from densedet.core.types import Branch, Level, Prediction, Targets
 
 if TYPE_CHECKING:
     from densedet.plugins.detectors.dense import DenseDetector
@@ -22,11 +23,11 @@ def dry_run(detector: DenseDetector, channels: int, image_hw: tuple[int, int]) -
     images = torch.empty(2, channels, *image_hw, device="meta")
     where = f"{image_hw[1]}x{image_hw[0]} images"
     features = _forward(detector.backbone, "backbone", state, images, where)
-    _check_maps("backbone", features, detector.backbone)
+    _check_maps("backbone", features, detector.backbone, image_hw)
     if detector.neck is not None:
         where_maps = f"the backbone's maps {shapes(features)} of {where}"
         features = _forward(detector.neck, "neck", state, features, where_maps)
-        _check_maps("neck", features, detector.neck)
+        _check_maps("neck", features, detector.neck, image_hw)
     prediction = _forward(detector.head, "head", state, features, f"maps {shapes(features)} of {where}")
     _check_predictions(detector, prediction, features, image_hw)
 
@@ -58,7 +59,12 @@ def _forward(part: Any, kind: str, state: dict[str, Tensor], given: Any, where: 
         part.train(training)
 
 
-def _check_maps(kind: str, features: list[Tensor], part: Backbone | Neck) -> None:
+ROUNDING = 2.01
+"""Cells by which a map may miss side / stride: each stage may round either way, and valid padding takes up to
+two cells."""
+
+
+def _check_maps(kind: str, features: list[Tensor], part: Backbone | Neck, image_hw: tuple[int, int]) -> None:
     given = tuple(f.shape[1] for f in features)
     if given != tuple(part.channels) or len(part.strides) != len(features):
         raise PartError(
@@ -74,6 +80,14 @@ def _check_maps(kind: str, features: list[Tensor], part: Backbone | Neck) -> Non
                 f"at least {side} pixels",
                 part=kind,
             )
+        stride = part.strides[level]
+        for cells, pixels in zip(feature.shape[-2:], image_hw):
+            if abs(cells - pixels / stride) > ROUNDING:
+                raise PartError(
+                    f"level {level} of the {kind} has {cells} cells for {pixels} pixels, but declares a "
+                    f"stride of {stride}: its strides {tuple(part.strides)} are not those of its maps",
+                    part=kind,
+                )
 
 
 def _check_predictions(
@@ -113,3 +127,50 @@ def _check_predictions(
             f"the head declares branches {sorted(missing)} but gives none in Prediction.extra",
             part="head",
         )
+    for name, branch in detector.head.branches.items():
+        width = prediction.extra[name][-1].shape
+        if len(width) != 3 or width[1] != len(per_level[-1]):
+            raise PartError(
+                f"branch {name!r} predicts {tuple(width)} on the last level: it should be (B, h*w*A, E) with "
+                f"{len(per_level[-1])} anchors",
+                part="head",
+            )
+        _check_branch(detector, name, branch, per_level[-1], width[2])
+
+
+FEW_CELLS = 16
+"""Cells of the last level on which a branch's functions are tried."""
+
+
+def _check_branch(detector: DenseDetector, name: str, branch: Branch, boxes: Tensor, channels: int) -> None:
+    """Call a branch's functions on a few anchors, every third of which is positive."""
+    count = detector.anchors.num_anchors[-1]
+    boxes = boxes[: FEW_CELLS * count]
+    n, classes = len(boxes), detector.num_classes
+    positive = (torch.arange(n) % 3 == 0).expand(2, -1)
+    index = torch.where(positive, 0, -1)
+    labels = torch.where(positive, 0, classes)
+    levels = (Level(1, n // count, count, detector.strides[-1]),)
+    targets = Targets(boxes, levels, index, positive, labels, boxes.expand(2, -1, -1), positive * 0.5)
+    values, scores = torch.zeros(2, n, channels), torch.full((2, n, classes), 0.5)
+    calls: dict[str, tuple[Callable[[], Tensor] | None, tuple[int, ...]]] = {
+        # What a source's extras look like is not known here.
+        "loss": (None if branch.needs else lambda: branch.loss(values, targets), (2, n)),
+        "adjust": (branch.adjust and (lambda: branch.adjust(scores, values)), (2, n, classes)),  # type: ignore[misc]
+        "weight": (branch.weight and (lambda: branch.weight(targets)), (2, n)),  # type: ignore[misc]
+    }
+    for function, (call, wanted) in calls.items():
+        if call is None:
+            continue
+        try:
+            shape = tuple(call().shape)
+        except Exception as error:
+            raise PartError(
+                f"branch {name!r} of the head: {function} raised {type(error).__name__}: "
+                f"{error}{author_place(error)}",
+                part="head",
+            ) from error
+        if shape != wanted:
+            raise PartError(
+                f"branch {name!r} of the head: {function} gives {shape}, not {wanted}", part="head"
+            )
