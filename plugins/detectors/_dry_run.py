@@ -62,6 +62,8 @@ def _forward(part: Any, kind: str, state: dict[str, Tensor], given: Any, where: 
 ROUNDING = 2.01
 """Cells by which a map may miss side / stride: each stage may round either way, and valid padding takes up to
 two cells."""
+FEW = 6
+"""A map of which fewer cells are expected may be much smaller: SSD300's last stages take two cells each."""
 
 
 def _check_maps(kind: str, features: list[Tensor], part: Backbone | Neck, image_hw: tuple[int, int]) -> None:
@@ -82,7 +84,8 @@ def _check_maps(kind: str, features: list[Tensor], part: Backbone | Neck, image_
             )
         stride = part.strides[level]
         for cells, pixels in zip(feature.shape[-2:], image_hw):
-            if abs(cells - pixels / stride) > ROUNDING:
+            expected = pixels / stride
+            if cells - expected > ROUNDING or (expected >= FEW and expected - cells > ROUNDING):
                 raise PartError(
                     f"level {level} of the {kind} has {cells} cells for {pixels} pixels, but declares a "
                     f"stride of {stride}: its strides {tuple(part.strides)} are not those of its maps",
@@ -128,14 +131,14 @@ def _check_predictions(
             part="head",
         )
     for name, branch in detector.head.branches.items():
-        width = prediction.extra[name][-1].shape
-        if len(width) != 3 or width[1] != len(per_level[-1]):
+        values = prediction.extra[name][-1].shape
+        if len(values) != 3 or values[1] != len(per_level[-1]):
             raise PartError(
-                f"branch {name!r} predicts {tuple(width)} on the last level: it should be (B, h*w*A, E) with "
+                f"branch {name!r} predicts {tuple(values)} on the last level, not (B, h*w*A, E) with "
                 f"{len(per_level[-1])} anchors",
                 part="head",
             )
-        _check_branch(detector, name, branch, per_level[-1], width[2])
+        _check_branch(detector, name, branch, per_level[-1], values[2])
 
 
 FEW_CELLS = 16
