@@ -249,13 +249,8 @@ class Names:
 
 
 LEGAL.append(pytest.param("weight_map", Names, id="weight_map-table"))
-LEGAL.append(
-    pytest.param(
-        "weight_map",
-        partial(NameRules, [("net.#.*", "backbone.#.*"), ("out.*", "head.*")]),
-        id="weight_map-rules",
-    )
-)
+RULES = [("net.#.*", "backbone.#.*"), ("out.*", "head.*")]
+LEGAL.append(pytest.param("weight_map", partial(NameRules, RULES), id="weight_map-rules"))
 
 
 @legal("weight_map")
