@@ -31,7 +31,7 @@ from densedet.core.recipe.merging import (
 )
 from densedet.core.recipe.plugin_loading import PluginSet, is_file, load_plugins
 from densedet.core.recipe.sections import DataSection, EvaluateSection, RunSection, TrainSection
-from densedet.core.recipe.yaml_marks import Node, from_plain, read_scalar
+from densedet.core.recipe.yaml_marks import RESOLVERS, Node, from_plain
 from densedet.registry import Registry
 
 __all__ = ["Fault", "Origin", "Recipe", "RecipeError", "load_recipe", "recipe_from_dict"]
@@ -262,17 +262,7 @@ def _resolve(
 class _Dumper(yaml.SafeDumper):
     """Writes what `yaml_marks` reads back to the same values."""
 
-    def resolve(self, kind: type[yaml.Node], value: Any, implicit: Any) -> str:
-        if kind is not yaml.ScalarNode or not implicit[0]:
-            return str(super().resolve(kind, value, implicit))
-        try:
-            meaning = read_scalar(value)
-        except ValueError:
-            return "tag:yaml.org,2002:"  # no type has it, so that the text is quoted
-        return (
-            "tag:yaml.org,2002:"
-            + {type(None): "null", bool: "bool", int: "int", float: "float", str: "str"}[type(meaning)]
-        )
+    yaml_implicit_resolvers = RESOLVERS
 
     def ignore_aliases(self, data: Any) -> bool:
         return True
