@@ -130,7 +130,6 @@ def test_what_a_source_does_not_tell_is_unreadable(monkeypatch: Any, tmp_path: P
         source_signatures.read_signature("strange:Part")
 
 
-@pytest.mark.xfail(strict=False, reason="the parts' docstrings are being rewritten")
 def test_every_settable_argument_of_every_built_in_part_is_described() -> None:
     assert len(BUILT_IN) > 80
     silent = [
