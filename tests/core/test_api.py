@@ -152,16 +152,16 @@ def found(*rows: tuple[float, float, float, float, float, int], classes: tuple[s
 
 
 def test_detections_are_short_and_plain() -> None:
-    two = found((1, 2, 3, 4, 0.75, 1), (0, 0, 2, 2, 0.5, 2), classes=("cat", "dog"))
-    assert repr(two) == "Detections(2 objects: dog 0.75, class 2 0.50)"
-    assert repr(two.where(torch.tensor([True, False]))) == "Detections(1 object: dog 0.75)"
+    two = found((1, 2, 3, 4, 0.75, 0), (0, 0, 2, 2, 0.5, 2), classes=("cat", "dog"))
+    assert repr(two) == "Detections(2 objects: cat 0.75, class 2 0.50)"
+    assert repr(two.where(torch.tensor([True, False]))) == "Detections(1 object: cat 0.75)"
     assert repr(found()) == "Detections(0 objects)"
     assert repr(found(*[(0, 0, 1, 1, 1.0, 0)] * 6)).endswith("class 0 1.00, ...)")
     assert two.to("cpu").to_dict() == {
         "boxes": [[1, 2, 3, 4], [0, 0, 2, 2]],
         "scores": [0.75, 0.5],
-        "labels": [1, 2],
-        "names": ["dog", "class 2"],
+        "labels": [0, 2],
+        "names": ["cat", "class 2"],
         "place": [0, 1],
     }
 
