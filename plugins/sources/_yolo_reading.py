@@ -5,11 +5,19 @@ from __future__ import annotations
 import hashlib
 import os
 from collections import defaultdict, deque
-from collections.abc import Callable
 from pathlib import Path
 
 from densedet.core.errors import DataError
-from densedet.core.sources import CROWD, IGNORE, AnnotationTable, Faults, TableBuilder, image_size, packed_ids
+from densedet.core.sources import (
+    CROWD,
+    IGNORE,
+    AnnotationTable,
+    Faults,
+    Progress,
+    TableBuilder,
+    image_size,
+    packed_ids,
+)
 from densedet.plugins.sources._label_files import image_ids_of
 from densedet.plugins.sources._yolo_data import YoloData, yaml_name
 from densedet.plugins.sources._yolo_exact import ExactBox, ExactFile, ExactImage
@@ -20,18 +28,10 @@ class YoloReading:
     """Read images one by one, then make the table; ``digest`` covers all that it depends on."""
 
     def __init__(
-        self,
-        data: YoloData,
-        images_folder: Path,
-        faults: Faults,
-        on_progress: Callable[[int, int], None] | None,
+        self, data: YoloData, images_folder: Path, faults: Faults, on_progress: Progress | None
     ) -> None:
-        self.data, self.images_folder, self.faults, self.on_progress = (
-            data,
-            images_folder,
-            faults,
-            on_progress,
-        )
+        self.data, self.images_folder = data, images_folder
+        self.faults, self.on_progress = faults, on_progress
         self.builder = TableBuilder(f"data file {data.file}", faults)
         self.digest = hashlib.blake2b(repr(data).encode("utf-8", "surrogatepass"), digest_size=16)
         self.names = list(data.names)

@@ -166,16 +166,8 @@ class DigitsSource:
 
     def fingerprint(self) -> str:
         """Return a text that changes with anything that a scene depends on."""
-        values: list[object] = [
-            VERSION,
-            self.split,
-            self.count,
-            self.size,
-            self.seed,
-            self.min_objects,
-            self.max_objects,
-        ]
-        values += [self.min_side, self.max_side, self.clutter, self.ink, self.color]
+        names = "split count size seed min_objects max_objects min_side max_side clutter ink color".split()
+        values = [VERSION, *(getattr(self, name) for name in names)]
         return hashlib.blake2b(repr(values).encode(), digest_size=16).hexdigest()
 
     def invalid(self) -> list[str]:

@@ -315,49 +315,12 @@ NAMES = [
 ]
 
 
-def odd_table(seed, texts=False):
-    draw = random.Random(seed)
-    builder = TableBuilder("memory")
-    for category_id, name in [
-        (3, "car"),
-        (90, " odd <&> \x01\n"),
-        (7, "\ud800"),
-        (-5, "\ufffd"),
-        (1 << 40, "]]>"),
-    ]:
-        builder.add_class(category_id, name)
-    numbers = draw.sample(range(10_000), len(NAMES))
-    for number, name in zip(numbers, NAMES):
-        image_id = str(number) if texts and number % 2 else number
-        width, height = draw.randint(1, 300), draw.randint(1, 300)
-        assert builder.add_image(image_id, name, width, height)
-        for _ in range(draw.choice([0, 0, 1, 5])):
-            x, y = (
-                draw.choice([draw.uniform(-3, width - 0.5), float(draw.randrange(width))]),
-                draw.uniform(0, height - 0.5),
-            )
-            box = [
-                x,
-                y,
-                draw.choice([draw.uniform(3.1, width + 9), 4.0, 1e-3 + max(-x, 0)]),
-                draw.uniform(1e-3, height),
-            ]
-            area = draw.choice([float("nan"), draw.uniform(0, 99), 0.0])
-            flags = {"crowd": draw.random() < 0.3, "ignore": draw.random() < 0.3}
-            builder.add_box(
-                image_id,
-                draw.choice([3, 90, 7, -5, 1 << 40]),
-                box,
-                area=area,
-                id=draw.randint(-(1 << 63), (1 << 63) - 1),
-                **flags,
-            )
-    return builder.finish()
+CLASSES = {3: "car", 90: " odd <&> \x01\n", 7: "\ud800", -5: "\ufffd", 1 << 40: "]]>"}
 
 
-def test_there_and_back(tmp_path):
+def test_there_and_back(tmp_path, odd_table):
     for seed in range(20):
-        table = odd_table(seed, texts=seed % 2 == 1)
+        table = odd_table(seed, NAMES, CLASSES, texts=seed % 2 == 1)
         faults = Faults()
         VOCSource.write(table, tmp_path / str(seed) / "voc", split="a b", faults=faults)
         found = VOCSource.recognise(tmp_path / str(seed) / "voc", "a b")
@@ -446,14 +409,14 @@ def test_categories_file(tmp_path):
             len(VOCSource(root=str(tmp_path / "x")))
 
 
-def test_writing_is_all_or_nothing(tmp_path):
+def test_writing_is_all_or_nothing(tmp_path, odd_table):
     (tmp_path / "x").mkdir()
     (tmp_path / "x" / "mine").write_text("")
     with pytest.raises(DataError, match="there already and not empty"):
-        VOCSource.write(odd_table(0), tmp_path / "x")
+        VOCSource.write(odd_table(0, NAMES, CLASSES), tmp_path / "x")
     for split in ("../x", "a/b", "", "\0"):
         with pytest.raises(DataError, match="a split cannot be called"):
-            VOCSource.write(odd_table(0), tmp_path / "y", split=split)
+            VOCSource.write(odd_table(0, NAMES, CLASSES), tmp_path / "y", split=split)
     assert [path.name for path in tmp_path.iterdir()] == ["x"]
 
 

@@ -1,7 +1,6 @@
 import json
 import os
 import pickle
-import random
 
 import numpy as np
 import pytest
@@ -349,49 +348,12 @@ NAMES = [
 NAMES += ["image1.jpg", " lead.jpg", "\udcff.jpg", "v1.0/img", "dir/", ".", "x/images/y.jpg", "images/z.jpg"]
 
 
-def odd_table(seed, texts=False):
-    draw = random.Random(seed)
-    builder = TableBuilder("memory")
-    for category_id, name in [
-        (3, "car"),
-        (90, " odd: \x01\n"),
-        (7, "\ud800"),
-        (-5, "\ufffd"),
-        (1 << 40, "no"),
-    ]:
-        builder.add_class(category_id, name)
-    numbers = draw.sample(range(10_000), len(NAMES))
-    for number, name in zip(numbers, NAMES):
-        image_id = str(number) if texts and number % 2 else number
-        width, height = draw.randint(1, 300), draw.randint(1, 300)
-        assert builder.add_image(image_id, name, width, height)
-        for _ in range(draw.choice([0, 0, 1, 5])):
-            x, y = (
-                draw.choice([draw.uniform(-3, width - 0.5), float(draw.randrange(width))]),
-                draw.uniform(0, height - 0.5),
-            )
-            box = [
-                x,
-                y,
-                draw.choice([draw.uniform(3.1, width + 9), 4.0, 1e-3 + max(-x, 0)]),
-                draw.uniform(1e-3, height),
-            ]
-            area = draw.choice([float("nan"), draw.uniform(0, 99), 0.0])
-            flags = {"crowd": draw.random() < 0.3, "ignore": draw.random() < 0.3}
-            builder.add_box(
-                image_id,
-                draw.choice([3, 90, 7, -5, 1 << 40]),
-                box,
-                area=area,
-                id=draw.randint(-(1 << 63), (1 << 63) - 1),
-                **flags,
-            )
-    return builder.finish()
+CLASSES = {3: "car", 90: " odd: \x01\n", 7: "\ud800", -5: "\ufffd", 1 << 40: "no"}
 
 
-def test_there_and_back(tmp_path):
+def test_there_and_back(tmp_path, odd_table):
     for seed in range(20):
-        table = odd_table(seed, texts=seed % 2 == 1)
+        table = odd_table(seed, NAMES, CLASSES, texts=seed % 2 == 1)
         split = ("train", "val", "test")[seed % 3]
         YOLOSource.write(table, tmp_path / str(seed) / "yolo", split=split)
         found = YOLOSource.recognise(tmp_path / str(seed) / "yolo", split)
@@ -400,9 +362,9 @@ def test_there_and_back(tmp_path):
         assert [path.name for path in (tmp_path / str(seed)).iterdir()] == ["yolo"]
 
 
-def test_what_others_would_miss_is_told(tmp_path):
+def test_what_others_would_miss_is_told(tmp_path, odd_table):
     faults = Faults()
-    YOLOSource.write(odd_table(0), tmp_path / "yolo", faults=faults)
+    YOLOSource.write(odd_table(0, NAMES, CLASSES), tmp_path / "yolo", faults=faults)
     # b.png, the second b.jpg and ./b.jpg share b.txt, which cannot be a folder for q.txt; three no file is to
     # be called
     assert faults.counts == {"name": 7}
@@ -552,14 +514,14 @@ def test_boxes_that_cannot_be_in_the_side_file(written):
         len(YOLOSource(root=str(written)))
 
 
-def test_writing_is_all_or_nothing(written, tmp_path):
+def test_writing_is_all_or_nothing(written, tmp_path, odd_table):
     with pytest.raises(DataError, match="has a split 'train' already"):
-        YOLOSource.write(odd_table(0), written)
+        YOLOSource.write(odd_table(0, NAMES, CLASSES), written)
     (written / "data.yaml").rename(tmp_path / "x" / "other.txt")
     with pytest.raises(DataError, match="there already and not empty"):
-        YOLOSource.write(odd_table(0), written)
+        YOLOSource.write(odd_table(0, NAMES, CLASSES), written)
     with pytest.raises(DataError, match="YOLO has no split 'dev'"):
-        YOLOSource.write(odd_table(0), tmp_path / "y", split="dev")
+        YOLOSource.write(odd_table(0, NAMES, CLASSES), tmp_path / "y", split="dev")
     assert [path.name for path in tmp_path.iterdir()] == ["x"]
 
 
