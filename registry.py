@@ -1,7 +1,7 @@
-"""The one table of interchangeable parts: (kind, name) -> component.
+"""The one table of interchangeable parts: (kind, name) -> part.
 
-Nothing here imports torch or anything else of densedet, so that listing components stays instant. A component
-is registered either as an object or as a lazy ``"module:attribute"`` string that is imported when the part is
+Nothing here imports torch or anything else of densedet, so that listing parts stays instant. A part is
+registered either as an object or as a lazy ``"module:attribute"`` string that is imported when the part is
 first used.
 """
 
@@ -28,7 +28,7 @@ KINDS: dict[str, str] = {
     "neck": "feature maps -> feature maps",
     "anchors": "map sizes -> boxes on a grid",
     "head": "feature maps -> class logits and box regressions",
-    "matcher": "which anchor answers for which object",
+    "matcher": "which anchors learn which object",
     "coder": "box <-> regression target",
     "class_loss": "logits against labels, and how logits become scores",
     "box_loss": "regressions or boxes against their targets",
@@ -51,24 +51,27 @@ class RegistryError(ValueError):
 
 
 class UnknownComponent(RegistryError, LookupError):
-    """No component of that kind and name."""
+    """There is no part of that kind and name."""
 
 
 class DuplicateComponent(RegistryError):
-    """The name is taken by another component."""
+    """The name is taken by another part."""
 
 
 class InvalidComponent(RegistryError):
-    """The component cannot be used: it does not import, or its constructor hides its arguments."""
+    """The part cannot be used: it does not import, or its constructor hides its arguments."""
 
 
 @dataclass
 class Component:
     """One row of the registry.
 
-    kind, name: the key. target: the class or function, or ``"module:attribute"`` until loaded. summary: one
-    line for listings.
-    origin: the plug-in that registered it, e.g. ``"densedet 0.1"`` or ``"./my_head.py"``.
+    Attributes:
+        kind: one of `KINDS`.
+        name: unique within its kind.
+        target: the class or function, or ``"module:attribute"``.
+        summary: one line for listings.
+        origin: the plug-in that registered it, e.g. ``"densedet 0.1"`` or ``"./my_head.py"``.
     """
 
     kind: str
@@ -91,7 +94,7 @@ class Component:
         return self._loaded is not None or not isinstance(self.target, str)
 
     def load(self) -> Callable[..., Any]:
-        """The class or function itself, imported at first use.
+        """Return the class or function itself, imported at first use.
 
         Raises InvalidComponent when it does not import or its constructor takes ``*args`` or ``**kwargs``.
         """
@@ -165,7 +168,7 @@ def _address(target: Any) -> str:
 
 
 class Registry:
-    """Components by kind and name; names are unique within a kind."""
+    """Parts by kind and name; names are unique within a kind."""
 
     def __init__(self) -> None:
         self._components: dict[tuple[str, str], Component] = {}
@@ -222,7 +225,7 @@ class Registry:
         return decorate
 
     def get(self, kind: str, name: str) -> Component:
-        """The component; UnknownComponent lists the closest names and all of that kind."""
+        """Return a part; UnknownComponent lists the closest names and all of that kind."""
         if kind not in KINDS:
             raise UnknownComponent(
                 f"unknown kind {kind!r}.{suggest(kind, list(KINDS))} Kinds: {', '.join(KINDS)}"
@@ -237,12 +240,12 @@ class Registry:
             ) from None
 
     def names(self, kind: str) -> list[str]:
-        """Names of one kind, sorted."""
+        """Return the names of one kind, sorted."""
         return sorted(n for k, n in self._components if k == kind)
 
     def find(self, kind: str = "*", name: str = "*") -> list[Component]:
-        """Components whose kind and name match the wildcards, sorted by kind (in the order of KINDS) and
-        name."""
+        """Return the parts whose kind and name match the wildcards, sorted by kind (in the order of KINDS)
+        and name."""
         order = {k: i for i, k in enumerate(KINDS)}
         rows = [
             c

@@ -1,4 +1,4 @@
-"""Look inside: components, plugins, a recipe with the origin of every value, the recipes' JSON Schema."""
+"""Look inside: parts, plug-ins, a recipe with the origin of every value, the recipes' JSON Schema."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from densedet.tools.show_environment import environment
 def add_parser(subparsers: Any) -> None:
     """densedet show components | plugins | recipe | environment | schema"""
     parser = subparsers.add_parser(
-        "show", help="look at components, plug-ins, recipes, the schema", description=__doc__
+        "show", help="look at parts, plug-ins, recipes, the schema", description=__doc__
     )
     topics = parser.add_subparsers(dest="topic", metavar="TOPIC", required=True)
     parts = topics.add_parser(
@@ -63,7 +63,7 @@ def add_parser(subparsers: Any) -> None:
 
 
 def components(arguments: argparse.Namespace) -> int:
-    """List components by kind and name (wildcards allowed); where one is left, its arguments, docstring,
+    """List parts by kind and name (wildcards allowed); where one is left, its arguments, docstring,
     origin and the recipes that use it."""
     from densedet.core.recipe.catalog import find_components, list_components
     from densedet.registry import KINDS
@@ -97,7 +97,7 @@ def one_component(kind: str, name: str, plugins: list[str], as_json: bool) -> in
 
 
 def recipes_using(kind: str, name: str) -> list[str]:
-    """Names of shipped recipes in which a component stands anywhere."""
+    """Names of shipped recipes in which a part stands anywhere."""
     from densedet.core.recipe.loading import RecipeError, load_recipe
     from densedet.core.recipe.merging import shipped_recipes
 

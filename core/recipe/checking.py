@@ -1,5 +1,5 @@
-"""Checks a merged recipe against the signatures of its components and the tables of its sections, and fills
-in every default.
+"""Checks a merged recipe against the signatures of its parts and the tables of its sections, and fills in
+every default.
 
 Nothing stops at the first fault: all of them are collected, each at the place of the value that is wrong.
 """
@@ -64,7 +64,7 @@ class Checker:
         self.faults.append(Fault.at(origin if origin.file else self.home, path, message))
 
     def recipe(self, root: Node) -> Node:
-        """The whole recipe, resolved. Worth using only when `faults` stayed empty."""
+        """Resolve the whole recipe. The result counts only where `faults` stays empty."""
         self.home = root.origin
         given, result = root.mapping, {}
         for key, node in given.items():
@@ -103,7 +103,7 @@ class Checker:
         return Node.make(result, root.origin)
 
     def section(self, node: Node, path: str, section: type[Section]) -> Node:
-        """A section with its parts resolved and its defaults filled in, validated as a whole.
+        """Resolve the parts of a section, fill in its defaults and validate it as a whole.
 
         The validated object is kept in `sections`, unless the section is faulty.
         """
@@ -117,7 +117,7 @@ class Checker:
         return resolved
 
     def _filled(self, node: Node, path: str, section: type[Section]) -> Node:
-        """A mapping of all fields of ``section``, its plain values as they were given."""
+        """Return a mapping of all fields of ``section``; its plain values are not checked yet."""
         if not isinstance(node.value, dict):
             self.add(
                 node.origin, path, f"is a mapping of {', '.join(section.model_fields)}, given {_shown(node)}"
@@ -146,8 +146,7 @@ class Checker:
     def _section_faults(
         self, node: Node, path: str, section: type[Section], error: ValidationError, told: set[str]
     ) -> None:
-        """pydantic's complaints about a section, each at its value, without those that were ``told``
-        already."""
+        """Note pydantic's complaints about a section, each at its value, but for the paths in ``told``."""
         fields: dict[str, tuple[Node, Argument, str, list[ErrorDetails]]] = {}
         for fault in error.errors():
             table, at, where, steps = section, node, path, list(fault["loc"])
@@ -169,7 +168,7 @@ class Checker:
             self._value_faults(value, where, argument, owner, faults)
 
     def model(self, node: Node) -> Node:
-        """The ``model`` section: the detector, and the parts that its constructor names."""
+        """Resolve the section ``model``: the detector, and the parts that its constructor names."""
         if not isinstance(node.value, dict):
             self.add(node.origin, "model", f"is a mapping of parts, given {_shown(node)}")
             return node
@@ -250,7 +249,7 @@ class Checker:
         return f"registered: {', '.join(self.components.names(kind)) or 'none'}"
 
     def slot(self, node: Node, path: str, slot: Slot, *, lists: bool = False) -> Node:
-        """A component, a list of them, or null, as the slot wants."""
+        """Resolve a part, a list of parts, or null, as the slot wants."""
         if node.value is None:
             if not slot.optional:
                 none = "write [] for none" if slot.many else f"name one; {self._names(slot.kind)}"
@@ -267,7 +266,7 @@ class Checker:
         return self.component(node, path, slot.kind)
 
     def find(self, node: Node) -> Component | None:
-        """The detector that a node names, or None where that cannot be told."""
+        """Return the detector that a node names, or None where it cannot be had."""
         name = node.value.get("name") if isinstance(node.value, dict) else node
         try:
             row = self.components.get("detector", str(name.value if name else ""))
@@ -277,7 +276,7 @@ class Checker:
         return row
 
     def component(self, node: Node, path: str, kind: str) -> Node:
-        """``{name: ..., arguments}`` or the bare name, resolved to the mapping with all arguments."""
+        """Resolve ``{name: ..., arguments}`` or a bare name to the mapping with all arguments."""
         if isinstance(node.value, str):
             node = Node.make({"name": node}, node.origin, node.key)
         if not isinstance(node.value, dict):
@@ -317,7 +316,7 @@ class Checker:
         return self.arguments(node, path, row, arguments)
 
     def arguments(self, node: Node, path: str, row: Component, arguments: dict[str, Argument]) -> Node:
-        """The arguments of a component that is known."""
+        """Resolve the arguments of a part that is known."""
         what, given = f"{row.kind} {row.name!r}", node.mapping
         result = {"name": given["name"]}
         free = {n: a for n, a in arguments.items() if not a.wired}
@@ -353,8 +352,8 @@ class Checker:
         return Node.make(result, node.origin, node.key)
 
     def _onto_default(self, node: Node, path: str, argument: Argument) -> Node:
-        """``data.input_size_wh.0=64`` where no file writes ``data.input_size_wh``: the override reaches into
-        the default list."""
+        """Let an override such as ``data.input_size_wh.0=64`` reach into the default list where no file
+        writes one."""
         default = argument.default_value()
         if (
             node.origin.file != COMMAND_LINE
@@ -366,7 +365,7 @@ class Checker:
         return merge(below, node, path, indices=True, faults=self.faults)
 
     def value(self, node: Node, path: str, argument: Argument, owner: str) -> Node:
-        """A plain value against a hint, strict as for JSON."""
+        """Check a plain value against a hint, as strictly as JSON."""
         if node.origin.note and not isinstance(node.value, dict | list):
             return node
         try:

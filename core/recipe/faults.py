@@ -12,10 +12,12 @@ from densedet.core.errors import DensedetError
 class Origin:
     """A place in a file: line and column count from 1 (0: the file as a whole, e.g. a checkpoint).
 
-    file: as the user would type it, or "command line" (line is then the number of the override, column the
-    place in it).
-    note: not empty where nobody wrote the value: says whose default it is; file, line and column are then of
-    what brought it in.
+    Attributes:
+        file: as the user would type it, or "command line".
+        line: in the file; for the command line, the number of the override.
+        column: in the line, or in the override.
+        note: whose default the value is, where nobody wrote it, else empty; file, line and column are then of
+            what brought it in.
     """
 
     file: str
@@ -24,7 +26,7 @@ class Origin:
     note: str = ""
 
     def default(self, note: str) -> Origin:
-        """The origin of a default that came in because of what is written here."""
+        """Return the origin of a default that comes in because of what is written here."""
         return replace(self, note=note)
 
     @property
@@ -38,8 +40,15 @@ class Origin:
 
 @dataclass(frozen=True)
 class Fault:
-    """One thing wrong with a recipe. path: dotted, e.g. ``model.matcher.positive``, empty for the file as a
-    whole."""
+    """One thing that is wrong with a recipe.
+
+    Attributes:
+        file: as in `Origin`, like line and column.
+        line: from 1.
+        column: from 1.
+        path: dotted, e.g. ``model.matcher.positive``; empty for the file as a whole.
+        message: what is wrong, and what to write instead.
+    """
 
     file: str
     line: int
@@ -49,7 +58,7 @@ class Fault:
 
     @staticmethod
     def at(origin: Origin, path: str, message: str) -> Fault:
-        """A fault at this origin."""
+        """Make a fault at this origin."""
         return Fault(origin.file, origin.line, origin.column, path, message)
 
     def __str__(self) -> str:
@@ -59,8 +68,11 @@ class Fault:
 
 
 class RecipeError(DensedetError):
-    """A recipe cannot be used. faults: all of them, sorted by file and line; ``str()`` is the report, one
-    fault a line."""
+    """A recipe cannot be used; ``str()`` is the report, one fault a line.
+
+    Attributes:
+        faults: all of them, sorted by file and line.
+    """
 
     exit_code = 2
 

@@ -99,7 +99,7 @@ class Recipe:
         return section
 
     def find(self, dotted: str) -> Node:
-        """The node at a dotted path, or the nearest one above it."""
+        """Return the node at a dotted path, or the nearest one above it."""
         node = self._resolved
         for key in dotted.split("."):
             child = node.child(key)
@@ -109,23 +109,23 @@ class Recipe:
         return node
 
     def origin(self, dotted: str) -> Origin:
-        """Where the value at a dotted path was written; ``str()`` of it says whose default it is where nobody
-        wrote it."""
+        """Return where the value at a dotted path was written; ``str()`` of it names whose default it is
+        where nobody wrote it."""
         return self.find(dotted).origin
 
     def error(self, dotted: str, message: str) -> RecipeError:
-        """A positioned error, to be raised by whoever finds that the recipe cannot work."""
+        """Make an error at the place of the value at a dotted path, to be raised."""
         origin = self.origin(dotted)
         if dotted.endswith(".name") and self._absent:
             message += f"\n{plugin_hint(self._absent)}"
         return RecipeError([Fault.at(origin if origin.file else self._resolved.origin, dotted, message)])
 
     def to_yaml(self) -> str:
-        """The complete recipe as a file; `load_recipe` of it gives the same values."""
+        """Write the complete recipe down; `load_recipe` of the text gives the same values."""
         return yaml.dump(self.values, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=120)
 
     def with_overrides(self, overrides: Overrides) -> Recipe:
-        """The same recipe with more overrides on top, checked anew. Raises RecipeError."""
+        """Return the recipe with more overrides on top, checked anew. Raises RecipeError."""
         faults: list[Fault] = []
         merged = _overridden(self._merged, overrides, faults)
         names = self.values.get("plugins") or []
@@ -215,8 +215,11 @@ def _overridden(root: Node, overrides: Overrides, faults: list[Fault]) -> Node:
 
 
 def _load_named(merged: Merged, registry: Registry) -> tuple[PluginSet, list[str]]:
-    """Load what ``plugins:`` names in the file and its bases; gives the set and the absolute names. Faults go
-    into ``merged``."""
+    """Load what ``plugins:`` names in the file and its bases. Faults go into ``merged``.
+
+    Returns:
+        The plug-ins, and their absolute names.
+    """
     places: dict[str, tuple[str, Origin]] = {}
     for text, folder, place in merged.plugins:
         try:

@@ -31,8 +31,13 @@ Overrides = Sequence[str] | Mapping[str, Any]
 
 @dataclass
 class Merged:
-    """A recipe before its check. root: the merged mapping. plugins: (file or module as written, folder it is
-    relative to, place)."""
+    """A recipe before its check.
+
+    Attributes:
+        root: the merged mapping.
+        plugins: (file or module as written, folder that it is relative to, place) of each plug-in.
+        faults: what was wrong with the files.
+    """
 
     root: Node
     plugins: list[tuple[str, Path, Origin]] = field(default_factory=list)
@@ -40,7 +45,7 @@ class Merged:
 
 
 def component_slots() -> set[str]:
-    """Dotted paths outside ``model`` where one component stands."""
+    """Return the dotted paths outside ``model`` where one part stands."""
     slots = set()
     for name, section in SECTIONS.items():
         for key, info in section.model_fields.items():
@@ -51,7 +56,7 @@ def component_slots() -> set[str]:
 
 
 def default_root() -> Node:
-    """What every recipe stands on: the default components, so that ``optimizer: {lr: 0.01}`` needs no
+    """Return what every recipe stands on: the default parts, so that ``optimizer: {lr: 0.01}`` needs no
     name."""
     values: dict[str, dict[str, object]] = {"model": {"detector": {"name": "dense"}}}
     for name, section in SECTIONS.items():
@@ -63,7 +68,7 @@ def default_root() -> Node:
 
 
 def with_names(node: Node, path: str = "", slots: set[str] | None = None) -> Node:
-    """A component written as its bare name becomes ``{name: ...}``, so that it merges like one."""
+    """Turn a part that is written as its bare name into ``{name: ...}``, so that it merges like one."""
     slots = component_slots() if slots is None else slots
     part = (
         path.startswith("model.")
@@ -81,8 +86,15 @@ def with_names(node: Node, path: str = "", slots: set[str] | None = None) -> Nod
 def merge(
     old: Node | None, new: Node, path: str = "", *, indices: bool = False, faults: list[Fault] | None = None
 ) -> Node:
-    """``new`` over ``old``. indices: keys such as "0" reach into a list (overrides only); an index past its
-    end is a fault."""
+    """Put ``new`` over ``old``.
+
+    Args:
+        old: the node below; None: nothing.
+        new: the node above, which wins.
+        path: where both stand, dotted.
+        indices: keys such as "0" reach into a list, as those of overrides do.
+        faults: a list for indices past the end of a list.
+    """
     if old is None:
         return new
     if indices and isinstance(old.value, list) and isinstance(new.value, dict) and new.value:
@@ -167,7 +179,7 @@ def _override_nodes(overrides: Overrides, faults: list[Fault]) -> Iterator[tuple
 
 
 def load_merged(path: str | Path) -> Merged:
-    """The file with all its bases below it. Raises RecipeError where a file cannot be read at all."""
+    """Read a file with all its bases below it. Raises RecipeError where a file cannot be read at all."""
     merged = Merged(default_root())
     _add_file(find_recipe(path), merged, (), None)
     return merged
@@ -221,7 +233,8 @@ def _names(node: Node | None, path: str, wanted: str, faults: list[Fault]) -> li
 
 
 def read_file(file: Path, named_at: Origin | None, faults: list[Fault]) -> Node:
-    """The document in ``file``. named_at: where a base is named, for the case that it is not there."""
+    """Read the document in ``file``; ``named_at`` is where a base is named, for the case that there is no
+    such file."""
     try:
         with file.open("rb") as stream:
             data = stream.read(MAX_BYTES + 1)
@@ -248,8 +261,8 @@ def read_file(file: Path, named_at: Origin | None, faults: list[Fault]) -> Node:
 
 
 def resolve_path(text: str, folder: Path) -> Path:
-    """A path as a recipe writes it: relative to ``folder``, absolute, or ``package:path``. Raises ValueError
-    for an unknown package."""
+    """Resolve a path as a recipe writes it: relative to ``folder``, absolute, or ``package:path``. Raises
+    ValueError for an unknown package."""
     package, colon, inside = text.partition(":")
     if not colon or len(package) == 1:  # one letter is a Windows drive
         return Path(os.path.normpath(folder / Path(text).expanduser()))
@@ -265,13 +278,13 @@ def resolve_path(text: str, folder: Path) -> Path:
 
 
 def shipped_recipes() -> list[str]:
-    """Names that `load_recipe` takes without a path."""
+    """Return the names that `load_recipe` takes without a path."""
     files = (f.relative_to(CONFIGS).with_suffix("") for f in CONFIGS.rglob("*.yaml"))
     return sorted(f.as_posix() for f in files if f.parts[0] != "base")
 
 
 def find_recipe(path: str | Path) -> Path:
-    """The file of a recipe given as a path, as ``package:path`` or as a shipped recipe's bare name."""
+    """Find the file of a recipe given as a path, as ``package:path`` or as a shipped recipe's bare name."""
     text = str(path)
     if Path(path).exists():
         return Path(path)
@@ -285,7 +298,7 @@ def find_recipe(path: str | Path) -> Path:
 
 
 def find_file(text: str, folder: Path) -> Path:
-    """`resolve_path`; where there is no such file, the shipped recipe of that bare name."""
+    """Resolve a path; where there is no such file, take the shipped recipe of that bare name."""
     file, named = resolve_path(text, folder), Path(text)
     shipped = CONFIGS / (text if named.suffix in (".yaml", ".yml") else f"{text}.yaml")
     bare = not named.is_absolute() and ".." not in named.parts and ":" not in text
@@ -293,7 +306,7 @@ def find_file(text: str, folder: Path) -> Path:
 
 
 def _near(text: str) -> str:
-    """The shipped recipes, with the one whose name is closest to ``text``."""
+    """Name the shipped recipes, and the one whose name is closest to ``text``."""
     names = shipped_recipes()
     close = difflib.get_close_matches(Path(text).stem, names, n=1)
     hint = f" Did you mean {close[0]!r}?" if close else ""

@@ -22,7 +22,7 @@ Schema = dict[str, Any]
 
 
 def json_schema(registry: Registry) -> Schema:
-    """The schema for the components of ``registry``. A component that does not load is offered with any
+    """Make the schema for the parts of ``registry``. A part that does not load is offered with any
     arguments."""
     return _Builder(registry).schema()
 
@@ -102,8 +102,8 @@ class _Builder:
         }
 
     def kind(self, kind: str) -> Schema:
-        """A component of this kind: its bare name, or a mapping; one without a name changes arguments of the
-        base's component."""
+        """A part of this kind: its bare name, or a mapping; one without a name changes arguments of the part
+        in the base."""
         rows = self.registry.find(kind)
         known = [c.name for c in rows if self.arguments[c.kind, c.name] is not None]
         for row in rows:

@@ -1,9 +1,8 @@
 """The sections of a recipe as typed tables: the recipe checker, the JSON schema and the engine read the same
 ones.
 
-Arguments marked `Part(kind)` are components, written ``{name: ..., argument: ...}``. Of the ``model`` section
-only what is no part is
-here: its other keys follow from the constructor of the recipe's detector.
+Arguments marked `Part(kind)` are parts, written ``{name: ..., argument: ...}``. Of the section ``model`` only
+what is no part stands here: its other keys follow from the constructor of the recipe's detector.
 """
 
 from __future__ import annotations
@@ -236,7 +235,7 @@ class ModelValues(Section):
 
 
 class EvaluateSection(Section):
-    """How it is judged."""
+    """How it is evaluated."""
 
     evaluator: Annotated[Any, Part("evaluator")] = Field(
         {"name": "coco"}, description="what computes the numbers"

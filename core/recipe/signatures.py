@@ -1,4 +1,4 @@
-"""What a component takes: its arguments with their types, defaults, wiring and documentation."""
+"""What a part takes: its arguments with their types, defaults, wiring and descriptions."""
 
 from __future__ import annotations
 
