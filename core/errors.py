@@ -8,6 +8,7 @@ traceback.
 from __future__ import annotations
 
 import os
+import re
 import sysconfig
 import traceback
 from pathlib import Path
@@ -64,6 +65,12 @@ class TrainingError(DensedetError):
     exit_code = 1
 
 
+IN_A_WORKER = "Original Traceback"
+"""In the text of an exception that torch brings over from a loader's worker process, with its traceback."""
+
+OURS = tuple(f"{Path(__file__).parent.parent / folder}{os.sep}" for folder in ("core", "plugins", "tools"))
+
+
 def sentence(error: BaseException) -> str:
     """An error in one line.
 
@@ -72,9 +79,13 @@ def sentence(error: BaseException) -> str:
         place in the file of a plug-in (`author_place`) where there is one.
     """
     text = " ".join(str(error).split())
-    known = isinstance(error, (DensedetError, RegistryError, ValueError))
-    said = text if known and text else f"{type(error).__name__}: {text}".rstrip(": ")
-    return said if isinstance(error, (DensedetError, RegistryError)) else said + author_place(error)
+    if isinstance(error, (DensedetError, RegistryError)):
+        return text or type(error).__name__
+    if IN_A_WORKER in text:
+        text = str(error).strip().splitlines()[-1]  # "KeyError: 'boxes'"
+    elif not isinstance(error, ValueError) or not text:
+        text = f"{type(error).__name__}: {text}".rstrip(": ")
+    return text + author_place(error)
 
 
 def author_place(error: BaseException) -> str:
@@ -91,10 +102,15 @@ def author_place(error: BaseException) -> str:
     }
     place = ""
     for frame, line in traceback.walk_tb(error.__traceback__):
-        file, module = frame.f_code.co_filename, str(frame.f_globals.get("__name__", ""))
-        top = module.partition(".")[0]
+        file, spec = frame.f_code.co_filename, frame.f_globals.get("__spec__")
+        # A module that is run by `python -m` is called __main__, but its spec has its name.
+        top = str(getattr(spec, "name", None) or frame.f_globals.get("__name__")).partition(".")[0]
         if top != "densedet" and (top in authors or not _is_library(file)):
             place = f" ({Path(file).name} line {line})"
+    if not place and IN_A_WORKER in str(error):
+        for file, number in re.findall(r'File "(.+?)", line (\d+)', str(error)):
+            if not _is_library(file) and not file.startswith(OURS):
+                place = f" ({Path(file).name} line {number})"
     return place
 
 

@@ -75,7 +75,7 @@ def _commands_of(parser: argparse.ArgumentParser) -> Any:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; the exit code. Errors are one sentence on standard error."""
-    from densedet.core.errors import DensedetError, UsageError, author_place
+    from densedet.core.errors import DensedetError, UsageError, author_place, sentence
     from densedet.registry import RegistryError
 
     for stream in (sys.stdout, sys.stderr):
@@ -112,9 +112,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except OSError as error:
         return fail(arguments.command, error, 1, debug)
     except Exception as error:
-        fault = "" if author_place(error) else ", which is a fault of densedet"
-        text = f"{type(error).__name__}{fault}: {error}{author_place(error)}; --debug shows the traceback"
-        return fail(arguments.command, error, 1, debug, " ".join(text.split()))
+        fault = "" if author_place(error) else "a fault of densedet: "
+        text = f"{fault}{sentence(error)}; --debug shows the traceback"
+        return fail(arguments.command, error, 1, debug, text)
 
 
 def fail(command: str, error: BaseException, code: int, debug: bool, text: str | None = None) -> int:
