@@ -15,6 +15,7 @@ import torch
 from densedet.core import files, hookspecs
 from densedet.core.errors import CheckpointError
 from densedet.core.recipe.loading import Recipe
+from densedet.core.recipe.merging import Overrides
 from densedet.core.training import checkpoint, engine
 from densedet.core.training.evaluation import metric_value
 from densedet.core.training.memory import keep_freed_memory
@@ -41,7 +42,7 @@ def train(recipe: Recipe, *, folder: Path | None = None, hooks: Sequence[Any] = 
     return conduct(Run(recipe, folder=folder, hooks=hooks))
 
 
-def resume(folder: Path, overrides: Sequence[str] = (), plugins: Sequence[str] = ()) -> Run:
+def resume(folder: Path, overrides: Overrides = (), plugins: Sequence[str] = ()) -> Run:
     """Continue the run in ``folder`` from its last.pt, with the recipe that it was started with.
 
     Args:
