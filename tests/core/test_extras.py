@@ -150,11 +150,12 @@ def test_a_flip_and_a_crop_together(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_keypoint_outside_of_the_image_is_not_seen(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The window x 14..34: the left eye (12) is outside, the right one (18) at (18 - 14) * 2."""
-    window = torch.tensor([[[0, 20], [14, 20]]]), torch.tensor([[[0, 20], [0, 40]]])
-    monkeypatch.setattr(BatchCrop, "windows", lambda *_: window)
-    result = BatchCrop()(batch(), torch.Generator())
-    assert eyes_of(result) == [[0, 0, 0], [8, 15, 1]]
+    """The window x 14..34: the left eye (12) is outside, the right one (18) at (18 - 14) * 2. The window
+    x 0..16: the left one is at 12 * 40 / 16 = 30, the right one at 45 of 40 pixels."""
+    for start, length, eyes in ((14, 20, [[0, 0, 0], [8, 15, 1]]), (0, 16, [[30, 14, 2], [0, 0, 0]])):
+        window = torch.tensor([[[0, 20], [start, length]]]), torch.tensor([[[0, 20], [0, 40]]])
+        monkeypatch.setattr(BatchCrop, "windows", lambda *_, window=window: window)
+        assert eyes_of(BatchCrop()(batch(), torch.Generator())) == eyes
 
 
 def test_an_affine_move_takes_keypoints_along(monkeypatch: pytest.MonkeyPatch) -> None:

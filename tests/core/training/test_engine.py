@@ -18,6 +18,7 @@ from densedet.core.training.folders import new_folder
 from densedet.core.training.precision import resolve_device, resolve_precision
 from densedet.core.training.prediction import load
 from densedet.core.training.run import Run
+from densedet.plugins.detectors.dense import DenseDetector
 from densedet.plugins.hooks.metrics import cut_back
 
 SMALL = (
@@ -145,6 +146,33 @@ def test_a_loss_that_is_not_finite_stops_with_its_parts_and_images(tmp_path: Pat
         session.conduct(run)
     assert json.loads((run.folder / "summary.json").read_text())["status"] == "failed"
     assert not (run.folder / "last.pt").exists(), "a broken state was kept"
+
+
+def test_the_detector_knows_the_progress_and_box_losses_have_names(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Four steps: trained at 0, 1/4, 2/4 and 3/4, and the averaged weights evaluated at 0 (before the first
+    step), 1/2 and 1."""
+    seen: dict[bool, list[float]] = {True: [], False: []}
+    assign = DenseDetector.assign
+
+    def watched(self: DenseDetector, *arguments: Any) -> Any:
+        seen[self.training].append(self.progress)
+        return assign(self, *arguments)
+
+    monkeypatch.setattr(DenseDetector, "assign", watched)
+    run = session.train(
+        recipe(
+            tmp_path,
+            "train.budget.steps=4",
+            "train.ema_decay=0.9",
+            "model.box_loss=[{name: giou}, {name: smooth_l1, weight: 0.5}]",
+            "run.hooks=[]",
+        )
+    )
+    assert seen[True] == [0, 0.25, 0.5, 0.75]
+    assert list(dict.fromkeys(seen[False])) == [0, 0.5, 1]
+    assert set(run.metrics["losses"]) == {"class", "box_giou", "box_smooth_l1"}
 
 
 def test_early_stop(tmp_path: Path) -> None:
