@@ -244,7 +244,7 @@ def test_compare_trains_recipes_and_writes_one_page(here: Path, capsys: pytest.C
                 "quickstart_ssd",
                 "quickstart_retinanet",
                 *QUICK[:-2],
-                QUICK[-1],
+                "run.hooks=[metrics, checkpoint, pictures]",
                 "--budget",
                 "steps=2",
                 "--output",
