@@ -9,6 +9,7 @@ from torch import Tensor
 
 from densedet.core.conformance.requirements import (
     Factory,
+    at_end,
     check,
     check_device,
     finite,
@@ -40,18 +41,19 @@ def check_box_loss(factory: Factory, **arguments: Any) -> None:
     """
     part = wire(factory, arguments).eval()
     require(part.space in ("boxes", "deltas", "bins"), f"space is boxes, deltas or bins, not {part.space!r}")
+    call: Any = at_end(part, part.forward)
     target = torch.tensor({"boxes": BOXES, "deltas": DELTAS, "bins": SIDES}[part.space])
     perfect = sharp(target) if part.space == "bins" else target.clone()
     far = _moved(part.space, target)
-    _check_values(part, perfect, far, target)
-    _check_path(part, perfect, far, target)
-    _check_coordinates(part, target)
+    _check_values(call, part.space, perfect, far, target)
+    _check_path(call, perfect, far, target)
+    _check_coordinates(call, target, part.space)
     if part.space == "boxes":
-        _check_boxes(part, target)
+        _check_boxes(call, target)
     if part.space == "bins":
-        _check_bins(part)
+        _check_bins(call)
     meta = [t.to("meta") for t in (far, target)]
-    check_device("the box loss", lambda: part(*meta))
+    check_device("the box loss", lambda: call(*meta))
 
 
 def sharp(sides: Tensor) -> Tensor:
@@ -72,7 +74,7 @@ def _moved(space: str, target: Tensor) -> Tensor:
     return target + torch.tensor([-3.0, 4.0, 5.0, 6.0]) * by
 
 
-def _check_values(part: Any, perfect: Tensor, far: Tensor, target: Tensor) -> None:
+def _check_values(part: Any, space: str, perfect: Tensor, far: Tensor, target: Tensor) -> None:
     far = far.clone().requires_grad_()
     loss = steady("the box loss", part, far, target)
     require(
@@ -93,8 +95,8 @@ def _check_values(part: Any, perfect: Tensor, far: Tensor, target: Tensor) -> No
     generator = torch.Generator().manual_seed(3)
     noise = torch.rand(64, 4, generator=generator) * 40
     corners = torch.cat([noise[:, :2], noise[:, :2] + noise[:, 2:]], -1)
-    some, other = (corners, corners.flip(0)) if part.space == "boxes" else (noise - 20, noise.flip(0) - 20)
-    if part.space == "bins":
+    some, other = (corners, corners.flip(0)) if space == "boxes" else (noise - 20, noise.flip(0) - 20)
+    if space == "bins":
         some, other = torch.randn(64, 4 * (BINS + 1), generator=generator) * 3, noise / 40 * BINS
     values = part(some, other)
     require(finite(values) and bool((values > -1e-5).all()), "the loss is negative or not finite")
@@ -123,14 +125,14 @@ def _check_path(part: Any, perfect: Tensor, far: Tensor, target: Tensor) -> None
     )
 
 
-def _check_coordinates(part: Any, target: Tensor) -> None:
+def _check_coordinates(part: Any, target: Tensor, space: str) -> None:
     """A prediction that is wrong in one coordinate alone costs, and is drawn back."""
-    size = {"boxes": 4.0, "deltas": 0.5, "bins": 1.0}[part.space]
+    size = {"boxes": 4.0, "deltas": 0.5, "bins": 1.0}[space]
     for side in range(4):
         for sign in (1.0, -1.0):
             wrong = target.clone()
             wrong[:, side] += sign * size
-            if part.space == "bins":
+            if space == "bins":
                 require(
                     bool((part(sharp(wrong), target) > part(sharp(target), target) + 1e-3).all()),
                     f"number {side} of 4 may be a bin off at no cost",

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from densedet.core.conformance.requirements import (
     Factory,
+    at_end,
     check,
     check_device,
     finite,
@@ -50,7 +51,7 @@ def check_class_loss(factory: Factory, **arguments: Any) -> None:
     _check_learning(part, channels, bias)
     meta = torch.zeros(2, 5, channels, device="meta"), torch.zeros(2, 5, dtype=torch.int64, device="meta")
     quality = None if part.quality == "unused" else torch.zeros(2, 5, device="meta")
-    check_device("the class loss", lambda: part(*meta, quality))
+    check_device("the class loss", lambda: at_end(part, part.forward)(*meta, quality))
 
 
 def example_labels() -> tuple[Tensor, Tensor]:
@@ -61,7 +62,8 @@ def example_labels() -> tuple[Tensor, Tensor]:
 
 
 def _call(part: Any, logits: Tensor, labels: Tensor, quality: Tensor) -> Tensor:
-    return part(logits, labels, None if part.quality == "unused" else quality)  # type: ignore[no-any-return]
+    call = at_end(part, part.forward)
+    return call(logits, labels, None if part.quality == "unused" else quality)  # type: ignore[no-any-return]
 
 
 def _check_values(part: Any, channels: int) -> None:

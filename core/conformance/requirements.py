@@ -67,6 +67,12 @@ def wire(factory: Factory, arguments: dict[str, Any], **wired: Any) -> Any:
     return factory(**{name: value for name, value in wired.items() if name in names}, **arguments)
 
 
+def at_end(call: Callable[..., Any], function: Callable[..., Any]) -> Callable[..., Any]:
+    """``call``, with ``progress=1.0`` where ``function`` (its forward) names the training's progress."""
+    named = "progress" in inspect.signature(function).parameters
+    return functools.partial(call, progress=1.0) if named else call
+
+
 def accepted(build: Callable[[Any], Any], layouts: Iterable[Any]) -> list[tuple[Any, Any]]:
     """Build a part for each layout and leave out those that it refuses with a PartError or ValueError.
 
