@@ -67,8 +67,13 @@ class Upside:
 
 def test_batch_transforms() -> None:
     check_batch_transform(Upside, along=lambda batch, matrix: {"extra": moved_extra(batch, matrix)})
+    with pytest.warns(UserWarning, match="leaves Batch.extra alone"):
+        check_batch_transform(Upside, along=lambda batch, matrix: {})
     for along, sentence in (
-        (lambda batch, matrix: {}, "keypoints do not go with their boxes"),
+        (
+            lambda batch, matrix: {"extra": {n: v + 30 * (v.ndim == 4) for n, v in batch.extra.items()}},
+            "keypoints do not go with their boxes",
+        ),
         (lambda batch, matrix: {"extra": {}}, "one value for each slot"),
         (
             lambda batch, matrix: {"extra": {n: v.flip(1) for n, v in moved_extra(batch, matrix).items()}},
