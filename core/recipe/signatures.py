@@ -14,7 +14,7 @@ from functools import cached_property
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from docstring_parser import Docstring, ParseError, google
-from pydantic import PydanticSchemaGenerationError, PydanticUserError, TypeAdapter
+from pydantic import BaseModel, PydanticSchemaGenerationError, PydanticUserError, TypeAdapter
 from pydantic.fields import FieldInfo
 
 from densedet.core.arguments import Part
@@ -151,10 +151,12 @@ def _readable(hint: Any) -> Any:
 
 
 def plain_default(value: Any) -> Any:
-    """A default as JSON would hold it: tuples as lists, enum members as their values; MISSING where that is
-    not possible."""
+    """A default as JSON would hold it: tuples as lists, enum members as their values, tables as mappings;
+    MISSING where that is not possible."""
     if isinstance(value, enum.Enum):
         value = value.value
+    if isinstance(value, BaseModel):
+        value = value.model_dump()
     if value is None or type(value) in (bool, int, float, str):
         return value
     if isinstance(value, list | tuple):
