@@ -11,6 +11,8 @@ import torch
 from torch import Tensor
 from torchvision.transforms import v2
 
+from densedet.core.annotations.filter_rules import FilterSection
+from densedet.core.annotations.filters import filtered
 from densedet.core.annotations.views import DROP, Subset
 from densedet.core.data.dataset import DetectionDataset
 from densedet.core.data.loader import collate, resized
@@ -120,6 +122,23 @@ def test_images_of_a_batch_are_padded() -> None:
     assert result.extra_known["age"].tolist() == [[True, False], [False, False]]
 
 
+def test_a_filter_takes_values_along() -> None:
+    """The first face is made 5 pixels wide and dropped: the second one, of no known age, remains."""
+
+    class Narrow(Faces):
+        def annotation(self, index: int) -> Annotation:
+            truth = super().annotation(index)
+            truth.boxes[0, 2] = 15
+            return truth
+
+    rules = FilterSection(min_side=6, rest="drop")
+    left = filtered(Narrow(), rules, classes=None, resize=lambda w, h: Placement(w, h, (w, h)))
+    result = collate([dataset(left)[0]])
+    assert result.boxes.tolist() == [[[30, 4, 38, 12]]]
+    assert result.extra_known["age"].tolist() == [[False]]
+    assert eyes_of(result) == [[34, 8, 2], [0, 0, 0]]
+
+
 def test_a_source_that_does_not_keep_its_word_is_named() -> None:
     with pytest.raises(DataError, match=r"image 7 \(a\.png\): extra 'eyes' has the shape \(1, 2, 3\)"):
         dataset(Faces(torch.zeros(1, 2, 3)))[0]
@@ -210,6 +229,20 @@ def test_torchvisions_flips_move_continuous_coordinates() -> None:
     assert sample_eyes(across)[0] == [[40 - 18, 15, 1], [40 - 12, 14, 2]]
     assert sample_eyes(down)[0] == [[18, 20 - 15, 1], [12, 20 - 14, 2]]
     assert sample_eyes(across, down)[0] == [[40 - 12, 20 - 14, 2], [40 - 18, 20 - 15, 1]]
+
+
+def test_each_set_of_keypoints_stays_by_itself() -> None:
+    class Hands(Faces):
+        extras = {"age": Extra(), "eyes": EYES, "hands": Extra((1, 3), "keypoints")}
+
+        def annotation(self, index: int) -> Annotation:
+            truth = super().annotation(index)
+            truth.extra["hands"] = torch.tensor([[[11.0, 17, 1]], [[31, 11, 1]]])
+            return truth
+
+    found = dataset(Hands(), transforms=(v2.RandomHorizontalFlip(1.0),))[0]
+    assert found.extra["hands"].tolist() == [[[29, 17, 1]], [[9, 11, 1]]]
+    assert found.extra["eyes"].tolist()[0] == [[22, 15, 1], [28, 14, 2]]
 
 
 def test_torchvisions_crop_and_the_way_back_to_size() -> None:
