@@ -154,13 +154,24 @@ def _check_branch(detector: DenseDetector, name: str, branch: Branch, boxes: Ten
     index = torch.where(positive, 0, -1)
     labels = torch.where(positive, 0, classes)
     levels = (Level(1, n // count, count, detector.strides[-1]),)
-    targets = Targets(boxes, levels, index, positive, labels, boxes.expand(2, -1, -1), positive * 0.5)
+    count = int(positive.sum())
+    targets = Targets(
+        boxes,
+        levels,
+        index,
+        positive,
+        labels,
+        boxes.expand(2, -1, -1),
+        positive * 0.5,
+        {needed: torch.zeros(count, *extra.shape) for needed, extra in branch.needs.items()},
+        dict.fromkeys(branch.needs, torch.ones(count, dtype=torch.bool)),
+    )
     values, scores = torch.zeros(2, n, channels), torch.full((2, n, classes), 0.5)
     calls: dict[str, tuple[Callable[[], Tensor] | None, tuple[int, ...]]] = {
-        # What a source's extras look like is not known here.
-        "loss": (None if branch.needs else lambda: branch.loss(values, targets), (2, n)),
+        "loss": (lambda: branch.loss(values, targets), (2, n)),
         "adjust": (branch.adjust and (lambda: branch.adjust(scores, values)), (2, n, classes)),  # type: ignore[misc]
         "weight": (branch.weight and (lambda: branch.weight(targets)), (2, n)),  # type: ignore[misc]
+        "predict": (branch.predict and (lambda: branch.predict(values[0], boxes)), (n,)),  # type: ignore[misc]
     }
     for function, (call, wanted) in calls.items():
         if call is None:
@@ -173,6 +184,8 @@ def _check_branch(detector: DenseDetector, name: str, branch: Branch, boxes: Ten
                 f"{error}{author_place(error)}",
                 part="head",
             ) from error
+        if function == "predict":  # one value a detection, of any shape
+            shape = shape[:1]
         if shape != wanted:
             raise PartError(
                 f"branch {name!r} of the head: {function} gives {shape}, not {wanted}", part="head"

@@ -345,6 +345,17 @@ def test_detections_carry_what_their_branches_predict() -> None:
     assert as_points.keypoints == ("number",)
 
 
+def test_the_dry_run_tries_what_a_branch_predicts() -> None:
+    built = detector([[-1] * 4], head=SaidMore())
+    built.dry_run(1, (32, 32))
+    built.head.branches["number"].predict = lambda values, _: values[:2, 0]
+    with pytest.raises(PartError, match=r"predict gives \(2,\), not \(4,\)"):
+        built.dry_run(1, (32, 32))
+    built.head.branches["number"].loss = lambda values, targets: targets.extra["nmber"]
+    with pytest.raises(PartError, match="loss raised KeyError: 'nmber'"):
+        built.dry_run(1, (32, 32))
+
+
 def test_boxes_of_no_anchor_cannot_carry_more() -> None:
     def nowhere(*arguments: Any) -> list[Detections]:
         return [replace(found, anchors=-torch.ones_like(found.anchors)) for found in cells_3_and_1()]

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from densedet.core.errors import PartError
-from densedet.core.types import Branch
+from densedet.core.types import Branch, Extra, Targets
 from densedet.plugins.anchors.points import PointAnchors
 from densedet.plugins.coders.ltrb import LTRBCoder
 from densedet.plugins.detectors.dense import DenseDetector
@@ -87,6 +87,10 @@ def test_branches_are_called(branch: dict[str, Any], sentence: str) -> None:
         raise AssertionError(refusal(**branch))
 
 
-def test_a_branch_that_needs_extras_is_not_called_for_its_loss() -> None:
-    loss = Branch(loss=lambda values, targets: targets.extra["color"]).loss
-    assert refusal(loss=loss, needs=("color",)) == "none"
+def test_a_branch_gets_the_extras_that_it_needs() -> None:
+    def loss(values: Tensor, targets: Targets) -> Tensor:
+        assert targets.extra["eyes"].shape == (len(targets.places[0]), 2, 3)
+        return targets.at_positives(targets.extra["eyes"].sum((1, 2)) * targets.extra_known["eyes"])
+
+    assert refusal(loss=loss, needs={"eyes": Extra((2, 3), "keypoints")}) == "none"
+    assert "loss raised KeyError: 'eyes'" in refusal(loss=loss)
