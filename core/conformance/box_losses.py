@@ -83,7 +83,10 @@ def _check_values(part: Any, space: str, perfect: Tensor, far: Tensor, target: T
     require(loss.dtype == torch.float32, f"a box loss is float32, not {loss.dtype}")
     require(finite(loss), "the loss is not finite")
     require(loss.requires_grad, "the loss is cut off from the prediction (detach or no_grad)")
-    at_best = part(perfect, target)
+    at_best = part(perfect.requires_grad_(), target)
+    (gradient,) = torch.autograd.grad(at_best.sum(), perfect)
+    require(finite(gradient), "the gradient is not finite where prediction and target agree")
+    perfect, at_best = perfect.detach(), at_best.detach()
     require(
         bool((loss > at_best).all()),
         "the loss must be smaller where prediction and target agree than elsewhere",

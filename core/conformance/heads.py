@@ -184,12 +184,27 @@ def _check_cells(cells: Tensor, features: list[Tensor], level: int, where: str) 
             require(own is not None and bool(own.any()), f"{where} do not depend on the level's features")
             assert own is not None
             require(not bool(own[1].any()), f"{where} of one image depend on another image of the batch")
+            _check_support(own[0], (y, x), where)
             # The middle of what a cell sees, not its peak: a wide kernel may weigh a neighbour most.
             at_y, at_x = centroid(own[0])
             require(
                 abs(at_y - y) < 2 and abs(at_x - x) < 2,
                 f"{where} for cell (y {y}, x {x}) come from around (y {at_y:.0f}, x {at_x:.0f}): outputs "
                 f"must be in the order y, x, anchor (use densedet.core.layers.flatten_cells)",
+            )
+
+
+def _check_support(gradient: Tensor, cell: tuple[int, int], where: str) -> None:
+    """What a cell sees, where that is a window inside the map (c,h,w), lies around the cell exactly."""
+    seen = gradient.abs().amax(0) > 0
+    for axis, at in enumerate(cell):
+        places = seen.any(1 - axis).nonzero().flatten()
+        first, last = int(places.min()), int(places.max())
+        if first > 0 and last < seen.shape[axis] - 1:
+            require(
+                abs((first + last) / 2 - at) < 0.9,
+                f"{where} for cell (y {cell[0]}, x {cell[1]}) see rows or columns {first} to {last}: outputs "
+                f"are one anchor or one cell off the order y, x, anchor",
             )
 
 

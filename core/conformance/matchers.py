@@ -152,6 +152,12 @@ class _Trial:
                 f"object {self.boxes[image, slot].tolist()} got anchors that lie elsewhere: matched_idxs "
                 f"holds the slot of the anchor's own object",
             )
+            away = (box_ops.centers(self.anchors) - box_ops.centers(self.boxes[image, slot])).abs().amax(-1)
+            require(
+                bool(((index[image] == slot) & (away <= 0.3 * reach)).any()),
+                f"object {self.boxes[image, slot].tolist()}, whose middle is an anchor's, got only anchors "
+                f"beside its middle: the order of matched_idxs is that of the anchors",
+            )
 
     def _check_background(self, index: Tensor) -> None:
         """Anchors far from all objects: mostly the same, and no more ignored than those near objects."""

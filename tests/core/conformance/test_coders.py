@@ -108,6 +108,15 @@ class SignOfY(DeltaCoder):
         return super().encode(boxes, anchors) * torch.tensor([1.0, -1, 1, 1])
 
 
+@broken("not the inverse|decode\\(encode")
+class WidthForHeight(DeltaCoder):
+    """decode takes the anchor's width for its height."""
+
+    def decode(self, raw: Tensor, anchors: Tensor) -> Tensor:
+        width = anchors[..., 2:3] - anchors[..., :1]
+        return super().decode(raw, torch.cat([anchors[..., :2], anchors[..., :2] + width], -1))
+
+
 @broken("not the inverse")
 class WeightsOnce(DeltaCoder):
     """encode multiplies by the weights, decode does not divide."""

@@ -183,6 +183,14 @@ class BranchReversed(Shared):
 
 
 @broken("the box of level 0")
+class BoxOneOff(Shared):
+    """Boxes of the anchor before."""
+
+    def box_of(self, x: Tensor) -> Tensor:
+        return super().box_of(x).roll(1, 1)
+
+
+@broken("the box of level 0")
 class BoxColumnMajor(Shared):
     """Boxes in the order x, y, anchor."""
 

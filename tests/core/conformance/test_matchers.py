@@ -229,6 +229,14 @@ class AnchorsReversed(Threshold):
         return super().overlaps(boxes, valid, anchors.flip(0))
 
 
+@broken("beside its middle|lie elsewhere")
+class OneAnchorOff(Threshold):
+    """Every match at the next anchor."""
+
+    def last(self, index: Tensor, best: Tensor) -> Assignment:
+        return Assignment(index.roll(1, 1))
+
+
 @broken("got no anchor")
 class CentreFormat(Threshold):
     """Takes boxes for cx, cy, w, h."""
