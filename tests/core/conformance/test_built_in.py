@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -54,3 +55,18 @@ def test_built_in(kind: str, name: str) -> None:
     torch.manual_seed(0)
     factory = load_plugins().components.get(kind, name).load()
     conformance.check_part(kind, factory, **ARGUMENTS.get((kind, name), {}))
+
+
+@pytest.mark.parametrize(
+    ("file", "kind", "name"),
+    [
+        ("my_head.py", "head", "one_tower"),
+        ("attribute_head.py", "head", "tint"),
+        ("keypoint_head.py", "head", "keypoints"),
+        ("my_hook.py", "hook", "stop_at"),
+        ("repeat_factor.py", "sampler", "repeat_factor"),
+    ],
+)
+def test_parts_beside_recipes(file: str, kind: str, name: str) -> None:
+    path = Path(__file__).parents[3] / "examples" / "beside_a_recipe" / file
+    conformance.check_part(kind, load_plugins([str(path)]).components.get(kind, name).load())

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from densedet.core.errors import PartError
-from densedet.core.types import Branch, Extra, Targets
+from densedet.core.types import Extra, Targets
 from densedet.plugins.anchors.points import PointAnchors
 from densedet.plugins.coders.ltrb import LTRBCoder
 from densedet.plugins.detectors.dense import DenseDetector
