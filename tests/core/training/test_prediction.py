@@ -46,3 +46,5 @@ def test_results_carry_extras_and_keypoints_flat() -> None:
             "ink": 1,
         }
     ]
+    second = coco_results(detections(), 7, [None, 8])[0]
+    assert (second["category_id"], second["keypoints"], second["ink"]) == (8, [1, 1, 0.5], 0)

@@ -103,8 +103,8 @@ class AbsoluteSum(nn.Module):
 
 
 class SaidMore(Said):
-    """A head that says (10, 11, 12, 13) of its four cells beside class and box; its loss is the distance to
-    the object's extra "number", its detections carry twice the value."""
+    """A head that predicts (10, 11, 12, 13) for its four cells beside class and box, in the second image 100
+    more; its loss is the distance to the object's extra "number", its detections carry twice the value."""
 
     def __init__(self, branch: str = "number", **options: Any) -> None:
         super().__init__(torch.zeros(1, 4, 2), torch.zeros(1, 4, 4))
@@ -125,7 +125,8 @@ class SaidMore(Said):
 
     def forward(self, features: list[Tensor]) -> Prediction:
         said = super().forward(features)
-        said.extra = {name: [self.more.expand(len(features[0]), -1, -1)] for name in self.branches}
+        image = torch.arange(len(features[0]), device=features[0].device).view(-1, 1, 1)
+        said.extra = {name: [self.more + 100 * image] for name in self.branches}
         return said
 
 
@@ -309,6 +310,8 @@ def test_a_branch_learns_what_the_matched_objects_carry() -> None:
     targets = built.assign(built.run_network(data), data)
     assert targets.extra["number"].tolist() == [5, 7, 0]
     assert targets.extra_known["number"].tolist() == [True, True, False]
+    other = numbered([math.nan, 5], [6, 0])  # object 0 of image 0 is matched to cell 1
+    assert built.assign(built.run_network(other), other).extra_known["number"].tolist() == [True, False, True]
 
 
 def test_a_branch_learns_nothing_without_objects() -> None:
@@ -328,9 +331,8 @@ def test_a_source_without_what_a_branch_learns_is_named() -> None:
 
 
 def cells_3_and_1(*arguments: Any) -> list[Detections]:
-    return [
-        Detections(torch.ones(2, 4), torch.tensor([0.9, 0.8]), torch.tensor([0, 1]), torch.tensor([3, 1]))
-    ]
+    scores, labels, anchors = torch.tensor([0.9, 0.8]), torch.tensor([0, 1]), torch.tensor([3, 1])
+    return [Detections(torch.ones(2, 4), scores, labels, anchors) for _ in arguments[0]]
 
 
 def test_detections_carry_what_their_branches_predict() -> None:
@@ -358,7 +360,9 @@ def test_the_dry_run_tries_what_a_branch_predicts() -> None:
 
 def test_boxes_of_no_anchor_cannot_carry_more() -> None:
     def nowhere(*arguments: Any) -> list[Detections]:
-        return [replace(found, anchors=-torch.ones_like(found.anchors)) for found in cells_3_and_1()]
+        return [
+            replace(found, anchors=-torch.ones_like(found.anchors)) for found in cells_3_and_1(*arguments)
+        ]
 
     with pytest.raises(PartError, match="come from no anchor"):
         detector([[-1] * 4], head=SaidMore(), postprocess=nowhere).predict(batch([[]]))
@@ -389,7 +393,21 @@ def test_losses_and_detections_from_one_forward_pass() -> None:
     assert len(passes) == 1
     assert {k: float(v) for k, v in losses.items()} == {k: float(v) for k, v in built.losses(data).items()}
     assert found[0].extra["number"].tolist() == built.predict(data)[0].extra["number"].tolist() == [26, 22]
+    assert found[1].extra["number"].tolist() == [226, 222]
     assert not losses["class"].requires_grad
+
+
+def test_evaluation_waits_for_no_other_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another process may have no batch left: a sum over all of them would never end."""
+
+    def waiting(value: Tensor) -> Tensor:
+        raise AssertionError
+
+    monkeypatch.setattr("densedet.plugins.detectors.dense.mean_over_processes", waiting)
+    built = detector([[0, 1, -1, -1], [-1, -1, 0, -1]], box_weight="score")
+    assert float(built.eval().losses(batch(TWO_IMAGES))["class"].detach()) == pytest.approx(8 / 3)
+    with pytest.raises(AssertionError):
+        built.train().losses(batch(TWO_IMAGES))
 
 
 def test_a_matcher_may_ask_for_adjusted_scores_and_for_the_progress() -> None:
