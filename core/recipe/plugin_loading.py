@@ -40,6 +40,9 @@ load."""
 LOOKED_AT = 100
 """Python files beside a recipe that are searched for a part that it does not know."""
 
+OWN_NAME = "densedet_plugin_"
+"""Begin of the names in sys.modules under which plug-in files are run."""
+
 Rows = dict[tuple[str, str], Component]
 
 
@@ -284,6 +287,8 @@ def _imported_before(path: Path) -> Any:
     """The module of ``path`` that Python code has imported under a name of its own, or None."""
     for module in list(sys.modules.values()):
         file = getattr(module, "__file__", None)
+        if getattr(module, "__name__", "").startswith(OWN_NAME):
+            continue
         if isinstance(file, str) and Path(file).name == path.name and Path(file).resolve() == path:
             return module
     return None
@@ -307,7 +312,7 @@ def _stamps(files: Iterable[str]) -> Stamps:
 def _execute(path: Path) -> _Module:
     """Run a plug-in file under a name that follows from its path, so that a spawned process finds the same
     one. It may import the modules beside it."""
-    name = f"densedet_plugin_{path.stem}_{hashlib.sha256(str(path).encode()).hexdigest()[:8]}"
+    name = f"{OWN_NAME}{path.stem}_{hashlib.sha256(str(path).encode()).hexdigest()[:8]}"
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None:
         raise PluginError(f"{path} is no Python file: its name must end in .py")
@@ -346,7 +351,8 @@ def _put_first(folder: Path) -> None:
     for name, file in list(_helpers.items()):
         top, elsewhere = name.partition(".")[0], not Path(file).is_relative_to(folder)
         hides = elsewhere and ((folder / f"{top}.py").is_file() or (folder / top).is_dir())
-        changed = not elsewhere and file in _modules and _modules[file].stamps != _stamps([file])
+        known = None if elsewhere else _modules.get(file)
+        changed = known is not None and known.stamps != _stamps(known.stamps)
         if hides or changed:
             sys.modules.pop(name, None)
             del _helpers[name]

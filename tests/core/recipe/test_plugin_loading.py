@@ -268,6 +268,16 @@ def test_the_order_of_imports_does_not_lose_a_part(registry: Registry, tmp_path:
     assert load_plugins([first], registry=registry).components.names("head") == ["mine"]
 
 
+def test_a_file_keeps_its_parts_when_others_beside_it_are_loaded(registry: Registry, tmp_path: Path) -> None:
+    """Both are importable and have imported a helper by then: neither makes the other look changed."""
+    write(tmp_path / "dd_shared.py", "NUMBER = 1\n")
+    code = "import dd_shared\n" + HEAD.format("one", 1)
+    files = [write(tmp_path / f"dd_{name}.py", code.replace("'mine'", f"'{name}'")) for name in "xyz"]
+    for file in (*files, *files[::-1], *files):
+        plugins = load_plugins([file], registry=registry)
+        assert plugins.components.names("head") == [file.stem[-1]]
+
+
 def test_each_folder_has_its_own_helper(registry: Registry, tmp_path: Path) -> None:
     found = []
     for number in (1, 2, 1):
