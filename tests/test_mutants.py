@@ -120,7 +120,7 @@ MUTANTS = (
         "core/training/engine.py",
         "run.scaler.scale(total / len(batches)).backward()",
         "run.scaler.scale(total).backward()",
-        "core/training/test_engine.py -k accumulated",
+        "core/training/test_engine.py -k accumulated_twice",
     ),
     Mutant(
         "clipping forgets the norm",

@@ -16,5 +16,5 @@ def test_nothing_in_common_is_refused():
 
 
 def test_relabel_keeps_what_is_ignored():
-    """Label 1 becomes 0, label 0 is not in the table; -1 stays -1 and does not become the last label's."""
-    assert relabel(torch.tensor([1, 0, -1, 2]), torch.tensor([-1, 0, 1])).tolist() == [0, -1, -1, 1]
+    """Labels 0 and 1 change places, label 2 is not in the table; -1 stays -1, not label 0's."""
+    assert relabel(torch.tensor([1, 0, -1, 2]), torch.tensor([1, 0, -1])).tolist() == [0, 1, -1, -1]

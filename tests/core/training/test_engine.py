@@ -129,6 +129,20 @@ def test_budgets(tmp_path: Path) -> None:
     assert timed.progress == 1.0
 
 
+def test_a_batch_that_is_accumulated_twice_is_the_mean_of_both(tmp_path: Path) -> None:
+    """One step of plain SGD on a batch, and one on the same batch twice, end at the same weights."""
+    plain = ("train.optimizer={name: sgd, lr: 0.1, momentum: 0}", "train.clip_norm=null", "run.hooks=[]")
+    ends = []
+    for times in (1, 2):
+        run = Run(recipe(tmp_path, *plain, "data.val=null", "train.precision=float32"))
+        run.detector.eval()  # batch norm counts no batch twice
+        engine.optimizer_step(run, (next(run.batches())[0],) * times)
+        ends.append(torch.cat([p.detach().flatten() for p in run.detector.parameters()]))
+    torch.testing.assert_close(*ends)
+    start = torch.cat([p.detach().flatten() for p in Run(recipe(tmp_path, *plain)).detector.parameters()])
+    assert not torch.allclose(start, ends[0])
+
+
 def test_accumulated_gradients_count_one_step(tmp_path: Path) -> None:
     run = session.train(recipe(tmp_path, "train.accumulate=3", "train.budget.steps=2"))
     assert (run.step, run.epoch) == (2, 2)
