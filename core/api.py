@@ -27,7 +27,7 @@ from densedet.core.report.drawing import draw_boxes
 from densedet.core.training import session
 from densedet.core.training.evaluation import build_evaluator, evaluate_on, metric_value, report_lines
 from densedet.core.training.fit import check_fit
-from densedet.core.training.prediction import Predictor, load
+from densedet.core.training.prediction import Predictor, check_images, load
 from densedet.core.training.result import EvaluationResult
 from densedet.core.training.run import Run
 from densedet.core.types import Batch, Detections
@@ -56,8 +56,9 @@ def load_recipe(
     """Load a recipe, and refuse one that training would refuse, as far as its data need not be opened.
 
     Args:
-        path: a file, or the bare name of a shipped recipe.
-        overrides: see above.
+        path: a YAML file, or the bare name of a shipped recipe.
+        overrides: changes to it, ``["train.batch_size=8"]`` as on the command line, or
+            ``{"train.batch_size": 8}``.
         plugins: plug-in files that are loaded beside those that the recipe names.
 
     Raises:
@@ -74,8 +75,8 @@ def build(
     """Build the recipe's detector, untrained but for ``model.weights``.
 
     Args:
-        recipe: see above.
-        overrides: see above.
+        recipe: a `Recipe`, a YAML file, or the bare name of a shipped recipe.
+        overrides: changes to it, ``["train.batch_size=8"]`` or ``{"train.batch_size": 8}``.
         num_classes: None opens the training source and counts its classes.
     """
     recipe = _recipe(recipe, overrides)
@@ -107,6 +108,7 @@ def make_batch(
         source = _source(recipe, split)
         dataset = assembly.make_dataset(recipe, source, assembly.class_table(recipe, source))
         return assembly.first_batch(recipe, dataset, count)
+    check_images(images)
     resize = assembly.build_resize(recipe)
     samples = [sample_of(m, color=recipe.data.color, resize=resize, index=i) for i, m in enumerate(images)]
     return collate(samples, pad_to=recipe.data.pad_to)
@@ -143,8 +145,8 @@ def train(
     """Train a recipe.
 
     Args:
-        recipe: see above.
-        overrides: see above.
+        recipe: a `Recipe`, a YAML file, or the bare name of a shipped recipe.
+        overrides: changes to it, ``["train.batch_size=8"]`` or ``{"train.batch_size": 8}``.
         hooks: objects with `densedet.hookimpl` methods, which are called after the hooks of the recipe.
         folder: the run folder; None makes the next free one, ``runs/RECIPE/N``.
 

@@ -128,6 +128,12 @@ def run(arguments: argparse.Namespace) -> int:
             bring_images(source, chosen, target, path, split, link=arguments.link_images, bar=bar)
     for sentence in report.sentences[:SHOWN]:
         print(sentence, file=sys.stderr)
+    if report.extras:
+        print(
+            f"{', '.join(report.extras)} of the objects are left out: annotation files keep their boxes, "
+            f"classes and flags only",
+            file=sys.stderr,
+        )
     total = sum(report.faults.values())
     if total > SHOWN:
         rest = "" if arguments.report else " (--report FILE writes all)"

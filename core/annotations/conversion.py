@@ -108,6 +108,7 @@ class Report:
         clipped: boxes of the input that leave their image.
         faults: {kind: number} of what was wrong in the input or does not fit the output.
         sentences: the first of the faults.
+        extras: names of what the source's objects carry besides a box; no format keeps it.
     """
 
     images: int
@@ -117,6 +118,7 @@ class Report:
     clipped: int
     faults: Counter[str]
     sentences: list[str]
+    extras: list[str]
 
 
 def convert(
@@ -150,7 +152,14 @@ def convert(
         table = chosen(source, where)
     target.write(table, path, split=split, faults=faults, on_progress=source.on_progress)
     return Report(
-        len(table), len(table.labels), len(table.classes), dropped, clipped, faults.counts, faults.sentences
+        images=len(table),
+        boxes=len(table.labels),
+        classes=len(table.classes),
+        dropped=dropped,
+        clipped=clipped,
+        faults=faults.counts,
+        sentences=faults.sentences,
+        extras=sorted(getattr(source, "extras", ())),
     )
 
 

@@ -188,7 +188,10 @@ def table_of(source: Source) -> AnnotationTable:
 def sizes_of(source: Source) -> np.ndarray:
     """Return int (I,2), the (width, height) of each image.
 
-    A source without ``sizes`` is asked for the annotation of each image.
+    A source without ``sizes`` is asked for the annotation of each image; one that has them, for three.
+
+    Raises:
+        PartError: ``sizes`` has another shape, or contradicts an annotation.
     """
     sizes = getattr(source, "sizes", None)
     if sizes is None:
@@ -199,7 +202,16 @@ def sizes_of(source: Source) -> np.ndarray:
             f"(width, height) of each image",
             part="source",
         )
-    return np.asarray(sizes)
+    told = np.asarray(sizes)
+    for index in {0, len(told) // 2, len(told) - 1} if len(told) else ():
+        truth = source.annotation(index)
+        if tuple(told[index]) != (truth.width, truth.height):
+            raise PartError(
+                f"{type(source).__name__}.sizes has {tuple(told[index].tolist())} for image {index}, but its "
+                f"annotation has (width, height) {(truth.width, truth.height)}: give these in sizes",
+                part="source",
+            )
+    return told
 
 
 def input_scales(sizes: np.ndarray, resize: Resize) -> np.ndarray:

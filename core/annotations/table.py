@@ -141,7 +141,8 @@ class AnnotationTable:
             if isinstance(self.image_ids, np.ndarray)
             else [self.image_ids[i] for i in images.tolist()],
             names=names,
-            name_offsets=np.append(0, np.cumsum(lengths)),
+            # A .db file's offsets are uint32: numpy would join their uint64 sums with the 0 to floats.
+            name_offsets=np.append(0, np.cumsum(lengths, dtype=np.int64)),
             sizes=self.sizes[images],
             offsets=offsets,
             **{name: getattr(self, name)[keep] for name in ("xywh", "labels", "flags", "areas", "ids")},

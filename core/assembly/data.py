@@ -191,7 +191,7 @@ def build_batch_sampler(recipe: Recipe, source: Source) -> BatchSampler:
         recipe, "data.sampler", "sampler", recipe.data.sampler, {"source": source, "seed": recipe.train.seed}
     )
     size = recipe.train.batch_size // processes
-    return BatchSampler(sampler, batch_size=size, rank=rank, world=processes)
+    return BatchSampler(sampler, batch_size=size, images=len(source), rank=rank, world=processes)
 
 
 def make_train_set(recipe: Recipe, source: Source, notes: list[str] | None = None) -> DetectionDataset:

@@ -68,9 +68,10 @@ def build_and_wire(recipe: Recipe, path: str, kind: str, given: Any, wiring: Wir
     try:
         return part, wiring.after(kind, part)
     except (AttributeError, TypeError, ValueError) as error:
-        raise recipe.error(
-            path, f"{kind} {given['name']!r} does not keep its contract: {sentence(error)}"
-        ) from error
+        how = sentence(error)
+        if isinstance(error, AttributeError) and error.obj is part:
+            how = f"it needs self.{error.name}, set in its constructor"
+        raise recipe.error(path, f"{kind} {given['name']!r} does not keep its contract: {how}") from error
 
 
 def _build(recipe: Recipe, path: str, kind: str, spec: dict[str, Any], wiring: Wiring) -> Any:

@@ -35,6 +35,7 @@ class BatchSampler:
     Args:
         sampler: the order of the images of each epoch.
         batch_size: images in the batch of each process.
+        images: images of the source; the sampler's positions are checked against it. None: they are not.
         rank: number of this process.
         world: number of processes.
 
@@ -47,7 +48,9 @@ class BatchSampler:
         UsageError: the batch size leaves a process without an image.
     """
 
-    def __init__(self, sampler: Sampler, *, batch_size: int, rank: int = 0, world: int = 1) -> None:
+    def __init__(
+        self, sampler: Sampler, *, batch_size: int, images: int | None = None, rank: int = 0, world: int = 1
+    ) -> None:
         if len(sampler) < 1:
             raise DataError("the training set has no images: check its annotation file and filters")
         if batch_size < 1:
@@ -55,7 +58,7 @@ class BatchSampler:
                 f"train.batch_size leaves {batch_size} images for each of {world} processes: raise it "
                 f"to at least {world}"
             )
-        self.sampler, self.rank, self.world = sampler, rank, world
+        self.sampler, self.images, self.rank, self.world = sampler, images, rank, world
         self.step_size = batch_size * world
         self.epoch = self.batch = 0
 
@@ -84,6 +87,12 @@ class BatchSampler:
             raise PartError(
                 f"sampler {type(self.sampler).__name__} gave {len(order)} images in epoch {epoch}, but its "
                 f"length is {len(self.sampler)}: every epoch has the same number of images"
+            )
+        if self.images is not None and not 0 <= min(order) <= max(order) < self.images:
+            wrong = next(index for index in order if not 0 <= index < self.images)
+            raise PartError(
+                f"sampler {type(self.sampler).__name__} gave position {wrong} in epoch {epoch}, but the "
+                f"source has {self.images} images: positions are 0 to {self.images - 1}"
             )
         order *= -(-self.step_size // len(order))
         for number in range(start, self.batches_per_epoch):

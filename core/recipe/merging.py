@@ -135,6 +135,12 @@ def read_overrides(overrides: Overrides, faults: list[Fault]) -> Node | None:
         start = Origin(COMMAND_LINE, 1, 1)
         faults.append(Fault.at(start, "", f"write a list, [{overrides!r}], or a mapping of path to value"))
         return None
+    if not isinstance(overrides, Mapping) and not all(isinstance(text, str) for text in overrides):
+        odd = next(text for text in overrides if not isinstance(text, str))
+        start = Origin(COMMAND_LINE, 1, 1)
+        how = "write a list of texts, ['train.batch_size=8'], or a mapping, {'train.batch_size': 8}"
+        faults.append(Fault.at(start, "", f"{odd!r} is no override: {how}"))
+        return None
     root: Node | None = None
     for number, (dotted, given, node) in enumerate(_override_nodes(overrides, faults), start=1):
         start = Origin(COMMAND_LINE, number, 1)

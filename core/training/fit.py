@@ -7,10 +7,10 @@ import torch
 from densedet.core import assembly
 from densedet.core.recipe.loading import Recipe
 from densedet.core.state_dict import weights_follow
-from densedet.core.training.evaluation import build_evaluator
 from densedet.core.training.parameter_groups import freeze, grouped
 from densedet.core.training.random_states import seeded
 from densedet.core.training.run import Run
+from densedet.core.training.session import try_evaluation
 
 ANY_CLASSES = 3
 """Classes of the detector that is built where the recipe leaves the class names to its source."""
@@ -43,7 +43,7 @@ def check_fit(recipe: Recipe) -> None:
 
 
 def try_run(recipe: Recipe) -> list[str]:
-    """Build a run without starting it, and compute the losses of its first batch.
+    """Build a run without starting it, evaluate a few images, and compute the losses of the first batch.
 
     Returns:
         Lines that describe it: images, classes, parameters, and the losses by name.
@@ -53,9 +53,8 @@ def try_run(recipe: Recipe) -> list[str]:
         DataError: the data cannot be read.
     """
     run = Run(recipe)
-    if run.val_set is not None:
-        build_evaluator(recipe, run.val_set, run.classes)
     with seeded(recipe.train.seed), torch.no_grad():
+        try_evaluation(run)
         batch = next(iter(run.loader)).to(run.device)
         losses = run.detector.train().losses(batch)  # type: ignore[operator]
     told = ", ".join(f"{name} {float(value):.3f}" for name, value in losses.items())

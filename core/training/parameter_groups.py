@@ -3,19 +3,36 @@
 from __future__ import annotations
 
 import fnmatch
+from collections.abc import Iterable
 from typing import Any
 
 from torch import nn
 
-from densedet.core.recipe.loading import Recipe
+from densedet.core.recipe.loading import Recipe, RecipeError
 from densedet.core.recipe.sections import ParameterGroup
 
 
 def freeze(detector: nn.Module, recipe: Recipe) -> None:
-    """Take the parameters that ``train.frozen`` names out of training."""
-    for name, parameter in detector.named_parameters():
-        if any(fnmatch.fnmatch(name, pattern) for pattern in recipe.train.frozen):
-            parameter.requires_grad_(False)
+    """Take the parameters that ``train.frozen`` names out of training.
+
+    Raises:
+        RecipeError: a pattern fits no parameter.
+    """
+    parameters = dict(detector.named_parameters())
+    for position, pattern in enumerate(recipe.train.frozen):
+        chosen = [name for name in parameters if fnmatch.fnmatchcase(name, pattern)]
+        if not chosen:
+            raise _unknown(recipe, f"train.frozen.{position}", "no parameter", pattern, parameters)
+        for name in chosen:
+            parameters[name].requires_grad_(False)
+
+
+def _unknown(recipe: Recipe, path: str, what: str, pattern: str, names: Iterable[str]) -> RecipeError:
+    starts = ", ".join(sorted({name.split(".")[0] for name in names}))
+    return recipe.error(
+        path,
+        f"{what} is called {pattern!r}: write a pattern such as 'backbone.*'; the names start with {starts}",
+    )
 
 
 def grouped(detector: nn.Module, recipe: Recipe) -> list[dict[str, Any]]:
@@ -39,11 +56,7 @@ def grouped(detector: nn.Module, recipe: Recipe) -> list[dict[str, Any]]:
     chosen = own(list(rules)) if own is not None else {name: _first(name, rules) for name in trainable}
     for pattern in rules:
         if pattern not in chosen.values():
-            raise recipe.error(
-                "train.parameter_groups",
-                f"no parameter that trains is called {pattern!r}: write a pattern such as 'backbone.*'; the "
-                f"names start with {', '.join(sorted({name.split('.')[0] for name in trainable}))}",
-            )
+            raise _unknown(recipe, "train.parameter_groups", "no parameter that trains", pattern, trainable)
     groups: dict[tuple[Any, ...], dict[str, Any]] = {}
     depth = {pattern: _stages(pattern, chosen) for pattern in rules}
     for name, parameter in trainable.items():

@@ -57,6 +57,7 @@ class Predictor:
     ) -> Iterator[tuple[int, Detections]]:
         """(position, detections) as they come; at most ``batch_size`` images in memory. An image that cannot
         be decoded goes to ``on_broken``, or stops with its DataError where there is none."""
+        check_images(images)
         data = self.recipe.data
         for start in range(0, len(images), batch_size):
             samples = []
@@ -77,6 +78,17 @@ class Predictor:
                         int(batch.indices[position]),
                         replace(of_classes(moved, self.classes), classes=self.classes),
                     )
+
+
+def check_images(images: Any) -> None:
+    """Refuse one image where a list of images is wanted.
+
+    Raises:
+        UsageError: ``images`` is a path or encoded bytes, whose letters are no images.
+    """
+    if isinstance(images, (str, bytes, Path)):
+        one = "bytes" if isinstance(images, bytes) else repr(str(images))
+        raise UsageError(f"images is a list, not one image: write [{one}]")
 
 
 def load(

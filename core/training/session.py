@@ -73,12 +73,12 @@ def conduct(run: Run) -> Run:
         run.recipe.plugins.warn_of_failures()
     status = "failed"
     with process_settings(run):
+        if not run.resumed:
+            try_evaluation(run)
         run.start()
         try:
             run.hooks.hook.densedet_run_start(run=run)
             with interruptible(run):
-                if not run.resumed:
-                    _try_evaluation(run)
                 engine.fit(run)
             status = "stopped" if run.stop_reason else "done"
         finally:
@@ -89,8 +89,8 @@ def conduct(run: Run) -> Run:
     return run
 
 
-def _try_evaluation(run: Run) -> None:
-    """Evaluate a few images: a faulty evaluator or metric is found before the first step."""
+def try_evaluation(run: Run) -> None:
+    """Evaluate a few images: a faulty evaluator or metric is found before there is a run folder."""
     metrics = run.evaluate(limit=FIRST_TRY_BATCHES * run.recipe.evaluate.batch_size)
     if metrics:
         metric_value(run.recipe, metrics)

@@ -185,6 +185,15 @@ def test_a_predictor_names_its_detections(run: Run) -> None:
     assert detections.classes == run.classes
 
 
+@pytest.mark.parametrize(
+    ("one", "told"), [("a.jpg", r"\['a.jpg'\]"), (Path("a.jpg"), "a.jpg"), (b"jpeg", "bytes")]
+)
+def test_one_image_where_a_list_is_wanted(run: Run, one: object, told: str) -> None:
+    for use in (densedet.load(run.folder).predict, lambda images: densedet.make_batch(run.recipe, images)):
+        with pytest.raises(UsageError, match=f"images is a list, not one image: write .*{told}"):
+            use(one)
+
+
 def test_a_detector_called_with_a_tensor_names_what_it_takes(run: Run) -> None:
     module = run.eval_detector
     for call in (module, module.predict, module.losses):

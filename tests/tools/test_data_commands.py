@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 
 from densedet.core.annotations.builder import TableBuilder
+from densedet.core.types import Extra
 from densedet.plugins.sources.coco import CocoSource
 from densedet.tools.main import main
 
@@ -73,6 +74,17 @@ def test_convert_refuses(data, capsys, monkeypatch, arguments, code, sentence):
     monkeypatch.chdir(data)
     assert main(["convert", *arguments]) == code
     assert sentence in capsys.readouterr().err
+
+
+def test_convert_tells_which_values_it_leaves_out(data, capsys, monkeypatch):
+    monkeypatch.setattr(CocoSource, "extras", {"distance": Extra(), "age": Extra()}, raising=False)
+    target = data / "c.db"
+    assert main(["convert", str(data / "a.json"), str(target)]) == 0
+    assert "age, distance of the objects are left out: annotation files keep" in capsys.readouterr().err
+    assert main(["convert", str(target), str(data / "d.sqlite"), "--where", "image_id < 2"]) == 0
+    told = capsys.readouterr()
+    assert "left out" not in told.err, "a .db file carries none"
+    assert "d.sqlite: 2 images, 4 boxes" in told.out  # image 0 has three
 
 
 def test_convert_with_where_and_images(data, capsys, monkeypatch):

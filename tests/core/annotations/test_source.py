@@ -38,12 +38,22 @@ def test_sizes_come_from_the_annotations_where_a_source_has_none():
 
 def test_a_sources_own_sizes_are_used():
     source = Plain()
-    source.sizes = [(7, 8)] * 3
-    assert sizes_of(source).tolist() == [[7, 8]] * 3
+    source.sizes = [(10, 5), (11, 5), (12, 5)]
+    source.table = None  # would be read otherwise
+    assert sizes_of(source).tolist() == [[10, 5], [11, 5], [12, 5]]
 
 
 def test_sizes_of_a_wrong_shape_are_refused():
     source = Plain()
     source.sizes = np.ones((2, 3))
     with pytest.raises(PartError, match=r"Plain.sizes has shape \(2, 3\), not \(3, 2\): give the \(width"):
+        sizes_of(source)
+
+
+def test_sizes_that_contradict_an_annotation_are_refused():
+    source = Plain()
+    source.sizes = np.array([[10, 5], [11, 5], [5, 12]])  # the last is (height, width)
+    with pytest.raises(
+        PartError, match=r"sizes has \(5, 12\) for image 2, but its annotation has .*\(12, 5\)"
+    ):
         sizes_of(source)

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -81,3 +83,9 @@ def test_select():
     assert equal_tables(table().select(np.arange(3)), table()) == []
     none = table().select(np.zeros(0, dtype=np.int64))
     assert (len(none), len(none.ids), none.offsets.tolist()) == (0, 0, [0])
+
+
+def test_offsets_of_32_bits_are_selected_as_whole_numbers():
+    narrow = replace(table(), name_offsets=table().name_offsets.astype(np.uint32))
+    part = narrow.select(np.array([1, 2]))
+    assert [part.name(i) for i in range(2)] == ["yy.jpg", "z.jpg"]

@@ -96,7 +96,7 @@ def test_a_backbone_inside_a_part_reads_images(tmp_path: Path) -> None:
 
 
 def test_a_nested_part_without_its_attributes_is_named(tmp_path: Path) -> None:
-    with pytest.raises(RecipeError, match=r"model\.neck\.row\.1: neck 'mute' does not keep its contract"):
+    with pytest.raises(RecipeError, match=r"model\.neck\.row\.1: neck 'mute' .* needs self\.channels"):
         build(tmp_path, "{name: tree, row: [times, mute, times]}")
 
 

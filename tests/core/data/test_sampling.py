@@ -86,3 +86,16 @@ def test_an_epoch_of_another_length_is_refused():
     assert len(indices(batches, 0)) == 2
     with pytest.raises(PartError, match="gave 5 images in epoch 1, but its length is 4"):
         indices(batches, 1)
+
+
+def test_a_position_outside_the_source_is_refused():
+    class Beyond:
+        def __len__(self):
+            return 4
+
+        def __call__(self, epoch):
+            return range(1, 5)
+
+    with pytest.raises(PartError, match="Beyond gave position 4 in epoch 0, but the source has 4 images"):
+        indices(BatchSampler(Beyond(), batch_size=2, images=4), 0)
+    assert len(indices(BatchSampler(Beyond(), batch_size=2, images=5), 0)) == 2

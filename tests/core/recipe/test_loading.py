@@ -308,6 +308,7 @@ def test_overrides_as_plain_values() -> None:
         ({"data.train": {"seed": {1, 2}}}, "data.train.seed: a set is no plain value"),
         ({"plugins": []}, "cannot be overridden"),
         ("train.batch_size=8", "write a list, ['train.batch_size=8'], or a mapping"),
+        ([("train.batch_size", 8)], "('train.batch_size', 8) is no override: write a list of texts"),
     ],
 )
 def test_faulty_overrides_as_plain_values(overrides: Any, phrase: str) -> None:

@@ -17,6 +17,11 @@ MISFITS = [
     ("model.neck=identity", "model.anchors", "scales has 5 entries, but the neck has 3 levels"),
     ("model.head=retinanet", "model.head", "shared by all levels"),
     ("train.parameter_groups={bakbone.*: {lr: 0.1}}", "train.parameter_groups", "'bakbone.*'"),
+    (
+        "train.frozen=[bakbone.*]",
+        "train.frozen.0",
+        r"no parameter is called 'bakbone\.\*'.*start with backbone",
+    ),
     ("train.optimizer={name: sgd, momentum: 0, nesterov: true}", "train.optimizer", "esterov"),
     ("data.batch_transforms=[{name: crop, scale: [2, 1]}]", "data.batch_transforms.0", "crop"),
 ]
@@ -57,6 +62,8 @@ def test_check_recipe_builds_all_of_a_run(
     assert "losses of the first batch: class " in lines[1]
     assert lines[-1] == "quickstart_ssd can be trained"
     assert not list(tmp_path.iterdir())
+    assert main(["check", "recipe", "quickstart_ssd", *small, "evaluate.metric=APx"]) == 2
+    assert "evaluate.metric: the evaluator gives no number 'APx'" in capsys.readouterr().err
     missing = ["data.train={name: coco, annotations: gone.json, images: gone}"]
     assert main(["check", "recipe", "quickstart_ssd", *missing]) == 3
     assert "no file gone.json" in capsys.readouterr().err
