@@ -205,7 +205,7 @@ class Registry:
             raise RegistryError(f"a {kind} needs a name, not {name!r}")
         if not isinstance(target, str):
             check_constructor(kind, name, target)
-            summary = summary or (inspect.getdoc(target) or "").split("\n")[0]
+            summary = summary or " ".join((inspect.getdoc(target) or "").partition("\n\n")[0].split())
         known = self._components.get((kind, name))
         replaced = known is not None and known.local and not self._origin
         if known is not None and not replaced and not _same_source(known.target, target):

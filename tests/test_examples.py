@@ -62,6 +62,14 @@ def loss_names(run: Path) -> set[str]:
     return set(json.loads((run / "metrics.jsonl").read_text().splitlines()[0])["losses"])
 
 
+@pytest.mark.parametrize("file", sorted(EXAMPLES.glob("*.py")), ids=lambda file: file.stem)
+def test_every_part_of_an_example_is_described(file: Path) -> None:
+    for kind, name in load_plugins([file]).plugins[-1].parts:
+        facts = densedet.describe(kind, name, plugins=[file])
+        assert facts["summary"].endswith("."), "the whole first sentence, over as many lines as it takes"
+        assert not [a["name"] for a in facts["arguments"] if not a["wired"] and not a["doc"]]
+
+
 # -- a head --------------------
 
 

@@ -23,10 +23,19 @@ class CenterNet(nn.Module):
     stride R, the paper's 4 with the default backbone. Losses: "heatmap" (equation 1), "size" and "offset"
     (L1), each divided by the objects of the batch.
 
-    width: channels of the merged map. size_weight, offset_weight: of the losses (section 3). min_overlap:
-    boxes shifted within the heat map's Gaussians still have this IoU with their object (as CornerNet, section
-    3.1). top_k: detections an image at most.
-    score: detections below it are left out.
+    Args:
+        backbone: (wired) the backbone.
+        neck: (wired) the neck; null: the backbone's maps are used.
+        num_classes: (wired) C.
+        in_channels: (wired) channels of each map.
+        in_strides: (wired) stride of each map, in input pixels.
+        width: channels of the merged map.
+        size_weight: factor on the loss of the sizes (section 3).
+        offset_weight: factor on the loss of the offsets (section 3).
+        min_overlap: boxes shifted within the heat map's Gaussians still have this IoU with their object (as
+            CornerNet, section 3.1).
+        top_k: largest number of detections in an image.
+        score: detections with a lower score are left out.
     """
 
     def __init__(

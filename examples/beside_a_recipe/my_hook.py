@@ -9,9 +9,11 @@ from densedet.core.arguments import PositiveInt, Probability
 
 @densedet.register("hook", "stop_at")
 class StopAt:
-    """Ends the run when AP was good enough often enough.
+    """End the run when AP was good enough often enough.
 
-    ap: what is good enough. times: evaluations in a row that must reach it.
+    Args:
+        ap: the AP that is good enough.
+        times: number of evaluations in a row that must reach it.
     """
 
     all_ranks = True  # every process of a torchrun sees the same metrics, and all must stop at the same step

@@ -15,11 +15,18 @@ from densedet.core.types import Annotation
 
 @densedet.register("source", "csv_boxes")
 class CsvBoxes:
-    """Boxes from a CSV file with the columns file, x1, y1, x2, y2, class; an image without objects has a line
-    with its name alone.
+    """Images and a CSV file with the columns file, x1, y1, x2, y2, class.
 
-    boxes: the CSV file. images: the folder of the images; null: where the CSV file is. classes: names in
-    label order. Paths start at data.root. Raises DataError with the line of the file.
+    An image without objects has a line with its name alone.
+
+    Args:
+        root: (wired) the folder at which the paths start, data.root.
+        boxes: the CSV file.
+        images: the folder of the images; null: the folder of the CSV file.
+        classes: names in label order.
+
+    Raises:
+        DataError: the file cannot be read, or a line of it is wrong, with its number.
     """
 
     def __init__(self, *, root: str, boxes: str, images: str | None = None, classes: tuple[str, ...]) -> None:
