@@ -100,8 +100,8 @@ def data(arguments: argparse.Namespace) -> int:
 
 def recipe(arguments: argparse.Namespace) -> int:
     """Refuse a recipe that training would refuse: load it, build its parts together and run the network once
-    without computing, then open its data, build the hooks and compute the losses of one batch. Nothing is
-    trained, and no run folder is made."""
+    without computing, then open its data, build the hooks, evaluate a few images and compute the losses of
+    one batch. Nothing is trained, and no run folder is made."""
     from densedet.core.recipe.loading import load_recipe
 
     loaded = load_recipe(arguments.recipe, arguments.overrides)

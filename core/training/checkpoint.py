@@ -58,7 +58,9 @@ def load(path: Path) -> dict[str, Any]:
         CheckpointError: it is missing, damaged, or not one of densedet.
     """
     if not path.is_file():
-        raise CheckpointError(f"there is no checkpoint at {path}")
+        raise CheckpointError(
+            f"there is no checkpoint at {path}: give a run folder such as runs/quickstart_ssd/1 or a .pt file"
+        )
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except (

@@ -49,12 +49,10 @@ def _forward(part: Any, kind: str, state: dict[str, Tensor], given: Any, where: 
             return torch.func.functional_call(part, own, (given,))
     except Exception as error:
         reason = str(error).strip().split("\n")[0]
-        smallest = (
-            " (the image is probably too small for this many stages)" if "size" in reason.lower() else ""
-        )
-        raise PartError(
-            f"the {kind} cannot take {where}: {reason}{author_place(error)}{smallest}", part=kind
-        ) from error
+        place = author_place(error)
+        if not place and "size" in reason.lower():
+            place = " (the image is probably too small for this many stages)"
+        raise PartError(f"the {kind} cannot take {where}: {reason}{place}", part=kind) from error
     finally:
         part.train(training)
 

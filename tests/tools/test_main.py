@@ -116,6 +116,10 @@ def head_recipe(folder: Path, constructor: str) -> Path:
     [
         ("len(3)", r"head 'mine': TypeError: object of type 'int' has no len\(\) \(my_head.py line 9\)"),
         ("self.branches = {}", r"the head cannot take .*list index out of range \(my_head.py line 11\)"),
+        (
+            "self.branches = {}; self.forward = lambda maps: maps[0] @ maps[0]",  # 16x32 times 16x32
+            r"the head cannot take .* size .* \(my_head.py line 9\)$",  # and no guess that the image is small
+        ),
         ("pass", "has no dict `branches`: write self.branches = {} in its constructor"),
     ],
 )
