@@ -117,14 +117,18 @@ def _check_grid(grid: Tensor, stride: int, image_hw: tuple[int, int], where: str
     )
     sides = box_ops.area(grid).sqrt()
     require(
-        float(sides.max()) >= 0.1 * stride and float(sides.min()) <= 64 * stride,
+        float(sides.max()) >= 0.3 * stride and float(sides.min()) <= 64 * stride,
         f"{where}: anchors are {float(sides.min()):g} to {float(sides.max()):g} wide and high at stride "
         f"{stride}: boxes are in pixels of the image, not in cells or shares",
     )
-    shapes = (grid[..., 2:] - grid[..., :2]).diff(dim=1).abs().amax(-1)
+    sides = (grid[..., 2:] - grid[..., :2]).clamp(min=1e-3)
     both = inner[:, 1:] & inner[:, :-1]
+    # From row to row all anchors may grow alike, as objects do that come nearer.
+    shares = (sides / sides[:, :, :1]).log()
+    rows = inner[1:].all(-1) & inner[:-1].all(-1)
     require(
-        not bool((shapes[both] > 0.5 * stride + 1).any()),
-        f"{where}: an anchor's shape jumps between two cells of a row: every cell has the same anchors in "
-        f"the same order",
+        not bool((sides.diff(dim=1).abs().amax(-1)[both] > 0.5 * stride + 1).any())
+        and not bool((shares.diff(dim=0).abs().amax((-1, -2))[rows] > 0.3).any()),
+        f"{where}: an anchor's shape jumps from a cell to the next: every cell has the same anchors in the "
+        f"same order",
     )

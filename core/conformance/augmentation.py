@@ -76,8 +76,8 @@ def check_resize(factory: Factory, **arguments: Any) -> None:
         require(same(back, box, 1e-3), "boxes_to_input and to_source are not inverse: boxes do not find back")
     wide = part(960, 640)
     require(
-        wide.width >= wide.height,
-        f"an image of 960x640 becomes {wide.width}x{wide.height} on a canvas of (width, height) (96, 64): "
+        wide.width >= wide.height and wide.canvas_wh[0] >= wide.canvas_wh[1],
+        f"with size_wh (96, 64), an image of 960x640 becomes {wide.width}x{wide.height} on {wide.canvas_wh}: "
         f"sizes are (width, height)",
     )
 
@@ -203,6 +203,11 @@ def _check_sample(part: Any, picture: Tensor, seeds: int) -> None:
             if own and bool(mask.any()):
                 covered[index].append(max(inside(mask, box) for box in own))
                 tight[index].append(max(filled(mask, box) for box in own))
+    kept = sum(map(len, covered.values()))
+    require(
+        kept or seeds == 1,
+        f"in {seeds} tries no object is both kept and to be seen: it is lost, or only its box is left",
+    )
     for index in (0, 1):
         require(
             _median(covered[index]) > 0.8 and _median(tight[index]) > 0.3,
@@ -224,6 +229,8 @@ def _check_kind(image: Any, picture: Tensor) -> None:
             f"dtype and channels must stay: {picture.dtype} of {len(picture)} channels became {image.dtype} "
             f"{tuple(image.shape)}"
         )
+    if picture.amax() > 2 and image.is_floating_point() and image.amax() <= 2:
+        raise _Unfit("pixels stay in 0..255, whatever their dtype: scaling is the detector's work")
 
 
 def _rows(target: dict[str, Any]) -> list[tuple[Tensor, int, bool]]:
@@ -266,9 +273,10 @@ def _painted_batch(skip: int | None, channels: int) -> Batch:
         batch,
         images=torch.stack([painted(tuple(row), channels) for row in rows]),
         valid_hw=torch.tensor([SIZE, (SIZE[0] - 8, SIZE[1] - 12)]),
-        boxes=torch.tensor([BOXES, BOXES]),
-        labels=torch.arange(4).view(2, 2),
-        ignore=torch.tensor([[False, False], [False, True]]),
+        boxes=torch.tensor([[*BOXES, (0.0, 0.0, 0.0, 0.0)]] * 2),
+        labels=torch.tensor([[0, 1, -1], [2, 3, -1]]),  # the last slots are empty
+        valid=torch.tensor([[True, True, False]] * 2),
+        ignore=torch.tensor([[False, False, False], [False, True, False]]),
     )
 
 

@@ -13,6 +13,7 @@ from densedet.core.conformance.requirements import (
     check,
     check_device,
     finite,
+    on_meta,
     require,
     same,
     steady,
@@ -53,7 +54,8 @@ def check_box_loss(factory: Factory, **arguments: Any) -> None:
     if part.space == "bins":
         _check_bins(call)
     meta = [t.to("meta") for t in (far, target)]
-    check_device("the box loss", lambda: call(*meta))
+    moved = on_meta(part)
+    check_device("the box loss", lambda: at_end(moved, moved.forward)(*meta))
 
 
 def sharp(sides: Tensor) -> Tensor:
@@ -165,6 +167,13 @@ def _check_boxes(part: Any, target: Tensor) -> None:
     require(
         bool((part(grown, target) <= part(center, target) + 1e-3).all()),
         "a box grown on all sides by 4 must cost no more than one grown by 8 to one corner: boxes are xyxy",
+    )
+    sides = (target[:, 2:] - target[:, :2]).repeat(1, 2)
+    away = torch.stack([part(target + share * sides, target) for share in (0.0, 0.3, 0.6, 1.5, 4.0)])
+    require(
+        bool((away.diff(dim=0) >= -1e-3 - 0.01 * away[:-1]).all()) and bool((away[1:] > 1e-3).all()),
+        f"a box that moves away from its target, its size kept, costs {away[:, 0].tolist()}: the loss must "
+        f"not fall, nor be 0",
     )
     for other in (5.0, 50.0):
         point = torch.full((1, 4), 5.0).requires_grad_()

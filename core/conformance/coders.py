@@ -127,7 +127,7 @@ def _check_encode(part: Any, anchors: Tensor) -> None:
 def _check_round_trip(part: Any, anchors: Tensor) -> None:
     """What decode makes of an output must be encoded as that output's deltas; where the deltas are the
     output itself, encoded boxes must come back."""
-    for scale, enough in ((0.1, 0.9), (0.3, 0.9), (1.0, 0.5)):  # a clamp may catch some of the wild ones
+    for scale, enough in ((0.1, 0.9), (0.3, 0.75), (1.0, 0.5)):  # a clamp may catch some of the wild ones
         raw = torch.randn(len(anchors), part.box_channels) * scale
         said = steady("deltas", part.deltas, raw)
         require(said.shape == (len(anchors), 4), f"deltas(raw) gives (...,4), got {tuple(said.shape)}")

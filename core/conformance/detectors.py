@@ -111,6 +111,7 @@ def _check_predictions(part: Any, batch: Batch) -> None:
     found = steady("predict", part.predict, batch)
     check_detections(found, batch.valid_hw, CLASSES)
     require(same(state, list(part.state_dict().values())), "predict changes the detector's state")
+    require(not part.training, "predict leaves the detector in training mode")
     small = replace(batch, valid_hw=torch.tensor([[40, 48], [64, 96]]))
     check_detections(part.predict(small), small.valid_hw, CLASSES)
     for row in range(2):

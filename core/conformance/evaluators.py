@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 import math
 import pickle
 from collections.abc import Iterable
@@ -10,7 +11,7 @@ from typing import Any
 
 import torch
 
-from densedet.core.conformance.requirements import Factory, check, require, same, wire
+from densedet.core.conformance.requirements import ConformanceError, Factory, check, require, same, wire
 from densedet.core.types import Annotation, Detections
 
 NAMES = ("cat", "dog", "bird")
@@ -87,6 +88,18 @@ def half(index: int) -> Detections:
     return perfect(index) if index < 3 else Detections.empty()
 
 
+def with_doubtful(index: int) -> Detections:
+    """`perfect`, and a false detection of a low score."""
+    found = perfect(index)
+    box, none = torch.tensor([[0.0, 0.0, 4.0, 4.0]]), torch.full((1,), -1)
+    return Detections(
+        torch.cat([found.boxes, box]),
+        torch.cat([found.scores, torch.tensor([0.01])]),
+        torch.cat([found.labels, torch.tensor([index % len(NAMES)])]),
+        torch.cat([found.anchors, none]),
+    )
+
+
 def on_crowd(index: int) -> Detections:
     """`perfect`, and a detection of the best score on the crowd."""
     found = perfect(index)
@@ -128,6 +141,12 @@ def check_evaluator(factory: Factory, *, metric: str | None = None, **arguments:
         result = part.result()
         require(isinstance(result, dict), f"result() gives a dict of numbers, not {type(result).__name__}")
         require(_plain(result) == _plain(part.result()), "result() called twice gives different numbers")
+        try:
+            json.dumps(result)
+        except (TypeError, ValueError) as error:
+            raise ConformanceError(
+                f"result() holds what JSON cannot, e.g. numpy's numbers: {error}"
+            ) from error
         return result
 
     best, worst = judged(perfect), judged(lambda index: Detections.empty())
@@ -159,6 +178,15 @@ def check_evaluator(factory: Factory, *, metric: str | None = None, **arguments:
             what != "detections that meet nothing" or value != top,
             f"{name} is as good for {what} as for the truth as detections",
         )
+    require(
+        "precision" in name.lower() or not _close(judged(half)[name], top),
+        f"{name} is as good where images have no detections: their objects are missed",
+    )
+    require(
+        name not in ("AP", "AP50", "AP75") or _close(judged(with_doubtful)[name], top),
+        f"false detections with the lowest scores of all change {name}: detections of all images are ranked "
+        f"together by their scores",
+    )
     value = float(judged(on_crowd)[name])
     require(
         abs(value - top) < 1e-6,

@@ -75,6 +75,7 @@ def check_head(factory: Factory, **arguments: Any) -> None:
         outputs = tensors_of(prediction)
         check_gradients(part, torch.stack([o.sum() for o in outputs]).sum(), "the head")
         _check_order(shaken(part), layout)
+        _check_channels(shaken(part), layout)
     with torch.no_grad():
         _check_bias([build(layout, bias).train()(features) for bias in (-2.0, -4.0)])
         more = build(layout, classes=1)
@@ -168,6 +169,29 @@ def _check_order(part: nn.Module, layout: Any) -> None:
                     require(
                         flat.shape[axis] == 1 or not same(first, second, 1e-6),
                         f"{where}: the first and the last of the {kind} of a cell are the same number",
+                    )
+
+
+def _check_channels(part: nn.Module, layout: Any) -> None:
+    """A convolution's output channel anchor * K + number is that number of that anchor, as in files."""
+    features, anchors = _features(layout), layout[1]
+    with torch.no_grad():
+        plain = part(features)
+        for name, layer in part.named_modules():
+            if not isinstance(layer, nn.Conv2d) or layer.bias is None:
+                continue
+            layer.bias[1] += 1.0
+            moved = part(features)
+            layer.bias[1] -= 1.0
+            for kind in ("logits", "box"):
+                for old, new, count in zip(getattr(plain, kind), getattr(moved, kind), anchors):
+                    if count == 1 or layer.out_channels != count * old.shape[-1]:
+                        continue
+                    change = (new - old).unflatten(1, (-1, count)).abs().amax((0, 1)) > 1e-4  # (A,K)
+                    require(
+                        bool(change[0, 1]) or int(change.sum()) != 1,
+                        f"output channel 1 of {name} is not number 1 of anchor 0 of the {kind}: channels are "
+                        f"laid out anchor * K + number",
                     )
 
 

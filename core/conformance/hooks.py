@@ -124,7 +124,10 @@ def _call_all(part: Any, run: ExampleRun, methods: list[str]) -> None:
         "AP50": 0.5,
         "broken_images": [],
     }
+    given = dict(summary)
     _call(part, methods, "run_end", run=run, summary=summary)
+    require(summary == given, "densedet_run_end changes the summary, which other hooks see too")
+    require(run.detector.training, "it leaves the detector in eval mode: call train() again")
     require(same(weights, list(run.detector.parameters())), "it changes the detector's weights")
     require(random_states() == state, "it draws from a global random generator: training would differ")
 

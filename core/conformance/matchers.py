@@ -47,9 +47,9 @@ def check_matcher(factory: Factory, **arguments: Any) -> None:
         )
         rising = "progress" in inspect.signature(part).parameters
         for progress in (0.0, 1.0) if rising else (None,):
-            trial = _Trial(part, strides_for(count), points, progress)
+            trial, spare = (_Trial(part, strides_for(count), points, progress) for _ in range(2))
             try:
-                trial.match(trial.boxes.clone(), trial.labels.clone(), trial.valid.clone())
+                spare.match(spare.boxes, spare.labels, spare.valid)
             except (PartError, ValueError) as error:
                 refusals.append(str(error))
                 break
@@ -80,7 +80,7 @@ class _Trial:
             for y, x in ((of.height // 4, of.width // 4), (of.height * 3 // 4, of.width * 2 // 3)):
                 chosen.append(self.anchors[start + (y * of.width + x) * of.anchors + of.anchors - 1])
         far = torch.tensor([1e4, 1e4, 1e4 + 40, 1e4 + 40])
-        none = torch.zeros(4)
+        none = self.anchors[self.levels[0].count // 3] + torch.tensor([-3.0, -2.0, 1.0, 2.0])  # no meaning
         of = self.levels[0]
         loose = self.anchors[(of.height // 2 * of.width + of.width // 2) * of.anchors].clone()
         loose[[0, 2]] += 0.3 * (loose[2] - loose[0])  # IoU 0.7 / 1.3 with its anchor
@@ -99,7 +99,11 @@ class _Trial:
         return self.part(boxes, labels, valid, self.anchors, self.levels, predictions, **self.keywords)
 
     def run(self) -> None:
-        answer = steady("the matcher", self.match, self.boxes, self.labels, self.valid)
+        answer = steady(
+            "the matcher",
+            lambda boxes, labels, valid, anchors: self.match(boxes, labels, valid),
+            *(self.boxes, self.labels, self.valid, self.anchors),
+        )
         self._check_alphabet(answer)
         index = answer.matched_idxs
         require(

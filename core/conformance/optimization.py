@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import inspect
 import math
 from typing import Any
 
@@ -35,13 +36,17 @@ def check_schedule(factory: Factory, **arguments: Any) -> None:
         "a schedule is a function of progress and step alone: asked in another order it gave other factors",
     )
     require(
-        all(math.isfinite(value) and 0 <= value <= 100 for value in first),
-        f"factors are finite and not negative: {first}",
+        all(math.isfinite(value) and 0 <= value <= 5 for value in first),
+        f"factors are finite and not negative, and around 1, since `lr` is the rate at the top: {first}",
     )
     require(
         max(first) > 0.05,
         f"the largest factor is {max(first):g}: a schedule gives a factor on the learning rate, around 1, "
         f"not the rate itself",
+    )
+    require(
+        sum(value > 0 for value in first) > len(first) / 2,
+        f"the factor is 0 in most of the training: it is called with (progress in 0..1, step): {first}",
     )
     require(math.isfinite(part(1.0, 10**7)) and math.isfinite(part(0.0, 0)), "a factor is not finite")
 
@@ -58,9 +63,10 @@ def _network() -> nn.Sequential:
 def _groups(network: nn.Module) -> list[dict[str, Any]]:
     """As the runner makes them: weights decay, biases do not."""
     own = list(network.parameters())
+    rest = {"lr_factor": 1.0, "start": 0.0}
     return [
-        {"params": [p for p in own if p.ndim > 1], "decay": True},
-        {"params": [p for p in own if p.ndim <= 1], "decay": False},
+        {"params": [p for p in own if p.ndim > 1], "decay": True, **rest},
+        {"params": [p for p in own if p.ndim <= 1], "decay": False, **rest},
     ]
 
 
@@ -98,9 +104,30 @@ def check_optimizer(factory: Factory, **arguments: Any) -> None:
         "parameters of different groups are in one group: keep the wired groups",
     )
     require(all(float(group["lr"]) > 0 for group in part.param_groups), "each group has an `lr` above 0")
+    _check_arguments(factory, arguments)
     _check_still(build)
     _check_downhill(build)
     _check_resume(build)
+
+
+def _check_arguments(factory: Factory, arguments: dict[str, Any]) -> None:
+    """What the recipe sets must arrive: the learning rate, and each group's own weight decay and factor."""
+    groups = [{**g, "weight_decay": 0.03, "lr_factor": 0.5} for g in _groups(_network())[:1]]
+    given = wire(factory, arguments, parameters=groups).param_groups[0]
+    require(
+        given.get("weight_decay", 0.03) == 0.03,
+        f"a group's own weight_decay of 0.03 becomes {given.get('weight_decay')}: keep what a group has",
+    )
+    require(
+        given.get("lr_factor") == 0.5 and "start" in given,
+        "the groups lose 'lr_factor' or 'start', which the runner reads: hand over the wired groups whole",
+    )
+    if "lr" in inspect.signature(factory).parameters and "lr" not in arguments:
+        rates = [
+            float(wire(factory, arguments | {"lr": lr}, parameters=_groups(_network())).param_groups[0]["lr"])
+            for lr in (0.001, 0.002)
+        ]
+        require(rates[0] < rates[1], f"lr 0.001 and 0.002 give groups with lr {rates[0]:g} and {rates[1]:g}")
 
 
 def _loss(network: nn.Module) -> torch.Tensor:

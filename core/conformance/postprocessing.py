@@ -72,8 +72,8 @@ def check_postprocess(factory: Factory, **arguments: Any) -> None:
     """Check that clear detections are found with their own label, box and anchor, best first, clipped; that
     boxes suppress each other within a class; images for themselves; no detections; the trace.
 
-    A postprocess that keeps scores of 0, that suppresses nothing because it takes no threshold of overlap, or
-    one whose `class_agnostic` is true, is legal.
+    A postprocess that leaves a trace empty, that keeps scores of 0, that suppresses nothing because it takes
+    no threshold of overlap, or one whose `class_agnostic` is true, is legal.
 
     Args:
         factory: the class or function.
@@ -88,6 +88,10 @@ def check_postprocess(factory: Factory, **arguments: Any) -> None:
     _check_clear(part, anchors, levels)
     _check_overlap(part, factory, anchors, levels)
     _check_nothing(part, anchors, levels)
+    _check_best(part, anchors, levels)
+    if "max_detections" in inspect.signature(factory).parameters:
+        few = wire(factory, arguments | {"max_detections": 3}, num_classes=CLASSES, strides=STRIDES)
+        _check_best(few, anchors, levels, 3)
 
 
 def _check_many(part: Any, anchors: Tensor, levels: tuple[Level, ...]) -> None:
@@ -101,6 +105,8 @@ def _check_many(part: Any, anchors: Tensor, levels: tuple[Level, ...]) -> None:
     trace: dict[str, Any] = {}
     traced = part(scores, boxes, levels, sizes, trace)
     require(same(traced, found), "detections differ where a trace is asked for")
+    if not trace:
+        return
     fates: Any = trace.get("fate")
     require(
         isinstance(fates, list)
@@ -117,6 +123,22 @@ def _check_many(part: Any, anchors: Tensor, levels: tuple[Level, ...]) -> None:
         require(
             len(kept) == len(one) and (kept == real or -1 in one.anchors),
             f"the trace says {len(kept)} candidates were kept, there are {len(one)} detections, or others",
+        )
+
+
+def _check_best(part: Any, anchors: Tensor, levels: tuple[Level, ...], limit: int = 10**9) -> None:
+    """Of many candidates the one of the best score stays, and no more than the limit."""
+    scores, sizes = torch.rand(2, len(anchors), CLASSES), torch.tensor(SIZES)
+    boxes = anchors.expand(2, -1, -1).clone()
+    found = part(scores, boxes, levels, sizes)
+    require(max(map(len, found)) <= limit, f"max_detections={limit} gives {max(map(len, found))} detections")
+    for one, score, own, size in zip(found, scores, boxes, sizes):
+        clipped = box_ops.clip(own, size)
+        whole = ((clipped[:, 2:] - clipped[:, :2]) > 8).all(-1)
+        best = divmod(int((score * whole[:, None]).argmax()), CLASSES)
+        require(
+            best in set(zip(one.anchors.tolist(), one.labels.tolist())) or -1 in one.anchors,
+            f"the candidate of the best score, (anchor, label) {best}, is not among the detections",
         )
 
 

@@ -123,7 +123,8 @@ def same(first: Any, second: Any, tolerance: float = 0.0) -> bool:
 
 def random_states() -> tuple[Any, ...]:
     """The states of the global generators of torch, numpy and Python."""
-    return torch.get_rng_state().tolist(), random.getstate(), repr(np.random.get_state())
+    _, keys, *rest = np.random.get_state()
+    return torch.get_rng_state().numpy().tobytes(), random.getstate(), np.asarray(keys).tobytes(), rest
 
 
 def steady(what: str, call: Callable[..., Any], *given: Any) -> Any:
@@ -206,6 +207,11 @@ def shaken(part: nn.Module) -> nn.Module:
         for p in part.parameters():
             p.add_(torch.randn(p.shape, generator=generator) * 0.05)
     return part
+
+
+def on_meta(part: Any) -> Any:
+    """A copy of a part on the meta device, with its parameters and buffers where it is a module."""
+    return copy.deepcopy(part).to("meta") if isinstance(part, nn.Module) else part
 
 
 def check_device(what: str, call: Callable[[], Any]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import Any
 
 import torch
@@ -46,3 +47,10 @@ def check_sampler(factory: Factory, **arguments: Any) -> None:
                 f"epoch {epoch} has another order when asked again, or by a second sampler of the same seed: "
                 f"resumed runs and other processes would see other images",
             )
+    other = wire(factory, arguments, source=SOURCE, seed=4)
+    require(
+        "seed" not in inspect.signature(factory).parameters
+        or all(order == orders[0] for order in orders.values())
+        or any([int(i) for i in other(epoch)] != orders[epoch] for epoch in EPOCHS),
+        "the order changes with the epoch, but not with the seed: draw it from both",
+    )

@@ -34,7 +34,7 @@ Groups = list[dict[str, Any]]
 
 
 def decayed(parameters: Groups) -> Groups:
-    return [{**g, "weight_decay": 0.01 if g["decay"] else 0.0} for g in parameters]
+    return [{"weight_decay": 0.01 if g["decay"] else 0.0, **g} for g in parameters]
 
 
 @legal("optimizer")
