@@ -115,6 +115,7 @@ def line_chart(
     low, high = _limits(np.concatenate([array[:, 1] for _, array in lines]), marks)
     axes.set(xlabel=x_label, ylabel=y_label, ylim=(low, high + 0.05 * (high - low)))
     axes.set_xlim(left=min(0.0, *(float(array[0, 0]) for _, array in lines)))
+    axes.locator_params(axis="x", nbins=6)  # numbers as long as 0.0025 lie side by side, not over each other
     axes.grid(axis="y")
     last = "; ".join(f"{s.name} ends at {array[-1, 1]:.4g}" for s, array in lines)
     return _svg(figure, axes.lines, [s.name for s, _ in lines], f"{title}: {y_label} against {x_label}", last)

@@ -68,6 +68,12 @@ def test_a_line_chart() -> None:
     assert chart == line_chart([*empty, *series], title="loss & more", x_label="minutes", y_label="loss")
 
 
+def test_numbers_of_a_short_run_do_not_overlap() -> None:
+    svg = line_chart([Series("a", [(0.006, 0.1), (0.021, 0.3)])], title="t", x_label="minutes", y_label="AP")
+    # At most seven numbers; steps of 0.0025 would give nine, and each takes an eighth of the width.
+    assert re.findall(r">(0\.\d{3})<", svg) == ["0.000", "0.005", "0.010", "0.015", "0.020"]
+
+
 def test_a_high_start_does_not_flatten_the_rest() -> None:
     points = [(float(i), 1000.0 if i == 0 else 1.0) for i in range(100)]
     whole, cut = (
