@@ -162,7 +162,7 @@ def check_transform(factory: Factory, **arguments: Any) -> None:
 
 
 def _run(part: Any, image: Tensor, boxes: Tensor, seed: int) -> tuple[Tensor, dict[str, Any]]:
-    torch.manual_seed(seed)
+    torch.default_generator.manual_seed(seed)
     random.seed(seed)
     np.random.seed(seed)
     given = _sample(image.clone(), boxes.clone())
@@ -188,7 +188,7 @@ def _check_sample(part: Any, picture: Tensor, seeds: int) -> None:
         _check_target(image, target, picture)
         random.seed(100 + seed)
         np.random.seed(100 + seed)
-        torch.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)
         again = part(*_sample(picture.clone(), boxes.clone()))
         require(
             same(again, (image, target)),

@@ -39,7 +39,7 @@ def check_sampler(factory: Factory, **arguments: Any) -> None:
             all(0 <= index < len(SOURCE) for index in order),
             f"epoch {epoch} has positions beyond the source's {len(SOURCE)} images: {sorted(set(order))}",
         )
-    torch.manual_seed(99)
+    torch.default_generator.manual_seed(99)
     for epoch in reversed(EPOCHS):
         for sampler in (part, again):
             require(
