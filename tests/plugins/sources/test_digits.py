@@ -23,14 +23,20 @@ def test_is_a_source():
 
 
 def test_sizes_are_known_without_drawing(tmp_path, monkeypatch):
-    source = DigitsSource(count=3, size=(40, 30))
-    monkeypatch.setattr(DigitsSource, "stamps", None)  # laying a scene out would fail
-    assert source.sizes.tolist() == [[40, 30]] * 3
+    """Only the three scenes that the sizes are compared with are laid out, not all hundred."""
+    source = DigitsSource(count=100, size=(40, 30))
+    laid_out, stamps = [], DigitsSource.stamps
+    monkeypatch.setattr(
+        DigitsSource, "stamps", lambda self, index: laid_out.append(index) or stamps(self, index)
+    )
+    assert source.sizes.tolist() == [[40, 30]] * 100
+    assert laid_out == []
     cache, _ = fitting_cache(
         source, resize=ExactResize(size_wh=(20, 15)), color="grey", limit_gb=1, folder=str(tmp_path)
     )
     assert cache is not None
-    assert cache.bytes == 3 * 20 * 15
+    assert cache.bytes == 100 * 20 * 15
+    assert len(laid_out) <= 3
 
 
 def test_a_scene_depends_on_seed_split_and_index_only():
