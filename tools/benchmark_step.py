@@ -126,7 +126,7 @@ def step(arguments: argparse.Namespace) -> dict[str, Any]:
         folder = Path(name)
         model = reference(10).train()
         plain, fast = ours(folder, model, *PLAIN), ours(folder, model, *FAST)
-        batch = next(plain.stream())[0]
+        batch = next(plain.batches())[0]
         for run in (plain, fast):
             run.detector.train()
         images, targets = as_theirs(batch)
