@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 from pathlib import Path
 
 import pytest
@@ -30,3 +31,11 @@ def test_trained_side_by_side_with_torchvision(steps: int, tmp_path: Path) -> No
         assert losses["box"] == pytest.approx(theirs["bbox_regression"], rel=1e-3), number
         first, last = first or losses["box"], losses["box"]
     assert steps < 50 or last < 0.8 * first  # both have learnt something
+
+
+@pytest.mark.long
+def test_the_command_times_every_side() -> None:
+    rows = benchmark_step.step(argparse.Namespace(rounds=2))
+    for side in ("ours, float32", "ours, default", "bare network, float32"):
+        assert rows[f"{side} s"] > 0
+        assert rows[f"{side} / torchvision's"] > 0
