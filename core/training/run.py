@@ -132,18 +132,18 @@ class Run:
         """The run's hooks: the recipe's list, then those of plug-in modules in the order of loading, then
         ``extra``. Off rank 0 only those take part that ask for all ranks."""
         listed = assembly.build_list(self.recipe, "run.hooks", "hook", {"run": self})
-        events = ("densedet_run_", "densedet_state", "densedet_restore")
         modules = [
             p.plugin
             for p in self.recipe.plugins
-            if p.status == "loaded" and any(n.startswith(events) for n in p.hooks)
+            if p.status == "loaded" and any(name in hookspecs.OF_A_RUN for name in p.hooks)
         ]
         hooks = [*listed, *modules, *extra]
         return hookspecs.manager_of([h for h in hooks if self.rank == 0 or getattr(h, "all_ranks", False)])
 
     def start(self) -> None:
-        """Make the run folder with its recipe, seed this process, and hand the network to the processes of a
-        torchrun. `densedet.core.training.session` puts threads and random states back at the end."""
+        """Make the run folder with its recipe, take over the random states and hooks of a checkpoint, and
+        hand the network to the processes of a torchrun. `densedet.core.training.session` seeds this process
+        beforehand, and puts threads and random states back at the end."""
         if self._folder is None:
             self._folder = new_folder(Path(self.recipe.run.folder), self.recipe.name)
         if self.is_main:
