@@ -9,19 +9,28 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
+from densedet.core.errors import UsageError
+
 
 @contextmanager
-def atomic_path(path: Path) -> Iterator[Path]:
+def atomic_path(path: Path, *, overwrite: bool = True) -> Iterator[Path]:
     """Make a temporary name beside ``path``, for writers that open files themselves.
 
     The file is synced and renamed at the end, and removed on failure.
 
     Args:
         path: file to replace; its folder is made.
+        overwrite: whether a file that is there may be replaced. False holds to the end: of several processes
+            that write one new file, one succeeds.
 
     Yields:
         The temporary name.
+
+    Raises:
+        UsageError: something is there, and it may not be replaced.
     """
+    if not overwrite and os.path.lexists(path):
+        raise taken(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
     os.close(handle)
@@ -31,33 +40,64 @@ def atomic_path(path: Path) -> Iterator[Path]:
         with open(temporary, "r+b") as file:
             os.fsync(file.fileno())
         os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
+        if overwrite:
+            os.replace(temporary, path)
+        else:
+            _rename_new(temporary, path)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
 
 
+def taken(path: Path) -> UsageError:
+    """Return the error that something is at a path which would be overwritten."""
+    return UsageError(f"{path} is there already, and nothing is overwritten: give another name")
+
+
+def _rename_new(temporary: Path, path: Path) -> None:
+    """Rename a file where nothing is; of several processes one can. Raises UsageError."""
+    try:
+        try:
+            os.link(temporary, path)
+            temporary.unlink()
+        except FileExistsError:
+            raise
+        except OSError:  # FAT and some network disks have no links
+            os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY))
+            os.replace(temporary, path)
+    except FileExistsError as error:
+        raise taken(path) from error
+
+
 @contextmanager
-def atomic_file(path: Path) -> Iterator[BinaryIO]:
-    """Open a file that replaces ``path`` when it is closed without an error.
+def atomic_file(path: Path, *, overwrite: bool = True) -> Iterator[BinaryIO]:
+    """Open a file that becomes ``path`` when it is closed without an error.
 
     Args:
         path: file to replace; its folder is made.
+        overwrite: see `atomic_path`.
 
     Yields:
         The file, open for writing bytes.
+
+    Raises:
+        UsageError: something is there, and it may not be replaced.
     """
-    with atomic_path(path) as temporary, open(temporary, "wb") as file:
+    with atomic_path(path, overwrite=overwrite) as temporary, open(temporary, "wb") as file:
         yield file
         file.flush()
 
 
-def write_text(path: Path, text: str) -> None:
+def write_text(path: Path, text: str, *, overwrite: bool = True) -> None:
     """Replace a file's content by text in UTF-8.
 
     Args:
         path: file to replace; its folder is made.
         text: the new content.
+        overwrite: see `atomic_path`.
+
+    Raises:
+        UsageError: something is there, and it may not be replaced.
     """
-    with atomic_file(path) as file:
+    with atomic_file(path, overwrite=overwrite) as file:
         file.write(text.encode())

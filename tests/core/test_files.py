@@ -3,6 +3,7 @@ from pathlib import Path
 import pytest
 
 from densedet.core import files
+from densedet.core.errors import UsageError
 
 
 def test_a_write_that_dies_leaves_the_old_file(tmp_path: Path) -> None:
@@ -26,3 +27,28 @@ def test_folders_are_made_and_a_path_can_be_written_by_others(tmp_path: Path) ->
         assert not (tmp_path / "a" / "b.bin").exists()
     assert (tmp_path / "a" / "b.bin").read_bytes() == b"new"
     assert len(list((tmp_path / "a").iterdir())) == 1
+
+
+@pytest.mark.parametrize("links", [True, False])
+def test_of_several_writers_of_one_new_file_the_first_to_end_succeeds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, links: bool
+) -> None:
+    def no_links(*_: object) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    if not links:
+        monkeypatch.setattr("os.link", no_links)
+    path = tmp_path / "x.json"
+
+    def write_slowly() -> None:
+        with files.atomic_file(path, overwrite=False) as slow:
+            slow.write(b"slow")
+            files.write_text(path, "fast", overwrite=False)
+
+    with pytest.raises(UsageError, match="x.json is there already"):
+        write_slowly()
+    assert path.read_text() == "fast"
+    assert path.stat().st_nlink == 1
+    with pytest.raises(UsageError, match="x.json is there already"):
+        files.write_text(path, "late", overwrite=False)
+    assert [p.name for p in tmp_path.iterdir()] == ["x.json"], "a temporary file was left"
