@@ -16,7 +16,7 @@ import sys
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 from densedet.core.errors import DataError, UsageError
 
@@ -73,7 +73,9 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument(
         "--link-images", action="store_true", help="link them there instead (hard links where possible)"
     )
-    parser.add_argument("--overwrite", action="store_true", help="replace an existing target file")
+    parser.add_argument(
+        "--overwrite", action="store_true", help="replace target and --report files that exist"
+    )
     parser.add_argument(
         "--report", metavar="FILE", help="a file for every sentence about faults of the input"
     )
@@ -109,18 +111,28 @@ def run(arguments: argparse.Namespace) -> int:
         raise _taken(path)
     if arguments.copy_images and arguments.link_images:
         raise UsageError("give --copy-images or --link-images, not both")
+    if (arguments.copy_images or arguments.link_images) and target.image_folder is None:
+        raise UsageError(
+            f"{path.name} does not hold images: it is used with --images DIR or a recipe's 'images'"
+        )
     spec = recognise(Path(arguments.source), components, split=arguments.split, name=arguments.source_format)
     source = open_source(spec, components, images=arguments.images)
     split = arguments.split or "train"
     with contextlib.ExitStack() as stack:
         on_fault = None
         if arguments.report:
-            sentences = stack.enter_context(
-                open(arguments.report, "w", encoding="utf-8", errors="backslashreplace")
-            )
+            sentences = stack.enter_context(_new_report(Path(arguments.report), arguments.overwrite))
             on_fault = partial(print, file=sentences)
         bar = stack.enter_context(progress(source))
-        report = convert(source, target, path, split=split, where=arguments.where, on_fault=on_fault)
+        report = convert(
+            source,
+            target,
+            path,
+            split=split,
+            overwrite=arguments.overwrite,
+            where=arguments.where,
+            on_fault=on_fault,
+        )
         if arguments.copy_images or arguments.link_images:
             chosen: Sequence[int] = range(len(source))
             if arguments.where is not None:
@@ -160,13 +172,24 @@ def convert_weights(arguments: argparse.Namespace) -> int:
         raise _taken(path)
     components = load_plugins(arguments.plugin).components
     used, side, entries = convert(
-        arguments.target, path, components, arguments.target_format or arguments.source_format
+        arguments.target,
+        path,
+        components,
+        arguments.target_format or arguments.source_format,
+        overwrite=arguments.overwrite,
     )
     if arguments.json:
         print(json.dumps({"weight_map": used, "names": side, "entries": entries, "target": str(path)}))
     else:
         print(f"{path}: {entries} entries under the names of {side} (by {used})")
     return 0
+
+
+def _new_report(path: Path, overwrite: bool) -> TextIO:
+    try:
+        return open(path, "w" if overwrite else "x", encoding="utf-8", errors="backslashreplace")
+    except FileExistsError as error:
+        raise _taken(path) from error
 
 
 def _taken(path: Path) -> UsageError:
@@ -204,17 +227,12 @@ def bring_images(
     """Copy or link the images at the positions ``chosen`` of a source to where the target's format has them.
 
     Raises:
-        UsageError: the format has no place for images.
         DataError: another image is there already, or an image cannot be copied.
     """
-    place = target.image_folder
-    if place is None:
-        raise UsageError(
-            f"{path.name} does not hold images: it is used with --images DIR or a recipe's 'images'"
-        )
+    place = path / (target.image_folder or "").format(split=split)
     for index in bar.track(chosen, description="images"):
         name = source.table.name(index)
-        origin, destination = Path(source.image(index)), path / place.format(split=split) / name
+        origin, destination = Path(source.image(index)), place / name
         destination.parent.mkdir(parents=True, exist_ok=True)
         try:
             if os.path.lexists(destination):

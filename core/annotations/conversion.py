@@ -127,6 +127,7 @@ def convert(
     path: Path,
     *,
     split: str = "train",
+    overwrite: bool = False,
     where: str | None = None,
     on_fault: Callable[[str], None] | None = None,
 ) -> Report:
@@ -137,6 +138,7 @@ def convert(
         target: the class that writes.
         path: the file or folder to make.
         split: what the part of a data set is called in a folder with several.
+        overwrite: whether a file that is there may be replaced.
         where: SQL; only the images and boxes that it means are written (see
             `densedet.core.annotations.where`).
         on_fault: called with a sentence for each entry that cannot be used and is left out.
@@ -144,13 +146,14 @@ def convert(
     Raises:
         DataError: the source cannot be read, or the target cannot be written.
         WhereError: ``where`` is wrong.
+        UsageError: the file is there, and it may not be replaced.
     """
     source.faults = faults = Faults(strict=False, on_fault=on_fault)
     table = source.table
     dropped, clipped = table.dropped, table.clipped
     if where is not None:
         table = chosen(source, where)
-    target.write(table, path, split=split, faults=faults, on_progress=source.on_progress)
+    target.write(table, path, split=split, overwrite=overwrite, faults=faults, on_progress=source.on_progress)
     return Report(
         images=len(table),
         boxes=len(table.labels),

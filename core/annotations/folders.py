@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import tempfile
@@ -27,18 +28,27 @@ def new_folder(path: Path) -> Iterator[Path]:
         DataError: something is there already.
     """
     if not is_free(path):
-        raise DataError(f"{path} is there already and not empty: give another name")
+        raise _taken(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp"))
     try:
         yield temporary
         os.chmod(temporary, 0o755)
-        if path.is_dir():
-            path.rmdir()
-        os.replace(temporary, path)
+        try:
+            if path.is_dir():
+                path.rmdir()
+            os.rename(temporary, path)  # fails where another process has filled a folder meanwhile
+        except (FileExistsError, NotADirectoryError) as error:
+            raise _taken(path) from error
+        except OSError as error:
+            raise (_taken(path) if error.errno == errno.ENOTEMPTY else error) from error
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
+
+
+def _taken(path: Path) -> DataError:
+    return DataError(f"{path} is there already and not empty: give another name")
 
 
 @contextmanager

@@ -16,6 +16,7 @@ import numpy as np
 from densedet.core.annotations.builder import Faults, TableBuilder
 from densedet.core.annotations.table import AnnotationTable
 from densedet.core.errors import DataError, PartError
+from densedet.core.files import atomic_path
 
 if TYPE_CHECKING:
     from densedet.core.contracts import Resize, Source
@@ -81,7 +82,7 @@ class TableSource:
     def _write(
         cls, table: AnnotationTable, path: Path, split: str, faults: Faults, on_progress: Progress
     ) -> None:
-        """Do the work of `write`."""
+        """Make the file or folder ``path``, of which nothing is there unless a folder can be added to."""
         raise NotImplementedError
 
     @classmethod
@@ -91,6 +92,7 @@ class TableSource:
         path: Path,
         *,
         split: str = "train",
+        overwrite: bool = False,
         faults: Faults | None = None,
         on_progress: Progress | None = None,
     ) -> None:
@@ -100,13 +102,20 @@ class TableSource:
             table: the annotations.
             path: the file or folder to make.
             split: what the part of a data set is called, in a format whose folders hold several.
+            overwrite: whether a file that is there may be replaced.
             faults: collects what the format cannot hold.
             on_progress: called while a long file or folder is written.
 
         Raises:
             DataError: the table does not fit the format, or the files cannot be written.
+            UsageError: a file is there, and it may not be replaced.
         """
-        cls._write(table, path, split, faults or Faults(strict=False), on_progress or (lambda *_: None))
+        faults, on_progress = faults or Faults(strict=False), on_progress or (lambda *_: None)
+        if not cls.suffixes:
+            cls._write(table, path, split, faults, on_progress)
+            return
+        with atomic_path(path, overwrite=overwrite) as temporary:
+            cls._write(table, temporary, split, faults, on_progress)
 
     @classmethod
     def recognise(cls, path: Path, split: str | None = None) -> dict[str, Any] | None:

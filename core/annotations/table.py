@@ -53,9 +53,9 @@ class AnnotationTable:
         image_ids: int64 (I,), or a list where a file's ids are texts.
         names: uint8, UTF-8 of all file names one after the other. Each lies below the image folder ("/"
             between folders, no "..", no drive, no NUL).
-        name_offsets: (I+1,); names[name_offsets[i]:name_offsets[i+1]] is the name of image i.
+        name_offsets: int64 (I+1,); names[name_offsets[i]:name_offsets[i+1]] is the name of image i.
         sizes: int32 (I,2) (width, height) as displayed, 1..`MAX_SIDE` - 1.
-        offsets: (I+1,); image i has the boxes offsets[i]:offsets[i+1].
+        offsets: int64 (I+1,); image i has the boxes offsets[i]:offsets[i+1].
         xywh: float64 (M,4) x, y, width, height in source pixels exactly as the file has them: finite, width
             and height above 0, overlapping the image.
         labels: integers (M,), 0..C-1.
@@ -82,6 +82,12 @@ class AnnotationTable:
     sentences: list[str] = field(default_factory=list)
     dropped: int = 0
     clipped: int = 0
+
+    def __post_init__(self) -> None:
+        # A .db file's are uint32: NumPy makes uint64 of their sums, and floats of these and an int.
+        self.offsets, self.name_offsets = (
+            np.asarray(column, dtype=np.int64) for column in (self.offsets, self.name_offsets)
+        )
 
     def __len__(self) -> int:
         return len(self.sizes)
@@ -132,17 +138,15 @@ class AnnotationTable:
         left = np.zeros(len(self) + 1, dtype=np.int64)
         np.cumsum(np.add.reduceat(np.append(keep, False), self.offsets[:-1]) * (counts > 0), out=left[1:])
         offsets = np.append(0, np.cumsum(np.diff(left)[images]))
-        lengths = np.diff(self.name_offsets)[images]
-        names = self.names[np.repeat(chosen, np.diff(self.name_offsets))]
+        lengths = np.diff(self.name_offsets)
         return AnnotationTable(
             classes=self.classes,
             category_ids=self.category_ids,
             image_ids=self.image_ids[images]
             if isinstance(self.image_ids, np.ndarray)
             else [self.image_ids[i] for i in images.tolist()],
-            names=names,
-            # A .db file's offsets are uint32: numpy would join their uint64 sums with the 0 to floats.
-            name_offsets=np.append(0, np.cumsum(lengths, dtype=np.int64)),
+            names=self.names[np.repeat(chosen, lengths)],
+            name_offsets=np.append(0, np.cumsum(lengths[images])),
             sizes=self.sizes[images],
             offsets=offsets,
             **{name: getattr(self, name)[keep] for name in ("xywh", "labels", "flags", "areas", "ids")},

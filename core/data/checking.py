@@ -53,7 +53,7 @@ def check_source(
     facts: dict[str, Any] = {
         "images": len(table),
         "boxes": len(table.labels),
-        "empty_images": int((np.diff(table.offsets.astype(np.int64)) == 0).sum()),
+        "empty_images": int((np.diff(table.offsets) == 0).sum()),
         "classes": class_rows(table),
         "invalid_boxes": list(source.invalid())[:NAMED],
         "dropped_boxes": table.dropped,

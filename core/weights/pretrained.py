@@ -81,7 +81,12 @@ def _published(weights: str, family: str, member: str) -> dict[str, Tensor]:
 
 
 def convert(
-    source: str, target: Path, components: Registry, weight_map: str | None = None
+    source: str,
+    target: Path,
+    components: Registry,
+    weight_map: str | None = None,
+    *,
+    overwrite: bool = False,
 ) -> tuple[str, str, int]:
     """Write weights under the names of the other side: those of a library become ours, ours become a
     library's.
@@ -91,12 +96,14 @@ def convert(
         target: the file to write.
         components: the registry with the weight maps.
         weight_map: the map to use where several would do.
+        overwrite: whether a file that is there may be replaced.
 
     Returns:
         The map that was used, whose names ``target`` has, and the number of its entries.
 
     Raises:
         PartError: no map fits.
+        UsageError: the file is there, and it may not be replaced.
     """
     state = state_of(source)
     chosen = [
@@ -109,6 +116,6 @@ def convert(
     else:
         renamed, used = in_their_names(state, components, weight_map)
         side = used
-    with atomic_file(target) as file:
+    with atomic_file(target, overwrite=overwrite) as file:
         torch.save(renamed, file)
     return used, side, len(renamed)

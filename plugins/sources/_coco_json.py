@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 
 from densedet.core.errors import DataError
-from densedet.core.files import atomic_file
 from densedet.core.sources import (
     CROWD,
     IGNORE,
@@ -174,9 +173,9 @@ def write_coco(table: AnnotationTable, path: Path, faults: Faults) -> None:
         ids = np.arange(1, len(ids) + 1)
         faults.note(
             "annotation id",
-            f"{path}: annotation ids that occur twice (joined files?) were numbered anew from 1",
+            "annotation ids that occur twice (joined files?) were numbered anew from 1",
         )
-    with atomic_file(path) as file:
+    with open(path, "wb") as file:
 
         def put(text: str) -> None:
             file.write(text.encode("utf-8", "surrogatepass"))

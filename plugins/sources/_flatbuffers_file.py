@@ -18,7 +18,6 @@ import flatbuffers
 import numpy as np
 
 from densedet.core.errors import DataError
-from densedet.core.files import atomic_file
 from densedet.core.sources import MAX_SIDE, RULES, AnnotationTable, box_faults, name_fault
 from densedet.plugins.sources import _annotations_generated as generated
 
@@ -175,7 +174,7 @@ class Database:
         """
         table = self.table
         for name in ("offsets", "name_offsets"):
-            if (np.diff(getattr(table, name).astype(np.int64)) < 0).any():
+            if (np.diff(getattr(table, name)) < 0).any():
                 self._damaged(f"column {name} does not ascend")
         if ((table.sizes < 1) | (table.sizes >= MAX_SIDE)).any():
             self._damaged(f"an image's width or height is not within 1..{MAX_SIDE - 1}")
@@ -206,8 +205,8 @@ class Database:
         Only names with a suspicious byte are looked at one by one.
         """
         table = self.table
-        starts = table.name_offsets[:-1].astype(np.int64)
-        if len(starts) and (np.diff(table.name_offsets.astype(np.int64)) == 0).any():
+        starts = table.name_offsets[:-1]
+        if len(starts) and (np.diff(table.name_offsets) == 0).any():
             self._damaged("an image has no file name")
         raw = np.asarray(table.names)
         continued = (raw[starts] & 0xC0) == 0x80 if len(starts) else np.zeros(0, bool)
@@ -243,7 +242,7 @@ def _repeats(ids: np.ndarray) -> bool:
 
 
 def write_database(table: AnnotationTable, path: Path) -> None:
-    """Write ``table`` under a temporary name and rename the file.
+    """Write ``table`` as one file.
 
     Raises:
         DataError: the table does not fit the format.
@@ -273,7 +272,7 @@ def write_database(table: AnnotationTable, path: Path) -> None:
     entries = [text.encode("utf-8", "surrogatepass") for column in texts.values() for text in column]
     size = sum(column.nbytes + 64 for column in columns.values()) + sum(len(e) + 16 for e in entries) + 1024
     if size > MAX_BYTES:
-        raise DataError(f"{path} would take {size / 1e9:.1f} GB, above FlatBuffers' 2 GB: use .sqlite")
+        raise DataError(f"the database would take {size / 1e9:.1f} GB, above FlatBuffers' 2 GB: use .sqlite")
     digest = hashlib.blake2b(repr(texts).encode("utf-8", "surrogatepass"), digest_size=16)
     for name, column in columns.items():
         digest.update(f"{name} {len(column)}\0".encode())
@@ -289,7 +288,7 @@ def write_database(table: AnnotationTable, path: Path) -> None:
     for name, offset in placed.items():
         getattr(generated, f"AnnotationsAdd{name}")(builder, offset)
     builder.Finish(generated.AnnotationsEnd(builder), IDENTIFIER)
-    with atomic_file(path) as file:
+    with open(path, "wb") as file:
         file.write(memoryview(builder.Bytes)[builder.Head() :])
 
 

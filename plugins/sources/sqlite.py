@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from densedet.core.errors import DataError
-from densedet.core.files import atomic_path
 from densedet.core.sources import (
     APPLICATION_ID,
     CLIPPED,
@@ -302,19 +301,18 @@ class SQLiteSource(DatabaseSource):
     ) -> None:
         """Write one file. Nothing of a table is lost."""
         if len(table.classes) > MAX_CLASSES:
-            raise DataError(f"{path}: {len(table.classes)} classes do not fit a database (65,536)")
-        with atomic_path(path) as temporary:
-            connection = sqlite3.connect(temporary, isolation_level=None)
-            try:
-                connection.executescript(
-                    f"PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF; PRAGMA application_id = "
-                    f"{APPLICATION_ID};"
-                    f"PRAGMA user_version = {VERSION};" + SCHEMA
-                )
-                fill(connection, table)
-                connection.executescript(INDEXES + "ANALYZE;")
-            finally:
-                connection.close()
+            raise DataError(f"{len(table.classes)} classes do not fit a database (65,536)")
+        connection = sqlite3.connect(path, isolation_level=None)
+        try:
+            connection.executescript(
+                f"PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF; PRAGMA application_id = "
+                f"{APPLICATION_ID};"
+                f"PRAGMA user_version = {VERSION};" + SCHEMA
+            )
+            fill(connection, table)
+            connection.executescript(INDEXES + "ANALYZE;")
+        finally:
+            connection.close()
 
 
 def _place(boxes: Boxes, row: int) -> str:

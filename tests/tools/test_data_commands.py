@@ -56,6 +56,18 @@ def test_convert_reports_what_was_wrong(data, capsys):
     assert lines[0] in told.err
 
 
+def test_convert_replaces_no_report_and_no_file_of_its_own_accord(data, capsys, monkeypatch):
+    monkeypatch.chdir(data)
+    assert main(["convert", "a.json", "x.db", "--report", "r.txt"]) == 0
+    (data / "r.txt").write_text("kept")
+    assert main(["convert", "a.json", "y.db", "--report", "r.txt"]) == 2
+    assert "r.txt is there already: give another name or --overwrite" in capsys.readouterr().err
+    assert (data / "r.txt").read_text() == "kept"
+    assert not (data / "y.db").exists()
+    assert main(["convert", "a.json", "x.db", "--report", "r.txt", "--overwrite"]) == 0
+    assert (data / "r.txt").read_text() == ""
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "sentence"),
     [

@@ -1,12 +1,21 @@
 """What all sources have in common."""
 
+from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier
+
 import numpy as np
 import pytest
 import torch
 
+from densedet.core.annotations.builder import TableBuilder
 from densedet.core.annotations.source import sizes_of
-from densedet.core.errors import PartError
+from densedet.core.errors import DensedetError, PartError
 from densedet.core.types import Annotation
+from densedet.plugins.sources.coco import CocoSource
+from densedet.plugins.sources.flatbuffers_db import FlatBuffersSource
+from densedet.plugins.sources.sqlite import SQLiteSource
+from densedet.plugins.sources.voc import VOCSource
+from densedet.plugins.sources.yolo import YOLOSource
 
 
 class Plain:
@@ -57,3 +66,49 @@ def test_sizes_that_contradict_an_annotation_are_refused():
         PartError, match=r"sizes has \(5, 12\) for image 2, but its annotation has .*\(12, 5\)"
     ):
         sizes_of(source)
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [
+        (CocoSource, "x.json"),
+        (FlatBuffersSource, "x.db"),
+        (SQLiteSource, "x.sqlite"),
+        (YOLOSource, "yolo"),
+        (VOCSource, "voc"),
+    ],
+)
+def test_of_four_writers_of_one_new_file_or_folder_one_succeeds(tmp_path, kind, name):
+    together = Barrier(4)
+
+    class Waiting(kind):
+        @classmethod
+        def _write(cls, table, path, split, faults, on_progress):
+            def waiting(done, total):
+                together.wait(10)
+
+            if cls.suffixes:
+                super()._write(table, path, split, faults, on_progress)
+                together.wait(10)
+            else:
+                super()._write(table, path, split, faults, waiting)
+
+    def write(number):
+        builder = TableBuilder("memory")
+        builder.add_class(1, "thing")
+        builder.add_image(0, f"{number}.png", 20, 10)
+        builder.add_box(0, 1, (1, 1, 5, 5))
+        try:
+            Waiting.write(builder.finish(), tmp_path / name)
+        except DensedetError as error:
+            return str(error)
+        return number
+
+    with ThreadPoolExecutor(4) as threads:
+        ends = list(threads.map(write, range(4)))
+    [first] = [end for end in ends if isinstance(end, int)]
+    assert sum(f"{name} is there already" in str(end) for end in ends) == 3, ends
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+    found = tmp_path / name
+    kept = found.read_bytes() if found.is_file() else b"".join(map(str.encode, map(str, found.rglob("*"))))
+    assert [n for n in range(4) if f"{n}.".encode() in kept] == [first]

@@ -89,3 +89,21 @@ def test_offsets_of_32_bits_are_selected_as_whole_numbers():
     narrow = replace(table(), name_offsets=table().name_offsets.astype(np.uint32))
     part = narrow.select(np.array([1, 2]))
     assert [part.name(i) for i in range(2)] == ["yy.jpg", "z.jpg"]
+
+
+@pytest.mark.parametrize("kind", [np.uint8, np.uint16, np.uint32, np.uint64, np.int32])
+def test_offsets_of_any_integers_select_the_same(kind):
+    builder = TableBuilder("memory")
+    builder.add_class(1, "thing")
+    for image, boxes in enumerate((2, 0, 1)):
+        builder.add_image(image, "abc"[: image + 1], 20, 10)
+        for left in range(boxes):
+            builder.add_box(image, 1, (left, 0, 5, 5))
+    table = builder.finish()
+    mapped = replace(table, offsets=table.offsets.astype(kind), name_offsets=table.name_offsets.astype(kind))
+    chosen = mapped.select(np.array([1, 2]))
+    assert chosen.offsets.tolist() == [0, 0, 1]
+    assert chosen.name_offsets.tolist() == [0, 2, 5]
+    assert [chosen.name(0), chosen.name(1)] == ["ab", "abc"]
+    assert chosen.offsets.dtype == chosen.name_offsets.dtype == mapped.offsets.dtype == np.int64
+    assert equal_tables(chosen.select(np.arange(2)), chosen) == []

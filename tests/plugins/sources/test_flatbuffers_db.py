@@ -18,7 +18,7 @@ def source(tmp_path):
     builder.add_box(12, 3, (90, 40, 20, 5), area=60.5)
     builder.add_box(12, 3, (0, 0, 5, 5), crowd=True)
     (tmp_path / "images").mkdir()
-    FlatBuffersSource.write(builder.finish(), tmp_path / "x.db")
+    FlatBuffersSource.write(builder.finish(), tmp_path / "x.db", overwrite=True)
     return FlatBuffersSource(annotations="x.db", images="images", root=str(tmp_path))
 
 
@@ -53,7 +53,7 @@ def test_fingerprint(source, tmp_path):
     builder = TableBuilder("memory")
     builder.add_class(3, "car")
     before = source.fingerprint()
-    FlatBuffersSource.write(builder.finish(), tmp_path / "x.db")
+    FlatBuffersSource.write(builder.finish(), tmp_path / "x.db", overwrite=True)
     assert FlatBuffersSource(annotations="x.db", images="images", root=str(tmp_path)).fingerprint() != before
 
 

@@ -59,7 +59,7 @@ def test_what_is_written_is_read(tmp_path, texts):
 
 
 def test_columns_are_views_of_the_file(written):
-    for name in ("names", "sizes", "offsets", "xywh", "labels", "flags", "areas", "ids"):
+    for name in ("names", "sizes", "xywh", "labels", "flags", "areas", "ids"):
         column = getattr(Database(written).table, name)
         assert not column.flags.owndata and not column.flags.writeable, name
 
