@@ -58,7 +58,7 @@ def run(arguments: argparse.Namespace) -> int:
     predictor = load(
         arguments.checkpoint, device=arguments.device, plugins=arguments.plugin, overrides=overrides
     )
-    files = find_images([text for text in arguments.images if text not in overrides])
+    files, left_out = find_images([text for text in arguments.images if text not in overrides])
     folder = empty_folder(Path(arguments.output)) if arguments.output else new_folder(Path("runs"), "predict")
     rows: list[dict[str, Any]] = []
     broken: list[str] = []
@@ -89,9 +89,9 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print(json.dumps(rows))
     print(f"{len(rows)} objects in {len(files) - len(broken)} images -> {folder}", file=sys.stderr)
-    for text in broken:
-        print(f"left out: {text}", file=sys.stderr)
-    return DataError.exit_code if broken else 0
+    for text in [*(f"left out: {text}" for text in broken), *left_out]:
+        print(text, file=sys.stderr)
+    return DataError.exit_code if broken or left_out else 0
 
 
 def empty_folder(folder: Path) -> Path:

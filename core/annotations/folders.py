@@ -6,12 +6,13 @@ import errno
 import os
 import shutil
 import tempfile
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 
-from densedet.core.annotations.image_header import SUFFIXES
+from densedet.core.annotations.image_header import SUFFIXES, UNREADABLE
 from densedet.core.errors import DataError
 
 
@@ -112,7 +113,8 @@ def _moves(origin: Path, target: Path, held: Path) -> list[tuple[Path, Path]]:
 class FileNames:
     """The names of all files below a folder, "/" between folders, listed once.
 
-    Links to folders are not followed.
+    Links to folders are not followed. What macOS adds to folders and archives (``._NAME``, ``__MACOSX``) does
+    not count.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -122,15 +124,34 @@ class FileNames:
     def names(self) -> frozenset[str]:
         """All names."""
         found = []
-        for place, _, files in os.walk(self.folder):
+        for place, folders, files in os.walk(self.folder):
+            folders[:] = [name for name in folders if name != "__MACOSX"]
             below = os.path.relpath(place, self.folder).replace(os.sep, "/")
-            found += files if below == "." else [f"{below}/{name}" for name in files]
+            prefix = "" if below == "." else f"{below}/"
+            found += [prefix + name for name in files if not name.startswith("._")]
         return frozenset(found)
 
     @cached_property
     def images(self) -> list[str]:
-        """The names with the suffix of an image, sorted."""
-        return sorted(name for name in self.names if os.path.splitext(name)[1].lower() in SUFFIXES)
+        """The names with the suffix of an image that can be read, sorted; hidden files are left out."""
+        return self._visible(SUFFIXES)
+
+    def left_out(self) -> str:
+        """Return a sentence about images whose format cannot be read; empty where there is none."""
+        names = self._visible(UNREADABLE)
+        if not names:
+            return ""
+        kinds = Counter(os.path.splitext(name)[1].lower() for name in names)
+        counts = ", ".join(f"{count} {suffix}" for suffix, count in kinds.most_common())
+        what = "1 image is" if len(names) == 1 else f"{len(names)} images are"
+        return (
+            f"{what} left out, because the format cannot be read here ({counts}): convert to JPEG or PNG "
+            f"({self.folder / names[0]}{', ...' if len(names) > 1 else ''})"
+        )
+
+    def _visible(self, suffixes: frozenset[str]) -> list[str]:
+        found = (name for name in self.names if os.path.splitext(name)[1].lower() in suffixes)
+        return sorted(name for name in found if not any(part.startswith(".") for part in name.split("/")))
 
     @cached_property
     def _stems(self) -> dict[str, str]:

@@ -5,39 +5,50 @@ No torch here.
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import stat
 import warnings
+from importlib import import_module
 from pathlib import Path
 from typing import BinaryIO
 
-from PIL import (
-    Image,
-    Jpeg2KImagePlugin,
-    MpoImagePlugin,
-    PngImagePlugin,
-    TgaImagePlugin,
-    TiffImagePlugin,
-    WebPImagePlugin,
-)
+from PIL import Image, PngImagePlugin, TiffImagePlugin, features
 
 from densedet.core.errors import DataError
 
-READERS = (Jpeg2KImagePlugin, MpoImagePlugin, TgaImagePlugin, TiffImagePlugin, WebPImagePlugin)
-"""Importing a reader registers it; the others of FORMATS are Pillow's preinit."""
-
 Image.preinit()
+for reader in ("Avif", "Jpeg2K", "Mpo", "Tga", "Tiff", "WebP"):
+    with contextlib.suppress(ImportError):  # an older Pillow has no AVIF
+        import_module(f"PIL.{reader}ImagePlugin")  # which registers it
+
+OPTIONAL = {"AVIF": "avif", "JPEG2000": "jpg_2000", "WEBP": "webp"}
+"""{format: the name of the library that a Pillow may have been built without}."""
+
 FORMATS = tuple(
-    f
-    for f in ("JPEG", "MPO", "PNG", "WEBP", "BMP", "DIB", "GIF", "TIFF", "PPM", "JPEG2000", "TGA")
-    if f in Image.OPEN
+    name
+    for name in ("JPEG", "PNG", "WEBP", "BMP", "DIB", "GIF", "TIFF", "PPM", "JPEG2000", "AVIF", "TGA")
+    if name in Image.OPEN and (name not in OPTIONAL or features.check(OPTIONAL[name]))
 )
 """Photographs and drawings only: Pillow's other readers (some of which start programs) have no business with
 a training set."""
 
 SUFFIXES = frozenset(suffix for suffix, name in Image.EXTENSION.items() if name in FORMATS) | {".mpo"}
 """By which a file in a folder of images is taken for an image, in lower case: .jpg, .png, ..."""
+
+UNREADABLE = (
+    frozenset(
+        """
+        .avif .avifs .j2c .j2k .jp2 .jpc .jpf .jpx .webp .heic .heif .hif .jxl .jxr .svg .svgz .psd .psb .xcf
+        .exr .hdr .ico .icns .pcx .qoi .dds .eps .ai .dcm .fits .arw .cr2 .cr3 .dng .nef .nrw .orf .pef .raf
+        .raw .rw2 .srw .x3f
+        """.split()
+    )
+    - SUFFIXES
+)
+"""By which a file is an image that cannot be read here: phones' HEIC, cameras' raw files, drawings, and what
+this Pillow was built without."""
 
 MAX_PIECES = 100_000
 """Chunks of a PNG file that are looked at; a large one has thousands."""

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from densedet.core import assembly
+from densedet.core.annotations.folders import FileNames
 from densedet.core.class_table import of_classes
 from densedet.core.data.dataset import sample_of
 from densedet.core.data.loader import collate
@@ -22,8 +23,6 @@ from densedet.core.training import checkpoint
 from densedet.core.training.evaluation import to_source
 from densedet.core.training.precision import resolve_device
 from densedet.core.types import Detections
-
-SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".ppm", ".pgm")
 
 
 class Predictor:
@@ -160,21 +159,37 @@ def _from_recipe(recipe: Recipe, device: str) -> Predictor:
     )
 
 
-def find_images(paths: Sequence[str | Path]) -> list[Path]:
-    """Image files named, or in the folders named (their sub-folders too), sorted. DataError where there are
-    none."""
-    found: list[Path] = []
+def find_images(paths: Sequence[str | Path]) -> tuple[list[Path], list[str]]:
+    """Find the images that a user means.
+
+    Args:
+        paths: files, which count whatever their names, and folders, of which the images count, those in
+            sub-folders too.
+
+    Returns:
+        The files in the order of ``paths``, sorted within a folder, each once; and a sentence for each folder
+        with images whose format cannot be read.
+
+    Raises:
+        DataError: there is nothing at a path, or no image in a folder.
+    """
+    found: dict[Path, None] = {}
+    left_out: list[str] = []
     for path in map(Path, paths):
         if path.is_dir():
-            inside = sorted(p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
-            if not inside:
-                raise DataError(f"there are no images in {path} (looked for {', '.join(SUFFIXES)})")
-            found += inside
+            listing = FileNames(path)
+            sentence = listing.left_out()
+            if not listing.images:
+                raise DataError(
+                    f"there are no images in {path} that can be read{sentence and f': {sentence}'}"
+                )
+            left_out += [sentence] if sentence else []
+            found |= dict.fromkeys(path / name for name in listing.images)
         elif path.is_file():
-            found.append(path)
+            found[path] = None
         else:
             raise DataError(f"there is no image or folder at {path}")
-    return found
+    return list(found), left_out
 
 
 def coco_results(

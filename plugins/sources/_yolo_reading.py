@@ -159,8 +159,10 @@ class YoloReading:
         """Make the table. Raises DataError where there are no images or none has labels."""
         place = f"data file {self.data.file}: {split!r}"
         if not self.ids and not self.written:
+            why = "".join(f" ({sentence})" for sentence in self.faults.sentences[:1])
             raise DataError(
-                f"{place} leads to {self.images_folder}, where no image can be used: correct it or 'path'"
+                f"{place} leads to {self.images_folder}, where no image can be used{why}: correct it or "
+                f"'path'"
             )
         if self.ids and not self.found:
             raise DataError(

@@ -117,7 +117,10 @@ class YOLOSource(TableSource):
         if not place.is_file():
             below = os.path.relpath(os.path.abspath(place), self.images_folder)
             prefix = "" if below == "." else below.replace(os.sep, "/") + "/"
-            return [prefix + name for name in FileNames(place).images]
+            listing = FileNames(place)
+            if sentence := listing.left_out():
+                self.faults.note("format", sentence)
+            return [prefix + name for name in listing.images]
         return self._listed(place)
 
     def _listed(self, file: Path) -> Iterable[str]:
@@ -130,7 +133,7 @@ class YOLOSource(TableSource):
             path = os.path.normpath((own if line.startswith("./") else others) / line)
             name = os.path.relpath(path, self.images_folder).replace(os.sep, "/")
             if os.path.splitext(path)[1].lower() not in SUFFIXES:
-                self.faults.entry("image", f"{file}: {line[:80]!r} is no image by its name")
+                self.faults.entry("image", f"{file}: {line[:80]!r} is no image that can be read, by its name")
             elif name_fault(name) is not None:
                 self.faults.entry(
                     "image", f"{file}: image {line[:80]!r} {name_fault(name)} ({self.images_folder})"

@@ -10,6 +10,7 @@ from densedet.core.annotations.builder import Faults, TableBuilder
 from densedet.core.annotations.table import CROWD, IGNORE, equal_tables
 from densedet.core.contracts import Source
 from densedet.core.errors import DataError
+from densedet.core.training.prediction import find_images
 from densedet.plugins.sources._yolo_data import extended_text, read_yolo_data, yaml_text
 from densedet.plugins.sources._yolo_labels import label_file, label_text
 from densedet.plugins.sources.yolo import YOLOSource
@@ -154,6 +155,31 @@ def test_images_that_cannot_be_opened(make):
     assert names(source) == ["a.png"]
 
 
+def test_the_images_of_a_folder_are_those_that_predict_finds(make, tmp_path):
+    """All that Pillow reads here, whatever the letters; nothing hidden, nothing that macOS adds."""
+    readable = ["A.JPG", "b.jfif", "c.jpe", "d.tga", "e.jp2", "f.mpo", "g.dib", "h.avif", "sub/i.jfif"]
+    hidden = ["._A.JPG", ".trash.png", ".cache/x.png", "__MACOSX/y.png", "sub/__MACOSX/z.png"]
+    texts = {"data.yaml": "train: images\nnames: [cat]", "labels/b.txt": "0 .5 .5 .1 .1"}
+    texts |= {f"images/{name}": "no picture" for name in [*hidden, "x.heic", "y.HEIC", "z.svg", "notes.txt"]}
+    source = make(texts, [f"images/{name}" for name in readable])
+    assert names(source) == readable
+    sentence = (
+        "3 images are left out, because the format cannot be read here (2 .heic, 1 .svg): convert to JPEG or "
+        f"PNG ({tmp_path}/images/x.heic, ...)"
+    )
+    assert source.faults.sentences == [sentence]
+    assert find_images(
+        [tmp_path / "images", tmp_path / "images" / "d.tga", tmp_path / "images" / "x.heic"]
+    ) == (
+        [tmp_path / "images" / name for name in [*readable, "x.heic"]],
+        [sentence],
+    )
+    source = make({"images/only/x.heic": "", "data.yaml": "train: images/only\nnames: [cat]"})
+    for reading in (lambda: len(source), lambda: find_images([tmp_path / "images" / "only"])):
+        with pytest.raises(DataError, match=r"1 image is left out, because .* \(1 .heic\): convert"):
+            reading()
+
+
 def test_no_labels_or_images_at_all(make, tmp_path):
     source = make({"data.yaml": DATA}, ["images/train/a.png"])
     with pytest.raises(
@@ -218,7 +244,7 @@ def test_lists_with_full_paths_and_names_that_leave(make, tmp_path):
     for line, sentence in [
         ("../x.png", "leaves the image folder"),
         ("/etc/passwd.png", "leaves the image folder"),
-        ("/etc/passwd", "no image by its name"),
+        ("/etc/passwd", "no image that can be read, by its name"),
         ("a\0.png", "NUL"),
     ]:
         source = make({"list.txt": f"./images/a.png\n{line}\n"})
