@@ -69,8 +69,9 @@ def densedet_run_step(run: Run, step: dict[str, Any]) -> None:
     Args:
         run: The run; ``run.step`` counts this step already.
         step: losses ({name: float}, weighted, the mean over accumulated batches and processes), loss (their
-            sum), learning_rate (of the first parameter group), grad_norm (before clipping), step_seconds (all
-            of it), data_seconds (the part spent waiting for data), images (of all processes).
+            sum), learning_rate (of the first parameter group), grad_norm (before clipping; None where
+            float16's scaler skipped the step), step_seconds (all of it), data_seconds (the part spent waiting
+            for data), images (of all processes).
     """
 
 

@@ -44,9 +44,32 @@ FIELDS = {
     "plugins": "{hook: what its densedet_state gave}",
 }
 
+WEIGHTS = ("detector", "ema", "optimizer")
+"""The fields whose tensors must be finite."""
+
+
+def not_finite(value: Any, name: str) -> list[str]:
+    """Return the dotted names, from ``name`` on, of the tensors within ``value`` that are not finite."""
+    if isinstance(value, Tensor):
+        return [] if bool(value.isfinite().all()) else [name]
+    items = value.items() if isinstance(value, dict) else ()
+    return [found for key, inner in items for found in not_finite(inner, f"{name}.{key}")]
+
 
 def save(path: Path, state: dict[str, Any]) -> None:
-    """Write a checkpoint atomically."""
+    """Write a checkpoint atomically.
+
+    Raises:
+        CheckpointError: a tensor of it is not finite; the file stays as it was.
+    """
+    broken = [name for part in WEIGHTS for name in not_finite(state[part], part)]
+    if broken:
+        more = f" and {len(broken) - 1} more tensors are" if len(broken) > 1 else " is"
+        raise CheckpointError(
+            f"{path} is not written: {broken[0]}{more} not finite at step {state['step']}. An older file of "
+            f"this name stays as it was: resume from it with a smaller train.optimizer.lr or a longer "
+            f"train.schedule.warmup_steps"
+        )
     with atomic_file(path) as file:
         torch.save(state, file)
 

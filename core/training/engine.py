@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import math
 import time
 import warnings
 from typing import Any
@@ -11,12 +12,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from densedet.core.distributed import gather_objects, mean_over_processes, synchronize
+from densedet.core.distributed import gather_objects, mean_over_processes
 from densedet.core.errors import TrainingError
 from densedet.core.training.evaluation import metric_value
 from densedet.core.training.first_batch import first_batch_warnings
 from densedet.core.training.run import Run
 from densedet.core.types import Batch
+
+SMALLEST_SCALE = 1e-4
+"""Of float16's scaler: where gradients are not finite even at this scale, the scale is not what is wrong."""
 
 
 def fit(run: Run) -> None:
@@ -50,10 +54,11 @@ def optimizer_step(run: Run, batches: tuple[Batch, ...]) -> dict[str, Any]:
 
     Returns:
         "losses" by name, their sum "loss", "learning_rate" (of the first group) and "grad_norm" (before
-        clipping), for the hooks.
+        clipping; None where float16's scaler skipped the step), for the hooks.
 
     Raises:
-        TrainingError: the loss is not finite; the weights are then those before the step.
+        TrainingError: a loss, a gradient or a buffer is not finite; weights, averages, buffers and the
+            optimizer's state are then those before the step.
     """
     # Learning rate: a function of progress alone, so that a resumed run cannot be off.
     factor = run.schedule(run.progress, run.step)
@@ -61,7 +66,8 @@ def optimizer_step(run: Run, batches: tuple[Batch, ...]) -> dict[str, Any]:
         group["lr"] = base * factor
     run.hand_on_progress(run.detector)
     run.optimizer.zero_grad(set_to_none=True)
-    losses: dict[str, Tensor] = {}
+    run.buffers.keep()
+    taken: list[tuple[Batch, dict[str, Tensor]]] = []
     for number, batch in enumerate(batches, start=1):
         batch = batch.to(run.device, non_blocking=True)
         if run.step == 0 and number == 1 and run.is_main:
@@ -75,14 +81,10 @@ def optimizer_step(run: Run, batches: tuple[Batch, ...]) -> dict[str, Any]:
             with run.autocast():
                 parts = run.model(batch)
             total = torch.stack([part.float() for part in parts.values()]).sum()
-            if not torch.isfinite(total):
-                raise not_finite(run, parts, batch)
-            # Backward. Scaled, since small float16 gradients would round to 0; the scale is 1 in other
-            # precisions.
+            # Backward, whatever the loss is: other processes wait here for this one's gradients. Scaled,
+            # since small float16 gradients would round to 0; the scale is 1 in other precisions.
             run.scaler.scale(total / len(batches)).backward()
-        for name, part in parts.items():
-            share = part.detach().float() / len(batches)
-            losses[name] = losses[name] + share if name in losses else share
+        taken.append((batch, {name: part.detach().float() for name, part in parts.items()}))
     # Groups whose time has not come yet lose their gradients: the optimizer passes them over.
     for group in run.optimizer.param_groups:
         if run.progress < group.get("start", 0.0):
@@ -90,16 +92,54 @@ def optimizer_step(run: Run, batches: tuple[Batch, ...]) -> dict[str, Any]:
                 parameter.grad = None
     # Unscale before clipping: the limit is meant for the true gradients.
     run.scaler.unscale_(run.optimizer)
-    norm = clip_gradients(run.detector, run.settings.clip_norm)
+    losses, norm = step_numbers(run, taken)
+    if norm is not None:
+        clip_gradients(run.detector, norm, run.settings.clip_norm)
     run.scaler.step(run.optimizer)
     run.scaler.update()
     run.step += 1
     if run.ema is not None:
         run.ema.update(run.detector, run.step)
-    synchronize(run.device)
-    values = {name: float(mean_over_processes(value)) for name, value in losses.items()}
-    rate = run.base_lrs[0] * factor
-    return {"losses": values, "loss": sum(values.values()), "learning_rate": rate, "grad_norm": norm}
+    return {
+        "losses": losses,
+        "loss": sum(losses.values()),
+        "learning_rate": run.base_lrs[0] * factor,
+        "grad_norm": norm,
+    }
+
+
+def step_numbers(
+    run: Run, taken: list[tuple[Batch, dict[str, Tensor]]]
+) -> tuple[dict[str, float], float | None]:
+    """Read a step's numbers from the device, all at once, and refuse the step where one is not finite.
+
+    All processes read the same numbers, so that they refuse a step together.
+
+    Args:
+        run: a run whose gradients are those of this step, unscaled.
+        taken: the batches of the step with their losses by name.
+
+    Returns:
+        The mean losses by name, and the L2 norm of all gradients; None where it is not finite and the
+        scaler of float16 skips the step, which it does now and then, to find the largest scale.
+
+    Raises:
+        TrainingError: a number is not finite.
+    """
+    losses: dict[str, Tensor] = {}
+    for _, parts in taken:
+        for name, part in parts.items():
+            losses[name] = losses.get(name, torch.zeros_like(part)) + part / len(taken)
+    numbers = [*losses.values(), gradient_norm(run.detector), run.buffers.finite()]
+    values = mean_over_processes(torch.stack([number.to(run.device) for number in numbers])).tolist()
+    *means, norm, buffers = values
+    if not all(map(math.isfinite, (*means, buffers))):
+        raise refused(run, taken)
+    if not math.isfinite(norm):
+        if not run.scaler.is_enabled() or run.scaler.get_scale() < SMALLEST_SCALE:
+            raise refused(run, taken)
+        norm = None
+    return dict(zip(losses, means)), norm
 
 
 def _unsynchronised(run: Run) -> contextlib.AbstractContextManager[Any]:
@@ -108,31 +148,41 @@ def _unsynchronised(run: Run) -> contextlib.AbstractContextManager[Any]:
     return run.model.no_sync() if wrapped else contextlib.nullcontext()  # type: ignore[operator]
 
 
-def clip_gradients(module: nn.Module, limit: float | None) -> float:
-    """Scale gradients in place so that their total L2 norm is at most ``limit``.
+def gradient_norm(module: nn.Module) -> Tensor:
+    """Return the L2 norm of all gradients together, a scalar on their device."""
+    gradients = [p.grad for p in module.parameters() if p.grad is not None]
+    if not gradients:
+        return torch.zeros(())
+    return torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
+
+
+def clip_gradients(module: nn.Module, norm: float, limit: float | None) -> None:
+    """Scale gradients in place so that their L2 norm is at most ``limit``.
 
     Gradients that are short enough are not touched, which saves one pass over them.
 
-    Returns:
-        The norm before scaling.
+    Args:
+        module: the network.
+        norm: finite, from `gradient_norm`.
+        limit: null: gradients stay.
     """
-    gradients = [p.grad for p in module.parameters() if p.grad is not None]
-    norm = float(torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))) if gradients else 0.0
     if limit is not None and norm > limit:
+        gradients = [p.grad for p in module.parameters() if p.grad is not None]
         torch._foreach_mul_(gradients, limit / (norm + 1e-6))
-    return norm
 
 
 def evaluate(run: Run) -> None:
     """Evaluate, keep the best result, and stop early where the recipe says so."""
     metrics = run.evaluate()
+    refuse_losses(run, metrics)
     run.detector.train()
     if not metrics:
         return
-    run.metrics = metrics
     value = metric_value(run.recipe, metrics)
+    run.metrics = metrics
     sign = 1 if run.recipe.evaluate.higher_is_better else -1
-    if run.best["value"] is None or sign * value > sign * run.best["value"]:
+    best = run.best["value"]
+    if not math.isnan(value) and (best is None or sign * value > sign * best):
         run.best, run.stale = {"value": value, "step": run.step}, 0
     else:
         run.stale += 1
@@ -142,16 +192,62 @@ def evaluate(run: Run) -> None:
         run.stop(f"no better {run.recipe.evaluate.metric} in {run.stale} evaluations")
 
 
-def not_finite(run: Run, parts: dict[str, Tensor], batch: Batch) -> TrainingError:
-    """Name the loss that broke and its images, and what usually helps."""
-    listed = ", ".join(f"{name} {float(value.detach()):g}" for name, value in parts.items())
-    ids = ", ".join(str(i) for i in batch.image_ids[:16])
+def refuse_losses(run: Run, metrics: dict[str, Any]) -> None:
+    """Refuse an evaluation whose losses are not finite.
+
+    Raises:
+        TrainingError: the weights or an image are at fault.
+    """
+    losses = metrics.get("losses") or {}
+    if not all(map(math.isfinite, losses.values())):
+        raise TrainingError(
+            f"the validation loss is not finite after step {run.step} ({_listed(losses)}): no checkpoint is "
+            f"written of it. Look for validation images with values that no picture has, or try a smaller "
+            f"train.optimizer.lr or a longer train.schedule.warmup_steps"
+        )
+
+
+def refused(run: Run, taken: list[tuple[Batch, dict[str, Tensor]]]) -> TrainingError:
+    """Undo what a step has changed before it was refused.
+
+    Returns:
+        The error, which names what is not finite, in which images, and what usually helps.
+    """
+    faults = gather_objects(_fault(run, taken))
+    fault = next((fault for fault in faults if fault), "the gradients are too large for their norm")
+    run.buffers.put_back()
+    run.optimizer.zero_grad(set_to_none=True)
     rate = run.optimizer.param_groups[0]["lr"]
     return TrainingError(
-        f"the loss is not finite at step {run.step + 1} ({listed}; image ids {ids}): nothing was changed by "
-        f"this step. The learning rate was {rate:g}: try a smaller train.optimizer.lr, a longer "
-        "train.schedule.warmup_steps or a smaller train.clip_norm"
+        f"{fault} at step {run.step + 1}: nothing was changed by this step. The learning rate was {rate:g}: "
+        "try a smaller train.optimizer.lr, a longer train.schedule.warmup_steps or a smaller train.clip_norm"
     )
+
+
+def _fault(run: Run, taken: list[tuple[Batch, dict[str, Tensor]]]) -> str:
+    """What is not finite in this process's share of a step; empty where nothing is."""
+    ids = ", ".join(str(i) for batch, _ in taken for i in batch.image_ids[:16])
+    for batch, parts in taken:
+        losses = {name: float(value) for name, value in parts.items()}
+        if not all(map(math.isfinite, losses.values())):
+            own = ", ".join(str(i) for i in batch.image_ids[:16])
+            return f"the loss is not finite ({_listed(losses)}; image ids {own})"
+    for what, names in (
+        ("buffer", run.buffers.broken()),
+        ("gradient of", [n for n, p in run.detector.named_parameters() if _is_broken(p.grad)]),
+    ):
+        if names:
+            more = f" and of {len(names) - 1} more" if len(names) > 1 else ""
+            return f"the {what} {names[0]}{more} is not finite, though the loss is (image ids {ids})"
+    return ""
+
+
+def _is_broken(value: Tensor | None) -> bool:
+    return value is not None and not bool(value.isfinite().all())
+
+
+def _listed(losses: dict[str, float]) -> str:
+    return ", ".join(f"{name} {value:g}" for name, value in losses.items())
 
 
 def _agree(run: Run) -> None:

@@ -16,6 +16,7 @@ from densedet.core.distributed import world
 from densedet.core.errors import CheckpointError
 from densedet.core.recipe.loading import Recipe
 from densedet.core.training import checkpoint
+from densedet.core.training.buffers import Buffers
 from densedet.core.training.ema import ExponentialMovingAverage
 from densedet.core.training.evaluation import evaluate_on
 from densedet.core.training.folders import new_folder
@@ -114,6 +115,7 @@ class Run:
         detector.to(self.device)
         self.detector: nn.Module = detector
         self.model: nn.Module = detector
+        self.buffers = Buffers(detector)
         self.dtype = resolve_precision(self.settings.precision, self.device, detector)
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.dtype is torch.float16)
         decay = self.settings.ema_decay

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from densedet.core import files, hookspecs
-from densedet.core.errors import CheckpointError
+from densedet.core.errors import CheckpointError, sentence
 from densedet.core.recipe.loading import Recipe
 from densedet.core.recipe.merging import Overrides
 from densedet.core.training import checkpoint, engine
@@ -67,11 +67,10 @@ def resume(folder: Path, overrides: Overrides = (), plugins: Sequence[str] = ())
 
 
 def conduct(run: Run) -> Run:
-    """Start the run, fit it and summarise it. Hooks hear of the end, whatever happens."""
+    """Start the run, fit it and finish it. Hooks hear of the end, whatever happens."""
     keep_freed_memory()
     if run.is_main:
         run.recipe.plugins.warn_of_failures()
-    status = "failed"
     with process_settings(run):
         if not run.resumed:
             try_evaluation(run)
@@ -80,18 +79,31 @@ def conduct(run: Run) -> Run:
             run.hooks.hook.densedet_run_start(run=run)
             with interruptible(run):
                 engine.fit(run)
-            status = "stopped" if run.stop_reason else "done"
-        finally:
-            summary = summarise(run, status)
-            if run.is_main:
-                files.write_text(run.folder / "summary.json", json.dumps(summary, indent=1))
-            hookspecs.end_run(run.hooks, run, summary)
+        except BaseException as error:
+            finish(run, "failed", sentence(error))
+            raise
+        finish(run, "stopped" if run.stop_reason else "done", run.stop_reason)
     return run
+
+
+def finish(run: Run, status: str, reason: str | None) -> None:
+    """Summarise the run and tell its hooks. summary.json is written last: where it says "done", all is
+    written."""
+    summary = summarise(run, status, reason)
+    try:
+        hookspecs.end_run(run.hooks, run, summary)
+    except BaseException as error:
+        summary |= {"status": "failed", "reason": sentence(error)}
+        raise
+    finally:
+        if run.is_main:
+            files.write_text(run.folder / "summary.json", json.dumps(summary, indent=1))
 
 
 def try_evaluation(run: Run) -> None:
     """Evaluate a few images: a faulty evaluator or metric is found before there is a run folder."""
     metrics = run.evaluate(limit=FIRST_TRY_BATCHES * run.recipe.evaluate.batch_size)
+    engine.refuse_losses(run, metrics)
     if metrics:
         metric_value(run.recipe, metrics)
 

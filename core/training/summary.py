@@ -11,12 +11,13 @@ from densedet.core.training import profile
 from densedet.core.training.run import Run
 
 
-def summarise(run: Run, status: str) -> dict[str, Any]:
+def summarise(run: Run, status: str, reason: str | None) -> dict[str, Any]:
     """Collect what summary.json holds.
 
     Args:
         run: a run that has ended.
         status: "done", "stopped" or "failed"; a failed run has no speed and no arithmetic measured.
+        reason: why it stopped or failed; None where it is done.
     """
     width, height = run.recipe.data.input_size_wh
     channels = run.recipe.data.channels
@@ -33,7 +34,7 @@ def summarise(run: Run, status: str) -> dict[str, Any]:
     images = run.step * run.settings.accumulate * run.settings.batch_size
     return {
         "status": status,
-        "reason": run.stop_reason,
+        "reason": reason,
         "recipe": run.recipe.name,
         **{key: value for key, value in run.metrics.items() if isinstance(value, float)},
         "classes": run.metrics.get("classes"),

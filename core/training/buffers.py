@@ -1,0 +1,47 @@
+"""The buffers of a network, such as the statistics of batch norm, which its forward pass moves."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+
+class Buffers:
+    """Keep a copy of a network's buffers over a step, so that a step that is refused changes nothing.
+
+    Args:
+        model: the network, on its device. A buffer that is not finite from the start, such as a mask of
+            -inf, is meant so, and is not looked at.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        self._named = {name: buffer for name, buffer in model.named_buffers() if buffer.numel()}
+        self._copies = [buffer.clone() for buffer in self._named.values()]
+        self._watched = {
+            name: buffer
+            for name, buffer in self._named.items()
+            if buffer.is_floating_point() and bool(buffer.isfinite().all())
+        }
+
+    @torch.no_grad()
+    def keep(self) -> None:
+        """Copy the buffers as they are now."""
+        if self._copies:
+            torch._foreach_copy_(self._copies, list(self._named.values()))
+
+    @torch.no_grad()
+    def put_back(self) -> None:
+        """Give the buffers the values that `keep` copied."""
+        for buffer, copy in zip(self._named.values(), self._copies):
+            buffer.copy_(copy)
+
+    def finite(self) -> Tensor:
+        """Return a scalar on the network's device: 0 where all buffers are finite, else NaN."""
+        if not self._watched:
+            return torch.zeros(())
+        # The largest magnitude cannot overflow, as a sum of squares can; infinity times 0 is NaN.
+        return torch.stack(torch._foreach_norm(list(self._watched.values()), torch.inf)).amax() * 0
+
+    def broken(self) -> list[str]:
+        """Return the names of the buffers that are no longer finite."""
+        return [name for name, buffer in self._watched.items() if not bool(buffer.isfinite().all())]
