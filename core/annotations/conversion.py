@@ -144,7 +144,7 @@ def convert(
         on_fault: called with a sentence for each entry that cannot be used and is left out.
 
     Raises:
-        DataError: the source cannot be read, or the target cannot be written.
+        DataError: the source cannot be read, ``where`` means no image, or the target cannot be written.
         WhereError: ``where`` is wrong.
         UsageError: the file is there, and it may not be replaced.
     """
@@ -167,6 +167,13 @@ def convert(
 
 
 def chosen(source: TableSource, where: str) -> AnnotationTable:
-    """Return the part of a source's table that an SQL expression means."""
+    """Return the part of a source's table that an SQL expression means.
+
+    Raises:
+        DataError: it means no image.
+        WhereError: it is wrong.
+    """
     images, boxes = where_masks(source, where)
+    if not images.any():
+        raise DataError(f"--where {where!r} means none of the {len(images)} images: nothing was written")
     return source.table.select(np.flatnonzero(images), boxes)

@@ -20,7 +20,8 @@ def filtered(
 ) -> Source:
     """Apply the filter of a recipe.
 
-    The order is: where, classes, crowd, min_side, min_input_side, empty, fraction, limit.
+    A box is taken out if any rule takes it out, else ignored if any rule has it ignored. Then come empty,
+    fraction and limit.
 
     Args:
         source: the source.
@@ -40,15 +41,19 @@ def filtered(
     table = table_of(source)
     images = np.ones(len(table), dtype=bool)
     actions = np.zeros(len(table.labels), dtype=np.uint8)
-    others = {"ignore": IGNORE, "drop": DROP}[rules.rest]
+    wanted, crowds = _of_classes(table, classes), (table.flags & CROWD) != 0
+    # From the weakest rule to the strongest: of several rules for a box, one that takes it out wins.
+    if rules.crowd == "count":
+        actions[crowds] = COUNT
+    others = _too_small(table, rules, resize)
     if rules.where is not None:
         images, chosen = where_masks(source, rules.where)
-        actions[~chosen] = others
-    wanted = _of_classes(table, classes)
+        others |= ~chosen
     if rules.rest == "drop":
-        actions[~wanted] = DROP
-    _treat_crowds(table, rules, actions)
-    actions[_too_small(table, rules, resize)] = others
+        others |= ~wanted
+    actions[others] = {"ignore": IGNORE, "drop": DROP}[rules.rest]
+    if rules.crowd == "drop":
+        actions[crowds] = DROP
     if rules.empty == "drop":
         counting = wanted & ((actions == COUNT) | ((actions == 0) & (table.flags == 0)))
         images &= np.bincount(table.owners()[counting], minlength=len(table)) > 0
@@ -62,14 +67,6 @@ def _of_classes(table: AnnotationTable, classes: Sequence[str | None] | None) ->
     """Return bool (M,): which boxes are of these classes."""
     known = np.array([classes is None or name in classes for name in table.classes] or [True])
     return known[table.labels]
-
-
-def _treat_crowds(table: AnnotationTable, rules: FilterSection, actions: np.ndarray) -> None:
-    crowds = (table.flags & CROWD) != 0
-    if rules.crowd == "drop":
-        actions[crowds] = DROP
-    elif rules.crowd == "count":
-        actions[crowds & (actions == 0)] = COUNT
 
 
 def _too_small(table: AnnotationTable, rules: FilterSection, resize: Resize) -> np.ndarray:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import sqlite3
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -57,6 +57,10 @@ subqueries, which are refused, would grow as a power."""
 TOKEN = re.compile(
     r"""(?P<skip>'(?:[^']|'')*'|--[^\n]*|/\*.*?(?:\*/|\Z)|\s+|\d\w*)|"(?:[^"]|"")*"|`[^`]*`|\[[^\]]*\]|\w+|.""",
     re.S,
+)
+
+PIECE = re.compile(
+    r"""'(?:[^']|'')*'|--[^\n]*|/\*.*?(?:\*/|\Z)|\s+|"(?:[^"]|"")*"|`[^`]*`|\[[^\]]*\]|\w+|.""", re.S
 )
 
 
@@ -136,6 +140,7 @@ def matching(
         WhereError: the expression is wrong.
     """
     read = columns_read(connection, expression)
+    check_class_values(expression, table, {column for _, column in read})
     owners = table.owners()
     if _asked_of(read) == "images":
         images = among(rows.images, _numbers(connection, "images.image", OF_IMAGES, expression, len(table)))
@@ -297,6 +302,110 @@ def _nested(tokens: list[str]) -> bool:
                 return True
             selecting[-1] = True
     return False
+
+
+EQUAL = {("=",), ("=", "="), ("<", ">"), ("!", "="), ("is",), ("is", "not"), ("in",), ("not", "in")}
+LIKE = {("like",), ("not", "like"), ("glob",), ("not", "glob")}
+"""Comparisons of a column with the literals behind it."""
+
+JOINING = frozenset("|+-*/%&")
+"""Beside one of these the column or the literal is only a piece of what is compared."""
+
+
+def check_class_values(expression: str, table: AnnotationTable, columns: Collection[str]) -> None:
+    """Check the literals that ``class``, ``label`` and ``category_id`` are compared with.
+
+    Args:
+        expression: SQL.
+        table: its classes are the known ones.
+        columns: names of the columns that the expression reads. SQLite takes any other name in double quotes
+            for a text.
+
+    Raises:
+        WhereError: no class has such a name, label or category id, so that the comparison decides nothing.
+    """
+    known: dict[str, Sequence[int | str]] = {
+        "class": table.classes,
+        "label": range(len(table.classes)),
+        "category_id": table.category_ids,
+    }
+    tokens = []
+    for match in PIECE.finditer(expression):
+        token = match[0]
+        if token[0] == '"' and token[1:-1] not in columns:
+            token = "'" + token[1:-1].replace("'", "''") + "'"
+        if not token.isspace() and token[:2] not in ("--", "/*"):
+            tokens.append(token)
+    for place, token in enumerate(tokens):
+        column = token.lower().strip('"`[]')
+        if column not in known or token[0] == "'":
+            continue
+        before, start = tokens[:place], place
+        if before[-1:] == ["."]:
+            if before[-2:-1] and before[-2].lower() == "images":
+                continue
+            start -= 2
+        if start and tokens[start - 1] in JOINING:
+            continue
+        for operator, literals, nocase in _comparisons(tokens, start, place + 1):
+            for literal in literals:
+                if not _is_known(literal, operator, known[column], nocase):
+                    raise _unknown_value(expression, column, literal, known[column])
+
+
+def _comparisons(tokens: list[str], start: int, end: int) -> Iterator[tuple[str, list[str], bool]]:
+    """Give (operator, literals, whether case does not count) of what stands around tokens[start:end]."""
+    words = [token.lower() for token in tokens]
+    for length in (2, 1):
+        behind, before = tuple(words[end : end + length]), tuple(words[max(start - length, 0) : start])
+        if behind in EQUAL | LIKE:
+            first = end + length
+            last = first
+            if words[first : first + 1] == ["("]:
+                first, last = first + 1, words.index(")", first) if ")" in words[first:] else first
+            literals = [t for t in tokens[first : last + 1] if t[0] == "'" or t.isdigit()]
+            rest = words[last + 1 : last + 3]
+            plain = all(t[0] == "'" or t.isdigit() or t in ",)" for t in tokens[first : last + 1])
+            if plain and not (rest and rest[0] in JOINING):
+                yield behind[-1], literals, rest == ["collate", "nocase"]
+            break
+        if before in EQUAL and before[-1] != "in" and start > length:
+            literal = tokens[start - length - 1]
+            joined = start > length + 1 and tokens[start - length - 2] in JOINING
+            if (literal[0] == "'" or literal.isdigit()) and not joined:
+                yield "=", [literal], words[end : end + 2] == ["collate", "nocase"]
+            break
+
+
+def _is_known(literal: str, operator: str, known: Sequence[int | str], nocase: bool) -> bool:
+    """Return whether one of the ``known`` values equals the literal, or is like it."""
+    text, values = _text(literal), [str(value) for value in known]
+    if operator in ("like", "glob"):
+        connection = memory_database(None)
+        try:
+            statement = f"SELECT ? {operator} ?"
+            return any(connection.execute(statement, (value, text)).fetchone()[0] for value in values)
+        finally:
+            connection.close()
+    return text in values or (nocase and text.lower() in (value.lower() for value in values))
+
+
+def _text(literal: str) -> str:
+    """Return the text that a literal stands for; SQLite compares a number with a text as a text."""
+    return literal[1:-1].replace("''", "'") if literal[0] == "'" else str(int(literal))
+
+
+def _unknown_value(expression: str, column: str, literal: str, known: Sequence[int | str]) -> WhereError:
+    names = [str(value) for value in known]
+    what = {"class": "is called", "label": "has the label", "category_id": "has the category id"}[column]
+    hint = ""
+    if column == "class" and literal[0] != "'":
+        hint = " Names are texts in quotes; numbers are compared with label or category_id."
+    elif column == "class":
+        other_case = [name for name in names if name.lower() == _text(literal).lower()]
+        hint = f" Did you mean {other_case[0]!r}?" if other_case else suggest(_text(literal), names)
+    listed = ", ".join(names[:20]) + (", ..." if len(names) > 20 else "")
+    return WhereError(f"where {expression!r}: no class {what} {literal}.{hint} There are: {listed}")
 
 
 def _where_error(error: BaseException, expression: str) -> DensedetError:

@@ -1,3 +1,5 @@
+import itertools
+
 import numpy as np
 import pytest
 
@@ -14,8 +16,7 @@ from densedet.plugins.sources.sqlite import SQLiteSource
 KINDS = {"x.db": FlatBuffersSource, "x.sqlite": SQLiteSource, "x.json": CocoSource}
 
 
-@pytest.fixture(params=KINDS)
-def source(request, tmp_path):
+def made(folder, file):
     """Image 0: person 20 x 30, car 8 x 40, crowd of persons. 1: no boxes. 2: dog 100 x 100. 3: car 50 x 4."""
     builder = TableBuilder("memory")
     for category_id, name in ((1, "person"), (3, "car"), (18, "dog")):
@@ -27,8 +28,13 @@ def source(request, tmp_path):
     builder.add_box(10, 1, (0, 0, 200, 99), crowd=True)
     builder.add_box(12, 18, (5, 5, 100, 100))
     builder.add_box(13, 3, (0, 0, 50, 4))
-    KINDS[request.param].write(builder.finish(), tmp_path / request.param)
-    return KINDS[request.param](annotations=request.param, images=".", root=str(tmp_path))
+    KINDS[file].write(builder.finish(), folder / file)
+    return KINDS[file](annotations=file, images=".", root=str(folder))
+
+
+@pytest.fixture(params=KINDS)
+def source(request, tmp_path):
+    return made(tmp_path, request.param)
 
 
 def left(source, classes=None, **rules):
@@ -65,6 +71,70 @@ def test_sizes(source):
     # 128 x 64 from 640 x 320: a fifth, 20 x 30 -> 4 x 6, 8 x 40 -> 1.6 x 8; from 400 x 320: 50 x 4 -> 16 x
     # 0.8
     assert left(source, min_input_side=2) == [(10, [0], [1, 0]), (11, [], []), (12, [2], []), (13, [], [1])]
+
+
+def test_small_crowds(source):
+    """A crowd that the filter drops is dropped whatever its size is."""
+    assert left(source, crowd="drop", min_side=300)[0] == (10, [], [0, 1])  # the crowd of 200 x 99 is gone
+    assert left(source, crowd="count", min_side=99)[0] == (10, [0], [0, 1])  # 99 is not below 99
+    assert left(source, crowd="count", min_side=100)[0] == (10, [], [0, 1, 0])
+
+
+RULES = {
+    "where": (None, "w > 9", "width > 500"),
+    "crowd": ("ignore", "drop", "count"),
+    "min_side": (0, 30, 100),
+    "min_input_side": (0, 7),
+    "rest": ("ignore", "drop"),
+    "empty": ("keep", "drop"),
+    "classes": (None, ("person",)),
+}
+# (image id, its width, its scale to 128 x 64, [(label, w, h, crowd), ...]) of the fixture
+IMAGES = [
+    (10, 640, (0.2, 0.2), [(0, 20, 30, 0), (1, 8, 40, 0), (0, 200, 99, 1)]),
+    (11, 640, (0.2, 0.2), []),
+    (12, 400, (0.32, 0.2), [(2, 100, 100, 0)]),
+    (13, 400, (0.32, 0.2), [(1, 50, 4, 0)]),
+]
+
+
+def defined(rules):
+    """The documentation's rules, box by box."""
+    rows = []
+    for image_id, width, (across, down), boxes in IMAGES:
+        meant = [w > 9 if rules["where"] == "w > 9" else True for _, w, _, _ in boxes]
+        if (rules["where"] == "w > 9" and not any(meant)) or (
+            rules["where"] == "width > 500" and width < 500
+        ):
+            continue
+        counting, ignored, of_class = [], [], False
+        for (label, w, h, crowd), is_meant in zip(boxes, meant):
+            small = min(w, h) < rules["min_side"] or min(w * across, h * down) < rules["min_input_side"]
+            other = rules["classes"] is not None and label != 0
+            if crowd and rules["crowd"] == "drop":
+                continue
+            if rules["rest"] == "drop" and (small or other or not is_meant):
+                continue
+            if small or not is_meant or (crowd and rules["crowd"] == "ignore"):
+                ignored.append(label)
+            else:
+                counting.append(label)  # of another class: the data set ignores it by its label
+                of_class = of_class or not other
+        if rules["empty"] == "keep" or of_class:
+            rows.append((image_id, counting, ignored))
+    return rows
+
+
+def test_all_combinations(tmp_path):
+    source = made(tmp_path, "x.db")
+    for values in itertools.product(*RULES.values()):
+        rules = dict(zip(RULES, values))
+        wanted = defined(rules)
+        if wanted:
+            assert left(source, **rules) == wanted, rules
+        else:
+            with pytest.raises(DataError, match="no image of 4 is left"):
+                left(source, **rules)
 
 
 def test_empty_images(source):
@@ -139,3 +209,41 @@ def test_limit_and_fraction(source):
     assert all(list(ids) == sorted(ids) for ids in chosen)
     assert left(source, limit=2, seed=3) == left(source, limit=2, seed=3)
     assert {row[0] for row in left(source, empty="drop", limit=3)} == {10, 12, 13}
+
+
+@pytest.mark.parametrize(
+    ("where", "sentence"),
+    [
+        ("class = 'carr'", "no class is called 'carr'. Did you mean 'car'? There are: person, car, dog"),
+        ("class in ('car', 'persn')", "no class is called 'persn'. Did you mean 'person'?"),
+        ("width > 1 and 'Car' = classes.class", "no class is called 'Car'. Did you mean 'car'?"),
+        ('class = "carr"', "no class is called 'carr'"),
+        ("class != 'cat'", "no class is called 'cat'"),
+        ("class not like 'x%'", "no class is called 'x%'"),
+        ("class = 3", "no class is called 3. Names are texts in quotes"),
+        ("boxes.label = 3", "no class has the label 3. There are: 0, 1, 2"),
+        ("category_id in (1, 2)", "no class has the category id 2. There are: 1, 3, 18"),
+    ],
+)
+def test_where_with_an_unknown_class(source, where, sentence):
+    with pytest.raises(WhereError) as caught:
+        left(source, where=where)
+    assert sentence in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "where",
+    [
+        "class = 'CAR' collate nocase",
+        "class like 'CA_'",
+        "lower(class) = 'car'",
+        "class || 's' = 'cars'",
+        "'x' || class = 'xcar'",
+        "class = 'c' || 'ar'",
+        "class = 'car' -- class = 'carr'",
+        "class = 'car' and file_name != 'class = ''carr'''",
+        "label = '1'",
+    ],
+)
+def test_where_whose_texts_are_no_unknown_classes(source, where):
+    assert np.flatnonzero(where_masks(source, where)[1]).tolist() == [1, 4]
