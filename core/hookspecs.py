@@ -33,6 +33,7 @@ from typing import TYPE_CHECKING, Any
 import pluggy
 
 from densedet.core.errors import PluginError, sentence
+from densedet.core.text import say
 from densedet.registry import suggest
 
 if TYPE_CHECKING:
@@ -293,7 +294,7 @@ def end_run(manager: pluggy.PluginManager, run: Run, summary: dict[str, Any]) ->
     broken = [o for o in call_each(manager, "densedet_run_end", run=run, summary=summary) if o.error]
     for outcome in broken:
         said = f"hook {outcome.name} failed at densedet_run_end: {sentence(outcome.error)}"  # type: ignore[arg-type]
-        print(f"warning: {said}", file=sys.stderr)
+        say(f"warning: {said}", error=True)
     essential = [o.error for o in broken if getattr(o.plugin, "essential", False)]
     if essential and essential[0] is not None and summary["status"] != "failed":
         raise essential[0]

@@ -4,12 +4,12 @@ class balance), a recipe, or the parts of a plug-in."""
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+from densedet.core.text import json_text, say
 from densedet.tools import check_plugin
 
 WIDTH = 120
@@ -62,14 +62,12 @@ def add_parser(subparsers: Any) -> None:
 
 def data(arguments: argparse.Namespace) -> int:
     """Look at every annotation and every image. Exit code 3 where boxes or images cannot be used."""
-    from rich.console import Console
-    from rich.progress import Progress
-
     from densedet.core.data.checking import check_source, problems, shared_images
+    from densedet.core.terminal import Terminal, progress
 
     splits, resize, color = sources(arguments)
     facts: dict[str, dict[str, Any]] = {}
-    with Progress(console=Console(file=sys.stderr), transient=True) as bar:
+    with progress() as bar:
         for split, source in splits.items():
             task = bar.add_task(f"{split} images", total=len(source))
             facts[split] = check_source(
@@ -84,9 +82,9 @@ def data(arguments: argparse.Namespace) -> int:
     for row in facts.values():
         row.pop("digests", None)
     if arguments.json:
-        print(json.dumps({**facts, "shared_images": shared, "problems": wrong}, indent=1))
+        say(json_text({**facts, "shared_images": shared, "problems": wrong}, indent=1))
         return 3 if wrong else 0
-    console = Console(highlight=False)
+    console = Terminal()
     console.width = max(console.width, WIDTH)
     for split, row in facts.items():
         show(console, split, row, decoded=not arguments.no_images)
@@ -109,7 +107,7 @@ def recipe(arguments: argparse.Namespace) -> int:
 
     check_fit(loaded)
     lines = [] if arguments.no_data else try_run(loaded)
-    print("\n".join([*lines, f"{loaded.name} can be trained"]))
+    say("\n".join([*lines, f"{loaded.name} can be trained"]))
     return 0
 
 
@@ -214,7 +212,7 @@ def findings(console: Any, title: str, sentences: list[str]) -> None:
     if sentences:
         console.print(f"  {title}:")
         for sentence in sentences[:LISTED]:
-            console.print(f"    {sentence}", soft_wrap=True, markup=False)
+            console.print(f"    {sentence}", soft_wrap=True)
         if len(sentences) > LISTED:
             console.print("    ... (--json has more)")
 

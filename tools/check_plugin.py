@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from densedet.core.recipe.plugin_loading import Plugin, PluginSet
+from densedet.core.text import json_text, say
 
 EXAMPLE = "quickstart_retinanet"
 """The recipe whose parts a detector is built with."""
@@ -55,11 +55,11 @@ def run(arguments: argparse.Namespace) -> int:
         verdicts.append(verdict)
         if not arguments.json:
             said = f": {verdict.sentence}" if verdict.sentence else ""
-            print(f"{verdict.kind} {verdict.name}: {verdict.status}{said}", flush=True)
+            say(f"{verdict.kind} {verdict.name}: {verdict.status}{said}")
     if arguments.json:
-        print(json.dumps([asdict(verdict) for verdict in verdicts], indent=1))
+        say(json_text([asdict(verdict) for verdict in verdicts], indent=1))
     elif not verdicts:
-        print(f"{plugin.name} registers no part; hooks: {', '.join(plugin.hooks) or 'none'}")
+        say(f"{plugin.name} registers no part; hooks: {', '.join(plugin.hooks) or 'none'}")
     return int(any(verdict.status != "ok" for verdict in verdicts))
 
 

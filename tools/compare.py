@@ -9,6 +9,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from densedet.core.text import say
+
 
 def add_parser(subparsers: Any) -> None:
     """densedet compare RUN|RECIPE ... [--budget minutes=5]"""
@@ -59,11 +61,11 @@ def run(arguments: argparse.Namespace) -> int:
         records, path, title=" / ".join(dict.fromkeys(record.name for record in records)), sections=sections
     )
     if arguments.json:
-        print(report.with_suffix(".json").read_text(encoding="utf-8"))
+        say(report.with_suffix(".json").read_text(encoding="utf-8"))
     else:
-        print(table_text(records))
-    print(f"report with curves and pictures: {report.resolve()}", file=sys.stderr)
-    print(f"TensorBoard: tensorboard --logdir {folders[0].parent.parent}", file=sys.stderr)
+        say(table_text(records))
+    say(f"report with curves and pictures: {report.resolve()}", error=True)
+    say(f"TensorBoard: tensorboard --logdir {folders[0].parent.parent}", error=True)
     return 0
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import filecmp
-import json
 import os
 import shutil
 import sys
@@ -19,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 from densedet.core.errors import DataError, UsageError
+from densedet.core.text import json_text, say
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -139,23 +139,23 @@ def run(arguments: argparse.Namespace) -> int:
                 chosen = where_masks(source, arguments.where)[0].nonzero()[0].tolist()
             bring_images(source, chosen, target, path, split, link=arguments.link_images, bar=bar)
     for sentence in report.sentences[:SHOWN]:
-        print(sentence, file=sys.stderr)
+        say(sentence, error=True)
     if report.extras:
-        print(
+        say(
             f"{', '.join(report.extras)} of the objects are left out: annotation files keep their boxes, "
             f"classes and flags only",
-            file=sys.stderr,
+            error=True,
         )
     total = sum(report.faults.values())
     if total > SHOWN:
         rest = "" if arguments.report else " (--report FILE writes all)"
-        print(f"... and {total - SHOWN} more{rest}", file=sys.stderr)
+        say(f"... and {total - SHOWN} more{rest}", error=True)
     if arguments.json:
         numbers = {**vars(report), "source": spec["name"], "target": str(path), "faults": dict(report.faults)}
-        print(json.dumps({key: value for key, value in numbers.items() if key != "sentences"}))
+        say(json_text({key: value for key, value in numbers.items() if key != "sentences"}))
         return 0
     wrong = f"; {report.dropped} left out, {report.clipped} clipped" if total else "; nothing was wrong"
-    print(
+    say(
         f"{path}: {report.images:,} images, {report.boxes:,} boxes of {report.classes} classes from "
         f"{spec['name']}{wrong}"
     )
@@ -179,9 +179,9 @@ def convert_weights(arguments: argparse.Namespace) -> int:
         overwrite=arguments.overwrite,
     )
     if arguments.json:
-        print(json.dumps({"weight_map": used, "names": side, "entries": entries, "target": str(path)}))
+        say(json_text({"weight_map": used, "names": side, "entries": entries, "target": str(path)}))
     else:
-        print(f"{path}: {entries} entries under the names of {side} (by {used})")
+        say(f"{path}: {entries} entries under the names of {side} (by {used})")
     return 0
 
 
@@ -205,10 +205,9 @@ def joins(target: type[TableSource], path: Path) -> bool:
 
 def progress(source: TableSource) -> Progress:
     """Return a bar on standard error that follows the source."""
-    from rich.console import Console
-    from rich.progress import Progress
+    from densedet.core import terminal
 
-    bar = Progress(console=Console(file=sys.stderr), transient=True)
+    bar = terminal.progress()
     task = bar.add_task("reading", total=None)
     source.on_progress = lambda done, total: bar.update(task, completed=done, total=total)
     return bar

@@ -4,10 +4,11 @@ detections as COCO results JSON."""
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from pathlib import Path
 from typing import Any
+
+from densedet.core.text import json_text, say
 
 
 def add_parser(subparsers: Any) -> None:
@@ -40,11 +41,9 @@ def add_parser(subparsers: Any) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Evaluate, print the numbers and write the detections."""
-    from rich.console import Console
-    from rich.progress import Progress
-
     from densedet.core.api import Evaluation
     from densedet.core.files import write_text
+    from densedet.core.terminal import progress
     from densedet.core.training.prediction import coco_results
 
     rows: list[dict[str, Any]] = []
@@ -63,20 +62,20 @@ def run(arguments: argparse.Namespace) -> int:
             )
         )
 
-    with Progress(console=Console(file=sys.stderr), transient=True) as bar:
+    with progress() as bar:
         task = bar.add_task("evaluating", total=len(evaluation.source))
         result = evaluation.run(
             on_batch=lambda done: bar.update(task, completed=done),
             on_detections=keep if arguments.output else None,
         )
     if arguments.output:
-        write_text(Path(arguments.output), json.dumps(rows))
-        print(f"{len(rows)} detections in {arguments.output}", file=sys.stderr)
+        write_text(Path(arguments.output), json_text(rows))
+        say(f"{len(rows)} detections in {arguments.output}", error=True)
     if arguments.json:
-        print(json.dumps(result.numbers))
+        say(json_text(result.numbers))
         return 0
     for line in evaluation.report(result):
-        print(line)
+        say(line)
     return 0
 
 

@@ -6,11 +6,14 @@ import argparse
 import importlib
 import io
 import os
+import re
 import sys
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+
+from densedet.core.text import say, visible
 
 COMMANDS = ("train", "evaluate", "predict", "compare", "convert", "show", "check", "new", "benchmark")
 EPILOG = (
@@ -19,11 +22,50 @@ EPILOG = (
 )
 
 
+CHANGE = re.compile(r"[a-z_]+(\.\w+)+=")
+"""Begins a change to a recipe, such as train.batch_size=8."""
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser whose options may stand before, between and after the other arguments."""
+
+    _mixed = False
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> tuple[Any, list[str]]:
+        positionals = self._get_positional_actions()
+        if self._mixed or any(action.nargs == argparse.PARSER for action in positionals):
+            return super().parse_known_args(args, namespace)
+        self._mixed = True  # argparse parses in two rounds, by this method
+        try:
+            return self.parse_known_intermixed_args(self._changes_first(args), namespace)
+        finally:
+            self._mixed = False
+
+    def _changes_first(self, args: Sequence[str]) -> list[str]:
+        """Move changes out of the values of an option that takes any number: ``--classes cat data.root=D``
+        has one class."""
+        ordered: list[str] = []
+        option = None  # where the last option stands that takes any number of values
+        for text in args:
+            if text.startswith("-"):
+                action = self._option_string_actions.get(text)
+                option = len(ordered) if action is not None and action.nargs in ("?", "*", "+") else None
+            if option is not None and CHANGE.match(text) and not Path(text).exists():
+                ordered.insert(option, text)
+                option += 1
+            else:
+                ordered.append(text)
+        return ordered
+
+    def error(self, message: str) -> Any:
+        super().error(visible(message))
+
+
 def build_parser(names: Sequence[str] = COMMANDS) -> argparse.ArgumentParser:
     """The parser with the built-in commands ``names`` (each file's ``add_parser``)."""
     from densedet import __version__
 
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="densedet",
         description="Single-stage dense object detectors from interchangeable parts.",
         epilog=EPILOG,
@@ -53,7 +95,7 @@ def add_plugin_commands(parser: argparse.ArgumentParser) -> None:
     for plugin in plugins:
         if "densedet_commands" not in plugin.hooks:
             continue
-        scratch = argparse.ArgumentParser(prog=parser.prog)
+        scratch = Parser(prog=parser.prog)
         own = scratch.add_subparsers(dest="command", metavar="COMMAND")
         alone = PluginSet([plugin], plugins.components, manager_of([plugin.plugin]))
         for _ in alone.call_each("densedet_commands", subparsers=own):
@@ -96,7 +138,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except RegistryError as error:
         return fail(arguments.command, error, 2, debug)
     except KeyboardInterrupt:
-        print("\ninterrupted", file=sys.stderr)
+        say("\ninterrupted", error=True)
         return 130
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -120,8 +162,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 def fail(command: str, error: BaseException, code: int, debug: bool, text: str | None = None) -> int:
     """Say what went wrong; the traceback only where it was asked for."""
     if debug:
-        traceback.print_exception(error)
-    print(f"densedet {command}: {text or error}", file=sys.stderr)
+        say("".join(traceback.format_exception(error)), error=True)
+    say(f"densedet {command}: {text or error}", error=True)
     return code
 
 
@@ -132,10 +174,10 @@ def run_file(file: str) -> int:
 
     ours, installed = Path(file).resolve().parent.parent, Path(densedet.__file__).resolve().parent
     if ours != installed:
-        print(
+        say(
             f"note: this uses the installed densedet in {installed}, not {ours} (pip install -e {ours} "
             f"to use that)",
-            file=sys.stderr,
+            error=True,
         )
     return main([Path(file).stem, *sys.argv[1:]])
 

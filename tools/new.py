@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from densedet.core.text import say
 from densedet.registry import KINDS
 
 TEMPLATES = Path(__file__).resolve().parent / "templates"
@@ -107,7 +108,7 @@ def run(arguments: argparse.Namespace) -> int:
     folder.mkdir(parents=True)
     for file, text in package_files(words).items():
         (folder / file).write_text(text, encoding="utf-8")
-    print(
+    say(
         f"{folder} written. Next: cd {folder}; pip install -e .; pytest; densedet show components "
         f"{kind} {name}; densedet train recipe.yaml"
     )

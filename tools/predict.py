@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import json
 import re
 import sys
 from pathlib import Path
 from typing import Any
+
+from densedet.core.text import json_text, say
 
 OVERRIDE = re.compile(r"[a-z_]+(\.\w+)+=")
 """Tells changes to the recipe from images on the command line."""
@@ -42,11 +43,9 @@ def add_parser(subparsers: Any) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Predict. The exit code is 3 where an image could not be read; the others are predicted all the same."""
-    from rich.console import Console
-    from rich.progress import track
-
     from densedet.core.errors import DataError, UsageError
     from densedet.core.files import write_text
+    from densedet.core.terminal import progress
     from densedet.core.training.folders import new_folder
     from densedet.core.training.prediction import coco_results, find_images, load
 
@@ -66,31 +65,23 @@ def run(arguments: argparse.Namespace) -> int:
     def on_broken(index: int, error: DataError) -> None:
         broken.append(str(error))
 
-    console = Console(file=sys.stderr)
     stream = predictor.stream(files, batch_size=arguments.batch_size, on_broken=on_broken)
-    for index, found in track(
-        stream,
-        "predicting",
-        total=len(files),
-        console=console,
-        disable=not console.is_terminal,
-        transient=True,
-    ):
-        keep = found.scores >= arguments.score
-        found = found.where(keep)
-        rows += [
-            {**row, "file_name": str(files[index])}
-            for row in coco_results(found, index, predictor.category_ids)
-        ]
-        if not arguments.no_pictures:
-            picture = found.draw(files[index], min_score=arguments.score)
-            picture.save(folder / f"{index:05d}_{files[index].stem}.png")
-    write_text(folder / "results.json", json.dumps(rows, indent=0))
+    with progress() as bar:
+        for index, found in bar.track(stream, total=len(files), description="predicting"):
+            found = found.where(found.scores >= arguments.score)
+            rows += [
+                {**row, "file_name": str(files[index])}
+                for row in coco_results(found, index, predictor.category_ids)
+            ]
+            if not arguments.no_pictures:
+                picture = found.draw(files[index], min_score=arguments.score)
+                picture.save(folder / f"{index:05d}_{files[index].stem}.png")
+    write_text(folder / "results.json", json_text(rows, indent=0))
     if arguments.json:
-        print(json.dumps(rows))
-    print(f"{len(rows)} objects in {len(files) - len(broken)} images -> {folder}", file=sys.stderr)
+        say(json_text(rows))
+    say(f"{len(rows)} objects in {len(files) - len(broken)} images -> {folder}", error=True)
     for text in [*(f"left out: {text}" for text in broken), *left_out]:
-        print(text, file=sys.stderr)
+        say(text, error=True)
     return DataError.exit_code if broken or left_out else 0
 
 

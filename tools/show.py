@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from densedet.core.text import json_text, say
 from densedet.tools.show_environment import environment
 
 
@@ -72,14 +73,14 @@ def components(arguments: argparse.Namespace) -> int:
     if len(rows) == 1 and arguments.name != "*":
         return one_component(rows[0].kind, rows[0].name, arguments.plugin, arguments.json)
     if arguments.json:
-        print(json.dumps(list_components(arguments.kind, arguments.name, plugins=arguments.plugin), indent=1))
+        say(json_text(list_components(arguments.kind, arguments.name, plugins=arguments.plugin), indent=1))
         return 0
     width = max(len(c.name) for c in rows)
     for kind in dict.fromkeys(c.kind for c in rows):
-        print(f"{kind}: {KINDS[kind]}")
+        say(f"{kind}: {KINDS[kind]}")
         for row in (c for c in rows if c.kind == kind):
             stranger = "" if row.origin.startswith("densedet ") else f"  [{row.origin}]"
-            print(f"  {row.name:<{width}}  {row.summary}{stranger}")
+            say(f"  {row.name:<{width}}  {row.summary}{stranger}")
     return 0
 
 
@@ -90,9 +91,9 @@ def one_component(kind: str, name: str, plugins: list[str], as_json: bool) -> in
     facts = describe(kind, name, plugins=plugins)
     users = recipes_using(kind, name)
     if as_json:
-        print(json.dumps({**facts, "recipes": users}, indent=1))
+        say(json_text({**facts, "recipes": users}, indent=1))
     else:
-        print(f"{facts}\n\nused by: {', '.join(users) or 'no shipped recipe'}")
+        say(f"{facts}\n\nused by: {', '.join(users) or 'no shipped recipe'}")
     return 0
 
 
@@ -137,16 +138,16 @@ def plugins(arguments: argparse.Namespace) -> int:
     rows = list(load_plugins(arguments.plugin, strict=False))
     if arguments.json:
         keys = ("name", "version", "origin", "status", "reason")
-        print(
+        say(
             json.dumps([{**{k: getattr(r, k) for k in keys}, "hooks": list(r.hooks)} for r in rows], indent=1)
         )
     else:
         for row in rows:
-            print(f"{row.name} {row.version}".rstrip() + f": {row.status}, from {row.origin}")
+            say(f"{row.name} {row.version}".rstrip() + f": {row.status}, from {row.origin}")
             if row.hooks:
-                print(f"  hooks: {', '.join(row.hooks)}")
+                say(f"  hooks: {', '.join(row.hooks)}")
             if row.reason:
-                print(f"  {row.reason}")
+                say(f"  {row.reason}")
     return 2 if any(row.status == "failed" and row.name in arguments.plugin for row in rows) else 0
 
 
@@ -159,21 +160,19 @@ def recipe(arguments: argparse.Namespace) -> int:
         from densedet.core.recipe.merging import shipped_recipes
 
         for name in shipped_recipes():
-            print(f"{name:<36} {' '.join((load_recipe(name).values.get('description') or '').split())}")
+            say(f"{name:<36} {' '.join((load_recipe(name).values.get('description') or '').split())}")
         return 0
     loaded = load_recipe(arguments.recipe, arguments.overrides)
     from densedet.core.training.fit import check_fit  # imports torch: what is wrong in the text comes first
 
     check_fit(loaded)
     if arguments.json:
-        print(json.dumps(loaded.values, indent=1))
+        say(json_text(loaded.values, indent=1))
     elif arguments.plain:
-        print(loaded.to_yaml(), end="")
+        say(loaded.to_yaml().rstrip("\n"))
     else:
         for path, value in leaves(loaded.values):
-            print(
-                f"{path} = {json.dumps(value, ensure_ascii=False)}".ljust(70) + f"  # {loaded.origin(path)}"
-            )
+            say(f"{path} = {json.dumps(value, ensure_ascii=False)}".ljust(70) + f"  # {loaded.origin(path)}")
     return 0
 
 
@@ -196,15 +195,15 @@ def schema(arguments: argparse.Namespace) -> int:
     from densedet.core.recipe.plugin_loading import load_plugins
     from densedet.core.recipe.schema import json_schema
 
-    text = json.dumps(json_schema(load_plugins(arguments.plugin).components), indent=1)
+    text = json_text(json_schema(load_plugins(arguments.plugin).components), indent=1)
     if arguments.output:
         write_text(Path(arguments.output), text + "\n")
-        print(
+        say(
             f'{arguments.output} written; in VS Code: "yaml.schemas": {{"{arguments.output}": "*.yaml"}}',
-            file=sys.stderr,
+            error=True,
         )
     else:
-        print(text)
+        say(text)
     return 0
 
 

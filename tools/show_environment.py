@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import argparse
 import importlib.metadata
-import json
 import os
 import platform
 import shutil
 import sys
 from pathlib import Path
 from typing import Any
+
+from densedet.core.text import json_text, say
 
 PACKAGES = (
     "torch",
@@ -33,13 +34,13 @@ def environment(arguments: argparse.Namespace) -> int:
     """Print versions, processor, memory, devices, plug-ins and the cache folder, for a bug report."""
     found = facts()
     if arguments.json:
-        print(json.dumps(found, indent=1))
+        say(json_text(found, indent=1))
         return 0
     for name, value in found.items():
         if isinstance(value, dict):
             value = ", ".join(f"{key} {inner}" for key, inner in value.items() if inner is not None)
         lines = value if isinstance(value, list) else [value]
-        print(f"{name}: " + "\n  ".join(map(str, lines or ["none"])))
+        say(f"{name}: " + "\n  ".join(map(str, lines or ["none"])))
     return 0
 
 

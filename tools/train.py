@@ -8,6 +8,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from densedet.core.text import json_text, say
+
 SHORT = {"ssd": "laptop_ssd", "retinanet": "laptop_retinanet"}
 """--head of the short form -> the shipped recipe it runs."""
 
@@ -114,13 +116,10 @@ def run(arguments: argparse.Namespace) -> int:
 
         finished = session.train(loaded)
     if arguments.json:
-        print(
-            json.dumps(
-                {**json.loads((finished.folder / "summary.json").read_text()), "folder": str(finished.folder)}
-            )
-        )
+        summary = json.loads((finished.folder / "summary.json").read_text())
+        say(json_text({**summary, "folder": str(finished.folder)}))
     elif finished.is_main:
-        print(f"results in {finished.folder} (look: tensorboard --logdir {finished.folder.parent.parent})")
+        say(f"results in {finished.folder} (look: tensorboard --logdir {finished.folder.parent.parent})")
     return 0
 
 
@@ -132,7 +131,7 @@ def plan(recipe: str, overrides: list[str], as_json: bool) -> int:
     from densedet.core.training import plan as planning
 
     numbers = planning.plan(loaded)
-    print(json.dumps(numbers) if as_json else "\n".join(planning.lines(numbers)))
+    say(json_text(numbers) if as_json else "\n".join(planning.lines(numbers)))
     return 0
 
 
@@ -199,9 +198,7 @@ def database_overrides(arguments: argparse.Namespace) -> list[str]:
             f"data.val={source(arguments.val_db, arguments.val_images or arguments.images)}",
             "data.holdout=null",
         ]
-    print(
-        "no --val-db: a tenth of the images, drawn by the seed, is held out to evaluate on", file=sys.stderr
-    )
+    say("no --val-db: a tenth of the images, drawn by the seed, is held out to evaluate on", error=True)
     return [*rows, "data.val=null", "data.holdout=0.1"]
 
 

@@ -9,6 +9,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -32,6 +33,7 @@ from densedet.core.recipe.merging import (
 from densedet.core.recipe.plugin_loading import PluginSet, is_file, load_plugins
 from densedet.core.recipe.sections import DataSection, EvaluateSection, RunSection, TrainSection
 from densedet.core.recipe.yaml_marks import RESOLVERS, Node, from_plain
+from densedet.core.text import visible
 from densedet.registry import Registry
 
 __all__ = ["Fault", "Origin", "Recipe", "RecipeError", "load_recipe", "recipe_from_dict"]
@@ -122,7 +124,9 @@ class Recipe:
 
     def to_yaml(self) -> str:
         """Write the complete recipe down; `load_recipe` of the text gives the same values."""
-        return yaml.dump(self.values, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=120)
+        letters = json.dumps(self.values, ensure_ascii=False)
+        plain = visible(letters) == letters  # a control character is written as an escape
+        return yaml.dump(self.values, Dumper=_Dumper, sort_keys=False, allow_unicode=plain, width=120)
 
     def with_overrides(self, overrides: Overrides) -> Recipe:
         """Return the recipe with more overrides on top, checked anew. Raises RecipeError."""

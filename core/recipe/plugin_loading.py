@@ -30,6 +30,7 @@ import pluggy
 from densedet import registry as registry_module
 from densedet.core import hookspecs
 from densedet.core.errors import PluginError, author_place
+from densedet.core.text import say
 from densedet.registry import Component, Registry
 
 GROUP = "densedet"
@@ -173,7 +174,7 @@ def load_plugins(
 
 def warn(text: str) -> None:
     """A line on standard error."""
-    print(f"warning: {text}", file=sys.stderr)
+    say(f"warning: {text}", error=True)
 
 
 def _load_base(registry: Registry) -> list[Plugin]:

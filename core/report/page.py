@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import base64
 import io
-import json
-import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -19,6 +17,7 @@ from densedet.core.report.charts import Series, bar_chart, color_of, line_chart
 from densedet.core.report.comparison import class_names, compare
 from densedet.core.report.pictures import write_run_pictures
 from densedet.core.report.records import RunRecord, at_path, number, read_run
+from densedet.core.text import json_text, visible
 
 __all__ = ["RunRecord", "compare", "read_run", "write_report", "write_run_pictures"]
 
@@ -54,6 +53,7 @@ def write_report(
         loader=PackageLoader("densedet.core.report"),
         autoescape=True,
         undefined=StrictUndefined,
+        finalize=_shown,
         trim_blocks=True,
         lstrip_blocks=True,
     )
@@ -74,9 +74,7 @@ def write_report(
         "evaluations": [{"name": r.name, "points": r.evaluations} for r in runs],
     }
     numbers["summaries"] = [{"name": r.name, "folder": str(r.folder), **r.summary} for r in runs]
-    write_text(
-        path.with_suffix(".json"), json.dumps(_finite(numbers), indent=1, default=str, allow_nan=False)
-    )
+    write_text(path.with_suffix(".json"), json_text(numbers, indent=1, default=str))
     return path
 
 
@@ -248,10 +246,6 @@ def _data_url(picture: Image.Image | None, width: int, quality: int) -> str | No
     return f"data:image/jpeg;base64,{base64.b64encode(data.getvalue()).decode('ascii')}"
 
 
-def _finite(value: Any) -> Any:
-    """Replace NaN and infinities, which JSON lacks, by null."""
-    if isinstance(value, dict):
-        return {str(key): _finite(inner) for key, inner in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(inner) for inner in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+def _shown(value: Any) -> Any:
+    """Make control characters of a text visible; HTML that is safe stays as it is."""
+    return visible(value) if type(value) is str else value

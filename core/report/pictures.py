@@ -6,7 +6,6 @@ while a run goes on, and the comparison puts those of several runs side by side.
 
 from __future__ import annotations
 
-import json
 import math
 from collections import Counter
 from collections.abc import Sequence
@@ -21,6 +20,7 @@ from densedet.core import boxes as box_functions
 from densedet.core.files import write_text
 from densedet.core.report.drawing import draw_boxes
 from densedet.core.report.heatmaps import score_map_panel
+from densedet.core.text import json_text
 from densedet.core.types import Batch, Detections, Explanation
 
 MIN_SCORE = 0.3
@@ -176,5 +176,5 @@ def write_run_pictures(
             picture.save(folder / row[kind], compress_level=4)  # optimize takes ten times as long
         rows.append(row)
     path = folder / "pictures.json"
-    write_text(path, json.dumps({"min_score": min_score, "classes": list(classes), "images": rows}, indent=1))
+    write_text(path, json_text({"min_score": min_score, "classes": list(classes), "images": rows}, indent=1))
     return path

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import signal
 import threading
 from collections.abc import Iterator, Sequence
@@ -16,6 +15,7 @@ from densedet.core import files, hookspecs
 from densedet.core.errors import CheckpointError, sentence
 from densedet.core.recipe.loading import Recipe
 from densedet.core.recipe.merging import Overrides
+from densedet.core.text import json_text
 from densedet.core.training import checkpoint, engine
 from densedet.core.training.evaluation import metric_value
 from densedet.core.training.memory import keep_freed_memory
@@ -97,7 +97,7 @@ def finish(run: Run, status: str, reason: str | None) -> None:
         raise
     finally:
         if run.is_main:
-            files.write_text(run.folder / "summary.json", json.dumps(summary, indent=1))
+            files.write_text(run.folder / "summary.json", json_text(summary, indent=1))
 
 
 def try_evaluation(run: Run) -> None:

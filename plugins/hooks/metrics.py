@@ -9,6 +9,7 @@ from typing import Any, TextIO
 from densedet.core.arguments import PositiveInt
 from densedet.core.files import write_text
 from densedet.core.hookspecs import hookimpl
+from densedet.core.text import json_text
 
 
 class MetricsHook:
@@ -55,7 +56,7 @@ class MetricsHook:
             "seconds": round(run.seconds, 4),
             **values,
         }
-        self._file.write(json.dumps(line) + "\n")
+        self._file.write(json_text(line) + "\n")
         if event == "evaluation" or run.step % 20 == 0:
             self._file.flush()
 

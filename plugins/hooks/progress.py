@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import sys
 import time
-from typing import Any
-
-from rich.console import Console
-from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
-from rich.progress import Progress as Bar
+from typing import TYPE_CHECKING, Any
 
 from densedet.core.arguments import PositiveFloat
 from densedet.core.hookspecs import hookimpl
+from densedet.core.terminal import Terminal, progress
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
 
 NAMED = 10
 """Broken images named at the end; the others stand in summary.json."""
@@ -26,11 +25,11 @@ class ProgressHook:
 
     def __init__(self, *, seconds: PositiveFloat = 10.0) -> None:
         self.seconds = seconds
-        self._bar: Bar | None = None
+        self._bar: Progress | None = None
         self._task: Any = None
         self._printed = self._images = 0.0
         self._busy = self._waited = 0.0
-        self._console = Console(file=sys.stderr, highlight=False)
+        self._console = Terminal(error=True)
 
     @hookimpl
     def densedet_run_start(self, run: Any) -> None:
@@ -47,13 +46,7 @@ class ProgressHook:
         if run.resumed:
             self._say(f"resuming after step {run.step} (epoch {run.epoch})")
         if self._console.is_terminal:
-            columns = (
-                TextColumn("{task.description}"),
-                BarColumn(),
-                TextColumn("{task.percentage:>3.0f}%"),
-                TimeRemainingColumn(),
-            )
-            self._bar = Bar(*columns, console=self._console, transient=True)
+            self._bar = progress()
             self._task = self._bar.add_task("training", total=1.0, completed=run.progress)
             self._bar.start()
         self._printed = time.monotonic()

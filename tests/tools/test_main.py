@@ -203,3 +203,45 @@ def test_a_hook_that_fails_while_training_is_named(
     given = [f"{key}={value}" for key, value in QUICK.items() if key != "train.budget"]
     assert main(["train", str(recipe), *given, "train.budget.steps=1"]) == 1
     assert "ZeroDivisionError: division by zero (extras.py line 9); --debug" in capsys.readouterr().err
+
+
+# -- the order of arguments --------------------
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("evaluate RUN --output r.json data.root=D", {"checkpoint": "RUN", "overrides": ["data.root=D"]}),
+        ("evaluate --json RUN a.b=1 --split val c.d=2", {"overrides": ["a.b=1", "c.d=2"]}),
+        ("train R --plan a.b=1", {"recipe": "R", "plan": True, "overrides": ["a.b=1"]}),
+        ("train R --resume a.b=1", {"recipe": "R", "resume": "", "overrides": ["a.b=1"]}),
+        ("train --resume RUN a.b=1", {"recipe": "a.b=1", "resume": "RUN"}),
+        ("train --classes cat dog a.b=1 --db F", {"classes": ["cat", "dog"], "recipe": "a.b=1", "db": "F"}),
+        ("train --where a.width=5 --db F", {"where": "a.width=5", "recipe": None}),
+        ("predict RUN --score 0.5 a.png data.root=D", {"score": 0.5, "images": ["a.png", "data.root=D"]}),
+        ("predict RUN a.png --json b.png", {"images": ["a.png", "b.png"]}),
+        ("compare A --budget steps=4 B a.b=1", {"what": ["A", "B", "a.b=1"], "budget": "steps=4"}),
+        ("convert A --to voc B", {"source": "A", "target": "B", "target_format": "voc"}),
+        ("show recipe --plain R a.b=1", {"recipe": "R", "overrides": ["a.b=1"]}),
+        ("show components head --json ret*", {"kind": "head", "name": "ret*"}),
+        ("check recipe R --no-data a.b=1", {"recipe": "R", "overrides": ["a.b=1"]}),
+        ("check data R --resize 8 8 a.b=1", {"what": "R", "resize": [8, 8], "overrides": ["a.b=1"]}),
+        ("check plugin F --json head.x.y=3", {"what": "F", "arguments": ["head.x.y=3"]}),
+        ("new plugin --kind neck lite", {"what": "plugin", "name": "lite", "kind": "neck"}),
+    ],
+)  # fmt: skip
+def test_options_stand_anywhere(line: str, expected: dict[str, object]) -> None:
+    assert vars(build_parser().parse_args(line.split())).items() >= expected.items()
+
+
+def test_options_of_a_plugins_command_stand_anywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    add = "p = subparsers.add_parser('mine'); p.add_argument('x'); p.add_argument('--y'); p.add_argument('z')"
+    parser = parser_with(plugins_of(tmp_path, dd_mine=COMMAND.format(add)), monkeypatch)
+    found = parser.parse_args(["mine", "1", "--y", "2", "3"])
+    assert (found.x, found.y, found.z) == ("1", "2", "3")
+
+
+def test_a_refused_argument_is_text(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main(["show", "schema", "a\x1b[2J"])
+    assert r"unrecognized arguments: a\x1b[2J" in capsys.readouterr().err
