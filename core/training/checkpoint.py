@@ -1,48 +1,24 @@
 """Files that survive: one dict of tensors and plain values, written to a temporary name, synced and renamed.
 
-The dict of a checkpoint (`FIELDS`) defines the state of a run: `densedet.core.training.run.Run.state` writes
-it and a new ``Run(recipe, resume=state)`` reads it. Everything in it can be read with ``weights_only=True``:
-no code runs on loading.
+The dict of a checkpoint (`densedet.core.training.checkpoint_fields.Fields`) defines the state of a run:
+`densedet.core.training.run.Run.state` writes it and a new ``Run(recipe, resume=state)`` reads it. No code
+runs on loading, a file with a changed byte is refused, and so is a field of another type.
 """
 
 from __future__ import annotations
 
-import pickle
-import zipfile
 from pathlib import Path
 from typing import Any
 
-import torch
+from pydantic import ValidationError
 from torch import Tensor, nn
 
+from densedet.core import sealed_file
 from densedet.core.errors import CheckpointError
-from densedet.core.files import atomic_file
 from densedet.core.recipe.loading import Recipe, recipe_from_dict
 from densedet.core.recipe.yaml_marks import parse_yaml
 from densedet.core.state_dict import misfit
-
-FORMAT = 1
-FIELDS = {
-    "format": "version of this table",
-    "densedet": "version that wrote it",
-    "recipe": "the resolved recipe, YAML text",
-    "recipe_name": "its name",
-    "classes": "class names in label order",
-    "category_ids": "the data set's id of each class",
-    "step": "optimizer steps done",
-    "epoch": "epochs done",
-    "batch": "batches of the current epoch done",
-    "seconds": "seconds spent in the training loop",
-    "detector": "weights being trained",
-    "ema": "averaged weights, or None",
-    "optimizer": "the optimizer's state, or None in best.pt",
-    "scaler": "the gradient scaler's state, or None",
-    "rng": "torch's, CUDA's and Python's random states",
-    "best": "best value of evaluate.metric so far and its step",
-    "metrics": "of the last evaluation",
-    "stale": "evaluations since the best one",
-    "plugins": "{hook: what its densedet_state gave}",
-}
+from densedet.core.training.checkpoint_fields import FORMAT, Fields
 
 WEIGHTS = ("detector", "ema", "optimizer")
 """The fields whose tensors must be finite."""
@@ -60,7 +36,8 @@ def save(path: Path, state: dict[str, Any]) -> None:
     """Write a checkpoint atomically.
 
     Raises:
-        CheckpointError: a tensor of it is not finite; the file stays as it was.
+        CheckpointError: a tensor of it is not finite, or a field could not be read again; the file stays as
+            it was.
     """
     broken = [name for part in WEIGHTS for name in not_finite(state[part], part)]
     if broken:
@@ -70,8 +47,10 @@ def save(path: Path, state: dict[str, Any]) -> None:
             f"this name stays as it was: resume from it with a smaller train.optimizer.lr or a longer "
             f"train.schedule.warmup_steps"
         )
-    with atomic_file(path) as file:
-        torch.save(state, file)
+    fault = _fault(state)
+    if fault:
+        raise CheckpointError(f"{path} is not written, since it could not be read again: {fault}")
+    sealed_file.write(path, state)
 
 
 def load(path: Path) -> dict[str, Any]:
@@ -85,34 +64,35 @@ def load(path: Path) -> dict[str, Any]:
             f"there is no checkpoint at {path}: give a run folder such as runs/quickstart_ssd/1 or a .pt file"
         )
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except (
-        pickle.UnpicklingError,
-        RuntimeError,
-        EOFError,
-        ValueError,
-        KeyError,
-        TypeError,
-        AttributeError,
-        OSError,
-        zipfile.BadZipFile,
-    ) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise CheckpointError(
-            f"{path} is no readable checkpoint (damaged, or holds more than tensors and plain values): "
-            f"{reason}"
-        ) from error
+        state = sealed_file.read(path)
+    except (ValueError, OSError) as error:
+        raise CheckpointError(f"{path} is no readable checkpoint: {error}") from error
     if not isinstance(state, dict) or "format" not in state or "detector" not in state:
         raise CheckpointError(f"{path} is not a densedet checkpoint: it lacks 'format' and 'detector'")
-    if state["format"] != FORMAT:
+    if type(state["format"]) is not int or state["format"] != FORMAT:
         raise CheckpointError(
-            f"{path} has format {state['format']}, this densedet reads {FORMAT}: use the version that "
+            f"{path} has format {state['format']!r:.40}, this densedet reads {FORMAT}: use the version that "
             f"wrote it"
         )
-    missing = sorted(set(FIELDS) - set(state))
-    if missing:
-        raise CheckpointError(f"{path} is incomplete: {', '.join(missing)} is missing")
+    fault = _fault(state)
+    if fault:
+        raise CheckpointError(f"{path} is not a checkpoint that densedet has written: {fault}")
     return state
+
+
+def _fault(state: dict[str, Any]) -> str | None:
+    """Return what is wrong with the first field that has a wrong type; None where none has."""
+    try:
+        Fields.model_validate(state)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+        place = ".".join(map(str, first["loc"][:4]))[:80] or "its fields"
+        return f"{place}: {first['msg'].removeprefix('Value error, ')}"
+    except RuntimeError as error:  # torch's, of the state of a generator
+        return f"rng: {error}".splitlines()[0]
+    except (OverflowError, TypeError) as error:  # Python's, likewise
+        return f"rng: {error}"
+    return None
 
 
 def resolve(path: Path, *, prefer: str = "best.pt") -> Path:
@@ -155,6 +135,8 @@ def recipe_of(state: dict[str, Any], plugins: tuple[str, ...] = (), *, for_train
             or an evaluator may be unknown, and is told when it is built after all.
     """
     values = parse_yaml(state["recipe"], state["recipe_name"]).plain()
+    if not isinstance(values, dict):
+        raise CheckpointError("the recipe in this checkpoint is no mapping: densedet has not written it")
     spared = () if for_training else LATER
     return recipe_from_dict(values, name=state["recipe_name"], plugins=plugins, spared=spared)
 
@@ -163,12 +145,23 @@ def load_weights(model: nn.Module, weights: dict[str, Tensor]) -> None:
     """Copy the state dict of a checkpoint into ``model``.
 
     Raises:
-        CheckpointError: it does not fit.
+        CheckpointError: it does not fit, or is not finite.
     """
-    problem = misfit(model.state_dict(), weights, reader="detector", may_lack=())
+    own = model.state_dict()
+    problem = misfit(own, weights, reader="detector", may_lack=()) or _unlike(own, weights)
     if problem:
         raise CheckpointError(
             f"the weights do not fit this recipe's detector ({problem}): use the recipe they were "
             f"trained with"
         )
+    broken = [found for name, value in weights.items() for found in not_finite(value, name)]
+    if broken:
+        raise CheckpointError(f"the weights are not finite at {broken[0]}: take an older checkpoint")
     model.load_state_dict(weights)
+
+
+def _unlike(own: dict[str, Tensor], weights: dict[str, Tensor]) -> str | None:
+    for name, value in own.items():
+        if weights[name].dtype != value.dtype:
+            return f"they are {weights[name].dtype} at {name}, which is {value.dtype} here"
+    return None

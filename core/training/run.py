@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,7 @@ from densedet.core.errors import CheckpointError
 from densedet.core.recipe.loading import Recipe
 from densedet.core.training import checkpoint
 from densedet.core.training.buffers import Buffers
+from densedet.core.training.checkpoint_fields import FORMAT
 from densedet.core.training.ema import ExponentialMovingAverage
 from densedet.core.training.evaluation import evaluate_on
 from densedet.core.training.folders import new_folder
@@ -53,6 +55,8 @@ class Run:
         best: ``{"value", "step"}`` of the best evaluation by ``evaluate.metric``; value None before the
         first.
         stale: evaluations since the best one.
+        evaluations: evaluations done.
+        counters: what the run counts, by name; JSON-like values.
         notes: sentences that the user should see at the start.
         broken: {position in the training source: sentence} of images that could not be read.
         dropped: objects that augmentation lost.
@@ -78,6 +82,8 @@ class Run:
         self.seconds = self.peak_memory_mb = self._memory_read = 0.0
         self.metrics: dict[str, Any] = {}
         self.best: dict[str, Any] = {"value": None, "step": 0}
+        self.evaluations = 0
+        self.counters: dict[str, Any] = {}
         self.stop_reason: str | None = None
         self.resumed = resume is not None
         self._folder = folder
@@ -266,11 +272,11 @@ class Run:
     # -- what survives --------------------
 
     def state(self, *, with_optimizer: bool = True) -> dict[str, Any]:
-        """The checkpoint's dict; its keys are `checkpoint.FIELDS`."""
+        """The checkpoint's dict; its keys are those of `densedet.core.training.checkpoint_fields.Fields`."""
         from densedet import __version__
 
         return {
-            "format": checkpoint.FORMAT,
+            "format": FORMAT,
             "densedet": __version__,
             "recipe": self._recipe_text,
             "recipe_name": self.recipe.name,
@@ -286,8 +292,10 @@ class Run:
             "scaler": self.scaler.state_dict(),
             "rng": random_states(),
             "best": dict(self.best),
-            "metrics": self.metrics,
+            "metrics": json.loads(json.dumps(self.metrics)),  # an evaluator may give NumPy's numbers
             "stale": self.stale,
+            "evaluations": self.evaluations,
+            "counters": self.counters,
             "plugins": hookspecs.collect_state(self.hooks, self),
         }
 
@@ -310,8 +318,9 @@ class Run:
         if self.ema is not None and state["ema"] is not None:
             checkpoint.load_weights(self.ema.model, state["ema"])
         self.optimizer.load_state_dict(state["optimizer"])
-        self.scaler.load_state_dict(state["scaler"] or {})
-        for name in ("step", "seconds", "metrics", "stale"):
+        if self.scaler.is_enabled() and state["scaler"]:
+            self.scaler.load_state_dict(state["scaler"])
+        for name in ("step", "seconds", "metrics", "stale", "evaluations", "counters"):
             setattr(self, name, state[name])
         self.sampler.seek(state["epoch"], state["batch"])
         self.best = dict(state["best"])

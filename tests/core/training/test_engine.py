@@ -9,8 +9,10 @@ from typing import Any
 import pytest
 import torch
 
+from densedet.core import sealed_file
+from densedet.core.api import build
 from densedet.core.errors import CheckpointError, TrainingError, UsageError
-from densedet.core.recipe.loading import load_recipe
+from densedet.core.recipe.loading import RecipeError, load_recipe
 from densedet.core.state_dict import COUNT
 from densedet.core.training import checkpoint, engine, session
 from densedet.core.training.ema import ExponentialMovingAverage
@@ -273,21 +275,25 @@ def test_loading_runs_no_code_and_names_damage(tmp_path: Path) -> None:
     good = (run.folder / "best.pt").read_bytes()
     assert len(load(run.folder).classes) == 10
     bad = tmp_path / "bad.pt"
-    for content in (b"", b"not a checkpoint", good[: len(good) // 2], good[:100] + b"\0" * 50 + good[150:]):
+    zeros = b"\0" * 4096
+    half = len(good) // 2
+    for content in (b"", b"not a checkpoint", good[:half], good[:half] + zeros + good[half + 4096 :]):
         bad.write_bytes(content)
         with pytest.raises(CheckpointError, match=r"bad\.pt"):
             load(bad)
+        with pytest.raises(RecipeError, match=r"bad\.pt"):  # as weights to start from, too
+            build(recipe(tmp_path, f"model.weights={bad}"), num_classes=10)
     marker = tmp_path / "ran"
 
     class Evil:
         def __reduce__(self) -> Any:
             return (Path.touch, (marker,))
 
-    torch.save({"format": 1, "detector": Evil()}, bad)
+    sealed_file.write(bad, {"format": 2, "detector": Evil()})
     with pytest.raises(CheckpointError, match="holds more than tensors"):
         load(bad)
     assert not marker.exists()
-    torch.save({"weight": torch.zeros(1)}, bad)
+    sealed_file.write(bad, {"weight": torch.zeros(1)})
     with pytest.raises(CheckpointError, match="not a densedet checkpoint"):
         load(bad)
     with pytest.raises(CheckpointError, match="no checkpoint"):
