@@ -3,7 +3,8 @@
 
 from __future__ import annotations
 
-from densedet.core.annotations.builder import NO_ID, Faults, TableBuilder
+from densedet.core.annotations.builder import NO_ID, TableBuilder
+from densedet.core.annotations.faults import Faults
 from densedet.core.annotations.folders import FileNames, addition, is_free, new_folder
 from densedet.core.annotations.image_header import SUFFIXES, image_size
 from densedet.core.annotations.source import Progress, TableSource, existing
@@ -20,16 +21,12 @@ from densedet.core.annotations.sql import (
     refused_with,
 )
 from densedet.core.annotations.table import (
-    CHUNK,
-    CLIPPED,
     CROWD,
     IGNORE,
     MAX_SIDE,
-    RULES,
     AnnotationTable,
     Objects,
     annotation_of,
-    box_faults,
     corners,
     is_side,
     name_fault,

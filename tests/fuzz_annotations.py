@@ -21,8 +21,9 @@ from pathlib import Path
 
 import numpy as np
 
-from densedet.core.annotations.builder import Faults, TableBuilder
-from densedet.core.annotations.table import AnnotationTable, box_faults
+from densedet.core.annotations.builder import TableBuilder
+from densedet.core.annotations.faults import CLIPPED, Faults, box_faults
+from densedet.core.annotations.table import AnnotationTable
 from densedet.core.errors import DataError
 from densedet.plugins.sources._flatbuffers_file import Database
 from densedet.plugins.sources.coco import CocoSource
@@ -145,7 +146,7 @@ def sound(found: AnnotationTable) -> None:
     assert (np.diff(found.offsets.astype(np.int64)) >= 0).all()
     assert not len(found.labels) or int(found.labels.max()) < len(found.classes)
     assert np.isfinite(found.areas).all()
-    assert set(np.unique(box_faults(found.xywh, found.sizes, found.owners()))) <= {0, 4}
+    assert set(np.unique(box_faults(found.xywh, found.sizes, found.owners()))) <= {0, CLIPPED}
     for index in range(len(found)):
         name = found.name(index)
         assert (
@@ -159,8 +160,7 @@ def sound(found: AnnotationTable) -> None:
 
 def read_db(path: Path) -> None:
     opened = Database(path)
-    opened.check()
-    sound(opened.table)
+    sound(opened.checked(Faults()))
 
 
 def read_sqlite(path: Path) -> None:

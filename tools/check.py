@@ -118,8 +118,8 @@ def _advance(bar: Any, task: Any, done: int) -> None:
 def sources(arguments: argparse.Namespace) -> tuple[dict[str, Any], Any, Any]:
     """({split: source}, resize, colour) of a recipe, unfiltered, or of an annotation file."""
     from densedet.core import assembly
-    from densedet.core.annotations.builder import Faults
     from densedet.core.annotations.conversion import open_source, recognise
+    from densedet.core.annotations.faults import Faults
     from densedet.core.recipe.loading import load_recipe
     from densedet.core.recipe.merging import shipped_recipes
     from densedet.core.recipe.plugin_loading import load_plugins
@@ -190,11 +190,7 @@ def show(console: Any, split: str, facts: dict[str, Any], *, decoded: bool) -> N
     absent = [row["name"] for row in facts["classes"] if not row["boxes"]]
     if absent:
         console.print(f"  classes without a box: {', '.join(absent)}")
-    findings(
-        console,
-        f"{facts['dropped_boxes']} boxes dropped, {facts['clipped_boxes']} clipped",
-        facts["invalid_boxes"],
-    )
+    findings(console, facts["wrong"] or "worth a look", facts["invalid_boxes"])
     findings(console, f"{len(facts['duplicate_boxes'])} boxes stand twice", facts["duplicate_boxes"])
     findings(console, "file names that stand twice", facts["duplicate_names"])
     findings(

@@ -138,7 +138,7 @@ def run(arguments: argparse.Namespace) -> int:
             if arguments.where is not None:
                 chosen = where_masks(source, arguments.where)[0].nonzero()[0].tolist()
             bring_images(source, chosen, target, path, split, link=arguments.link_images, bar=bar)
-    for sentence in report.sentences[:SHOWN]:
+    for sentence in report.faults.sentences[:SHOWN]:
         say(sentence, error=True)
     if report.extras:
         say(
@@ -146,18 +146,17 @@ def run(arguments: argparse.Namespace) -> int:
             f"classes and flags only",
             error=True,
         )
-    total = sum(report.faults.values())
+    total = sum(report.faults.counts.values())
     if total > SHOWN:
         rest = "" if arguments.report else " (--report FILE writes all)"
         say(f"... and {total - SHOWN} more{rest}", error=True)
     if arguments.json:
-        numbers = {**vars(report), "source": spec["name"], "target": str(path), "faults": dict(report.faults)}
-        say(json_text({key: value for key, value in numbers.items() if key != "sentences"}))
+        numbers = {**vars(report), "source": spec["name"], "target": str(path), **report.faults.numbers()}
+        say(json_text(numbers))
         return 0
-    wrong = f"; {report.dropped} left out, {report.clipped} clipped" if total else "; nothing was wrong"
     say(
         f"{path}: {report.images:,} images, {report.boxes:,} boxes of {report.classes} classes from "
-        f"{spec['name']}{wrong}"
+        f"{spec['name']}; {report.faults.words() or 'nothing was left out or clipped'}"
     )
     return 0
 

@@ -8,19 +8,15 @@ from __future__ import annotations
 import math
 from array import array
 from bisect import bisect_right
-from collections import Counter
-from collections.abc import Callable, Sequence
 from operator import itemgetter
 
 import numpy as np
 
+from densedet.core.annotations.faults import Faults
 from densedet.core.annotations.table import (
-    CLIPPED,
     CROWD,
     IGNORE,
-    RULES,
     AnnotationTable,
-    box_faults,
     is_side,
     name_fault,
     pack_names,
@@ -29,67 +25,8 @@ from densedet.core.annotations.table import (
 )
 from densedet.core.errors import DataError
 
-MAX_SENTENCES = 1000
-"""Sentences kept about faults; the counts go on."""
-
 NO_ID = -(1 << 63)
 """An annotation without an id of its own; it gets one in `TableBuilder.finish`."""
-
-
-class Faults:
-    """Collect what is wrong in an input.
-
-    Boxes that are flat or outside their image are left out and recorded in any case.
-
-    Args:
-        strict: True to raise DataError for an entry that contradicts its file, as a source for training does;
-            False to leave the entry out and record it, as converting does.
-        on_fault: called with every sentence, also with those beyond the `MAX_SENTENCES` that are kept.
-
-    Attributes:
-        sentences: the sentences that are kept.
-        counts: {kind of fault: number}.
-    """
-
-    def __init__(self, *, strict: bool = True, on_fault: Callable[[str], None] | None = None) -> None:
-        self.strict = strict
-        self.on_fault = on_fault
-        self.sentences: list[str] = []
-        self.counts: Counter[str] = Counter()
-
-    def entry(self, kind: str, sentence: str) -> None:
-        """Record an entry that cannot be used and is left out. Raises DataError if strict."""
-        if self.strict:
-            raise DataError(sentence)
-        self.note(kind, f"{sentence}; left out")
-
-    def note(self, kind: str, sentence: str) -> None:
-        """Record something that the user should know."""
-        self.counts[kind] += 1
-        if len(self.sentences) < MAX_SENTENCES:
-            self.sentences.append(sentence)
-        if self.on_fault is not None:
-            self.on_fault(sentence)
-
-    def box(self, place: str, xywh: Sequence[float], fault: int, size: Sequence[int]) -> None:
-        """Record a box that was clipped or dropped.
-
-        Args:
-            place: what the sentence begins with.
-            xywh: x, y, width, height in pixels.
-            fault: a key of `RULES`.
-            size: (width, height) of the box's image.
-        """
-        rule = RULES[fault].format(*size) + ("" if fault == CLIPPED else " and was dropped")
-        box = ", ".join(f"{value:g}" for value in xywh)
-        self.note(
-            "clipped" if fault == CLIPPED else "box", f"{place}: box [{box}] (x, y, width, height) {rule}"
-        )
-
-    def told(self) -> list[str]:
-        """Return the sentences that were kept, and one about the number of those that were not."""
-        more = sum(self.counts.values()) - len(self.sentences)
-        return [*self.sentences, *([f"... and {more} more"] if more else [])]
 
 
 class TableBuilder:
@@ -99,7 +36,7 @@ class TableBuilder:
 
     Args:
         origin: the file that entries come from, for sentences. Set the attribute anew for another file.
-        faults: collects what is wrong; None raises DataError for an entry that cannot be used.
+        faults: collects what is wrong; None makes a strict collector.
     """
 
     def __init__(self, origin: str, faults: Faults | None = None) -> None:
@@ -143,7 +80,7 @@ class TableBuilder:
             height: in pixels, as displayed.
 
         Returns:
-            Whether the image can be used; strict `Faults` raise DataError instead.
+            Whether the image can be used.
         """
         fault = name_fault(name)
         if image_id in self._images:
@@ -227,12 +164,11 @@ class TableBuilder:
         self._named = list(self._codes)
         for row in np.flatnonzero(~usable).tolist():
             self._orphan(row, category_ids)
-        faults = np.zeros(len(xywh), dtype=np.uint8)
-        faults[usable] = box_faults(xywh[usable], sizes, owners[usable])
-        for row in np.flatnonzero(faults).tolist():
-            self._fault(row, int(faults[row]), sizes[owners[row]].tolist())
-        keep = usable & ((faults == 0) | (faults == CLIPPED))
-        order = np.flatnonzero(keep)
+        rows = np.flatnonzero(usable)
+        order = rows[
+            self.faults.check_boxes(xywh[rows], sizes, owners[rows], lambda row: self._place(int(rows[row])))
+        ]
+        self.faults.refuse()
         order = order[np.argsort(owners[order], kind="stable")]
         names, name_offsets = pack_names(self._names)
         table = AnnotationTable(
@@ -248,9 +184,7 @@ class TableBuilder:
             flags=_column(self._flags, np.uint8)[order],
             areas=_areas(_column(self._areas, np.float64)[order], xywh[order]),
             ids=_numbered(_column(self._ids, np.int64)[order]),
-            sentences=self.faults.told(),
-            dropped=len(xywh) - len(order),
-            clipped=int((faults == CLIPPED).sum()),
+            faults=self.faults,
         )
         self.__init__(self.origin, self.faults)  # type: ignore[misc]
         return table
@@ -281,11 +215,8 @@ class TableBuilder:
             )
         else:
             self.faults.entry(
-                "image id", f"{self._place(row)}: 'image_id' is not the id of an image of this file"
+                "image_id", f"{self._place(row)}: 'image_id' is not the id of an image of this file"
             )
-
-    def _fault(self, row: int, fault: int, size: list[int]) -> None:
-        self.faults.box(self._place(row), self._xywh[4 * row : 4 * row + 4], fault, size)
 
 
 def _column(values: array, dtype: type) -> np.ndarray:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from densedet.core.annotations.builder import Faults
+from densedet.core.annotations.faults import Faults
 from densedet.core.annotations.source import TableSource
 from densedet.core.annotations.table import AnnotationTable
 from densedet.core.annotations.where import where_masks
@@ -104,20 +103,14 @@ class Report:
         images: number written.
         boxes: number written.
         classes: number written.
-        dropped: boxes of the input that were left out.
-        clipped: boxes of the input that leave their image.
-        faults: {kind: number} of what was wrong in the input or does not fit the output.
-        sentences: the first of the faults.
+        faults: what was wrong in the input or does not fit the output.
         extras: names of what the source's objects carry besides a box; no format keeps it.
     """
 
     images: int
     boxes: int
     classes: int
-    dropped: int
-    clipped: int
-    faults: Counter[str]
-    sentences: list[str]
+    faults: Faults
     extras: list[str]
 
 
@@ -150,7 +143,6 @@ def convert(
     """
     source.faults = faults = Faults(strict=False, on_fault=on_fault)
     table = source.table
-    dropped, clipped = table.dropped, table.clipped
     if where is not None:
         table = chosen(source, where)
     target.write(table, path, split=split, overwrite=overwrite, faults=faults, on_progress=source.on_progress)
@@ -158,10 +150,7 @@ def convert(
         images=len(table),
         boxes=len(table.labels),
         classes=len(table.classes),
-        dropped=dropped,
-        clipped=clipped,
-        faults=faults.counts,
-        sentences=faults.sentences,
+        faults=faults,
         extras=sorted(getattr(source, "extras", ())),
     )
 

@@ -10,7 +10,7 @@ from densedet.core.arguments import NonNegativeFloat, NonNegativeInt, PositiveIn
 
 
 class FilterSection(Section):
-    """Which images and boxes count. A box is taken out if any rule takes it out, else ignored if any ignores it."""
+    """Which images and boxes count. A rule that takes a box out wins over one that has it ignored."""
 
     where: str | None = Field(
         None,

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from densedet.core.annotations.builder import Faults, TableBuilder
+from densedet.core.annotations.builder import TableBuilder
+from densedet.core.annotations.faults import Faults
 from densedet.core.annotations.table import AnnotationTable
 from densedet.core.errors import DataError, PartError
 from densedet.core.files import atomic_path
@@ -134,7 +135,14 @@ class TableSource:
     def table(self) -> AnnotationTable:
         """All boxes; read at the first use."""
         if self._table is None:
-            self._table = self._read()
+            self.faults.clear()
+            try:
+                table = self._read()
+            except DataError:
+                self.faults.refuse()  # the cause comes before its consequence: no image that can be used, say
+                raise
+            self.faults.refuse()
+            self._table = table
         return self._table
 
     @property
@@ -170,7 +178,7 @@ class TableSource:
 
     def invalid(self) -> list[str]:
         """Return a sentence for each box that was dropped or clipped."""
-        return list(self.table.sentences)
+        return self.table.faults.told()
 
 
 def table_of(source: Source) -> AnnotationTable:

@@ -9,20 +9,16 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from densedet.core.annotations.faults import Faults
+
 if TYPE_CHECKING:
     from densedet.core.types import Annotation
 
 MAX_SIDE = 1 << 24
 """Larger image sides are refused: pixel positions beyond are no longer exact in float32."""
 
-ROUNDING = 0.05
-"""A box that leaves its image by no more than this many pixels was only rounded: clipped, not reported."""
-
 CROWD, IGNORE = 1, 2
 """Bits of ``flags``."""
-
-CHUNK = 1 << 16
-"""Boxes checked at a time: the temporary arrays stay in the processor's cache."""
 
 
 class Objects(NamedTuple):
@@ -62,9 +58,7 @@ class AnnotationTable:
         flags: uint8 (M,) of `CROWD` and `IGNORE`.
         areas: float64 (M,), finite, by which COCO sorts sizes.
         ids: int64 (M,), the file's annotation ids.
-        sentences: about boxes that were dropped or clipped when the file was read.
-        dropped: number of boxes that were dropped.
-        clipped: number of boxes that were clipped.
+        faults: what was wrong when the annotations were read.
     """
 
     classes: tuple[str, ...]
@@ -79,9 +73,7 @@ class AnnotationTable:
     flags: np.ndarray
     areas: np.ndarray
     ids: np.ndarray
-    sentences: list[str] = field(default_factory=list)
-    dropped: int = 0
-    clipped: int = 0
+    faults: Faults = field(default_factory=Faults)
 
     def __post_init__(self) -> None:
         # A .db file's are uint32: NumPy makes uint64 of their sums, and floats of these and an int.
@@ -149,17 +141,17 @@ class AnnotationTable:
             name_offsets=np.append(0, np.cumsum(lengths[images])),
             sizes=self.sizes[images],
             offsets=offsets,
+            faults=self.faults,
             **{name: getattr(self, name)[keep] for name in ("xywh", "labels", "flags", "areas", "ids")},
         )
 
 
 def equal_tables(one: AnnotationTable, other: AnnotationTable) -> list[str]:
     """Return the names of the columns in which two tables differ."""
-    left_out = ("sentences", "dropped", "clipped")
     return [
         f.name
         for f in fields(AnnotationTable)
-        if f.name not in left_out and not _same(getattr(one, f.name), getattr(other, f.name))
+        if f.name != "faults" and not _same(getattr(one, f.name), getattr(other, f.name))
     ]
 
 
@@ -243,71 +235,3 @@ def positions_in(ascending: np.ndarray, values: np.ndarray) -> tuple[np.ndarray,
         return np.zeros(len(values), np.int64), np.zeros(len(values), bool)
     at = np.minimum(np.searchsorted(ascending, values), len(ascending) - 1)
     return at, ascending[at] == values
-
-
-TINY = 1e-30
-"""Wider than this is wider than 0 in float32 too."""
-
-FINITE, FLAT, OUTSIDE, CLIPPED = range(1, 5)
-"""What `box_faults` finds: not finite; no width or height above 0; nothing of it lies in the image (in
-float32); partly outside."""
-
-RULES = {
-    FINITE: "is not finite",
-    FLAT: "has no width or height above 0",
-    OUTSIDE: "lies outside its image of {} x {}",
-    CLIPPED: "leaves its image of {} x {} and was clipped",
-}
-
-
-def box_faults(xywh: np.ndarray, sizes: np.ndarray, owners: np.ndarray | None = None) -> np.ndarray:
-    """Check boxes against the images that they belong to.
-
-    Args:
-        xywh: float64 (M,4) x, y, width, height in pixels.
-        sizes: (width, height) of each box's image (M,2), or with ``owners`` of all images (I,2).
-        owners: (M,), the image of each box.
-
-    Returns:
-        uint8 (M,): 0 for a sound box, `FINITE`, `FLAT` or `OUTSIDE` for one that cannot be used, `CLIPPED`
-        for one that can, once clipped.
-    """
-    found = np.zeros(len(xywh), dtype=np.uint8)
-    for start in range(0, len(xywh), CHUNK):
-        part = slice(start, start + CHUNK)
-        limits = sizes[part] if owners is None else sizes[owners[part]]
-        _faults_of(xywh[part], limits, found[part])
-    return found
-
-
-def _all_sound(columns: np.ndarray, sizes: np.ndarray) -> bool:
-    """Return whether all boxes are well inside their images, and wide enough to stay so in float32.
-
-    Most files pass this quick check.
-    """
-    x, y, w, h = columns
-    right, bottom = x + w, y + h
-    sound = (x >= 0) & (y >= 0) & (right <= sizes[:, 0]) & (bottom <= sizes[:, 1])
-    sound &= (w > np.maximum(right * 2.0**-22, TINY)) & (h > np.maximum(bottom * 2.0**-22, TINY))
-    return bool(sound.all())
-
-
-def _faults_of(xywh: np.ndarray, sizes: np.ndarray, found: np.ndarray) -> None:
-    with np.errstate(invalid="ignore", over="ignore"):
-        columns = np.ascontiguousarray(xywh.T)
-        if _all_sound(columns, sizes):
-            return
-        finite = np.isfinite(columns).all(0)
-        flat = ~((columns[2] > 0) & (columns[3] > 0))
-        inside = np.ones(len(xywh), dtype=bool)
-        moved = np.zeros(len(xywh), dtype=bool)
-        for axis in (0, 1):
-            limit = sizes[:, axis].astype(np.float64)
-            start, end = columns[axis], columns[axis] + columns[axis + 2]
-            low, high = np.minimum(np.maximum(start, 0), limit), np.minimum(np.maximum(end, 0), limit)
-            inside &= high.astype(np.float32) > low.astype(np.float32)
-            moved |= (low - start > ROUNDING) | (end - high > ROUNDING) | (start - low > ROUNDING)
-    found[moved] = CLIPPED
-    found[~inside] = OUTSIDE
-    found[flat] = FLAT
-    found[~finite] = FINITE

@@ -45,7 +45,8 @@ def check_source(
 
     Returns:
         Plain values: {"images", "boxes", "empty_images", "classes": see `class_rows`, "invalid_boxes":
-        [sentence], "dropped_boxes", "clipped_boxes", "duplicate_boxes": [sentence], "duplicate_names":
+        [sentence], "wrong": the numbers in words, those of `Faults.numbers`, "duplicate_boxes": [sentence],
+        "duplicate_names":
         [name], "sides": see `side_table`, "broken_images": [sentence], "broken_count", "duplicate_images":
         [[name]]}, and "digests" of the files if they were read.
     """
@@ -55,9 +56,9 @@ def check_source(
         "boxes": len(table.labels),
         "empty_images": int((np.diff(table.offsets) == 0).sum()),
         "classes": class_rows(table),
-        "invalid_boxes": list(source.invalid())[:NAMED],
-        "dropped_boxes": table.dropped,
-        "clipped_boxes": table.clipped,
+        "invalid_boxes": table.faults.told()[:NAMED],
+        "wrong": table.faults.words(),
+        **table.faults.numbers(),
         "duplicate_boxes": duplicate_boxes(table),
         "duplicate_names": sorted(
             name for name, count in Counter(table.name(i) for i in range(len(table))).items() if count > 1
@@ -205,4 +206,4 @@ def shared_images(first: dict[str, Any], second: dict[str, Any]) -> int:
 
 def problems(facts: dict[str, Any]) -> int:
     """Count the entries that are wrong, not merely worth a look."""
-    return int(facts["dropped_boxes"]) + int(facts["broken_count"])
+    return sum(int(facts[name]) for name in ("dropped_boxes", "left_out_images", "broken_count"))

@@ -29,6 +29,8 @@ from densedet.plugins.sources._label_files import plain_int
 BATCH = 10_000
 """Entries written at a time."""
 
+FOUR = "four numbers x, y, width, height"
+
 Entry = dict[str, Any]
 
 
@@ -119,11 +121,13 @@ def _add_annotation(entry: Entry, number: int, builder: TableBuilder) -> None:
     image_id, category_id, box = get("image_id"), get("category_id"), get("bbox")
     crowd, ignore, area, own = get("iscrowd"), get("ignore"), get("area"), get("id")
     if type(image_id) not in (int, str):
-        wrong = "image id", "image_id", "the id of an image of this file"
+        wrong = "image_id", "image_id", "the id of an image of this file"
     elif not plain_int(category_id):
         wrong = "category", "category_id", "the id of one of its categories"
-    elif type(box) is not list or len(box) != 4 or any(type(v) not in (float, int) for v in box):
-        wrong = "box", "bbox", "four numbers x, y, width, height"
+    elif type(box) is not list or len(box) != 4:
+        wrong = "no_box", "bbox", FOUR
+    elif any(type(v) not in (float, int) for v in box):
+        wrong = "no_box" if None in box else "unreadable", "bbox", FOUR
     elif crowd not in (None, 0, 1) or ignore not in (None, 0, 1):
         wrong = "flag", "ignore" if crowd in (None, 0, 1) else "iscrowd", "0 or 1"
     else:

@@ -18,7 +18,7 @@ import flatbuffers
 import numpy as np
 
 from densedet.core.errors import DataError
-from densedet.core.sources import MAX_SIDE, RULES, AnnotationTable, box_faults, name_fault
+from densedet.core.sources import MAX_SIDE, AnnotationTable, Faults, name_fault
 from densedet.plugins.sources import _annotations_generated as generated
 
 IDENTIFIER = b"DDET"
@@ -48,7 +48,7 @@ COLUMNS = {
 class Database:
     """An open database whose structure was checked: every column lies in the file and the lengths agree.
 
-    `check` looks at the values.
+    `checked` looks at the values.
 
     Args:
         path: the file.
@@ -166,11 +166,17 @@ class Database:
 
     # -- values --------------------
 
-    def check(self) -> None:
+    def checked(self, faults: Faults) -> AnnotationTable:
         """Check every value of every column in bulk.
 
+        Args:
+            faults: gets the boxes that are left out or clipped.
+
+        Returns:
+            The table, without boxes that cannot be used.
+
         Raises:
-            DataError: names the image or box at fault.
+            DataError: names what is damaged.
         """
         table = self.table
         for name in ("offsets", "name_offsets"):
@@ -187,17 +193,15 @@ class Database:
             self._damaged("a flag is none of 0..3")
         if not np.isfinite(table.areas).all() or (table.areas < 0).any():
             self._damaged("an area is negative or not finite")
-        faults = box_faults(table.xywh, table.sizes, table.owners())
-        wrong = np.flatnonzero(faults)
-        for row in wrong[faults[wrong] < max(RULES)].tolist():
-            image = int(np.searchsorted(table.offsets, row, side="right")) - 1
-            rule = RULES[int(faults[row])].format(*table.sizes[image].tolist())
-            box = ", ".join(f"{v:g}" for v in table.xywh[row])
-            self._refuse(
-                f"box [{box}] (x, y, width, height), annotation {table.ids[row]} of image "
-                f"{table.image_id(image)}, {rule}: convert it anew"
-            )
-        table.clipped = len(wrong)
+        owners = table.owners()
+
+        def place_of(row: int) -> str:
+            image = table.image_id(int(owners[row]))
+            return f"{self.path}: annotation {table.ids[row]} of image {image}"
+
+        keep = faults.check_boxes(table.xywh, table.sizes, owners, place_of)
+        table.faults = faults
+        return table if keep.all() else table.select(np.arange(len(table)), keep)
 
     def _check_names(self) -> None:
         """Check that file names are UTF-8 and lead out of no folder.

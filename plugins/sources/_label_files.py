@@ -20,10 +20,23 @@ MAX_LIST = 1 << 28
 """Bytes of a list of images."""
 
 FLAWS = 100
-"""Faults of one file after which the rest of it is not read."""
+"""Faults of one file after which the rest of it is not read, and all of it counts as wrong."""
 
 _NUMBER = re.compile(r"[0-9]{1,18}\Z")
 _TAKEN = {errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.EINVAL, errno.EILSEQ}
+
+
+class Flaw(ValueError):
+    """A line or object that cannot be used.
+
+    Args:
+        kind: of fault, a key of `densedet.core.sources.BOX_KINDS`.
+        text: the end of a sentence about it.
+    """
+
+    def __init__(self, kind: str, text: str) -> None:
+        super().__init__(text)
+        self.kind = kind
 
 
 def read_small(path: Path, limit: int = MAX_BYTES) -> bytes:

@@ -18,13 +18,13 @@ BOX = "box, image_row, label, annotation_id, x, y, w, h, area, crowd, ignored"
 FLAGS = ("crowd", "ignored")
 FLOATS = ("x", "y", "w", "h", "area")
 KINDS = {
-    "image_row": "image id",
+    "image_row": "image_id",
     "label": "category",
     "crowd": "flag",
     "ignored": "flag",
-    "annotation_id": "annotation id",
+    "annotation_id": "annotation_id",
 }
-"""What a fault of a column counts as; "box" of others."""
+"""What a fault of a column counts as; others are no_box where the value is NULL, else unreadable."""
 
 Refuse = Callable[[str, str], None]
 """Gets (kind, sentence) of a row that cannot be used: raises, or has it left out."""
@@ -76,7 +76,7 @@ def _box_usable(row: dict[str, Any], refuse: Refuse) -> bool:
         if not _sound(name, (value,)):
             wanted = "a number" if name in FLOATS else "0 or 1" if name in FLAGS else "a whole number"
             refuse(
-                KINDS.get(name, "box"),
+                KINDS.get(name, "no_box" if value is None else "unreadable"),
                 f"table boxes, row {shown(row['box'])}: {name} is {shown(value)}, not {wanted}",
             )
             return False

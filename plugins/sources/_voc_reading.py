@@ -59,10 +59,14 @@ class VocReading:
             raise DataError(f"annotation file {path} does not exist") from error
 
     def add(self, stem: str, name: str) -> None:
-        """Add the file ``name`` below the folder of annotations. Raises DataError if it is no VOC file."""
-        content, path = self._content(name)
-        self.digest.update(f"{name}\0{len(content)}\0".encode("utf-8", "surrogatepass") + content)
-        file = read_voc(content, path, self.corners, lambda sentence: self.faults.entry("object", sentence))
+        """Add the file ``name`` below the folder of annotations; one that is no VOC file is left out."""
+        try:
+            content, path = self._content(name)
+            self.digest.update(f"{name}\0{len(content)}\0".encode("utf-8", "surrogatepass") + content)
+            file = read_voc(content, path, self.corners, self.faults)
+        except DataError as error:
+            self.faults.entry("image", str(error))
+            return
         self.from_zero += file.from_zero
         for sentence in file.points:
             self.faults.note("point", sentence)
@@ -94,7 +98,7 @@ class VocReading:
         """Read only the classes of a file of another split, whose own faults do not matter here."""
         try:
             content, path = self._content(name)
-            objects = read_voc(content, path, self.corners, lambda sentence: None).objects
+            objects = read_voc(content, path, self.corners, Faults(strict=False)).objects
         except DataError:
             return
         for o in objects:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Union
@@ -13,8 +12,8 @@ from xml.parsers import expat
 from xml.sax.saxutils import escape, quoteattr
 
 from densedet.core.errors import DataError
-from densedet.core.sources import NO_ID
-from densedet.plugins.sources._label_files import FLAWS, plain_float, plain_int
+from densedet.core.sources import NO_ID, Faults
+from densedet.plugins.sources._label_files import FLAWS, Flaw, plain_float, plain_int
 
 Corners = Literal["one_based", "zero_based"]
 
@@ -58,8 +57,8 @@ class VocFile:
     points: list[str] = field(default_factory=list)  # sentences about boxes of a single pixel
 
 
-def read_voc(content: bytes, path: Path, corners: Corners, on_fault: Callable[[str], None]) -> VocFile:
-    """Read a file; ``on_fault`` gets a sentence for each broken object. Raises DataError if it is no VOC."""
+def read_voc(content: bytes, path: Path, corners: Corners, faults: Faults) -> VocFile:
+    """Read a file; ``faults`` gets each broken object. Raises DataError if it is no VOC."""
     raw = _Elements(path)
     try:
         raw.parser.Parse(content, True)
@@ -84,11 +83,12 @@ def read_voc(content: bytes, path: Path, corners: Corners, on_fault: Callable[[s
                     f"{place} is the single pixel {texts[2]}, {texts[3]}: a slip of the mouse? It "
                     f"counts as an object"
                 )
-        except ValueError as error:
+        except Flaw as flaw:
             flaws += 1
-            on_fault(f"{path}: object {number} ({(texts[0] or '')[:40]}) {error}")
-            if flaws == FLAWS:
-                on_fault(f"{path}: {FLAWS} objects are wrong: the rest of the file was not read")
+            faults.entry(flaw.kind, f"{path}: object {number} ({(texts[0] or '')[:40]}) {flaw}")
+            if flaws == FLAWS and (rest := len(raw.objects) - number):
+                sentence = f"{path}: {FLAWS} objects are wrong: the rest of the file was not read"
+                faults.entry("unreadable", sentence, count=rest)
                 break
     return found
 
@@ -171,7 +171,7 @@ class _Elements:
 def _object(texts: Texts, ours: dict[str, str], corners: Corners, file: VocFile) -> VocObject:
     name, flag, *given = texts
     if not name and not ours:
-        raise ValueError("has no name")
+        raise Flaw("category", "has no name")
     name = name or ""
     try:
         numbers = [_number(text) for text in given]
@@ -181,7 +181,7 @@ def _object(texts: Texts, ours: dict[str, str], corners: Corners, file: VocFile)
             if given == [None] * 4
             else f"a bndbox of {', '.join(str(text)[:20] for text in given)}: four numbers are wanted"
         )
-        raise ValueError(f"has {what}") from None
+        raise Flaw("no_box" if None in given else "unreadable", f"has {what}") from None
     difficult = (flag or "").lower() in ("1", "true")
     if not ours:
         file.from_zero = file.from_zero or numbers[0] == 0 or numbers[1] == 0

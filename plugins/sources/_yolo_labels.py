@@ -5,11 +5,12 @@ from __future__ import annotations
 import io
 import math
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from densedet.plugins.sources._label_files import FLAWS, read_small
+from densedet.core.sources import Faults
+from densedet.plugins.sources._label_files import FLAWS, Flaw, read_small
 
 MAX_LINE = 1 << 20
 """Bytes; a polygon takes a few KB."""
@@ -39,32 +40,31 @@ def label_file(image: str) -> str:
     return os.path.splitext(f"{head}{os.sep}labels{os.sep}{tail}" if found else image)[0] + ".txt"
 
 
-def read_labels(
-    path: Path, classes: int, keypoints: int, on_fault: Callable[[str], None]
-) -> tuple[list[Label], bytes] | None:
+def read_labels(path: Path, classes: int, keypoints: int, faults: Faults) -> tuple[list[Label], bytes] | None:
     """Read a file of labels: return them and the file's content, or None where there is no file.
 
-    ``keypoints`` numbers after each box are no part of it. ``on_fault`` gets a sentence for each line that is
-    no label. Raises DataError.
+    ``keypoints`` numbers after each box are no part of it. ``faults`` gets each line that is no label. Raises
+    DataError.
     """
     try:
         content = read_small(path)
     except FileNotFoundError:
         return None
     labels, flaws = [], 0
-    for number, line in enumerate(io.BytesIO(content), start=1):
+    lines = enumerate(io.BytesIO(content), start=1)
+    for number, line in lines:
         try:
             if len(line) > MAX_LINE:
-                raise ValueError(f"has {len(line):,} bytes: no label is that long")
+                raise Flaw("unreadable", f"has {len(line):,} bytes: no label is that long")
             words = line.decode("utf-8-sig" if number == 1 else "utf-8", "replace").split()
             if words:
                 labels.append(_label(words, classes, keypoints))
-        except ValueError as error:
-            on_fault(f"{path}, line {number}: {error}")
+        except Flaw as flaw:
+            faults.entry(flaw.kind, f"{path}, line {number}: {flaw}")
             flaws += 1
-            if flaws == FLAWS:
-                on_fault(f"{path}: {FLAWS} lines are wrong: the rest of the file was not read")
-                break
+            if flaws == FLAWS and (rest := sum(1 for _, line in lines if line.strip())):
+                sentence = f"{path}: {FLAWS} lines are wrong: the rest of the file was not read"
+                faults.entry("unreadable", sentence, count=rest)
     return labels, content
 
 
@@ -72,27 +72,34 @@ def _label(words: Sequence[str], classes: int, keypoints: int) -> Label:
     numbers = [_number(word) for word in words]
     label, points = numbers[0], numbers[1:]
     if not label.is_integer() or not 0 <= label < classes:
-        raise ValueError(
+        raise Flaw(
+            "category",
             f"there is no class {words[0][:20]}: it must be one of 0 to {classes - 1}, as many as "
-            f"data.yaml has names"
+            f"data.yaml has names",
         )
     if keypoints and len(points) == 4 + keypoints:
         points = points[:4]
     if len(points) != 4 and (len(points) < 6 or len(points) % 2):
-        raise ValueError(
+        raise Flaw(
+            "columns",
             f"{len(words)} numbers: a label has 5 (class x y width height), or a class and the x y of "
-            f"3 or more corners"
+            f"3 or more corners",
         )
-    for value, word in zip(points, words[1:]):
-        if not -SLACK <= value <= 1 + SLACK:
-            raise ValueError(
-                f"{word[:20]} lies outside 0..1: labels are in parts of the image's width and height, "
-                f"not in pixels"
+    for place, value in enumerate(points):
+        # A width or height below 0 is a box drawn from right to left or upwards.
+        size = len(points) == 4 and place > 1
+        if math.isfinite(value) and not -SLACK <= (abs(value) if size else value) <= 1 + SLACK:
+            raise Flaw(
+                "out_of_range",
+                f"{words[place + 1][:20]} lies outside 0..1: labels are in parts of the image's width and "
+                f"height, not in pixels",
             )
     text = " ".join(words)
     if len(points) == 4:
         x, y, w, h = points
         return Label(int(label), (x - w / 2, y - h / 2, w, h), text)
+    if not all(map(math.isfinite, points)):
+        return Label(int(label), (math.nan,) * 4, text, polygon=True)
     across, down = points[::2], points[1::2]
     x, y = min(across), min(down)
     return Label(int(label), (x, y, max(across) - x, max(down) - y), text, polygon=True)
@@ -100,12 +107,11 @@ def _label(words: Sequence[str], classes: int, keypoints: int) -> Label:
 
 def _number(word: str) -> float:
     try:
-        value = math.nan if "_" in word else float(word)
+        if "_" in word:  # Python would read 1_000
+            raise ValueError
+        return float(word)
     except ValueError:
-        value = math.nan
-    if not math.isfinite(value):
-        raise ValueError(f"{word[:20]!r} is no number: a label is class x y width height")
-    return value
+        raise Flaw("unreadable", f"{word[:20]!r} is no number: a label is class x y width height") from None
 
 
 def label_text(label: int, xywh: Sequence[float], width: int, height: int) -> str:

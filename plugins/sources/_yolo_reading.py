@@ -64,10 +64,14 @@ class YoloReading:
         for image in file.images():
             self._tell(len(listed))
             self.known.add(image.name)
-            labels = self._labels(self.data.file.parent / image.labels)
+            try:
+                labels = self._labels(self.data.file.parent / image.labels)
+            except DataError as error:
+                self.faults.entry("image", str(error))
+                continue
             if labels is None and image.name not in listed:
                 self.faults.note(
-                    "image",
+                    "deleted",
                     f"{file.path}: there is no image {image.name} and no {image.labels} any more; left out",
                 )
                 continue
@@ -114,9 +118,14 @@ class YoloReading:
             except DataError as error:
                 self.faults.entry("image", str(error))
                 continue
+            try:
+                labels = self._labels(Path(label_file(path)))
+            except DataError as error:
+                self.faults.entry("image", str(error))
+                continue
             number = self._add_image(name, width, height)
             if number is not None:
-                for label in self._labels(Path(label_file(path))) or ():
+                for label in labels or ():
                     self.builder.add_box(number, label.label, label.pixels(width, height))
         if start == 0:
             self.ids = list(image_ids_of(self.stems))
@@ -135,9 +144,7 @@ class YoloReading:
         return number
 
     def _labels(self, path: Path) -> list[Label] | None:
-        read = read_labels(
-            path, len(self.names), self.data.keypoints, lambda sentence: self.faults.entry("label", sentence)
-        )
+        read = read_labels(path, len(self.names), self.data.keypoints, self.faults)
         if read is None:
             self.digest.update(b"-")
             self.missing = self.missing or str(path)

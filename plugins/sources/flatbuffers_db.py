@@ -40,9 +40,7 @@ class FlatBuffersSource(DatabaseSource):
         return self._opened
 
     def _read(self) -> AnnotationTable:
-        opened = self._open()
-        opened.check()
-        return opened.table
+        return self._open().checked(self.faults)
 
     def _digest(self) -> str:
         return self._open().fingerprint

@@ -14,7 +14,6 @@ import numpy as np
 from densedet.core.errors import DataError
 from densedet.core.sources import (
     APPLICATION_ID,
-    CLIPPED,
     COLUMNS,
     INDEXES,
     SCHEMA,
@@ -26,7 +25,6 @@ from densedet.core.sources import (
     Progress,
     RowIds,
     annotation_of,
-    box_faults,
     check_where_syntax,
     connect,
     corners,
@@ -173,8 +171,8 @@ class SQLiteSource(DatabaseSource):
         labels, known = self._labels(boxes.label)
         for row in np.flatnonzero(~known).tolist():
             self._refuse("category", _without_class(boxes, row))
-        faults = box_faults(boxes.xywh, np.broadcast_to((width, height), (len(labels), 2)))
-        keep = (faults == 0) | (faults == CLIPPED)
+        limits = np.broadcast_to((width, height), (len(labels), 2))
+        keep = Faults(strict=False).check_boxes(boxes.xywh, limits, None, lambda row: "")
         xywh, labels, flags, areas = boxes.xywh[keep], labels[keep], boxes.flags[keep], boxes.area[keep]
         return annotation_of(
             Objects(corners(xywh, np.array((width, height))), xywh, labels, flags, areas),
@@ -222,18 +220,19 @@ class SQLiteSource(DatabaseSource):
         for row in np.flatnonzero(~usable).tolist():
             if known[row]:
                 self._leave_out(
-                    "image id",
+                    "image_id",
                     f"{_place(boxes, row)}: image_row is {boxes.image_row[row]}, which is not in table "
                     f"images",
                 )
             else:
                 self._leave_out("category", _without_class(boxes, row))
-        faults = np.zeros(len(labels), dtype=np.uint8)
-        faults[usable] = box_faults(boxes.xywh[usable], sizes, owners[usable])
-        for row in np.flatnonzero(faults).tolist():
-            place = f"{self.file}: annotation {boxes.annotation_id[row]} of image {ids[owners[row]]}"
-            self.faults.box(place, boxes.xywh[row].tolist(), int(faults[row]), sizes[owners[row]].tolist())
-        keep = np.flatnonzero(usable & ((faults == 0) | (faults == CLIPPED)))
+        rows = np.flatnonzero(usable)
+
+        def place_of(position: int) -> str:
+            row = rows[position]
+            return f"{self.file}: annotation {boxes.annotation_id[row]} of image {ids[owners[row]]}"
+
+        keep = rows[self.faults.check_boxes(boxes.xywh[rows], sizes, owners[rows], place_of)]
         keep = keep[np.argsort(owners[keep], kind="stable")]
         classes, category_ids, file_labels = self._class_table()
         self._rows = RowIds(file_labels, numbers, boxes.box[keep])
@@ -251,9 +250,7 @@ class SQLiteSource(DatabaseSource):
             flags=boxes.flags[keep],
             areas=boxes.area[keep],
             ids=boxes.annotation_id[keep],
-            sentences=self.faults.told(),
-            dropped=len(labels) - len(keep),
-            clipped=int((faults == CLIPPED).sum()),
+            faults=self.faults,
         )
 
     def _usable_images(self) -> list[tuple[int, int | str, str, int, int]]:

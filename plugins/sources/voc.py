@@ -275,9 +275,7 @@ def _stems_of(file: Path, found: dict[str, str], faults: Faults) -> list[str]:
             if flag == "-1":
                 continue
         if name not in found:
-            faults.entry(
-                "split", f"{file}:{number}: there is no {name[:80]}.xml in the folder of annotations"
-            )
+            faults.entry("list", f"{file}:{number}: there is no {name[:80]}.xml in the folder of annotations")
             continue
         stems[name] = None
     return list(stems)

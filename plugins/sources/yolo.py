@@ -133,7 +133,7 @@ class YOLOSource(TableSource):
             path = os.path.normpath((own if line.startswith("./") else others) / line)
             name = os.path.relpath(path, self.images_folder).replace(os.sep, "/")
             if os.path.splitext(path)[1].lower() not in SUFFIXES:
-                self.faults.entry("image", f"{file}: {line[:80]!r} is no image that can be read, by its name")
+                self.faults.entry("list", f"{file}: {line[:80]!r} is no image that can be read, by its name")
             elif name_fault(name) is not None:
                 self.faults.entry(
                     "image", f"{file}: image {line[:80]!r} {name_fault(name)} ({self.images_folder})"

@@ -47,8 +47,8 @@ def test_convert_reports_what_was_wrong(data, capsys):
     told = capsys.readouterr()
     assert code == 0
     found = json.loads(told.out)
-    assert (found["images"], found["boxes"], found["dropped"]) == (COUNT, COUNT, 2)
-    assert found["faults"] == {"category": 1, "box": 1}
+    assert (found["images"], found["boxes"], found["dropped_boxes"]) == (COUNT, COUNT, 2)
+    assert found["faults"] == {"category": 1, "flat": 1}
     lines = (data / "report.txt").read_text().splitlines()
     assert len(lines) == 2
     assert "'category_id' is 8" in lines[0]

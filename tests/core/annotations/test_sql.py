@@ -8,7 +8,8 @@ from pathlib import PurePosixPath, PureWindowsPath
 import pytest
 
 from densedet.core.annotations import sql as annotation_sql
-from densedet.core.annotations.builder import Faults, TableBuilder
+from densedet.core.annotations.builder import TableBuilder
+from densedet.core.annotations.faults import Faults
 from densedet.core.annotations.sql import database_uri
 from densedet.core.annotations.where import WhereError, where_masks
 from densedet.core.errors import DataError
@@ -170,7 +171,7 @@ def test_boxes_that_cannot_be_are_dropped(file):
     assert source.annotation(1).boxes.tolist() == [[98, 0, 100, 5]]
     sentences = (len(source.table), source.invalid())[1]
     assert [s.split(": ", 1)[1].split(" of image")[0] for s in sentences] == ["annotation 7", "annotation 1"]
-    assert (source.table.dropped, source.table.clipped) == (1, 1)
+    assert (source.table.faults.dropped_boxes, source.table.faults.clipped_boxes) == (1, 1)
 
 
 def test_other_files(tmp_path, file):

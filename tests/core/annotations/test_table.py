@@ -4,47 +4,7 @@ import numpy as np
 import pytest
 
 from densedet.core.annotations.builder import TableBuilder
-from densedet.core.annotations.table import (
-    CLIPPED,
-    FINITE,
-    FLAT,
-    OUTSIDE,
-    box_faults,
-    corners,
-    equal_tables,
-    name_fault,
-)
-
-
-@pytest.mark.parametrize(
-    ("box", "fault"),
-    [
-        ((0, 0, 100, 50), 0),
-        ((0, 0, 1e-3, 1e-3), 0),
-        ((99, 49, 1.04, 1.04), 0),  # rounding: 0.04 pixels beyond
-        ((99, 49, 1.06, 1), CLIPPED),
-        ((-3, 5, 10, 10), CLIPPED),
-        ((100, 0, 5, 5), OUTSIDE),
-        ((-5, 0, 5, 5), OUTSIDE),
-        ((0, 0, 5e-324, 5), OUTSIDE),  # nothing of it is left in float32
-        ((50, 0, 1e-9, 5), OUTSIDE),
-        ((0, 0, 0, 5), FLAT),
-        ((0, 0, 5, -1), FLAT),
-        ((float("nan"), 0, 5, 5), FINITE),
-        ((0, 0, float("inf"), 5), FINITE),
-        ((0, 0, 1e308, 1e308), CLIPPED),
-    ],
-)
-def test_box_faults(box, fault):
-    sizes = np.array([[100, 50]])
-    assert box_faults(np.array([box], dtype=np.float64), sizes).tolist() == [fault]
-    # the quick look, which a sound neighbour does not change
-    both = np.array([(1, 1, 2, 2), box], dtype=np.float64)
-    assert box_faults(both, sizes, np.zeros(2, dtype=np.int64)).tolist() == [0, fault]
-    if fault in (0, CLIPPED):
-        x1, y1, x2, y2 = corners(both[1:], sizes[0])[0]
-        assert 0 <= x1 < x2 <= 100
-        assert 0 <= y1 < y2 <= 50
+from densedet.core.annotations.table import equal_tables, name_fault
 
 
 @pytest.mark.parametrize("name", ["a.jpg", "a/b..c.jpg", "a b/ü.png", "..a", "a:b.jpg"[:1]])

@@ -118,7 +118,7 @@ def test_faulty_boxes_are_dropped_or_clipped_once_and_named(make, tmp_path):
         truth.boxes, [[95, 45, 100, 50], [99, 1, 100, 6]]
     )  # the last was only rounded: not reported
     assert truth.area[0] == 100
-    assert (source.table.dropped, source.table.clipped) == (5, 1)
+    assert (source.table.faults.dropped_boxes, source.table.faults.clipped_boxes) == (5, 1)
     sentences = source.invalid()
     assert len(sentences) == 6
     where = f"annotation file {tmp_path / '0.json'}: annotation 10 of image 42 (b.jpg)"
@@ -141,7 +141,7 @@ def test_many_faults_are_counted_but_not_all_told(make):
         {"id": i, "image_id": 42, "category_id": 3, "bbox": [0, 0, 0, 0]} for i in range(1500)
     ]
     source = make(value)
-    assert source.table.dropped == 1500
+    assert source.table.faults.dropped_boxes == 1500
     assert len(source.invalid()) == 1001
     assert source.invalid()[-1] == "... and 500 more"
 

@@ -2,6 +2,7 @@
 
 import ast
 import base64
+import re
 import struct
 import zlib
 from pathlib import Path
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 
 from densedet.core.annotations.builder import TableBuilder
+from densedet.core.annotations.faults import Faults
 from densedet.core.annotations.table import AnnotationTable, equal_tables
 from densedet.core.errors import DataError
 from densedet.plugins.sources import _annotations_generated as generated
@@ -52,7 +54,7 @@ def test_what_is_written_is_read(tmp_path, texts):
     path = tmp_path / "x.db"
     write_database(table(texts), path)
     opened = Database(path)
-    opened.check()
+    opened.checked(Faults())
     assert equal_tables(opened.table, table(texts)) == []
     assert opened.table.image_id(1) == ("7" if texts else 1 << 40)
     assert [p.name for p in tmp_path.iterdir()] == ["x.db"]
@@ -115,7 +117,7 @@ def test_files_written_before_stay_readable(tmp_path, texts):
     fingerprint, packed = BEFORE[texts]
     (tmp_path / "x.db").write_bytes(zlib.decompress(base64.b85decode(packed)))
     opened = Database(tmp_path / "x.db")
-    opened.check()
+    opened.checked(Faults())
     assert equal_tables(opened.table, table(texts)) == []
     assert opened.fingerprint == fingerprint
 
@@ -153,14 +155,6 @@ def at(path: Path, column: str, position: int, value: bytes) -> None:
         ("flags", 0, b"\x04", "flag is none of"),
         ("areas", 0, struct.pack("<d", float("nan")), "area is negative or not finite"),
         ("areas", 0, struct.pack("<d", -1.0), "area is negative or not finite"),
-        (
-            "boxes",
-            0,
-            struct.pack("<d", float("inf")),
-            r"box \[inf, 0, 100, 50\].* annotation 3 of image 9, is not finite",
-        ),
-        ("boxes", 16, struct.pack("<d", 0.0), "has no width or height above 0"),
-        ("boxes", 0, struct.pack("<d", 100.0), "lies outside its image of 100 x 50"),
         ("names", 0, b"../b", "leaves the image folder"),
         ("names", 0, b"/", "leaves the image folder"),
         ("names", 0, b"C:", "leaves the image folder"),
@@ -172,7 +166,27 @@ def test_a_wrong_value_is_refused_at_the_first_use(written, column, position, va
     at(written, column, position, value)
     opened = Database(written)
     with pytest.raises(DataError, match=sentence):
-        opened.check()
+        opened.checked(Faults())
+
+
+@pytest.mark.parametrize(
+    ("position", "value", "kind", "sentence"),
+    [
+        (0, float("inf"), "not_finite", r"annotation 3 of image 9: box \[inf, 0, 100, 50\]"),
+        (2, 0.0, "flat", "has no width or height above 0 and was dropped"),
+        (3, -1.0, "inverted", "is drawn from right to left or upwards"),
+        (0, 100.0, "outside", "lies outside its image of 100 x 50"),
+    ],
+)
+def test_a_wrong_box_is_left_out_as_from_any_other_format(written, position, value, kind, sentence):
+    at(written, "boxes", 8 * position, struct.pack("<d", value))
+    faults = Faults()
+    found = Database(written).checked(faults)
+    assert found.faults is faults
+    assert faults.counts == {kind: 1, "clipped": 1}  # another box leaves its image
+    assert re.search(sentence, faults.sentences[0])
+    assert found.xywh.tolist() == table().xywh[1:].tolist()
+    assert found.offsets.tolist() == [max(offset - 1, 0) for offset in table().offsets.tolist()]
 
 
 def test_other_files_are_refused(tmp_path, written):

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from densedet.core.annotations.builder import Faults, TableBuilder
+from densedet.core.annotations.builder import TableBuilder
 from densedet.core.annotations.conversion import convert, open_source, recognise
+from densedet.core.annotations.faults import Faults
 from densedet.core.annotations.table import equal_tables
 from densedet.core.errors import DataError
 from densedet.core.recipe.plugin_loading import load_plugins

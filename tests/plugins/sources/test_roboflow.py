@@ -3,8 +3,8 @@ import json
 import pytest
 from PIL import Image
 
-from densedet.core.annotations.builder import Faults
 from densedet.core.annotations.conversion import open_source, recognise
+from densedet.core.annotations.faults import Faults
 from densedet.core.contracts import Source
 from densedet.core.errors import DataError
 from densedet.core.recipe.plugin_loading import load_plugins
@@ -180,7 +180,7 @@ def test_faults_and_progress_are_the_inner_source_s(tmp_path):
     source.on_progress = lambda done, total: told.append((done, total))
     assert len(source.table.labels) == 1
     assert "has no name" in source.invalid()[0]
-    assert source.faults.counts == {"object": 1}
+    assert source.faults.counts == {"category": 1}
     assert told == [(1, 2), (2, 2)]
     with pytest.raises(DataError, match="has no name"):
         len(RoboflowSource(folder=str(tmp_path)))

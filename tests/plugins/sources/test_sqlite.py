@@ -5,7 +5,7 @@ import sqlite3
 
 import pytest
 
-from densedet.core.annotations.builder import Faults
+from densedet.core.annotations.faults import Faults
 from densedet.core.errors import DataError
 from densedet.plugins.sources.coco import CocoSource
 from densedet.plugins.sources.sqlite import SQLiteSource
@@ -134,10 +134,18 @@ def test_bad_rows_are_left_out_and_told_as_bad_entries_of_json(folder):
         assert [source.image(i)[-5:] for i in range(2)] == ["1.jpg", "2.jpg"]
         assert source.annotation(0).boxes.tolist() == [[1, 1, 6, 6], [90, 1, 100, 6]]
     one, other = (source.faults.counts for source in sources)
-    # a box is flat, of the wrong type, of no image and of no class; an image is none; a flag is 2; a box is
-    # clipped
-    assert other == {"image": 1, "image id": 1, "category": 1, "box": 2, "flag": 1, "clipped": 1}
-    assert one == other
+    # a box is inverted, of the wrong type, of no image and of no class; an image is none; a flag is 2; a box
+    # is clipped
+    wrong = {
+        "image": 1,
+        "image_id": 1,
+        "category": 1,
+        "inverted": 1,
+        "unreadable": 1,
+        "flag": 1,
+        "clipped": 1,
+    }
+    assert one == other == wrong
     assert len(sources[1].invalid()) == 7
     masks = sources[1].where_masks("x >= 0")
     assert [mask.tolist() for mask in masks] == [[True, True], [True, True, True]]

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from densedet.core.annotations.builder import Faults, TableBuilder
+from densedet.core.annotations.builder import TableBuilder
+from densedet.core.annotations.faults import Faults
 from densedet.core.annotations.table import CROWD, IGNORE, equal_tables
 from densedet.core.contracts import Source
 from densedet.core.errors import DataError
@@ -90,7 +91,7 @@ def test_boxes_beyond_the_image(make):
     source = make({"data.yaml": DATA, "labels/train/a.txt": text}, ["images/train/a.png"])
     # 20 - 30 = -10 is clipped to 0; without width: dropped; 200.1 - 10 .. 200.1 + 10
     assert np.allclose(source.annotation(0).boxes, [[0, 40, 50, 60], [190.1, 45, 200, 55]])
-    assert (source.table.dropped, source.table.clipped) == (2, 2)
+    assert (source.table.faults.dropped_boxes, source.table.faults.clipped_boxes) == (2, 2)
     assert "labels/train/a.txt: annotation number 2 of image 1 (a.png)" in source.invalid()[1]
 
 
@@ -102,14 +103,13 @@ def test_boxes_beyond_the_image(make):
         ("0.5 .5 .5 .1 .1", "there is no class 0.5"),
         ("1e300 .5 .5 .1 .1", "there is no class 1e300"),
         ("dog .5 .5 .1 .1", "'dog' is no number"),
-        ("0 .5 .5 .1 nan", "'nan' is no number"),
         ("0 .5 .5 .1 1_0", "'1_0' is no number"),
-        ("0 .5 .5 .1 inf", "'inf' is no number"),
         ("0 .5 .5 .1", "4 numbers: a label has 5"),
         ("0 .5 .5 .1 .1 .9", "6 numbers: a label has 5"),
         ("0 .5 .5 .1 .1 .1 .1 .1", "8 numbers"),
         ("0 100 50 40 40", "100 lies outside 0..1"),
-        ("0 .5 .5 -.1 .1", "-.1 lies outside 0..1"),
+        ("0 .5 -.5 .1 .1", "-.5 lies outside 0..1"),
+        ("0 .5 .5 -10 .1", "-10 lies outside 0..1"),
         (b"0 .5 .5 .1 .1\0", "is no number"),
         (b"\xff\xfe0\0 \0", "is no number"),
         ("0 " + "9" * 2_000_000, "2,000,003 bytes"),
@@ -128,11 +128,29 @@ def test_lines_that_are_no_labels(make, line, sentence):
     assert sentence in source.invalid()[0]
 
 
+@pytest.mark.parametrize(
+    ("line", "kind"),
+    [
+        ("0 .5 .5 .1 nan", "not_finite"),
+        ("0 inf .5 .1 .1", "not_finite"),
+        ("0 .1 .1 .5 nan .2 .2", "not_finite"),
+        ("0 .5 .5 -.1 .1", "inverted"),
+        ("0 .5 .5 .1 0", "flat"),
+    ],
+)
+def test_boxes_that_are_dropped_as_from_any_other_format(make, line, kind):
+    labels = f"0 .5 .5 .1 .1\n{line}\n"
+    source = make({"data.yaml": DATA, "labels/train/a.txt": labels}, ["images/train/a.png"])
+    assert len(source.table.labels) == 1
+    assert source.faults.counts[kind] == source.faults.dropped_boxes == 1
+
+
 def test_a_file_full_of_faults_ends(make):
     source = make({"data.yaml": DATA, "labels/train/a.txt": "x\n" * 100_000}, ["images/train/a.png"])
     source.faults = Faults(strict=False)
     assert len(source.table.labels) == 0
-    assert sum(source.faults.counts.values()) == 101
+    assert source.faults.counts == {"unreadable": 100_000}
+    assert len(source.faults.sentences) == 101
 
 
 def test_hostile_files(make, tmp_path):
