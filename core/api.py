@@ -19,6 +19,7 @@ from densedet.core import assembly
 from densedet.core.data.dataset import sample_of
 from densedet.core.data.decoding import open_image
 from densedet.core.data.loader import collate
+from densedet.core.distributed import join, together
 from densedet.core.errors import UsageError
 from densedet.core.recipe import loading
 from densedet.core.recipe.loading import Recipe
@@ -178,6 +179,7 @@ class Evaluation:
         device: str = "auto",
         plugins: Sequence[str] = (),
     ) -> None:
+        join()
         if isinstance(detector, nn.Module | Run):
             self.predictor = _predictor(detector, overrides, recipe)
         elif recipe is not None:
@@ -201,15 +203,16 @@ class Evaluation:
     def run(self, **callbacks: Any) -> EvaluationResult:
         """Evaluate; ``callbacks`` are `densedet.core.training.evaluation.evaluate_detector`'s on_batch and
         on_detections."""
-        numbers = evaluate_on(
-            self.recipe,
-            self.predictor.detector,
-            self.dataset,
-            self.predictor.classes,
-            assembly.make_eval_loader(self.recipe, self.dataset),
-            device=self.predictor.device,
-            **callbacks,
-        )
+        with together():
+            numbers = evaluate_on(
+                self.recipe,
+                self.predictor.detector,
+                self.dataset,
+                self.predictor.classes,
+                assembly.make_eval_loader(self.recipe, self.dataset),
+                device=self.predictor.device,
+                **callbacks,
+            )
         return EvaluationResult(numbers, self.recipe.evaluate.metric, metric_value(self.recipe, numbers))
 
     def report(self, result: EvaluationResult) -> list[str]:

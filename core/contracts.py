@@ -432,6 +432,10 @@ class Transform(Protocol):
 class BatchTransform(Protocol):
     """Augments a collated batch.
 
+    It may have ``per_image = True``: each image is transformed by itself, with random numbers from
+    `Batch.draw`. Under a torchrun each process then transforms its share of the batch alone; other batch
+    transforms get the images of all processes, so that the result is that of one process.
+
     Wired: ``size_wh`` (tuple of int: (width, height) of the network's input).
     """
 

@@ -65,6 +65,12 @@ class TrainingError(DensedetError):
     exit_code = 1
 
 
+class PeerError(DensedetError):
+    """Another process of the same run has ended, so that this one cannot go on."""
+
+    exit_code = 1
+
+
 IN_A_WORKER = "Original Traceback"
 """In the text of an exception that torch brings over from a loader's worker process, with its traceback."""
 

@@ -121,6 +121,8 @@ class Batch:
         extras: declarations of the values below, from the source.
         extra: (B,G,*shape) per name.
         extra_known: bool (B,G) per name, False in empty slots and where the value is not known.
+        rows: places of the images in the batch of all processes of a torchrun, whose length is ``rows.stop``;
+            None: this is the whole batch.
     """
 
     images: Tensor
@@ -138,9 +140,39 @@ class Batch:
     extras: dict[str, Extra] = field(default_factory=dict)
     extra: dict[str, Tensor] = field(default_factory=dict)
     extra_known: dict[str, Tensor] = field(default_factory=dict)
+    rows: range | None = None
 
     def __len__(self) -> int:
         return len(self.images)
+
+    def draw(self, count: int, generator: torch.Generator, *, dtype: torch.dtype = torch.float32) -> Tensor:
+        """Draw random numbers for each image, the same however many processes share the batch.
+
+        Args:
+            count: numbers for an image.
+            generator: their origin; all processes have it in the same state.
+            dtype: of the numbers.
+
+        Returns:
+            (B,count), uniform in 0..1, on the CPU.
+        """
+        whole = len(self) if self.rows is None else self.rows.stop
+        numbers = torch.rand(whole, count, generator=generator, dtype=dtype)
+        return numbers if self.rows is None else numbers[self.rows.start :: self.rows.step]
+
+    def take(self, rows: range) -> Batch:
+        """Return the images of these places as a batch of their own; what was dropped or broken in all images
+        stays with the first place."""
+        first = rows.start == 0
+        values: dict[str, Any] = {
+            name: {n: v[rows] for n, v in value.items()} if isinstance(value, dict) else value[rows]
+            for name, value in ((f.name, getattr(self, f.name)) for f in fields(self))
+            if isinstance(value, Tensor) or name in ("extra", "extra_known")
+        }
+        ids = [self.image_ids[row] for row in rows]
+        return replace(
+            self, **values, image_ids=ids, broken=self.broken * first, dropped=self.dropped * first, rows=rows
+        )
 
     def to(self, device: torch.device | str, *, non_blocking: bool = False) -> Batch:
         """Return the same batch with its tensors on ``device``."""

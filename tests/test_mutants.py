@@ -95,10 +95,10 @@ MUTANTS = (
         "tools/test_data_commands.py -k check_data",
     ),
     Mutant(
-        "the mean over processes is the sum",
+        "a share without positives halves the loss",
         "core/distributed.py",
-        "return total / count",
-        "return total",
+        "sum_over_processes(value.detach()).clamp(min=minimum) / world()[1]",
+        "(sum_over_processes(value.detach()) / world()[1]).clamp(min=minimum)",
         "core/test_distributed.py",
     ),
     Mutant(
@@ -111,15 +111,15 @@ MUTANTS = (
     Mutant(
         "processes take neighbouring images instead of every world-th",
         "core/data/sampling.py",
-        "step[self.rank :: self.world]",
-        "step[self.rank :]",
+        "return self.indices[self.rank :: self.world]",
+        "return self.indices[self.rank :]",
         "core/data/test_sampling.py",
     ),
     Mutant(
         "accumulated gradients are a sum",
         "core/training/engine.py",
-        "run.scaler.scale(total / len(batches)).backward()",
-        "run.scaler.scale(total).backward()",
+        "run.scaler.scale(loss / len(batches)).backward()",
+        "run.scaler.scale(loss).backward()",
         "core/training/test_engine.py -k accumulated_twice",
     ),
     Mutant(

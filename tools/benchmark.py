@@ -326,7 +326,7 @@ def augmentation(size: tuple[int, int], count: int = 16) -> dict[str, Any]:
 def _batch(data: Any, step: Iterator[int], count: int) -> Any:
     from densedet.core.data.loader import BatchKey
 
-    return data[BatchKey(next(step), 0, 0, tuple(range(count)))]
+    return data[BatchKey(next(step), 0, tuple(range(count)))]
 
 
 class Held:

@@ -42,11 +42,12 @@ def add_parser(subparsers: Any) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Evaluate, print the numbers and write the detections."""
     from densedet.core.api import Evaluation
+    from densedet.core.distributed import gather_objects, world
     from densedet.core.files import write_text
     from densedet.core.terminal import progress
     from densedet.core.training.prediction import coco_results
 
-    rows: list[dict[str, Any]] = []
+    rows: dict[int, list[dict[str, Any]]] = {}  # of each image, by its position in the source
     evaluation = Evaluation(
         arguments.checkpoint,
         arguments.overrides,
@@ -56,21 +57,24 @@ def run(arguments: argparse.Namespace) -> int:
     )
 
     def keep(index: int, detections: Any) -> None:
-        rows.extend(
-            coco_results(
-                detections, evaluation.source.annotation(index).image_id, evaluation.predictor.category_ids
-            )
+        rows[index] = coco_results(
+            detections, evaluation.source.annotation(index).image_id, evaluation.predictor.category_ids
         )
 
     with progress() as bar:
         task = bar.add_task("evaluating", total=len(evaluation.source))
         result = evaluation.run(
-            on_batch=lambda done: bar.update(task, completed=done),
+            on_batch=lambda done: bar.update(task, completed=done * world()[1]),
             on_detections=keep if arguments.output else None,
         )
     if arguments.output:
-        write_text(Path(arguments.output), json_text(rows))
-        say(f"{len(rows)} detections in {arguments.output}", error=True)
+        everyone: dict[int, Any] = {
+            index: found for part in gather_objects(rows) for index, found in part.items()
+        }
+        listed = [row for index in sorted(everyone) for row in everyone[index]]
+        if world()[0] == 0:
+            write_text(Path(arguments.output), json_text(listed))
+        say(f"{len(listed)} detections in {arguments.output}", error=True)
     if arguments.json:
         say(json_text(result.numbers))
         return 0

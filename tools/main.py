@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib
 import io
 import os
@@ -16,6 +17,8 @@ from typing import Any
 from densedet.core.text import say, visible
 
 COMMANDS = ("train", "evaluate", "predict", "compare", "convert", "show", "check", "new", "benchmark")
+ON_MANY = ("train", "evaluate")
+"""Commands whose work the processes of a torchrun share."""
 EPILOG = (
     "Exit codes: 0 done, 1 failed, 2 wrong use or a faulty recipe, 3 bad data. 'densedet COMMAND "
     "--help' tells more."
@@ -116,7 +119,26 @@ def _commands_of(parser: argparse.ArgumentParser) -> Any:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; the exit code. Errors are one sentence on standard error."""
+    """Run one command; the exit code. Errors are one sentence on standard error. Of the processes of a
+    torchrun, the first alone shows anything else, and an error is told once."""
+    if not launched_with_others():
+        return run_command(argv)
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # each process would repeat torch's warnings
+    with contextlib.ExitStack() as stack:
+        if os.environ["RANK"] != "0":
+            nowhere = stack.enter_context(open(os.devnull, "w", encoding="utf-8"))
+            stack.enter_context(contextlib.redirect_stdout(nowhere))
+            stack.enter_context(contextlib.redirect_stderr(nowhere))
+        return run_command(argv)
+
+
+def launched_with_others() -> bool:
+    """Whether a torchrun has started this process as one of several."""
+    return "RANK" in os.environ and os.environ.get("WORLD_SIZE", "1") != "1"
+
+
+def run_command(argv: Sequence[str] | None) -> int:
+    """Parse the command line and run its command; the exit code."""
     from densedet.core.errors import DensedetError, UsageError, author_place, sentence
     from densedet.registry import RegistryError
 
@@ -130,6 +152,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser.parse_args(given)
     debug = getattr(arguments, "debug", False)
     try:
+        if launched_with_others():
+            join_others(arguments)
         if not hasattr(arguments, "run"):
             raise UsageError("the plug-in that brings this command gave it no set_defaults(run=function)")
         return arguments.run(arguments) or 0
@@ -159,11 +183,36 @@ def main(argv: Sequence[str] | None = None) -> int:
         return fail(arguments.command, error, 1, debug, text)
 
 
+def join_others(arguments: argparse.Namespace) -> None:
+    """Join the other processes of a torchrun.
+
+    Raises:
+        UsageError: the command has no work to share.
+    """
+    from densedet.core import distributed
+    from densedet.core.errors import UsageError
+
+    distributed.join()
+    alone = arguments.command in COMMANDS and arguments.command not in ON_MANY
+    if alone or getattr(arguments, "plan", False):
+        command = arguments.command + (" --plan" if not alone else "")
+        raise UsageError(f"this command works in one process: write densedet {command} ... without torchrun")
+
+
 def fail(command: str, error: BaseException, code: int, debug: bool, text: str | None = None) -> int:
     """Say what went wrong; the traceback only where it was asked for."""
-    if debug:
-        say("".join(traceback.format_exception(error)), error=True)
-    say(f"densedet {command}: {text or error}", error=True)
+    told: contextlib.AbstractContextManager[Any] = contextlib.nullcontext()
+    if launched_with_others():
+        from densedet.core import distributed
+        from densedet.core.errors import PeerError
+
+        if not distributed.is_news(text or str(error), of_peer=isinstance(error, PeerError)):
+            return code
+        told = contextlib.redirect_stderr(sys.__stderr__)
+    with told:
+        if debug:
+            say("".join(traceback.format_exception(error)), error=True)
+        say(f"densedet {command}: {text or error}", error=True)
     return code
 
 

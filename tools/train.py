@@ -137,6 +137,7 @@ def plan(recipe: str, overrides: list[str], as_json: bool) -> int:
 
 def resume(arguments: argparse.Namespace, recipe: str | None, overrides: list[str]) -> Any:
     """Continue the run that --resume names, or the newest of the recipe."""
+    from densedet.core.distributed import from_main
     from densedet.core.recipe.loading import load_recipe
     from densedet.core.training import session
     from densedet.core.training.folders import latest_folder
@@ -150,7 +151,8 @@ def resume(arguments: argparse.Namespace, recipe: str | None, overrides: list[st
                 "--resume needs a run folder (runs/NAME/N) or the recipe whose newest run to continue"
             )
         loaded = load_recipe(recipe, overrides)
-        folder, overrides = latest_folder(Path(loaded.run.folder), loaded.name), []
+        root = Path(loaded.run.folder)
+        folder, overrides = from_main(lambda: latest_folder(root, loaded.name)), []
     return session.resume(folder, tuple(overrides), tuple(arguments.plugin))
 
 

@@ -190,7 +190,7 @@ def build_batch_sampler(recipe: Recipe, source: Source) -> BatchSampler:
     sampler = build_component(
         recipe, "data.sampler", "sampler", recipe.data.sampler, {"source": source, "seed": recipe.train.seed}
     )
-    size = recipe.train.batch_size // processes
+    size = recipe.train.batch_size
     return BatchSampler(sampler, batch_size=size, images=len(source), rank=rank, world=processes)
 
 
@@ -229,7 +229,7 @@ def first_batch(recipe: Recipe, dataset: DetectionDataset, count: int) -> Batch:
 def make_eval_loader(
     recipe: Recipe, dataset: DetectionDataset, limit: int | None = None
 ) -> DataLoader[Batch]:
-    """Build the loader of this process's share of ``dataset``, or of its first ``limit`` images."""
+    """Build the loader of this process's batches of ``dataset``, or of its first ``limit`` images."""
     rank, processes = world()
     return eval_loader(
         dataset,

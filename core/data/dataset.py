@@ -210,6 +210,12 @@ class DetectionDataset(Dataset[Sample]):
             self._kept[index] = replace(sample, image=NO_PIXELS)
         return sample
 
+    def canvas_wh(self, indices: Sequence[int]) -> tuple[int, int]:
+        """Return the (width, height) that holds each of these images, by their sizes in the source."""
+        truths = [self.source.annotation(index) for index in indices]
+        widths, heights = zip(*(self.resize(truth.width, truth.height).canvas_wh for truth in truths))
+        return max(widths), max(heights)
+
     def samples(self, epoch: int, indices: Sequence[int], *, replacing: bool) -> tuple[list[Sample], Broken]:
         """(the samples at ``indices``, what could not be read). Where ``broken`` is "skip", an image that
         cannot be read is left out or, with ``replacing``, another one, drawn from (seed, epoch, index), takes

@@ -21,11 +21,18 @@ from densedet.core.seeding import generator_of, seed_of
 from densedet.core.types import Batch
 
 
-def collate(samples: Sequence[Sample], *, pad_to: int = 1, broken: Broken = ()) -> Batch:
-    """B samples -> a batch whose (H,W) is the largest canvas_wh, rounded up to multiples of ``pad_to``.
-    Images are float32 if one is. B is 0 only where every image of a batch was ``broken``."""
+def collate(
+    samples: Sequence[Sample],
+    *,
+    pad_to: int = 1,
+    broken: Broken = (),
+    least_wh: tuple[int, int] = (1, 1),
+) -> Batch:
+    """B samples -> a batch whose (H,W) is the largest canvas_wh, ``least_wh`` included, rounded up to
+    multiples of ``pad_to``. Images are float32 if one is. B is 0 only where every image of a batch was
+    ``broken``."""
     height, width = (
-        -(-max((sample.canvas_wh[axis] for sample in samples), default=1) // pad_to) * pad_to
+        -(-max(least_wh[axis], *(sample.canvas_wh[axis] for sample in samples), 1) // pad_to) * pad_to
         for axis in (1, 0)
     )
     images = [place(sample.image, (width, height)) for sample in samples]
@@ -99,10 +106,13 @@ def resized(batch: Batch, size: tuple[int, int]) -> Batch:
 
 
 class BatchDataset(TorchDataset[Batch]):
-    """``batches[key]`` -> the finished batch of a `BatchKey`: collated, then through the batch transforms,
-    whose generator is seeded from (seed, epoch, number, rank), then at one of ``sizes`` (width, height),
-    drawn from (seed, epoch, number), so that all processes of a step have the same. It pickles itself with
-    the plug-in files that its parts come from, which are loaded first on arrival.
+    """``batches[key]`` -> this process's share of the finished batch of a `BatchKey`: collated, then through
+    the batch transforms, whose generator is seeded from (seed, epoch, number), then at one of ``sizes``
+    (width, height), drawn from the same. The share is that of the batch that one process would make: its
+    tensor is as large as the whole batch needs (by the sizes of the source's images: a transform of a sample
+    that changes its size counts for its own process only), and where a batch transform works on more than
+    one image at a time, the whole batch is made before the share is taken. It pickles itself with the plug-in
+    files that its parts come from, which are loaded first on arrival.
 
     training: broken images that are skipped are replaced, so that a batch keeps its length. sizes: none
     leaves batches as they are.
@@ -124,14 +134,21 @@ class BatchDataset(TorchDataset[Batch]):
         self.transforms = tuple(transforms)
         self.sizes = tuple(sizes)
         self.training = training
+        self.mixes = not all(getattr(transform, "per_image", False) for transform in self.transforms)
 
     def __getitem__(self, key: BatchKey) -> Batch:
-        samples, broken = self.dataset.samples(key.epoch, key.indices, replacing=self.training)
-        batch = collate(samples, pad_to=self.pad_to, broken=broken)
+        indices = key.indices if self.mixes else key.share
+        samples, broken = self.dataset.samples(key.epoch, indices, replacing=self.training)
+        whole = key.world == 1 or self.mixes
+        least_wh = (1, 1) if whole else self.dataset.canvas_wh(key.indices)
+        batch = collate(samples, pad_to=self.pad_to, broken=broken, least_wh=least_wh)
+        batch.rows = None if whole else key.rows
         if self.transforms:
-            generator = generator_of(self.seed, "batch", key.epoch, key.number, key.rank)
+            generator = generator_of(self.seed, "batch", key.epoch, key.number)
             for transform in self.transforms:
                 batch = transform(batch, generator)
+        if self.mixes and key.world > 1:
+            batch = batch.take(key.rows)
         if self.sizes:
             batch = resized(
                 batch, self.sizes[seed_of(self.seed, "size", key.epoch, key.number) % len(self.sizes)]
@@ -197,14 +214,14 @@ def eval_loader(
         batch_size: images in a batch.
         workers: as in `train_loader`.
         pad_to: see `collate`.
-        rank: number of this process, which takes every world-th image.
+        rank: number of this process, which takes every world-th batch: the batches are those of one process.
         world: number of processes.
         limit: take the first ``limit`` images alone.
         context: as in `train_loader`.
     """
-    images = range(rank, len(dataset) if limit is None else min(len(dataset), limit), world)
+    images = range(len(dataset) if limit is None else min(len(dataset), limit))
     parts = [tuple(images[start : start + batch_size]) for start in range(0, len(images), batch_size)]
-    keys = [BatchKey(0, number, rank, part) for number, part in enumerate(parts)]
+    keys = [BatchKey(0, number, parts[number]) for number in range(rank, len(parts), world)]
     return _loader(BatchDataset(dataset, pad_to=pad_to), keys, workers, context)
 
 

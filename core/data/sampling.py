@@ -15,37 +15,50 @@ class BatchKey(NamedTuple):
     Attributes:
         epoch: counted from 0.
         number: position of the batch in its epoch, counted from 0.
-        rank: process that the batch is for.
-        indices: positions of its images in the source.
+        indices: positions of its images in the source, those of all processes.
+        rank: number of the process that the batch is for; it takes every world-th image, from this one on.
+        world: number of processes that share the batch.
     """
 
     epoch: int
     number: int
-    rank: int
     indices: tuple[int, ...]
+    rank: int = 0
+    world: int = 1
+
+    @property
+    def rows(self) -> range:
+        """Places of this process's images among ``indices``."""
+        return range(self.rank, len(self.indices), self.world)
+
+    @property
+    def share(self) -> tuple[int, ...]:
+        """Positions of this process's images in the source."""
+        return self.indices[self.rank :: self.world]
 
 
 class BatchSampler:
     """Cut the order of each epoch into training batches, without end, from a position on.
 
-    A step takes ``batch_size * world`` images; process ``rank`` takes every world-th of them, so that the
-    batches of all processes together are the batch of one process at that size. Images that do not fill a
-    last step are left out of that epoch. An epoch shorter than a step goes round until it fills one.
+    Process ``rank`` takes every world-th image of a batch, so that the shares of all processes together are
+    the batch of one process, and differ by at most one image. Images that do not fill a last batch are left
+    out of that epoch. An epoch shorter than a batch goes round until it fills one.
 
     Args:
         sampler: the order of the images of each epoch.
-        batch_size: images in the batch of each process.
+        batch_size: images in a batch of all processes together.
         images: images of the source; the sampler's positions are checked against it. None: they are not.
         rank: number of this process.
         world: number of processes.
 
     Attributes:
+        batch_size: as given.
         epoch: epoch of the next batch that training takes.
         batch: position of that batch in its epoch.
 
     Raises:
         DataError: the sampler has no images.
-        UsageError: the batch size leaves a process without an image.
+        UsageError: there are fewer images in a batch than processes.
     """
 
     def __init__(
@@ -53,19 +66,20 @@ class BatchSampler:
     ) -> None:
         if len(sampler) < 1:
             raise DataError("the training set has no images: check its annotation file and filters")
-        if batch_size < 1:
+        if batch_size < world:
             raise UsageError(
-                f"train.batch_size leaves {batch_size} images for each of {world} processes: raise it "
-                f"to at least {world}"
+                f"train.batch_size={batch_size} is the batch of all processes together, and {world} "
+                f"processes need an image each: write train.batch_size={world} or more, or start fewer "
+                f"processes"
             )
         self.sampler, self.images, self.rank, self.world = sampler, images, rank, world
-        self.step_size = batch_size * world
+        self.batch_size = batch_size
         self.epoch = self.batch = 0
 
     @property
     def batches_per_epoch(self) -> int:
         """Batches of one epoch, at least 1."""
-        return max(1, len(self.sampler) // self.step_size)
+        return max(1, len(self.sampler) // self.batch_size)
 
     def seek(self, epoch: int, batch: int) -> None:
         """Go to a position. A batch past the end of its epoch means the start of the next epoch."""
@@ -94,10 +108,10 @@ class BatchSampler:
                 f"sampler {type(self.sampler).__name__} gave position {wrong} in epoch {epoch}, but the "
                 f"source has {self.images} images: positions are 0 to {self.images - 1}"
             )
-        order *= -(-self.step_size // len(order))
+        order *= -(-self.batch_size // len(order))
         for number in range(start, self.batches_per_epoch):
-            step = order[number * self.step_size : (number + 1) * self.step_size]
-            yield BatchKey(epoch, number, self.rank, tuple(step[self.rank :: self.world]))
+            indices = order[number * self.batch_size : (number + 1) * self.batch_size]
+            yield BatchKey(epoch, number, tuple(indices), self.rank, self.world)
 
     def __iter__(self) -> Iterator[BatchKey]:
         """All batches from the position on, without end. The position itself moves by `advance` alone: worker

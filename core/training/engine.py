@@ -12,7 +12,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from densedet.core.distributed import gather_objects, mean_over_processes
+from densedet.core.distributed import (
+    alone,
+    average_statistics,
+    gather_objects,
+    sum_over_processes,
+)
 from densedet.core.errors import TrainingError
 from densedet.core.training.evaluation import metric_value
 from densedet.core.training.first_batch import first_batch_warnings
@@ -36,13 +41,15 @@ def fit(run: Run) -> None:
         # Step. The clock stops here: a budget in minutes pays for neither hooks nor evaluations.
         report = optimizer_step(run, taken)
         run.seconds += time.perf_counter() - begin
+        _settle(run, taken)
         run.note_memory()
         report |= {"step_seconds": time.perf_counter() - begin, "data_seconds": waited}
-        report["images"] = sum(map(len, taken)) * run.world
-        run.hooks.hook.densedet_run_step(run=run, step=report)
+        report["images"] = run.settings.accumulate * run.sampler.batch_size
+        with alone():
+            run.hooks.hook.densedet_run_step(run=run, step=report)
+            if any(ends):
+                run.hooks.hook.densedet_run_epoch(run=run, epoch=run.epoch)
         _agree(run)
-        if any(ends):
-            run.hooks.hook.densedet_run_epoch(run=run, epoch=run.epoch)
         # Evaluation: spread evenly over the budget, and once more where the run ends.
         if run.evaluations_due > evaluations or run.finished:
             evaluations = run.evaluations_due
@@ -71,8 +78,9 @@ def optimizer_step(run: Run, batches: tuple[Batch, ...]) -> dict[str, Any]:
     for number, batch in enumerate(batches, start=1):
         batch = batch.to(run.device, non_blocking=True)
         if run.step == 0 and number == 1 and run.is_main:
-            for warning in first_batch_warnings(run.detector, batch):
-                warnings.warn(warning, RuntimeWarning, stacklevel=2)
+            with alone():
+                for warning in first_batch_warnings(run.detector, batch):
+                    warnings.warn(warning, RuntimeWarning, stacklevel=2)
         if run.settings.channels_last:
             batch.images = batch.images.contiguous(memory_format=torch.channels_last)
         # Processes exchange gradients once a step, with the last batch.
@@ -98,6 +106,7 @@ def optimizer_step(run: Run, batches: tuple[Batch, ...]) -> dict[str, Any]:
     run.scaler.step(run.optimizer)
     run.scaler.update()
     run.step += 1
+    average_statistics(run.detector)
     if run.ema is not None:
         run.ema.update(run.detector, run.step)
     return {
@@ -131,8 +140,8 @@ def step_numbers(
         for name, part in parts.items():
             losses[name] = losses.get(name, torch.zeros_like(part)) + part / len(taken)
     numbers = [*losses.values(), gradient_norm(run.detector), run.buffers.finite()]
-    values = mean_over_processes(torch.stack([number.to(run.device) for number in numbers])).tolist()
-    *means, norm, buffers = values
+    values = sum_over_processes(torch.stack([number.to(run.device) for number in numbers])) / run.world
+    *means, norm, buffers = values.tolist()
     if not all(map(math.isfinite, (*means, buffers))):
         raise refused(run, taken)
     if not math.isfinite(norm):
@@ -186,10 +195,12 @@ def evaluate(run: Run) -> None:
         run.best, run.stale = {"value": value, "step": run.step}, 0
     else:
         run.stale += 1
-    run.hooks.hook.densedet_run_evaluated(run=run, metrics=metrics)
+    with alone():
+        run.hooks.hook.densedet_run_evaluated(run=run, metrics=metrics)
     patience = run.settings.early_stop
     if patience is not None and run.stale >= patience:
         run.stop(f"no better {run.recipe.evaluate.metric} in {run.stale} evaluations")
+    _agree(run)
 
 
 def refuse_losses(run: Run, metrics: dict[str, Any]) -> None:
@@ -250,13 +261,22 @@ def _listed(losses: dict[str, float]) -> str:
     return ", ".join(f"{name} {value:g}" for name, value in losses.items())
 
 
+def _settle(run: Run, taken: tuple[Batch, ...]) -> None:
+    """Take rank 0's clock, and count what was lost in the ``taken`` batches of all processes."""
+    dropped, broken = sum(batch.dropped for batch in taken), dict(b for batch in taken for b in batch.broken)
+    if run.world > 1:
+        clock = run.seconds if run.is_main else 0.0
+        run.seconds, *counts = sum_over_processes(
+            torch.tensor([clock, dropped, len(broken)]).double()
+        ).tolist()
+        dropped = int(counts[0])
+        if counts[1]:
+            broken = {index: text for part in gather_objects(broken) for index, text in part.items()}
+    run.dropped += dropped
+    run.broken.update(broken)
+
+
 def _agree(run: Run) -> None:
-    """Take rank 0's clock and anybody's wish to stop, so that all processes stop at the same step."""
-    if run.world == 1:
-        return
-    clock = torch.tensor(run.seconds, dtype=torch.float32, device=run.device)
-    torch.distributed.broadcast(clock, 0)
-    run.seconds = float(clock)
-    reasons = [reason for reason in gather_objects(run.stop_reason) if reason]
-    if reasons:
-        run.stop(str(reasons[0]))
+    """Take anybody's wish to stop, so that all processes stop after the same step."""
+    if run.world > 1 and sum_over_processes(torch.tensor(float(run.stop_wish is not None))) > 0:
+        run.stop_reason = next(str(reason) for reason in gather_objects(run.stop_wish) if reason)

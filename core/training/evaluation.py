@@ -15,7 +15,7 @@ from densedet.core.assembly import build_component
 from densedet.core.class_table import of_classes
 from densedet.core.contracts import Evaluator
 from densedet.core.data.dataset import DetectionDataset
-from densedet.core.distributed import gather_objects, world
+from densedet.core.distributed import alone, from_main, gather_objects, world
 from densedet.core.recipe.loading import Recipe
 from densedet.core.types import Batch, Detections
 
@@ -43,7 +43,8 @@ def evaluate_detector(
     """Run the detector over all batches and compare its detections with the truth.
 
     In float32, whatever precision the recipe trains in, so that the numbers do not depend on the machine and
-    are those of `densedet predict`. Every process of a torchrun evaluates its share; all return the same.
+    are those of `densedet predict`. Every process of a torchrun evaluates its own batches, as many or few as
+    there are, and they meet once at the end; all return the same.
 
     Args:
         detector: one forward pass gives losses and detections where it has ``evaluate``, else two do.
@@ -56,13 +57,13 @@ def evaluate_detector(
         on_detections: called with (index in the source, detections in source pixels) for each image.
 
     Returns:
-        The evaluator's metrics; "images", their number; "losses", the mean validation losses; and
-        "broken_images", a sentence for each image that could not be read and was left out (where the recipe
-        allows that).
+        The evaluator's metrics; "images", their number; "losses", the mean over the images of the losses of
+        their batch; and "broken_images", a sentence for each image that could not be read and was left out
+        (where the recipe allows that).
     """
     training = detector.training
     detector.eval()
-    sums: dict[str, Tensor] = {}
+    sums: list[tuple[int, dict[str, float]]] = []
     broken: dict[int, str] = {}
     images = 0
     try:
@@ -71,9 +72,9 @@ def evaluate_detector(
             if not len(batch):
                 continue
             batch = batch.to(device)
-            losses, found = _forward(detector, batch, with_losses=with_losses)
-            for name, value in losses.items():
-                sums[name] = sums.get(name, torch.zeros((), device=device)) + value.float() * len(batch)
+            with alone():  # processes have different numbers of batches
+                losses, found = _forward(detector, batch, with_losses=with_losses)
+            sums.append((int(batch.indices[0]), {n: float(v) * len(batch) for n, v in losses.items()}))
             images += len(batch)
             for position, detections in enumerate(found):
                 index = int(batch.indices[position])
@@ -85,7 +86,7 @@ def evaluate_detector(
                 on_batch(images)
     finally:
         detector.train(training)
-    return _combine(evaluator, {name: float(value) for name, value in sums.items()}, images, broken)
+    return _combine(evaluator, sums, images, broken)
 
 
 def _forward(detector: Any, batch: Batch, *, with_losses: bool) -> tuple[dict[str, Tensor], list[Detections]]:
@@ -98,17 +99,29 @@ def _forward(detector: Any, batch: Batch, *, with_losses: bool) -> tuple[dict[st
 
 
 def _combine(
-    evaluator: Evaluator, sums: dict[str, float], images: int, broken: dict[int, str]
+    evaluator: Evaluator, sums: list[tuple[int, dict[str, float]]], images: int, broken: dict[int, str]
 ) -> dict[str, Any]:
+    """Return the metrics of all processes.
+
+    Args:
+        evaluator: with this process's detections.
+        sums: of each batch the position of its first image and, by name, its loss times its images.
+        images: number of images.
+        broken: {position: sentence} of images that could not be read.
+    """
     own = evaluator.state() if world()[1] > 1 else None
     everyone: list[Any] = gather_objects((own, sums, images, broken))
     if len(everyone) > 1:
         evaluator.merge([part[0] for part in everyone])
-    metrics: dict[str, Any] = dict(evaluator.result())
+    metrics: dict[str, Any] = dict(from_main(evaluator.result))
     total = sum(part[2] for part in everyone)
-    names = dict.fromkeys(name for part in everyone for name in part[1])  # a process may have no images
-    if names and total:
-        metrics["losses"] = {name: sum(part[1].get(name, 0.0) for part in everyone) / total for name in names}
+    # In the order of the batches, so that the sum is that of one process to the last digit.
+    losses: dict[str, float] = {}
+    for _, values in sorted((entry for part in everyone for entry in part[1]), key=lambda entry: entry[0]):
+        for name, value in values.items():
+            losses[name] = losses.get(name, 0.0) + value
+    if losses and total:
+        metrics["losses"] = {name: value / total for name, value in losses.items()}
     metrics["images"] = total
     faults = {index: text for part in everyone for index, text in part[3].items()}
     if faults:

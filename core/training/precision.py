@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
+from densedet.core.distributed import local_rank, world
 from densedet.core.errors import UsageError
 
 
@@ -14,6 +15,8 @@ def resolve_device(name: str) -> torch.device:
     Raises:
         UsageError: the device is not there.
     """
+    if world()[1] > 1:
+        _check_shared(name)
     if name == "auto":
         if torch.cuda.is_available():
             return torch.device("cuda", torch.cuda.current_device())
@@ -30,6 +33,20 @@ def resolve_device(name: str) -> torch.device:
             f"device {name!r} is not there: this machine has {torch.cuda.device_count()} CUDA devices"
         )
     return device
+
+
+def _check_shared(name: str) -> None:
+    """Raise UsageError where the processes of a torchrun cannot have a device of this name each."""
+    if name.startswith("cuda:"):
+        raise UsageError(
+            f"device {name!r} would be that of all processes: write train.device=auto, and each process "
+            f"takes the GPU of its LOCAL_RANK"
+        )
+    if name in ("auto", "cuda") and 0 < torch.cuda.device_count() <= local_rank():
+        raise UsageError(
+            f"this machine has {torch.cuda.device_count()} GPUs for {local_rank() + 1} or more processes: "
+            f"write torchrun --nproc-per-node {torch.cuda.device_count()}, or train.device=cpu"
+        )
 
 
 def has_bf16(device: torch.device) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,7 +14,7 @@ import torch
 from torch import nn
 
 from densedet.core import assembly, files, hookspecs
-from densedet.core.distributed import world
+from densedet.core.distributed import from_main, spread, world
 from densedet.core.errors import CheckpointError
 from densedet.core.recipe.loading import Recipe
 from densedet.core.training import checkpoint
@@ -60,7 +61,8 @@ class Run:
         notes: sentences that the user should see at the start.
         broken: {position in the training source: sentence} of images that could not be read.
         dropped: objects that augmentation lost.
-        stop_reason: why the run ends early, or None.
+        stop_reason: why the run ends early, or None; the same on all processes of a torchrun.
+        stop_wish: why this process wants the run to end early, or None.
         resumed: whether it continues from a checkpoint.
     """
 
@@ -85,6 +87,7 @@ class Run:
         self.evaluations = 0
         self.counters: dict[str, Any] = {}
         self.stop_reason: str | None = None
+        self.stop_wish: str | None = None
         self.resumed = resume is not None
         self._folder = folder
         with seeded(self.settings.seed):
@@ -109,7 +112,7 @@ class Run:
             self.val_set = assembly.make_dataset(recipe, validation, self.classes, notes=self.notes)
         self.sampler = assembly.build_batch_sampler(recipe, self.train_set.source)
         self.loader = assembly.make_train_loader(recipe, self.train_set, self.sampler)
-        self._eval_loader: DataLoader[Batch] | None = None
+        self._eval_loaders: dict[tuple[int, int], DataLoader[Batch]] = {}
 
     def _build_model(self) -> None:
         detector, loaded = assembly.build_with_weights(
@@ -153,15 +156,28 @@ class Run:
         hand the network to the processes of a torchrun. `densedet.core.training.session` seeds this process
         beforehand, and puts threads and random states back at the end."""
         if self._folder is None:
-            self._folder = new_folder(Path(self.recipe.run.folder), self.recipe.name)
+            root = Path(self.recipe.run.folder)
+            self._folder = from_main(lambda: new_folder(root, self.recipe.name))
         if self.is_main:
             files.write_text(self.folder / "recipe.yaml", self._recipe_text)
         if self.world > 1:
-            self.model = nn.parallel.DistributedDataParallel(self.detector)
+            spread(self.detector)
+            spread(self.eval_detector)
+            self.model = self._distributed()
         if self._checkpoint is not None:
             restore_random_states(self._checkpoint["rng"])
             hookspecs.restore_state(self.hooks, self, self._checkpoint["plugins"])
             self._checkpoint = None
+
+    def _distributed(self) -> nn.Module:
+        """Return the detector as one whose gradients are averaged over the processes. The engine averages the
+        buffers itself. A step may leave parameters unused, on one process alone too."""
+        with warnings.catch_warnings():
+            # Newer versions of torch call broadcast_buffers otherwise, older ones know no other name.
+            warnings.simplefilter("ignore", FutureWarning)
+            return nn.parallel.DistributedDataParallel(
+                self.detector, broadcast_buffers=False, find_unused_parameters=True
+            )
 
     # -- what hooks ask --------------------
 
@@ -209,8 +225,11 @@ class Run:
         return self.progress >= 1 or self.stop_reason is not None
 
     def stop(self, reason: str) -> None:
-        """End the run after this step; ``reason`` goes into summary.json."""
-        self.stop_reason = self.stop_reason or reason
+        """End the run after this step; ``reason`` goes into summary.json. The processes of a torchrun end
+        after the same step, whichever of them asks."""
+        self.stop_wish = self.stop_wish or reason
+        if self.world == 1:
+            self.stop_reason = self.stop_wish
 
     def sample_batch(self, split: str = "val", count: int = 4) -> Batch:
         """Return the first ``count`` images of "val", always the same; of "train", without augmentation,
@@ -236,8 +255,6 @@ class Run:
     def batches(self) -> Iterator[tuple[Batch, bool]]:
         """Training batches without end from where the run stands, each with whether it ends an epoch."""
         for batch in self.loader:
-            self.dropped += batch.dropped
-            self.broken.update(batch.broken)
             yield batch, self.sampler.advance()
 
     def note_memory(self) -> None:
@@ -262,8 +279,9 @@ class Run:
         if limit is not None:
             batches = assembly.make_eval_loader(self.recipe, self.val_set, limit)
         else:
-            self._eval_loader = self._eval_loader or assembly.make_eval_loader(self.recipe, self.val_set)
-            batches = self._eval_loader
+            if world() not in self._eval_loaders:  # within a hook, rank 0 may evaluate alone
+                self._eval_loaders[world()] = assembly.make_eval_loader(self.recipe, self.val_set)
+            batches = self._eval_loaders[world()]
         self.hand_on_progress(self.eval_detector)
         return evaluate_on(
             self.recipe, self.eval_detector, self.val_set, self.classes, batches, device=self.device

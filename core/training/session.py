@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from densedet.core import files, hookspecs
+from densedet.core.distributed import alone, from_main, together
 from densedet.core.errors import CheckpointError, sentence
 from densedet.core.recipe.loading import Recipe
 from densedet.core.recipe.merging import Overrides
@@ -39,7 +40,8 @@ def train(recipe: Recipe, *, folder: Path | None = None, hooks: Sequence[Any] = 
     Returns:
         The finished run; ``run.folder`` holds its results.
     """
-    return conduct(Run(recipe, folder=folder, hooks=hooks))
+    with together():
+        return conduct(Run(recipe, folder=folder, hooks=hooks))
 
 
 def resume(folder: Path, overrides: Overrides = (), plugins: Sequence[str] = ()) -> Run:
@@ -53,17 +55,18 @@ def resume(folder: Path, overrides: Overrides = (), plugins: Sequence[str] = ())
     Raises:
         CheckpointError: there is no checkpoint, it does not fit, or the budget is used.
     """
-    state = checkpoint.load(folder / "last.pt")
-    recipe = checkpoint.recipe_of(state, tuple(plugins))
-    if overrides:
-        recipe = recipe.with_overrides(overrides)
-    run = Run(recipe, resume=state, folder=folder)
-    if run.progress >= 1:
-        raise CheckpointError(
-            f"{folder} has used its whole budget ({run.step} steps): give a larger one, e.g. "
-            f"train.budget.epochs=20"
-        )
-    return conduct(run)
+    with together():
+        state = from_main(lambda: checkpoint.load(folder / "last.pt"))
+        recipe = checkpoint.recipe_of(state, tuple(plugins))
+        if overrides:
+            recipe = recipe.with_overrides(overrides)
+        run = Run(recipe, resume=state, folder=folder)
+        if run.progress >= 1:
+            raise CheckpointError(
+                f"{folder} has used its whole budget ({run.step} steps): give a larger one, e.g. "
+                f"train.budget.epochs=20"
+            )
+        return conduct(run)
 
 
 def conduct(run: Run) -> Run:
@@ -76,7 +79,8 @@ def conduct(run: Run) -> Run:
             try_evaluation(run)
         run.start()
         try:
-            run.hooks.hook.densedet_run_start(run=run)
+            with alone():
+                run.hooks.hook.densedet_run_start(run=run)
             with interruptible(run):
                 engine.fit(run)
         except BaseException as error:
@@ -89,9 +93,15 @@ def conduct(run: Run) -> Run:
 def finish(run: Run, status: str, reason: str | None) -> None:
     """Summarise the run and tell its hooks. summary.json is written last: where it says "done", all is
     written."""
-    summary = summarise(run, status, reason)
+
+    def made() -> dict[str, Any]:
+        return summarise(run, status, reason)
+
+    # A process that failed waits for no other; else rank 0 measures, while nobody else computes.
+    summary = made() if status == "failed" else from_main(made)
     try:
-        hookspecs.end_run(run.hooks, run, summary)
+        with alone():
+            hookspecs.end_run(run.hooks, run, summary)
     except BaseException as error:
         summary |= {"status": "failed", "reason": sentence(error)}
         raise
@@ -132,7 +142,7 @@ def interruptible(run: Run) -> Iterator[None]:
         return
 
     def stop(number: int, frame: Any) -> None:
-        if run.stop_reason:
+        if run.stop_wish:
             raise KeyboardInterrupt
         run.stop("interrupted")
 

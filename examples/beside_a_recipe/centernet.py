@@ -8,7 +8,7 @@ from torch.nn import functional
 import densedet
 from densedet.core.arguments import NonNegativeFloat, PositiveInt, Probability
 from densedet.core.boxes import clip
-from densedet.core.distributed import mean_over_processes
+from densedet.core.distributed import shared_normalizer
 from densedet.core.layers import ConvNormAct
 from densedet.core.placement import blank_outside
 from densedet.core.types import Batch, Detections
@@ -90,7 +90,7 @@ class CenterNet(nn.Module):
         labels = batch.labels.clamp(min=0)[..., None, None].expand_as(bumps)
         target = torch.zeros_like(logits).scatter_reduce(1, labels, bumps, "amax")
         counts = self._ignored(boxes, batch.valid & batch.ignore, logits.shape[-2:]) | (target == 1)
-        scale = 1 / mean_over_processes(counted.sum().float()).clamp(min=1)
+        scale = 1 / shared_normalizer(counted.sum().float())
         where = (cells[..., 1] * logits.shape[3] + cells[..., 0]).long()  # (B,G), the cell's place in a map
         size_loss = (at(size, where) - sides).abs().sum(dim=-1) * counted
         offset_loss = (at(offset, where) - (centers - cells)).abs().sum(dim=-1) * counted

@@ -22,7 +22,7 @@ from densedet.core.contracts import (
     Neck,
     Postprocess,
 )
-from densedet.core.distributed import mean_over_processes
+from densedet.core.distributed import shared_normalizer
 from densedet.core.errors import PartError, UsageError
 from densedet.core.types import Batch, Detections, Explanation, Level, Prediction, Targets, Trace
 from densedet.plugins.detectors._checks import box_loss_keys, check_extras, check_parts, names_progress
@@ -262,16 +262,12 @@ class DenseDetector(nn.Module):
     def _scale(self, targets: Targets) -> Tensor:
         """(B,), the factor on each image's losses."""
         if self.loss_normalizer == "positives_per_image":
-            return 1 / (targets.positive.sum(dim=1).clamp(min=1) * len(targets.positive))
+            images = shared_normalizer(targets.anchors.new_tensor(float(len(targets.positive))))
+            return 1 / (targets.positive.sum(dim=1).clamp(min=1) * images)
         counted = targets.positive
         if self.loss_normalizer == "quality" and targets.quality is not None:
             counted = targets.quality * targets.positive
-        total = self._mean_over_processes(counted.sum().float()).clamp(min=1)
-        return (1 / total).expand(len(targets.positive))
-
-    def _mean_over_processes(self, value: Tensor) -> Tensor:
-        # Processes may evaluate different numbers of batches: a sum over all of them would never end.
-        return mean_over_processes(value) if self.training else value
+        return (1 / shared_normalizer(counted.sum().float())).expand(len(targets.positive))
 
     def _box_losses(self, output: Output, targets: Targets, scale: Tensor) -> dict[str, Tensor]:
         image, anchor = targets.places  # (P,) each
@@ -279,7 +275,7 @@ class DenseDetector(nn.Module):
         factor = scale[image]
         weights = self._box_weights(output, targets, image, anchor)
         if weights is not None:
-            factor = weights / self._mean_over_processes(weights.sum()).clamp(min=1e-6)
+            factor = weights / shared_normalizer(weights.sum(), minimum=1e-6)
         losses = {}
         for (name, loss), weight in zip(self._named_box_losses().items(), self.box_loss_weights):
             prediction, target = self._in_space(loss.space, raw, anchors, boxes)

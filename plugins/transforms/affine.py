@@ -49,6 +49,8 @@ class BatchAffine:
         PartError: where degrees, shear or scale does not ascend.
     """
 
+    per_image = True
+
     def __init__(
         self,
         *,
@@ -84,7 +86,7 @@ class BatchAffine:
 
     def __call__(self, batch: Batch, generator: torch.Generator) -> Batch:
         """Transform a batch, which is not changed; random numbers come from ``generator`` alone."""
-        moves, chosen = self.moves(batch.valid_hw.cpu(), generator)
+        moves, chosen = self.moves(batch, generator)
         moves = moves.to(batch.images.device)
         rows = chosen.nonzero().flatten().to(batch.images.device)
         images = batch.images.clone()
@@ -94,18 +96,18 @@ class BatchAffine:
         batch = replace(batch, images=images, extra=moved_extra(batch, moves))
         return self.remaining(batch, whole, clip(whole, batch.valid_hw))
 
-    def moves(self, valid_hw: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    def moves(self, batch: Batch, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Draw an affine map for each image.
 
         Args:
-            valid_hw: (B,2) valid (height, width).
+            batch: the images, of which the valid sizes count.
             generator: source of all random numbers.
 
         Returns:
             float64 (B,2,3), which maps a point (x, y, 1) in pixels to (x, y), and bool (B,), which images are
             moved at all.
         """
-        draw = torch.rand(len(valid_hw), 7, generator=generator, dtype=torch.float64)
+        valid_hw, draw = batch.valid_hw.cpu(), batch.draw(7, generator, dtype=torch.float64)
         chosen = draw[:, 6] < self.p
         angle = torch.deg2rad(_between(draw[:, 0], self.degrees))
         lean = torch.deg2rad(_between(draw[:, 1:3], self.shear)).tan()

@@ -39,6 +39,8 @@ class BatchCrop:
         PartError: where scale does not ascend.
     """
 
+    per_image = True
+
     def __init__(
         self,
         *,
@@ -63,7 +65,7 @@ class BatchCrop:
 
     def __call__(self, batch: Batch, generator: torch.Generator) -> Batch:
         """Transform a batch, which is not changed; random numbers come from ``generator`` alone."""
-        source, target = self.windows(batch.valid_hw.cpu(), generator)
+        source, target = self.windows(batch, generator)
         images = batch.images.clone()
         rows = (source != target).any(2).any(1).nonzero().flatten().tolist()
         sizes, sources, targets = batch.valid_hw.tolist(), source.tolist(), target.tolist()
@@ -71,18 +73,18 @@ class BatchCrop:
             self._redraw(images[row], sizes[row], sources[row], targets[row])
         return self._moved(replace(batch, images=images), source.to(batch.boxes), target.to(batch.boxes))
 
-    def windows(self, valid_hw: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    def windows(self, batch: Batch, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Draw a window for each image.
 
         Args:
-            valid_hw: (B,2) valid (height, width).
+            batch: the images, of which the valid sizes count.
             generator: source of all random numbers.
 
         Returns:
             int64 (B,2,2) twice: (start, length) along y and x of the source window, and of the target window
             that it fills.
         """
-        draw = torch.rand(len(valid_hw), 5, generator=generator, dtype=torch.float64)
+        valid_hw, draw = batch.valid_hw.cpu(), batch.draw(5, generator, dtype=torch.float64)
         low, high = math.log(self.scale[0]), math.log(self.scale[1])
         # Logarithms of the growth of (height, width), whose quotient is at most `stretch`.
         zoom = low + draw[:, 0] * (high - low)

@@ -19,12 +19,14 @@ class BatchFlip:
         p: probability for each image.
     """
 
+    per_image = True
+
     def __init__(self, *, p: Probability = 0.5) -> None:
         self.p = p
 
     def __call__(self, batch: Batch, generator: torch.Generator) -> Batch:
         """Transform a batch, which is not changed; random numbers come from ``generator`` alone."""
-        chosen = torch.rand(len(batch), generator=generator) < self.p
+        chosen = batch.draw(1, generator)[:, 0] < self.p
         images = batch.images.clone()
         rows = chosen.nonzero().flatten()
         widths = batch.valid_hw[rows.to(batch.valid_hw.device), 1].tolist()

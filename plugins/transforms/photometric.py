@@ -28,6 +28,8 @@ class BatchPhotometric:
         p: probability for each image.
     """
 
+    per_image = True
+
     def __init__(
         self,
         *,
@@ -43,7 +45,7 @@ class BatchPhotometric:
 
     def __call__(self, batch: Batch, generator: torch.Generator) -> Batch:
         """Transform a batch, which is not changed; random numbers come from ``generator`` alone."""
-        draw = torch.rand(len(batch), 4, generator=generator).to(batch.images.device)
+        draw = batch.draw(4, generator).to(batch.images.device)
         signed = torch.where(draw[:, 3, None] < self.p, draw[:, :3] * 2 - 1, 0.0)[:, :, None, None, None]
         gain = (1 + self.contrast * signed[:, 0]).clamp(min=0)
         pixels = batch.images.to(torch.float32, copy=True)  # changed in place below

@@ -1,6 +1,7 @@
 import itertools
 import os
 import sys
+from collections.abc import Sequence
 from dataclasses import fields, replace
 from functools import partial
 
@@ -14,10 +15,14 @@ from densedet.core.data.loader import collate, eval_loader, resized, train_loade
 from densedet.core.data.sampling import BatchSampler
 from densedet.core.recipe.plugin_loading import load_plugins
 from densedet.plugins.resize.exact import ExactResize
+from densedet.plugins.resize.short_side import ShortSideResize
 from densedet.plugins.samplers.shuffle import ShuffleSampler
 from densedet.plugins.sources.digits import DigitsSource
+from densedet.plugins.transforms.affine import BatchAffine
 from densedet.plugins.transforms.crop import BatchCrop
 from densedet.plugins.transforms.flip import BatchFlip
+from densedet.plugins.transforms.mosaic import BatchMosaic
+from densedet.plugins.transforms.photometric import BatchPhotometric
 
 
 def sample(width, height, count=0, *, canvas_wh=None, index=0, dtype=torch.uint8):
@@ -117,6 +122,64 @@ def test_training_batches_repeat_and_resume():
     assert not torch.equal(next(loader(batch_transforms=())).images, first[0][0].images)
 
 
+class Sizes(Sequence):
+    """The digits' scenes, cut to sizes of their own."""
+
+    def __init__(self, count):
+        self.scenes = DigitsSource(count=count, seed=1)
+        self.classes, self.category_ids = self.scenes.classes, self.scenes.category_ids
+        self.fingerprint = self.scenes.fingerprint
+
+    def __len__(self):
+        return len(self.scenes)
+
+    def __getitem__(self, index):
+        return self.annotation(index)
+
+    def annotation(self, index):
+        truth = self.scenes.annotation(index)
+        return replace(truth, width=truth.width - 5 * index)
+
+    def image(self, index):
+        return self.scenes.image(index)[:, : self.annotation(index).width]
+
+
+EVERY_TRANSFORM = (BatchFlip(), BatchCrop(), BatchAffine(), BatchPhotometric())
+
+
+@pytest.mark.parametrize(
+    "transforms",
+    [(), EVERY_TRANSFORM, (BatchFlip(), BatchMosaic(p=1.0), BatchPhotometric())],
+    ids=["none", "per_image", "mosaic"],
+)
+@pytest.mark.parametrize("sizes", [[], [(40, 24), (56, 40)]], ids=["one_size", "sizes"])
+def test_processes_get_their_images_of_the_batch_of_one_process(transforms, sizes):
+    """7 images of different sizes on 1, 2 and 3 processes: the same pixels, boxes and paddings."""
+    data = DetectionDataset(
+        Sizes(9), resize=ShortSideResize(short=24, max=64), color="grey", classes=tuple("0123456789")
+    )
+
+    def batches(rank, world):
+        keys = sampler(9, 7, rank=rank, world=world)
+        stream = train_loader(data, keys, seed=3, pad_to=4, batch_transforms=transforms, sizes=sizes)
+        return list(itertools.islice(stream, 2))
+
+    for number, whole in enumerate(batches(0, 1)):
+        assert len(whole) == 7
+        for world in (2, 3):
+            shares = [batches(rank, world)[number] for rank in range(world)]
+            assert sum(share.dropped for share in shares) == whole.dropped
+            for rank, share in enumerate(shares):
+                rows = range(rank, 7, world)
+                assert share.indices.tolist() == whole.indices[rows].tolist()
+                assert torch.equal(share.images, whole.images[rows])
+                assert torch.equal(share.valid_hw, whole.valid_hw[rows])
+                for row, place in enumerate(rows):
+                    assert torch.equal(
+                        share.boxes[row][share.valid[row]], whole.boxes[place][whole.valid[place]]
+                    )
+
+
 def test_evaluation_batches_are_in_order_and_the_last_is_short():
     loader = eval_loader(digits(7), batch_size=3)
     assert len(loader) == 3
@@ -124,9 +187,9 @@ def test_evaluation_batches_are_in_order_and_the_last_is_short():
         assert [batch.indices.tolist() for batch in loader] == [[0, 1, 2], [3, 4, 5], [6]]
     shares = [eval_loader(digits(7), batch_size=3, rank=rank, world=2) for rank in range(2)]
     assert [[batch.indices.tolist() for batch in share] for share in shares] == [
-        [[0, 2, 4], [6]],
-        [[1, 3, 5]],
-    ]
+        [[0, 1, 2], [6]],
+        [[3, 4, 5]],
+    ], "the batches of one process are dealt out whole"
     assert [batch.indices.tolist() for batch in eval_loader(digits(7), batch_size=3, limit=4)] == [
         [0, 1, 2],
         [3],

@@ -59,19 +59,21 @@ def test_small_set_goes_round():
 
 
 def test_processes_share_what_one_would_see():
-    whole = indices(sampler(14, 6), 2)
-    parts = [indices(sampler(14, 2, rank=rank, world=3), 2) for rank in range(3)]
+    whole = indices(sampler(14, 7), 2)
+    parts = [list(sampler(14, 7, rank=rank, world=3).keys(2)) for rank in range(3)]
     assert [len(part) for part in parts] == [len(whole)] * 3
-    for step, batches in zip(whole, zip(*parts)):
-        assert [len(batch) for batch in batches] == [2, 2, 2]
-        assert sorted(i for batch in batches for i in batch) == sorted(step)
+    for step, keys in zip(whole, zip(*parts)):
+        assert [key.indices for key in keys] == [step] * 3
+        assert [key.share for key in keys] == [step[0::3], step[1::3], step[2::3]]
+        assert [len(key.share) for key in keys] == [3, 2, 2], "7 images on 3 processes"
+        assert [list(key.rows) for key in keys] == [[0, 3, 6], [1, 4], [2, 5]]
 
 
 def test_nothing_to_do_is_refused():
     with pytest.raises(DataError, match="no images"):
         sampler(0, 2)
-    with pytest.raises(UsageError, match="batch_size"):
-        sampler(10, 0, world=4)
+    with pytest.raises(UsageError, match="train.batch_size=3 .* 4 processes"):
+        sampler(10, 3, world=4)
 
 
 def test_an_epoch_of_another_length_is_refused():

@@ -403,11 +403,11 @@ def test_evaluation_waits_for_no_other_process(monkeypatch: pytest.MonkeyPatch) 
     def waiting(value: Tensor) -> Tensor:
         raise AssertionError
 
-    monkeypatch.setattr("densedet.plugins.detectors.dense.mean_over_processes", waiting)
+    monkeypatch.setattr("densedet.core.distributed.sum_over_processes", waiting)
     built = detector([[0, 1, -1, -1], [-1, -1, 0, -1]], box_weight="score")
-    assert float(built.eval().losses(batch(TWO_IMAGES))["class"].detach()) == pytest.approx(8 / 3)
+    assert float(built.evaluate(batch(TWO_IMAGES))[0]["class"]) == pytest.approx(8 / 3)
     with pytest.raises(AssertionError):
-        built.train().losses(batch(TWO_IMAGES))
+        built.losses(batch(TWO_IMAGES))
 
 
 def test_a_matcher_may_ask_for_adjusted_scores_and_for_the_progress() -> None:

@@ -136,7 +136,7 @@ def test_crop_by_hand():
     """Twice as large: a window of 32 x 16 of the 64 x 32 pixels, at some (x, y)."""
     batch = make([[(0, 0, 64, 32)]])
     crop = BatchCrop(scale=(2.0, 2.0), stretch=1.0, min_visible=0.25)
-    source, target = crop.windows(batch.valid_hw, generator())
+    source, target = crop.windows(batch, generator())
     assert source[0, :, 1].tolist() == [16, 32]
     assert target.tolist() == [[[0, 32], [0, 64]]]
     after = crop(batch, generator())
@@ -217,7 +217,7 @@ def test_affine_shift_equals_slicing():
     batch = make([[(10, 6, 40, 20)]] * 8, sizes=[(32, 64), (24, 50)] * 4)
     batch.images[:, 0, 8:12, 20:30] = 100
     affine = BatchAffine(**{**STILL, "translate": (0.2, 0.25)}, fill=30, min_visible=0.0)
-    moves, chosen = affine.moves(batch.valid_hw, generator())
+    moves, chosen = affine.moves(batch, generator())
     after = affine(batch, generator())
     assert chosen.all()
     assert torch.equal(moves[:, :, :2], torch.eye(2, dtype=torch.float64).expand(8, 2, 2))
@@ -300,7 +300,7 @@ def test_affine_drops_ignores_and_counts_what_is_hardly_left():
         BatchAffine(**shifts)(batch, generator()),
         BatchAffine(**shifts, partial="ignore")(batch, generator()),
     )
-    shift = BatchAffine(**shifts).moves(batch.valid_hw, generator())[0][:, 0, 2]
+    shift = BatchAffine(**shifts).moves(batch, generator())[0][:, 0, 2]
     assert torch.equal(dropped.valid[:, 0], (shift >= 0) & (shift <= 56))
     assert torch.equal(
         dropped.valid[:, 1], (shift > -64) & (shift < 24)
