@@ -111,7 +111,8 @@ def make_batch(
         return assembly.first_batch(recipe, dataset, count)
     check_images(images)
     resize = assembly.build_resize(recipe)
-    samples = [sample_of(m, color=recipe.data.color, resize=resize, index=i) for i, m in enumerate(images)]
+    decoding = assembly.decoding_of(recipe)
+    samples = [sample_of(m, decoding=decoding, resize=resize, index=i) for i, m in enumerate(images)]
     return collate(samples, pad_to=recipe.data.pad_to)
 
 

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from densedet.core import assembly
 from densedet.core.data.dataset import sample_of
+from densedet.core.data.decoding import Decoding
 from densedet.core.data.loader import collate
 from densedet.core.recipe.loading import load_recipe
 from densedet.core.training.prediction import Predictor
@@ -366,7 +367,7 @@ def train_step(pair: Pair, images: list[np.ndarray], truths: list[Annotation]) -
     resize = pair.ours._resize
     batch = collate(
         [
-            sample_of(i, color="rgb", resize=resize, index=n, truth=t)
+            sample_of(i, decoding=Decoding("rgb"), resize=resize, index=n, truth=t)
             for n, (i, t) in enumerate(zip(images, truths))
         ],
         pad_to=recipe.data.pad_to,

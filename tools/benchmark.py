@@ -238,6 +238,7 @@ def decoding(paths: list[Path], size: tuple[int, int]) -> dict[str, Any]:
     from densedet.core.annotations.builder import TableBuilder
     from densedet.core.annotations.image_header import image_size
     from densedet.core.data.dataset import DetectionDataset, sample_of
+    from densedet.core.data.decoding import Decoding
     from densedet.core.data.image_cache import fitting_cache
 
     def plain(path: Path) -> Any:
@@ -246,6 +247,7 @@ def decoding(paths: list[Path], size: tuple[int, int]) -> dict[str, Any]:
         return torch.from_numpy(np.array(grey))[None]
 
     resize, database = part("resize", "exact")(size_wh=size), part("source", "flatbuffers")
+    grey = Decoding("grey")
     with tempfile.TemporaryDirectory() as name:
         builder = TableBuilder("benchmark")
         builder.add_class(1, "thing")
@@ -255,16 +257,16 @@ def decoding(paths: list[Path], size: tuple[int, int]) -> dict[str, Any]:
         database.write(builder.finish(), Path(name) / "x.db")
         source: Any = database(annotations=str(Path(name) / "x.db"), images=str(paths[0].parent.resolve()))
         cache, _ = fitting_cache(
-            source, resize=resize, color="grey", limit_gb=1, folder=str(Path(name) / "cache")
+            source, resize=resize, decoding=grey, limit_gb=1, folder=str(Path(name) / "cache")
         )
-        cached = DetectionDataset(source, resize=resize, color="grey", classes=("thing",), cache=cache)
-        ours = [sample_of(path, color="grey", resize=resize).image for path in paths]
+        cached = DetectionDataset(source, resize=resize, decoding=grey, classes=("thing",), cache=cache)
+        ours = [sample_of(path, decoding=grey, resize=resize).image for path in paths]
         difference = float(
             np.mean([(o.float() - plain(p).float()).abs().mean().item() for o, p in zip(ours, paths)])
         )
         acts = {
             "plain full decode ms": lambda: [plain(path) for path in paths],
-            "decode ms": lambda: [sample_of(path, color="grey", resize=resize) for path in paths],
+            "decode ms": lambda: [sample_of(path, decoding=grey, resize=resize) for path in paths],
             "cached ms": lambda: [cached[index] for index in range(len(paths))],
         }
         rows: dict[str, Any] = {"images": len(paths), **alternating(acts, len(paths))}

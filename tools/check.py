@@ -65,7 +65,7 @@ def data(arguments: argparse.Namespace) -> int:
     from densedet.core.data.checking import check_source, problems, shared_images
     from densedet.core.terminal import Terminal, progress
 
-    splits, resize, color = sources(arguments)
+    splits, resize, decoding = sources(arguments)
     facts: dict[str, dict[str, Any]] = {}
     with progress() as bar:
         for split, source in splits.items():
@@ -73,7 +73,7 @@ def data(arguments: argparse.Namespace) -> int:
             facts[split] = check_source(
                 source,
                 resize=resize,
-                color=color,
+                decoding=decoding,
                 decode_images=not arguments.no_images,
                 on_image=partial(_advance, bar, task),
             )
@@ -120,6 +120,7 @@ def sources(arguments: argparse.Namespace) -> tuple[dict[str, Any], Any, Any]:
     from densedet.core import assembly
     from densedet.core.annotations.conversion import open_source, recognise
     from densedet.core.annotations.faults import Faults
+    from densedet.core.data.decoding import Decoding
     from densedet.core.recipe.loading import load_recipe
     from densedet.core.recipe.merging import shipped_recipes
     from densedet.core.recipe.plugin_loading import load_plugins
@@ -129,20 +130,21 @@ def sources(arguments: argparse.Namespace) -> tuple[dict[str, Any], Any, Any]:
     if arguments.what in shipped_recipes() or (path.suffix in (".yaml", ".yml") and path.name != "data.yaml"):
         recipe = load_recipe(arguments.what, arguments.overrides)
         found = {split: assembly.build_source(recipe, split) for split in ("train", "val")}
-        splits, resize, color = (
+        splits, resize, decoding = (
             {k: v for k, v in found.items() if v is not None},
             assembly.build_resize(recipe),
-            recipe.data.color,
+            assembly.decoding_of(recipe),
         )
     else:
         spec = recognise(path, components, split=arguments.split)
         name = arguments.split or "data"
         splits = {name: open_source(spec, components, images=arguments.images)}
-        resize, color = components.get("resize", "exact").load()(size_wh=tuple(arguments.resize)), "grey"
+        resize = components.get("resize", "exact").load()(size_wh=tuple(arguments.resize))
+        decoding = Decoding("grey")
     for source in splits.values():
         if hasattr(source, "faults"):
             source.faults = Faults(strict=False)
-    return splits, resize, color
+    return splits, resize, decoding
 
 
 def show(console: Any, split: str, facts: dict[str, Any], *, decoded: bool) -> None:

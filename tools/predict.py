@@ -43,6 +43,7 @@ def add_parser(subparsers: Any) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Predict. The exit code is 3 where an image could not be read; the others are predicted all the same."""
+    from densedet.core.data.decoding import open_image, range_notes
     from densedet.core.errors import DataError, UsageError
     from densedet.core.files import write_text
     from densedet.core.terminal import progress
@@ -74,13 +75,15 @@ def run(arguments: argparse.Namespace) -> int:
                 for row in coco_results(found, index, predictor.category_ids)
             ]
             if not arguments.no_pictures:
-                picture = found.draw(files[index], min_score=arguments.score)
+                whole = open_image(files[index], predictor.decoding)
+                picture = found.draw(whole, min_score=arguments.score)
                 picture.save(folder / f"{index:05d}_{files[index].stem}.png")
     write_text(folder / "results.json", json_text(rows, indent=0))
     if arguments.json:
         say(json_text(rows))
     say(f"{len(rows)} objects in {len(files) - len(broken)} images -> {folder}", error=True)
-    for text in [*(f"left out: {text}" for text in broken), *left_out]:
+    notes = range_notes(files[:: len(files) // 16 + 1], predictor.decoding)
+    for text in [*(f"left out: {text}" for text in broken), *left_out, *notes]:
         say(text, error=True)
     return DataError.exit_code if broken or left_out else 0
 

@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import contextlib
 import io
+import math
 import os
 import stat
+import struct
+import sys
 import warnings
 from importlib import import_module
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from PIL import Image, PngImagePlugin, TiffImagePlugin, features
 
@@ -77,20 +80,25 @@ def displayed(size: tuple[int, int], turn: Image.Transpose | None) -> tuple[int,
 
 
 def open_picture(
-    image: str | os.PathLike[str] | bytes, name: str
+    image: str | os.PathLike[str] | bytes, name: str, *, max_megapixels: float | None = None
 ) -> tuple[Image.Image, Image.Transpose | None]:
-    """Open a picture without decoding it.
+    """Open a picture without decoding it, unless its format makes that necessary.
 
     Args:
         image: a path or encoded bytes.
         name: for messages.
+        max_megapixels: larger pictures are refused; None: Pillow's own limit, 179.
 
     Returns:
-        The picture, and the turn that shows it upright (None: it is upright).
+        The picture (with `LOW_BYTES`, where a channel in colour has 16 bits), and the turn that shows it
+        upright (None: it is upright).
 
     Raises:
-        DataError: it cannot be read, or is in no known format.
+        DataError: it cannot be read, is in no known format or too large.
     """
+    if max_megapixels is not None and Image.MAX_IMAGE_PIXELS is not None:
+        # Some of Pillow's readers look at its limit themselves, which is twice this number.
+        Image.MAX_IMAGE_PIXELS = max(Image.MAX_IMAGE_PIXELS, math.ceil(max_megapixels * 1e6 / 2))
     if isinstance(image, (str, os.PathLike)):
         with _file(Path(image), name) as file:
             try:
@@ -104,6 +112,9 @@ def open_picture(
     if len(image) == 0:
         raise DataError(f"image {name} is an empty file: replace it or take it out of the annotations")
     picture = _opened(io.BytesIO(image), name)
+    _check_pixels(picture, name, max_megapixels)
+    if form := _deep_colour(picture):
+        picture.info[LOW_BYTES] = _low_bytes(bytes(image), form, name)
     _turned_by_pillow(picture, name)
     return picture, TURNS.get(orientation(picture))
 
@@ -149,22 +160,36 @@ def _file(path: Path, name: str) -> BinaryIO:
 
 
 def _opened(file: BinaryIO, name: str) -> Image.Image:
+    head = file.read(16)
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            return Image.open(file, formats=FORMATS)
-    except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
-        raise DataError(
-            f"image {name} has more than the {Image.MAX_IMAGE_PIXELS} pixels that "
-            f"PIL.Image.MAX_IMAGE_PIXELS allows: scale it down"
-        ) from error
-    except Image.UnidentifiedImageError as error:
-        raise DataError(
-            f"image {name} is in no known format: convert it to JPEG or PNG ({', '.join(FORMATS)} can "
-            f"be read)"
-        ) from error
+        # As Image.open does, which warns of 90 megapixels and refuses 179 even where only the size is read.
+        for factory, accept in map(Image.OPEN.__getitem__, FORMATS):
+            if accept is None or accept(head):
+                file.seek(0)
+                with contextlib.suppress(SyntaxError, IndexError, TypeError, struct.error):
+                    return factory(file, "")
+    except Image.DecompressionBombError as error:
+        raise DataError(_too_large(name, "", 2 * (Image.MAX_IMAGE_PIXELS or 0) / 1e6)) from error
     except Exception as error:  # a damaged header makes Pillow's readers raise nearly anything
         raise DataError(f"image {name} cannot be opened: {type(error).__name__}: {error}") from error
+    raise DataError(
+        f"image {name} is in no known format: convert it to JPEG or PNG ({', '.join(FORMATS)} can be read)"
+    )
+
+
+def _check_pixels(picture: Image.Image, name: str, max_megapixels: float | None) -> None:
+    pillow = math.inf if Image.MAX_IMAGE_PIXELS is None else 2 * Image.MAX_IMAGE_PIXELS / 1e6
+    limit = pillow if max_megapixels is None else max_megapixels
+    megapixels = picture.width * picture.height / 1e6
+    if megapixels > limit:
+        raise DataError(_too_large(name, f"{megapixels:,.0f} megapixels, ", limit))
+
+
+def _too_large(name: str, size: str, limit: float) -> str:
+    return (
+        f"image {name} has {size}more than {limit:,.0f} megapixels: raise data.max_megapixels, or scale the "
+        f"image down"
+    )
 
 
 def _turned_by_pillow(picture: Image.Image, name: str) -> None:
@@ -173,10 +198,51 @@ def _turned_by_pillow(picture: Image.Image, name: str) -> None:
         load_pixels(picture, name)
 
 
+LOW_BYTES = "densedet low bytes"
+"""In a picture's ``info``: a picture of the low bytes, where a channel in colour has 16 bits."""
+
+OTHER_BYTES = {
+    ";16B": ";16L",
+    ";16L": ";16B",
+    ";16N": ";16B" if sys.byteorder == "little" else ";16L",
+}
+"""Pillow keeps the high bytes of 16-bit channels in colour; read in the other byte order, the low ones."""
+
+GREY_AND_ALPHA = "LA;16B"
+"""Has no other order; its four bytes are read as four channels."""
+
+
+def _deep_colour(picture: Image.Image) -> str:
+    """Return Pillow's name of 16-bit channels in colour, "" for other pictures."""
+    if not isinstance(picture, (PngImagePlugin.PngImageFile, TiffImagePlugin.TiffImageFile)):
+        return ""
+    arguments = picture.tile[0][3] if picture.tile and not picture.mode.startswith("I") else ""
+    form = arguments if isinstance(arguments, str) else str(arguments and arguments[0])
+    return form if form[-4:] in OTHER_BYTES else ""
+
+
+def _low_bytes(image: bytes, form: str, name: str) -> Image.Image:
+    """Decode a picture in deep colour to its low bytes. Raises DataError where it is damaged."""
+    low: Any = _opened(io.BytesIO(image), name)
+    other = "RGBA" if form == GREY_AND_ALPHA else form[:-4] + OTHER_BYTES[form[-4:]]
+    for index, tile in enumerate(low.tile):
+        arguments = other if isinstance(tile[3], str) else (other, *tile[3][1:])
+        low.tile[index] = (
+            tile._replace(args=arguments) if hasattr(tile, "_replace") else (*tile[:3], arguments)
+        )
+    load_pixels(low, name)
+    if form == GREY_AND_ALPHA:
+        _, grey, _, alpha = low.split()
+        low = Image.merge("RGBA", (grey, grey, grey, alpha))
+    return low  # type: ignore[no-any-return]
+
+
 def load_pixels(picture: Image.Image, name: str) -> None:
     """Decode a picture. Raises DataError where it is damaged."""
     try:
-        picture.load()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            picture.load()
     except Exception as error:  # as on opening: OSError, SyntaxError, struct.error, zlib.error, ... by format
         raise DataError(
             f"image {name} is damaged or cut short: replace it or take it out of the annotations ({error})"

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import contextlib
+from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from typing import Any
 
+import numpy as np
 from torch.utils.data import DataLoader
 
 from densedet.core.annotations.filters import filtered
@@ -15,10 +17,12 @@ from densedet.core.assembly.parts import build_component, build_list
 from densedet.core.class_table import EMPTY
 from densedet.core.contracts import Resize, Source, Transform
 from densedet.core.data.dataset import DetectionDataset
+from densedet.core.data.decoding import Decoding, range_notes
 from densedet.core.data.image_cache import fitting_cache
 from densedet.core.data.loader import collate, eval_loader, train_loader
 from densedet.core.data.sampling import BatchKey, BatchSampler
 from densedet.core.distributed import world
+from densedet.core.errors import DataError
 from densedet.core.recipe.loading import Recipe
 from densedet.core.recipe.plugin_loading import load_plugins
 from densedet.core.types import Batch
@@ -50,6 +54,12 @@ def build_resize(recipe: Recipe, size: Sequence[int] | None = None) -> Resize:
     """Build the recipe's resize to ``size`` (width, height), or to data.input_size_wh."""
     size_wh = tuple(size or recipe.data.input_size_wh)
     return build_component(recipe, "data.resize", "resize", recipe.data.resize, {"size_wh": size_wh})
+
+
+def decoding_of(recipe: Recipe) -> Decoding:
+    """Return how the recipe's images become pixels."""
+    data = recipe.data
+    return Decoding(data.color, data.value_range, data.max_megapixels)
 
 
 def build_sources(recipe: Recipe) -> tuple[Source, Source | None]:
@@ -161,20 +171,21 @@ def make_dataset(
         classes: names in label order.
         transforms: augmentation of one sample; none for evaluation.
         size: (width, height) of the tensors; None: data.input_size_wh.
-        notes: a list that a sentence about the cache is added to.
+        notes: a list that sentences about the cache and about guessed ranges of values are added to.
     """
     data = recipe.data
-    resize = build_resize(recipe, size)
+    resize, decoding = build_resize(recipe, size), decoding_of(recipe)
     cache, note = fitting_cache(
-        source, resize=resize, color=data.color, limit_gb=data.cache_gb, folder=data.cache_folder
+        source, resize=resize, decoding=decoding, limit_gb=data.cache_gb, folder=data.cache_folder
     )
-    if notes is not None and note:
-        notes.append(note)
+    if notes is not None:
+        notes += [note] if note else []
+        notes += range_notes(_some_images(source), decoding)
     files = tuple(recipe.values.get("plugins") or ())
     return DetectionDataset(
         source,
         resize=resize,
-        color=data.color,
+        decoding=decoding,
         classes=classes,
         transforms=tuple(transforms),
         seed=recipe.train.seed,
@@ -182,6 +193,13 @@ def make_dataset(
         broken=data.broken_images,
         load_plugins=partial(load_plugins, files) if files else None,
     )
+
+
+def _some_images(source: Source, count: int = 16) -> Iterator[Any]:
+    """Give up to ``count`` images, evenly spread over a source."""
+    for index in sorted(set(np.linspace(0, len(source) - 1, min(count, len(source))).astype(int).tolist())):
+        with contextlib.suppress(DataError):  # a broken image is told where it is used
+            yield source.image(index)
 
 
 def build_batch_sampler(recipe: Recipe, source: Source) -> BatchSampler:

@@ -25,7 +25,7 @@ from densedet.core.conformance.requirements import (
     same,
     wire,
 )
-from densedet.core.data.decoding import decode
+from densedet.core.data.decoding import Decoding, decode
 from densedet.core.errors import DataError
 from densedet.core.extras import carried, extras_of
 from densedet.core.placement import Placement
@@ -183,7 +183,7 @@ def _check_images(part: Any, truths: list[Annotation]) -> None:
     names = {Path(truth.file_name).name for truth in truths}
     for index in range(0, len(truths), step):
         truth, image = truths[index], part.image(index)
-        _, size = decode(image, color="rgb", placement_of=lambda w, h: Placement(8, 8, (8, 8)))
+        _, size = decode(image, decoding=Decoding("rgb"), placement_of=lambda w, h: Placement(8, 8, (8, 8)))
         require(
             size == (truth.width, truth.height),
             f"image({index}) is {size} (as displayed, after EXIF), its annotation says "

@@ -16,7 +16,7 @@ from densedet.core.annotations.source import input_scales, table_of
 from densedet.core.annotations.table import CROWD, AnnotationTable
 from densedet.core.contracts import Resize, Source
 from densedet.core.data.dataset import sample_of
-from densedet.core.data.decoding import Color
+from densedet.core.data.decoding import Decoding
 from densedet.core.errors import DataError
 
 SIDES = (4, 8, 16, 32, 64)
@@ -30,7 +30,7 @@ def check_source(
     source: Source,
     *,
     resize: Resize,
-    color: Color,
+    decoding: Decoding,
     decode_images: bool = True,
     on_image: Callable[[int], None] | None = None,
 ) -> dict[str, Any]:
@@ -39,7 +39,7 @@ def check_source(
     Args:
         source: the source.
         resize: gives the size of an image in the network's input.
-        color: "grey" or "rgb", how images are decoded.
+        decoding: how images are decoded.
         decode_images: whether every image is read and decoded, on all cores.
         on_image: called with the number of images that are done.
 
@@ -69,7 +69,7 @@ def check_source(
         "duplicate_images": [],
     }
     if decode_images:
-        digests, broken = look_at_images(source, resize=resize, color=color, on_image=on_image)
+        digests, broken = look_at_images(source, resize=resize, decoding=decoding, on_image=on_image)
         facts["broken_images"], facts["broken_count"] = broken[:NAMED], len(broken)
         facts["digests"] = digests
         facts["duplicate_images"] = [[table.name(i) for i in group] for group in repeated(digests)][:NAMED]
@@ -154,7 +154,7 @@ def _quantiles(values: np.ndarray) -> list[float] | None:
 
 
 def look_at_images(
-    source: Source, *, resize: Resize, color: Color, on_image: Callable[[int], None] | None = None
+    source: Source, *, resize: Resize, decoding: Decoding, on_image: Callable[[int], None] | None = None
 ) -> tuple[list[str | None], list[str]]:
     """Read and decode every image.
 
@@ -170,7 +170,7 @@ def look_at_images(
             if isinstance(image, (str, os.PathLike)) and Path(image).is_file():
                 content = Path(image).read_bytes()
                 digest = hashlib.blake2b(content, digest_size=16).hexdigest()
-            sample_of(image, color=color, resize=resize, index=index, truth=source.annotation(index))
+            sample_of(image, decoding=decoding, resize=resize, index=index, truth=source.annotation(index))
         except DataError as error:
             return digest, str(error)
         return digest, None

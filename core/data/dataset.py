@@ -15,7 +15,7 @@ from torchvision import tv_tensors
 from densedet.core.annotations.views import base_of
 from densedet.core.class_table import label_map, relabel
 from densedet.core.contracts import Resize, Source, Transform
-from densedet.core.data.decoding import Color, decode
+from densedet.core.data.decoding import Decoding, decode
 from densedet.core.data.image_cache import GENERATED, ImageCache, identity_of
 from densedet.core.data.points import from_points, to_points
 from densedet.core.errors import DataError, PartError
@@ -76,7 +76,7 @@ REPLACEMENTS = 20
 def sample_of(
     image: Any,
     *,
-    color: Color,
+    decoding: Decoding,
     resize: Resize,
     index: int = 0,
     truth: Annotation | None = None,
@@ -86,7 +86,7 @@ def sample_of(
 
     Args:
         image: a path, encoded bytes, or a uint8 array (H,W) or (H,W,3).
-        color: "grey" or "rgb".
+        decoding: colour, range of values and greatest size.
         resize: the place of the image in the network's input.
         index: position in the source.
         truth: the image's objects; None: it has none, and its id is ``index``.
@@ -102,7 +102,9 @@ def sample_of(
         return placements[-1]
 
     expected, name = (None, "") if truth is None else ((truth.width, truth.height), truth.file_name)
-    pixels, source_wh = decode(image, color=color, placement_of=placement_of, expected=expected, name=name)
+    pixels, source_wh = decode(
+        image, decoding=decoding, placement_of=placement_of, expected=expected, name=name
+    )
     return sample_from(pixels, placements[-1], source_wh, index, truth, extras or {})
 
 
@@ -164,7 +166,7 @@ class DetectionDataset(Dataset[Sample]):
         source: Source,
         *,
         resize: Resize,
-        color: Color,
+        decoding: Decoding,
         classes: tuple[str, ...],
         transforms: Sequence[Transform] = (),
         seed: int = 0,
@@ -174,7 +176,7 @@ class DetectionDataset(Dataset[Sample]):
     ) -> None:
         self.source = source
         self.resize = resize
-        self.color = color
+        self.decoding = decoding
         self.classes = tuple(classes)
         self.transforms = tuple(transforms)
         self.seed = seed
@@ -252,7 +254,7 @@ class DetectionDataset(Dataset[Sample]):
         # Before decoding: a file that changes meanwhile must not pass for the one that was decoded.
         identity = None if self.cache is None else identity_of(image)
         sample = sample_of(
-            image, color=self.color, resize=self.resize, index=index, truth=truth, extras=self._extras
+            image, decoding=self.decoding, resize=self.resize, index=index, truth=truth, extras=self._extras
         )
         if self.cache is None or self._cached_as is None or identity is None:
             return sample

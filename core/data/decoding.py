@@ -8,31 +8,37 @@ How each kind of picture is treated:
 - EXIF orientation is applied; values other than 1..8 are ignored. Boxes are taken to be in the displayed
   frame, except where the annotation's width and height fit only the stored one: then the picture stays as
   stored (``expected``).
-- Transparency is laid on black, which also pads an image; 16-bit grey keeps its high byte; palette, CMYK and
-  other colour spaces are converted by Pillow; an animation gives its first picture; float pictures are
-  refused.
-- More pixels than ``PIL.Image.MAX_IMAGE_PIXELS``, an unknown format, a truncated or damaged file: `DataError`
-  with the file's name.
+- Transparency is laid on black, which also pads an image; palette, CMYK and other colour spaces are converted
+  by Pillow; an animation gives its first picture.
+- Pixels of 16 or 32 bits and floats are scaled to 8 bits, from a range that the recipe names or that the
+  picture's own values suggest (`guessed_range`).
+- Too many pixels, an unknown format, a truncated or damaged file: `DataError` with the file's name.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
-from typing import Literal
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from PIL import Image, ImageFile
 from torch import Tensor
 
-from densedet.core.annotations.image_header import displayed, load_pixels, open_picture
+from densedet.core.annotations.image_header import (
+    LOW_BYTES,
+    displayed,
+    load_pixels,
+    open_picture,
+)
 from densedet.core.contracts import ImageData
 from densedet.core.errors import DataError
 from densedet.core.placement import Placement
 
 Color = Literal["grey", "rgb"]
-VERSION = 3
+VERSION = 4
 """Raised when decoding gives other pixels than before: part of the key of cached images."""
 
 DRAFT_MARGIN = 1
@@ -43,11 +49,30 @@ WHOLE = 1 << 26
 """Bytes handed to a decoder at a time: whole files, which lie in memory anyway. Pillow's own 64 KB make
 libjpeg start again at each piece, 8 % of the time of a photograph."""
 
+BITS = (8, 10, 12, 14, 16)
+"""Of cameras and files."""
+
+
+@dataclass(frozen=True)
+class Decoding:
+    """How encoded images become pixels.
+
+    Attributes:
+        color: "grey" for one channel, "rgb" for three.
+        value_range: the two values that become 0 and 255 in pictures of more than 8 bits a channel; None
+            takes those of `guessed_range` for each picture.
+        max_megapixels: larger pictures are refused; None: Pillow's limit, 179.
+    """
+
+    color: Color
+    value_range: tuple[float, float] | None = None
+    max_megapixels: float | None = None
+
 
 def decode(
     image: ImageData | Image.Image,
     *,
-    color: Color,
+    decoding: Decoding,
     placement_of: Callable[[int, int], Placement],
     expected: tuple[int, int] | None = None,
     name: str = "",
@@ -56,7 +81,7 @@ def decode(
 
     Args:
         image: a path, encoded bytes, or a uint8 array (H,W) or (H,W,3).
-        color: "grey" for one channel, "rgb" for three.
+        decoding: colour, range of values and greatest size.
         placement_of: gives the placement for the (width, height) of the displayed source.
         expected: (width, height) in the annotation. Another size is an error, because boxes would lie
             elsewhere. None: any size.
@@ -69,7 +94,7 @@ def decode(
     Raises:
         DataError: the image cannot be read.
     """
-    picture, turn, name = _opened(image, name)
+    picture, turn, name = _opened(image, name, decoding)
     source = displayed(picture.size, turn)
     if expected is not None and source != expected:
         if picture.size != expected:
@@ -81,13 +106,13 @@ def decode(
         turn, source = None, expected
     placement = placement_of(*source)
     stored = displayed((placement.width, placement.height), turn)
-    mode: Literal["L", "RGB"] = "L" if color == "grey" else "RGB"
+    mode: Literal["L", "RGB"] = "L" if decoding.color == "grey" else "RGB"
     drafted = (
         picture.draft(mode, (stored[0] * DRAFT_MARGIN, stored[1] * DRAFT_MARGIN))
         if placement.antialias
         else None
     )
-    picture = _to_mode(_load(picture, name), mode, name)
+    picture = _to_mode(_load(picture, name), mode, name, decoding.value_range)
     # 427 rows at a quarter are 106.75, held in 107: that is where the picture ends
     width, height = picture.size if drafted is None else drafted[1][2:]
     if placement.antialias and (picture.size != stored or (width, height) != stored):
@@ -95,7 +120,7 @@ def decode(
     if turn is not None:
         picture = picture.transpose(turn)
     pixels = torch.from_numpy(np.array(picture))
-    pixels = pixels[None] if color == "grey" else pixels.permute(2, 0, 1).contiguous()
+    pixels = pixels[None] if mode == "L" else pixels.permute(2, 0, 1).contiguous()
     if not placement.antialias:
         pixels = pixels.float()
         if pixels.shape[1:] != (placement.height, placement.width):
@@ -106,21 +131,23 @@ def decode(
     return pixels, source
 
 
-def open_image(image: ImageData | Image.Image) -> Image.Image:
-    """Return the whole picture, upright, as RGB; ``image`` as for `decode`. Raises DataError."""
-    picture, turn, name = _opened(image, "")
-    picture = _to_mode(_load(picture, name), "RGB", name)
+def open_image(image: ImageData | Image.Image, decoding: Decoding = Decoding("rgb")) -> Image.Image:
+    """Return the whole picture, upright, as RGB; the arguments as for `decode`. Raises DataError."""
+    picture, turn, name = _opened(image, "", decoding)
+    picture = _to_mode(_load(picture, name), "RGB", name, decoding.value_range)
     return picture if turn is None else picture.transpose(turn)
 
 
-def _opened(image: ImageData | Image.Image, name: str) -> tuple[Image.Image, Image.Transpose | None, str]:
+def _opened(
+    image: ImageData | Image.Image, name: str, decoding: Decoding
+) -> tuple[Image.Image, Image.Transpose | None, str]:
     """Return the picture, the turn that shows it upright, and what messages call it."""
     name = str(image) if isinstance(image, (str, os.PathLike)) else name or "an image"
     if isinstance(image, np.ndarray):
         return _from_array(image, name), None, name
     if isinstance(image, Image.Image):
         return image, None, name
-    return *open_picture(image, name), name
+    return *open_picture(image, name, max_megapixels=decoding.max_megapixels), name
 
 
 def _from_array(array: np.ndarray, name: str) -> Image.Image:
@@ -143,15 +170,14 @@ def _load(picture: Image.Image, name: str) -> Image.Image:
     return picture
 
 
-def _to_mode(picture: Image.Image, mode: Literal["L", "RGB"], name: str) -> Image.Image:
+def _to_mode(
+    picture: Image.Image, mode: Literal["L", "RGB"], name: str, value_range: tuple[float, float] | None
+) -> Image.Image:
+    if (deep := _deep_values(picture)) is not None:
+        picture = _in_eight_bits(deep, picture.mode, name, value_range)
     if picture.mode == mode:
         return picture
-    if picture.mode == "F":
-        raise DataError(f"image {name} holds float pixels: convert it to 8 bits")
-    if picture.mode.startswith("I"):
-        values = np.asarray(picture).astype(np.int64)
-        picture = Image.fromarray((values >> 8).clip(0, 255).astype(np.uint8))
-    elif picture.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in picture.info:
+    if picture.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in picture.info:
         picture = picture.convert("RGBA")
         picture = Image.alpha_composite(Image.new("RGBA", picture.size, (0, 0, 0, 255)), picture).convert(
             "RGB"
@@ -159,3 +185,97 @@ def _to_mode(picture: Image.Image, mode: Literal["L", "RGB"], name: str) -> Imag
     elif picture.mode not in ("L", "RGB", "1"):
         picture = picture.convert("RGB")  # LAB has no way to grey but through this
     return picture.convert(mode)
+
+
+# -- more than 8 bits --------------------
+
+
+def _deep_values(picture: Image.Image) -> np.ndarray | None:
+    """Return the values (H,W) or (H,W,C) of a picture of more than 8 bits a channel, else None."""
+    low = picture.info.get(LOW_BYTES)
+    if low is not None:
+        return (np.asarray(picture).astype(np.uint16) << 8) | np.asarray(low)
+    return np.asarray(picture) if picture.mode[0] in "FI" else None
+
+
+def guessed_range(values: np.ndarray) -> tuple[float, float] | None:
+    """Return the two values that stand for black and white, as far as the values of one picture tell.
+
+    Whole numbers are taken to fill the fewest of 8, 10, 12, 14 and 16 bits that hold the largest; but 16
+    where all are multiples of 256 or 257, as in pictures that were stretched from 8 to 16 bits. Floats go
+    from 0 to 1, 255 or 65,535.
+
+    Args:
+        values: integers or floats of any shape.
+
+    Returns:
+        (black, white), or None where there are negative, infinite or larger values.
+    """
+    low, high = float(values.min()), float(values.max())
+    if not 0 <= low <= high <= 65535:  # not for NaN either
+        return None
+    if values.dtype.kind == "f":
+        return 0, 1 if high <= 1 else 255 if high <= 255 else 65535
+    bits = next(bits for bits in BITS if high < 1 << bits)
+    if 8 < bits < 16 and any(not (values % unit).any() for unit in (256, 257)):
+        bits = 16
+    return 0, (1 << bits) - 1
+
+
+def _in_eight_bits(
+    values: np.ndarray, mode: str, name: str, value_range: tuple[float, float] | None
+) -> Image.Image:
+    """Scale deep values; a channel of transparency has a range of its own. Raises DataError."""
+    bands = np.atleast_3d(values)
+    colours = bands.shape[2] - (mode in ("LA", "RGBA"))
+    parts = [_scaled(bands[..., :colours], name, value_range), _scaled(bands[..., colours:], name, None)]
+    channels = [Image.fromarray(np.ascontiguousarray(band)) for band in np.moveaxis(np.dstack(parts), 2, 0)]
+    return channels[0] if len(channels) == 1 else Image.merge(mode, channels)
+
+
+def _scaled(values: np.ndarray, name: str, value_range: tuple[float, float] | None) -> np.ndarray:
+    if values.size == 0:
+        return values.astype(np.uint8)
+    found = value_range or guessed_range(values)
+    if found is None:
+        raise DataError(
+            f"image {name} holds values from {values.min()} to {values.max()}: set data.value_range to the "
+            f"two that become black and white, e.g. [0, 65535]"
+        )
+    black, white = found
+    if values.dtype.kind == "u":  # of 16 bits
+        table = (np.arange(1 << 16) - black) * 255 / (white - black)
+        return table.round().clip(0, 255).astype(np.uint8)[values]  # type: ignore[no-any-return]
+    scaled = np.nan_to_num((values - np.float32(black)) * np.float32(255) / np.float32(white - black))
+    return scaled.round().clip(0, 255).astype(np.uint8)  # type: ignore[no-any-return]
+
+
+def range_notes(images: Iterable[Any], decoding: Decoding) -> list[str]:
+    """Return a sentence where pictures of more than 8 bits are scaled by a guess, and say which.
+
+    Args:
+        images: paths or encoded bytes; others are passed over, and so are those that cannot be read.
+        decoding: the range of values that is set, if any.
+    """
+    if decoding.value_range is not None:
+        return []
+    found: dict[tuple[float, float], str] = {}
+    for image in images:
+        if not isinstance(image, (str, os.PathLike, bytes)):
+            continue
+        try:
+            picture, _, name = _opened(image, "", decoding)
+            values = _deep_values(picture)
+        except DataError:
+            continue
+        guess = None if values is None else guessed_range(values)
+        if guess is not None:
+            found.setdefault(guess, name)
+    if not found:
+        return []
+    ranges = "; ".join(f"0 to {white:,g} ({name}, for one)" for (_, white), name in sorted(found.items()))
+    advice = "set data.value_range" if len(found) == 1 else "they differ, so set data.value_range"
+    return [
+        f"images of more than 8 bits: by their largest values, black to white is {ranges}; {advice} to "
+        f"scale all alike"
+    ]

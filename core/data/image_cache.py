@@ -54,7 +54,7 @@ class ImageCache:
     Args:
         source: the source; of a `Subset` the source beneath it, whose positions the methods take.
         resize: gives each image's placement.
-        color: "grey" or "rgb".
+        decoding: how images become pixels.
         folder: where caches lie; None: see `cache_root`.
 
     Attributes:
@@ -62,11 +62,14 @@ class ImageCache:
         folder: the folder of this cache.
     """
 
-    def __init__(self, source: Source, *, resize: Resize, color: str, folder: str | None = None) -> None:
+    def __init__(
+        self, source: Source, *, resize: Resize, decoding: decode.Decoding, folder: str | None = None
+    ) -> None:
         base, _ = base_of(source)
-        self._plan(base, resize, 1 if color == "grey" else 3)
+        self._plan(base, resize, 1 if decoding.color == "grey" else 3)
         key = hashlib.blake2b(digest_size=16)
-        key.update(f"{FORMAT} {decode.VERSION} {base.fingerprint()} {color} {self.dtype}\0".encode())
+        look = f"{decoding.color} {decoding.value_range}"
+        key.update(f"{FORMAT} {decode.VERSION} {base.fingerprint()} {look} {self.dtype}\0".encode())
         key.update(self._shapes.tobytes())
         self.root = cache_root(folder)
         self.folder = self.root / key.hexdigest()
@@ -226,7 +229,7 @@ def identity_of(image: ImageData) -> int:
 
 
 def fitting_cache(
-    source: Source, *, resize: Resize, color: str, limit_gb: float, folder: str | None
+    source: Source, *, resize: Resize, decoding: decode.Decoding, limit_gb: float, folder: str | None
 ) -> tuple[ImageCache | None, str]:
     """Plan the cache of a source, unless it would be larger than ``limit_gb``. Its files are made with the
     first image.
@@ -239,7 +242,7 @@ def fitting_cache(
     """
     if limit_gb <= 0 or not len(source):
         return None, ""
-    cache = ImageCache(source, resize=resize, color=color, folder=folder)
+    cache = ImageCache(source, resize=resize, decoding=decoding, folder=folder)
     if cache.bytes > limit_gb * 1e9:
         return (
             None,

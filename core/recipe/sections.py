@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationInfo, field_validator, model_validator
+from pydantic import Field, FiniteFloat, ValidationInfo, field_validator, model_validator
 from pydantic.fields import FieldInfo
 
 from densedet.core.annotations.filter_rules import FilterSection
@@ -69,6 +69,14 @@ class DataSection(Section):
         (128, 64), description="WIDTH, HEIGHT of the network's input in pixels"
     )
     color: Literal["grey", "rgb"] = Field("grey", description="grey: 1 channel; rgb: 3")
+    value_range: tuple[FiniteFloat, FiniteFloat] | None = Field(
+        None,
+        description="the values that become black and white in images of more than 8 bits a channel (16-bit "
+        "PNG, TIFF, floats), e.g. [0, 4095]; null: guessed for each image from its largest value",
+    )
+    max_megapixels: Annotated[float, Field(gt=0, le=1e6)] | None = Field(
+        None, description="larger images are refused; null: Pillow's own limit, 179"
+    )
     resize: Annotated[Any, Part("resize")] = Field(
         {"name": "exact"}, description="how an image of another size gets to `input_size_wh`"
     )
@@ -120,6 +128,13 @@ class DataSection(Section):
     cache_folder: str | None = Field(
         None, description="where; null: $DENSEDET_CACHE, else the user's cache folder"
     )
+
+    @field_validator("value_range")
+    @classmethod
+    def _black_to_white(cls, values: tuple[float, float] | None) -> tuple[float, float] | None:
+        if values is not None and not values[0] < values[1]:
+            raise ValueError("write the value of black first, and a larger one of white")
+        return values
 
     @field_validator("holdout")
     @classmethod

@@ -40,7 +40,7 @@ class Predictor:
     ) -> None:
         self.recipe, self.classes, self.category_ids = recipe, tuple(classes), tuple(category_ids)
         self.detector, self.device = detector.to(device).eval(), device
-        self._resize = assembly.build_resize(recipe)
+        self.decoding, self._resize = assembly.decoding_of(recipe), assembly.build_resize(recipe)
 
     def predict(self, images: Sequence[Any], *, batch_size: int = 16) -> list[Detections]:
         """One `Detections` an image, boxes in source pixels. images: paths, encoded bytes, or uint8 arrays
@@ -63,7 +63,7 @@ class Predictor:
             for index in range(start, min(start + batch_size, len(images))):
                 try:
                     samples.append(
-                        sample_of(images[index], color=data.color, resize=self._resize, index=index)
+                        sample_of(images[index], decoding=self.decoding, resize=self._resize, index=index)
                     )
                 except DataError as error:
                     if on_broken is None:

@@ -15,6 +15,7 @@ from densedet.core.annotations.filter_rules import FilterSection
 from densedet.core.annotations.filters import filtered
 from densedet.core.annotations.views import DROP, Subset
 from densedet.core.data.dataset import DetectionDataset
+from densedet.core.data.decoding import Decoding
 from densedet.core.data.loader import collate, resized
 from densedet.core.errors import DataError, PartError
 from densedet.core.extras import moved
@@ -73,7 +74,7 @@ def dataset(source: Any = None, transforms: Any = (), size: tuple[int, int] = (4
     return DetectionDataset(
         source or Faces(),
         resize=lambda width, height: placement,
-        color="grey",
+        decoding=Decoding("grey"),
         classes=("face",),
         transforms=transforms,
     )

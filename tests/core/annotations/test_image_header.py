@@ -96,11 +96,14 @@ def test_broken_files_are_sentences(tmp_path):
                 look(tmp_path / name)
 
 
-def test_more_pixels_than_allowed(tmp_path, monkeypatch):
-    picture().save(tmp_path / "a.png")
+def test_the_size_is_read_however_large(tmp_path, monkeypatch):
+    """800 pixels, where Pillow warns of 100 and refuses 200; decoding them needs a larger limit."""
+    picture(40, 20).save(tmp_path / "a.png")
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
-    with pytest.raises(DataError, match="more than the 100 pixels"):
-        image_size(tmp_path / "a.png")
+    assert image_size(tmp_path / "a.png") == (40, 20)
+    with pytest.raises(DataError, match="megapixels, more than 0 megapixels: raise data.max_megapixels"):
+        open_picture(tmp_path / "a.png", "a")
+    assert open_picture(tmp_path / "a.png", "a", max_megapixels=0.001)[0].size == (40, 20)
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes")

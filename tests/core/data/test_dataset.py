@@ -6,6 +6,7 @@ import torch
 from torchvision.transforms import v2
 
 from densedet.core.data.dataset import DetectionDataset, sample_of
+from densedet.core.data.decoding import Decoding
 from densedet.core.data.image_cache import ImageCache
 from densedet.core.errors import DataError, PartError
 from densedet.core.types import Annotation
@@ -50,7 +51,7 @@ class Memory:
 def dataset(**arguments):
     arguments = {
         "resize": ExactResize(size_wh=(40, 20)),
-        "color": "grey",
+        "decoding": Decoding("grey"),
         "classes": ("cat", "dog", "cow"),
         **arguments,
     }
@@ -58,7 +59,9 @@ def dataset(**arguments):
 
 
 def cache(folder):
-    return ImageCache(Memory(), resize=ExactResize(size_wh=(40, 20)), color="grey", folder=str(folder))
+    return ImageCache(
+        Memory(), resize=ExactResize(size_wh=(40, 20)), decoding=Decoding("grey"), folder=str(folder)
+    )
 
 
 def same(first, second):
@@ -208,14 +211,17 @@ class Holes(Memory):
 
 def test_a_broken_image_stops_or_is_skipped_by_policy():
     stops = DetectionDataset(
-        Holes(), resize=ExactResize(size_wh=(40, 20)), color="grey", classes=("cat", "dog", "cow")
+        Holes(),
+        resize=ExactResize(size_wh=(40, 20)),
+        decoding=Decoding("grey"),
+        classes=("cat", "dog", "cow"),
     )
     with pytest.raises(DataError, match="1.png is in no known format"):
         stops.samples(0, (0, 1, 2), replacing=True)
     skips = DetectionDataset(
         Holes(),
         resize=ExactResize(size_wh=(40, 20)),
-        color="grey",
+        decoding=Decoding("grey"),
         classes=("cat", "dog", "cow"),
         broken="skip",
     )
@@ -236,7 +242,11 @@ def test_nothing_but_broken_images():
             return b""
 
     data = DetectionDataset(
-        Broken(), resize=ExactResize(size_wh=(40, 20)), color="grey", classes=("cat",), broken="skip"
+        Broken(),
+        resize=ExactResize(size_wh=(40, 20)),
+        decoding=Decoding("grey"),
+        classes=("cat",),
+        broken="skip",
     )
     assert data.samples(0, (0, 1), replacing=False)[0] == []
     with pytest.raises(DataError, match="20 images drawn one after the other cannot be read"):
@@ -249,7 +259,9 @@ def test_an_image_of_another_size_than_its_annotation():
             return np.zeros((33, 44), np.uint8)
 
     with pytest.raises(DataError, match=r"0\.png is 44 x 33 pixels but its annotation says 40 x 20"):
-        DetectionDataset(Wrong(), resize=ExactResize(size_wh=(8, 8)), color="grey", classes=("cat",))[0]
+        DetectionDataset(
+            Wrong(), resize=ExactResize(size_wh=(8, 8)), decoding=Decoding("grey"), classes=("cat",)
+        )[0]
 
 
 def test_out_of_range():
@@ -260,7 +272,10 @@ def test_out_of_range():
 
 def test_sample_of_an_image_alone():
     sample = sample_of(
-        np.zeros((20, 40, 3), np.uint8), color="rgb", resize=LetterboxResize(size_wh=(20, 20)), index=5
+        np.zeros((20, 40, 3), np.uint8),
+        decoding=Decoding("rgb"),
+        resize=LetterboxResize(size_wh=(20, 20)),
+        index=5,
     )
     assert sample.image.shape == (3, 10, 20)
     assert sample.boxes.shape == (0, 4)

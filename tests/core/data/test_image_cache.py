@@ -12,6 +12,7 @@ from densedet.core.annotations.builder import TableBuilder
 from densedet.core.annotations.views import Subset
 from densedet.core.data import image_cache
 from densedet.core.data.dataset import DetectionDataset
+from densedet.core.data.decoding import Decoding
 from densedet.core.data.image_cache import GENERATED, ImageCache, cache_root, fitting_cache, identity_of
 from densedet.core.errors import DataError
 from densedet.plugins.resize.exact import ExactResize
@@ -28,8 +29,11 @@ def write(folder, extra=0):
         builder.add_image(index, f"{index}.png", 40 + index, 20)
     for box in range(1 + extra):
         builder.add_box(0, 1, (box, 0, 5, 5))
-    FlatBuffersSource.write(builder.finish(), folder / "x.db")
+    FlatBuffersSource.write(builder.finish(), folder / "x.db", overwrite=True)
     return FlatBuffersSource(annotations="x.db", images=".", root=str(folder))
+
+
+GREY = Decoding("grey")
 
 
 @pytest.fixture
@@ -39,13 +43,19 @@ def source(tmp_path):
     return write(tmp_path)
 
 
-def made(source, folder, resize=None, color="grey"):
-    return ImageCache(source, resize=resize or ExactResize(size_wh=(16, 8)), color=color, folder=str(folder))
+def made(source, folder, resize=None, decoding=GREY):
+    return ImageCache(
+        source, resize=resize or ExactResize(size_wh=(16, 8)), decoding=decoding, folder=str(folder)
+    )
 
 
 def dataset(source, cache, resize=None):
     return DetectionDataset(
-        source, resize=resize or ExactResize(size_wh=(16, 8)), color="grey", classes=("thing",), cache=cache
+        source,
+        resize=resize or ExactResize(size_wh=(16, 8)),
+        decoding=Decoding("grey"),
+        classes=("thing",),
+        cache=cache,
     )
 
 
@@ -99,10 +109,11 @@ def test_what_changes_the_pixels_is_kept_apart(source, tmp_path):
     one = made(source, tmp_path / "cache")
     others = [
         made(source, tmp_path / "cache", resize=ExactResize(size_wh=(16, 9))),
-        made(source, tmp_path / "cache", color="rgb"),
+        made(source, tmp_path / "cache", decoding=Decoding("rgb")),
     ]
     others.append(made(source, tmp_path / "cache", resize=ExactResize(size_wh=(16, 8), antialias=False)))
-    assert len({one.folder, *(o.folder for o in others)}) == 4
+    others.append(made(source, tmp_path / "cache", decoding=Decoding("grey", value_range=(0, 4095))))
+    assert len({one.folder, *(o.folder for o in others)}) == 5
     assert others[1].bytes == 3 * one.bytes
     assert others[2].bytes == 4 * one.bytes  # float32
 
@@ -197,7 +208,7 @@ def test_too_small_a_disk_is_said_beforehand(source, tmp_path, monkeypatch):
         fitting_cache(
             source,
             resize=ExactResize(size_wh=(16, 8)),
-            color="grey",
+            decoding=Decoding("grey"),
             limit_gb=1,
             folder=str(tmp_path / "cache"),
         )
@@ -205,7 +216,11 @@ def test_too_small_a_disk_is_said_beforehand(source, tmp_path, monkeypatch):
 
 
 def test_the_limit_and_what_is_said(source, tmp_path):
-    arguments = {"resize": ExactResize(size_wh=(16, 8)), "color": "grey", "folder": str(tmp_path / "cache")}
+    arguments = {
+        "resize": ExactResize(size_wh=(16, 8)),
+        "decoding": Decoding("grey"),
+        "folder": str(tmp_path / "cache"),
+    }
     assert fitting_cache(source, limit_gb=0, **arguments) == (None, "")
     cache, note = fitting_cache(source, limit_gb=1e-9, **arguments)
     assert cache is None

@@ -10,6 +10,7 @@ import torch
 from torchvision.transforms import v2
 
 from densedet.core.data.dataset import DetectionDataset, Sample
+from densedet.core.data.decoding import Decoding
 from densedet.core.data.image_cache import ImageCache
 from densedet.core.data.loader import collate, eval_loader, resized, train_loader
 from densedet.core.data.sampling import BatchSampler
@@ -46,7 +47,7 @@ def sample(width, height, count=0, *, canvas_wh=None, index=0, dtype=torch.uint8
 def digits(count=20, **arguments):
     arguments = {
         "resize": ExactResize(size_wh=(64, 32)),
-        "color": "grey",
+        "decoding": Decoding("grey"),
         "classes": tuple("0123456789"),
         **arguments,
     }
@@ -228,11 +229,13 @@ def test_workers_give_the_same_batches(context, tmp_path):
     file = tmp_path / "my_source.py"
     file.write_text(PLUGIN)
     source = load_plugins([file]).components.get("source", "stripes").load()(count=9)
-    cache = ImageCache(source, resize=ExactResize(size_wh=(64, 32)), color="grey", folder=str(tmp_path))
+    cache = ImageCache(
+        source, resize=ExactResize(size_wh=(64, 32)), decoding=Decoding("grey"), folder=str(tmp_path)
+    )
     data = DetectionDataset(
         source,
         resize=ExactResize(size_wh=(64, 32)),
-        color="grey",
+        decoding=Decoding("grey"),
         classes=("stripe",),
         transforms=(v2.RandomHorizontalFlip(), v2.ColorJitter(brightness=0.5)),
         seed=5,
@@ -264,7 +267,10 @@ class Signed(DigitsSource):
 @pytest.mark.skipif(sys.platform != "linux", reason="no fork here")
 def test_an_eval_loader_keeps_its_processes():
     data = DetectionDataset(
-        Signed(count=8), resize=ExactResize(size_wh=(64, 32)), color="grey", classes=tuple("0123456789")
+        Signed(count=8),
+        resize=ExactResize(size_wh=(64, 32)),
+        decoding=Decoding("grey"),
+        classes=tuple("0123456789"),
     )
     loader = eval_loader(data, batch_size=2, workers=2, context="fork")
     passes = [{batch.image_ids[0] for batch in loader} for _ in range(3)]

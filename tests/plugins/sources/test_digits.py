@@ -6,6 +6,7 @@ import torch
 
 from densedet.core.boxes import pairwise_intersection
 from densedet.core.contracts import Source
+from densedet.core.data.decoding import Decoding
 from densedet.core.data.image_cache import fitting_cache
 from densedet.core.errors import PartError
 from densedet.plugins.resize.exact import ExactResize
@@ -32,7 +33,11 @@ def test_sizes_are_known_without_drawing(tmp_path, monkeypatch):
     assert source.sizes.tolist() == [[40, 30]] * 100
     assert laid_out == []
     cache, _ = fitting_cache(
-        source, resize=ExactResize(size_wh=(20, 15)), color="grey", limit_gb=1, folder=str(tmp_path)
+        source,
+        resize=ExactResize(size_wh=(20, 15)),
+        decoding=Decoding("grey"),
+        limit_gb=1,
+        folder=str(tmp_path),
     )
     assert cache is not None
     assert cache.bytes == 100 * 20 * 15
