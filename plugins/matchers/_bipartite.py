@@ -2,46 +2,73 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from densedet.plugins.matchers._pairs import largest_of_group
+
+BLOCK = 4096
+"""Pairs that `_sweep` looks at between two clearings of those whose object or anchor is taken."""
 
 
 def bipartite_matching(ious: Tensor, image: Tensor, min_iou: float) -> tuple[Tensor, Tensor]:
     """Match each object of a batch with one anchor, the largest IoU first.
 
     The result is that of a greedy loop: take the pair with the largest IoU of an image, strike out its object
-    and its anchor, and repeat as long as the IoU exceeds ``min_iou`` (equal IoU: the earlier object).
-    `greedy` in tests/plugins/matchers/test_iou.py is that loop. Here all objects are matched at once, by
-    deferred acceptance (Gale and Shapley 1962): each object without an anchor proposes to its best anchor
-    among those that it could win, each anchor keeps its best proposal, and an object that lost its anchor
-    proposes again. Objects and anchors rank each other by the same number, so this ends in the greedy
-    matching. Without conflicts it takes one round.
+    and its anchor, and repeat as long as the IoU exceeds ``min_iou`` (equal IoU: the earlier object, then the
+    earlier anchor). `greedy` in tests/plugins/matchers/test_iou.py is that loop. Where no two objects of an
+    image have the same best anchor, all have it; else the P pairs that overlap are sorted once and swept
+    through, which takes O(P log P).
 
     Args:
         ious: (M,N) IoU of the M objects of all images with the N anchors.
-        image: int64 (M,), the image of each object.
+        image: int64 (M,), the image of each object, ascending.
         min_iou: the IoU that a pair must exceed.
 
     Returns:
         The rows of the objects that have an anchor, ascending, and their anchors, both int64 (Q,).
     """
-    num_objects, num_anchors = ious.shape
-    alone = -1 - torch.arange(num_objects, device=ious.device)  # (M,) a group of its own for each object
-    value, anchor = ious.max(dim=1)  # (M,) each object's current proposal, -1 where it has none
-    anchor = torch.where(value > min_iou, anchor, -1)
-    while True:
-        place = torch.where(anchor >= 0, image * num_anchors + anchor, alone)  # (M,)
-        losers = (~largest_of_group(place, value)).nonzero().squeeze(1)  # (L,) rows
-        if len(losers) == 0:
-            row = (anchor >= 0).nonzero().squeeze(1)
-            return row, anchor[row]
-        # Losers propose again, but not to an anchor whose present object overlaps it as much or more.
-        anchor[losers] = -1
-        rows = ious[losers]  # (L,N)
-        loser, holder = ((image[losers].unsqueeze(1) == image) & (anchor >= 0)).nonzero(as_tuple=True)
-        taken = rows[loser, anchor[holder]] <= value[holder]
-        rows[loser[taken], anchor[holder[taken]]] = -1.0
-        value[losers], best = rows.max(dim=1)
-        anchor[losers] = torch.where(value[losers] > min_iou, best, -1)
+    num_anchors = ious.shape[1]
+    value, anchor = ious.max(dim=1)  # (M,) each object's best anchor
+    row = (value > min_iou).nonzero().squeeze(1)  # (Q,)
+    place = image[row] * num_anchors + anchor[row]  # (Q,) the anchor of its image
+    if bool(largest_of_group(place, value[row]).all()):
+        return row, anchor[row]
+    row, anchor = (ious > max(min_iou, 0.0)).nonzero(as_tuple=True)  # (P,) each, by object, then anchor
+    order = ious[row, anchor].argsort(descending=True, stable=True)
+    place = image[row] * num_anchors + anchor
+    num_places = (int(image[-1]) + 1) * num_anchors  # images ascend
+    matched = _sweep(row[order].cpu().numpy(), place[order].cpu().numpy(), len(ious), num_places)
+    if min_iou < 0:  # the pairs that do not overlap are equal: objects and anchors go by their order
+        _fill(matched, image.cpu().numpy(), num_anchors)
+    row = torch.from_numpy((matched >= 0).nonzero()[0])
+    return row.to(ious.device), torch.from_numpy(matched)[row].to(ious.device) % num_anchors
+
+
+def _sweep(row: np.ndarray, place: np.ndarray, num_rows: int, num_places: int) -> np.ndarray:
+    """Take each pair whose row and place are both free, in order.
+
+    Returns:
+        int64 (num_rows,), the place of each row, -1 where it has none.
+    """
+    matched = np.full(num_rows, -1, dtype=np.int64)
+    row_is_free, place_is_free = bytearray(b"\1" * num_rows), bytearray(b"\1" * num_places)
+    free_rows, free_places = np.frombuffer(row_is_free, bool), np.frombuffer(place_is_free, bool)
+    for start in range(0, len(row), BLOCK):
+        rows, places = row[start : start + BLOCK], place[start : start + BLOCK]
+        free = free_rows[rows] & free_places[places]
+        for r, p in zip(rows[free].tolist(), places[free].tolist()):
+            if row_is_free[r] and place_is_free[p]:
+                row_is_free[r] = place_is_free[p] = False
+                matched[r] = p
+    return matched
+
+
+def _fill(matched: np.ndarray, image: np.ndarray, num_anchors: int) -> None:
+    """Give the first free anchors of each image to its objects that have none, in place."""
+    for number in np.unique(image[matched < 0]):
+        own = image == number
+        free = np.setdiff1d(np.arange(num_anchors) + number * num_anchors, matched[own])
+        rows = (own & (matched < 0)).nonzero()[0][: len(free)]
+        matched[rows] = free[: len(rows)]
