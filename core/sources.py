@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from densedet.core.annotations.builder import NO_ID, TableBuilder
 from densedet.core.annotations.faults import Faults
-from densedet.core.annotations.folders import FileNames, addition, is_free, new_folder
+from densedet.core.annotations.folders import FileNames, added_by_macos, addition, is_free, new_folder
 from densedet.core.annotations.image_header import SUFFIXES, image_size
 from densedet.core.annotations.source import Progress, TableSource, existing
 from densedet.core.annotations.sql import (

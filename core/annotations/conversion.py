@@ -14,7 +14,7 @@ from densedet.core.annotations.source import TableSource
 from densedet.core.annotations.table import AnnotationTable
 from densedet.core.annotations.where import where_masks
 from densedet.core.errors import DataError, UsageError
-from densedet.registry import Registry
+from densedet.registry import Registry, suggest
 
 
 def formats(components: Registry) -> Iterator[tuple[str, type[TableSource]]]:
@@ -40,23 +40,38 @@ def recognise(
         The source as a recipe would write it: {"name": source, arguments}.
 
     Raises:
-        DataError: there is nothing, or no source recognises it.
+        DataError: there is nothing, no source recognises it, or it is laid out as one source's format and
+            that source refuses it.
     """
     if not path.exists():
         raise DataError(f"there is nothing at {path}: correct the path")
-    tried = []
+    known = dict(formats(components))
+    if name is not None and name not in known:
+        raise UsageError(
+            f"no source {name!r} reads annotations.{suggest(name, list(known))} There are: {', '.join(known)}"
+        )
+    refusals: list[DataError] = []
     # Several may know a path: an export of Roboflow's with COCO JSON in it is COCO JSON, too. sorted() leaves
     # equals by their names.
-    for source, kind in sorted(formats(components), key=lambda one: not one[1].special):
+    for source, kind in sorted(known.items(), key=lambda one: not one[1].special):
         if name in (None, source):
-            found = kind.recognise(path, split)
+            try:
+                found = kind.recognise(path, split)
+            except DataError as error:
+                refusals.append(error)
+                continue
             if found is not None:
                 return {"name": source, **found}
-            tried.append(source)
+    if refusals:
+        raise refusals[0]
     what = "a folder" if path.is_dir() else "a file"
     split_text = f", split {split}" if split else ""
+    if name is not None:
+        raise DataError(
+            f"{path} is {what} that {name} does not recognise{split_text}: it looks for {known[name].layout}"
+        )
     raise DataError(
-        f"{path} is {what} that none of {', '.join(tried)} recognises{split_text}: name its files and "
+        f"{path} is {what} that none of {', '.join(known)} recognises{split_text}: name its files and "
         f"folders in a recipe's data section instead"
     )
 

@@ -110,6 +110,11 @@ def _moves(origin: Path, target: Path, held: Path) -> list[tuple[Path, Path]]:
     return moves
 
 
+def added_by_macos(name: str) -> bool:
+    """Return whether a file or folder of this name was added by macOS to a folder or archive."""
+    return name.startswith("._") or name == "__MACOSX"
+
+
 class FileNames:
     """The names of all files below a folder, "/" between folders, listed once.
 
@@ -125,10 +130,10 @@ class FileNames:
         """All names."""
         found = []
         for place, folders, files in os.walk(self.folder):
-            folders[:] = [name for name in folders if name != "__MACOSX"]
+            folders[:] = [name for name in folders if not added_by_macos(name)]
             below = os.path.relpath(place, self.folder).replace(os.sep, "/")
             prefix = "" if below == "." else f"{below}/"
-            found += [prefix + name for name in files if not name.startswith("._")]
+            found += [prefix + name for name in files if not added_by_macos(name)]
         return frozenset(found)
 
     @cached_property

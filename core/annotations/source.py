@@ -45,11 +45,13 @@ class TableSource:
         files: the annotation files, for ``location``.
         special: whether the format is asked before others to recognise a path, because it is one program's
             habit with one of their formats.
+        layout: by which `recognise` knows a path, in words.
         suffixes: of the files that `write` makes; () if it makes a folder, None if the format is only read.
         image_folder: where a written folder holds its images, with "{split}" for the split; None if nowhere.
     """
 
     special: ClassVar[bool] = False
+    layout: ClassVar[str] = "its own files"
     suffixes: ClassVar[tuple[str, ...] | None] = None
     image_folder: ClassVar[str | None] = None
     files: Sequence[Path] = ()
@@ -128,6 +130,9 @@ class TableSource:
 
         Returns:
             The constructor arguments, without root, that read what lies there; None for another format.
+
+        Raises:
+            DataError: the path is laid out as this format is, but its files are wrong or lack the split.
         """
         return None
 

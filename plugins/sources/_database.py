@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, ClassVar
 
+from densedet.core.errors import DataError
 from densedet.core.sources import TableSource, existing
 
 
@@ -29,4 +30,9 @@ class DatabaseSource(TableSource):
         with open(path, "rb") as file:
             head = file.read(100)
         found = all(head[at : at + len(mark)] == mark for at, mark in cls.marks.items())
+        if not found and cls.suffixes and path.suffix.lower() in cls.suffixes:
+            raise DataError(
+                f"annotation database {path} does not begin as densedet's {path.suffix} files do: it is "
+                f"damaged, or another program's (densedet convert makes one)"
+            )
         return {"annotations": str(path), "images": str(path.parent)} if found else None

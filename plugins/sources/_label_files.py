@@ -63,7 +63,7 @@ def read_small(path: Path, limit: int = MAX_BYTES) -> bytes:
 
 def listed(path: Path) -> list[str]:
     """Return the lines of a list of images. Raises FileNotFoundError and DataError as `read_small`."""
-    return read_small(path, MAX_LIST).decode("utf-8", "surrogateescape").split("\n")
+    return read_small(path, MAX_LIST).decode("utf-8", "surrogateescape").removeprefix("\ufeff").split("\n")
 
 
 class NewFiles:

@@ -71,6 +71,16 @@ class YoloData:
         return found
 
 
+def looks_like_yolo(file: Path) -> bool:
+    """Return whether a YAML file is meant as YOLO's: by its name, or by a key at its outermost level."""
+    if file.name in ("data.yaml", "dataset.yaml"):
+        return True
+    try:
+        return re.search(rb"^(names|nc)[ \t]*:", read_small(file, MAX_YAML), re.M) is not None
+    except DataError:
+        return False
+
+
 def read_yolo_data(file: Path) -> YoloData:
     """Read a data.yaml. Raises DataError."""
     try:

@@ -40,6 +40,10 @@ class CocoSource(TableSource):
             leaves the folder.
     """
 
+    layout: ClassVar[str] = (
+        "a .json file with images, annotations and categories, or a folder with annotations.json, "
+        "_annotations.coco.json, annotations_SPLIT.json or annotations/instances_SPLIT*.json"
+    )
     suffixes: ClassVar[tuple[str, ...] | None] = (".json",)
 
     def __init__(self, *, annotations: str | list[str], images: str, root: str = ".") -> None:

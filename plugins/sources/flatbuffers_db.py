@@ -27,6 +27,7 @@ class FlatBuffersSource(DatabaseSource):
             version or holds an impossible value.
     """
 
+    layout: ClassVar[str] = "a .db file that densedet convert wrote"
     suffixes: ClassVar[tuple[str, ...] | None] = (".db",)
     marks: ClassVar[dict[int, bytes]] = {4: IDENTIFIER}
     _opened: Database | None = None

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from densedet.core.errors import DataError
-from densedet.core.sources import AnnotationTable, TableSource, existing
+from densedet.core.sources import AnnotationTable, TableSource, added_by_macos, existing
 
 COCO_FILE = "_annotations.coco.json"
 FOLDERS = {"train": ("train",), "val": ("valid", "val"), "test": ("test",)}
@@ -37,6 +37,7 @@ class RoboflowSource(TableSource):
     """
 
     special: ClassVar[bool] = True
+    layout: ClassVar[str] = "a folder with train, valid or test and COCO JSON, data.yaml or XML files in it"
 
     def __init__(
         self, *, folder: str = ".", split: Literal["train", "val", "valid", "test"] = "train", root: str = "."
@@ -97,7 +98,10 @@ def _form(folder: Path, split: str) -> tuple[str, Path] | None:
             return "coco", place
         if (folder / "data.yaml").is_file() and (place / "images").is_dir() and (place / "labels").is_dir():
             return "yolo", place
-        if place.is_dir() and any(entry.name.lower().endswith(".xml") for entry in os.scandir(place)):
+        if place.is_dir() and any(
+            entry.name.lower().endswith(".xml") and not added_by_macos(entry.name)
+            for entry in os.scandir(place)
+        ):
             return "voc", place
     if split == "train" and (folder / COCO_FILE).is_file():
         return "coco", folder

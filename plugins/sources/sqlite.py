@@ -67,6 +67,7 @@ class SQLiteSource(DatabaseSource):
             version or holds an impossible value.
     """
 
+    layout: ClassVar[str] = "a .sqlite file that densedet convert wrote"
     suffixes: ClassVar[tuple[str, ...] | None] = (".sqlite", ".sqlite3")
     marks: ClassVar[dict[int, bytes]] = {0: b"SQLite format 3\0", 68: APPLICATION_ID.to_bytes(4, "big")}
 

@@ -16,6 +16,7 @@ from densedet.core.sources import (
     FileNames,
     Progress,
     TableSource,
+    added_by_macos,
     addition,
     existing,
     is_free,
@@ -24,7 +25,10 @@ from densedet.core.sources import (
 )
 from densedet.plugins.sources._label_files import NewFiles, listed, plain_int, read_small
 from densedet.plugins.sources._voc_reading import VocReading
-from densedet.plugins.sources._voc_xml import Corners, VocObject, voc_text
+from densedet.plugins.sources._voc_xml import Corners, VocObject, read_voc, voc_text
+
+LOOKED_AT = 8
+"""XML files of a folder that are read to recognise it: a few of them may be broken."""
 
 FOLDERS = ("Annotations", "annotations", "annots")
 """By which a folder of XML files is recognised."""
@@ -58,6 +62,7 @@ class VOCSource(TableSource):
             (which converting only reports).
     """
 
+    layout: ClassVar[str] = "a folder with Annotations in it, or with XML files beside their images"
     suffixes: ClassVar[tuple[str, ...] | None] = ()
     image_folder: ClassVar[str | None] = "JPEGImages"
 
@@ -152,9 +157,9 @@ class VOCSource(TableSource):
     def _in_layout(cls, annotations: Path, split: str | None, of_split: bool) -> dict[str, Any] | None:
         """Return constructor arguments. of_split: the folder holds one split only."""
         base = annotations.parent
-        known = sorted(file.stem for file in (base / "ImageSets" / "Main").glob("*.txt"))
+        known = _splits(annotations)
         if split is not None and split not in known:
-            return None
+            _split_file(annotations, split)
         if split is None and len(known) == 1 and not of_split:
             split = known[0]  # it gives the order, too
         images = next(
@@ -251,11 +256,17 @@ def _content_of(table: AnnotationTable, index: int) -> bytes:
     return voc_text(table.name(index), width, height, table.image_id(index), objects)
 
 
+def _splits(annotations: Path) -> list[str]:
+    """Return the names of the splits beside a folder of annotations."""
+    files = (annotations.parent / "ImageSets" / "Main").glob("*.txt")
+    return sorted(file.stem for file in files if not added_by_macos(file.name))
+
+
 def _split_file(annotations: Path, split: str) -> Path:
     sets = annotations.parent / "ImageSets" / "Main"
     file = sets / f"{split}.txt"
     if name_fault(split) is not None or not os.path.isfile(file):
-        known = sorted(f.stem for f in sets.glob("*.txt")) if sets.is_dir() else []
+        known = _splits(annotations)
         there = f" (there are {', '.join(known[:20])})" if known else ""
         raise DataError(f"source voc: split file {str(file)!r} does not exist: correct 'split'{there}")
     return file
@@ -282,14 +293,22 @@ def _stems_of(file: Path, found: dict[str, str], faults: Faults) -> list[str]:
 
 
 def _holds_voc(folder: Path, below: bool = True) -> bool:
-    """Return whether the first XML file in a folder (and ``below`` it) is one of VOC's."""
-    for place, _, names in os.walk(folder):
-        name = min((name for name in names if name.lower().endswith(".xml")), default=None)
-        if name is not None:
+    """Return whether one of the first XML files in a folder (and ``below`` it) is one of VOC's.
+
+    Raises:
+        DataError: there are XML files, but these are not VOC's.
+    """
+    for place, folders, names in os.walk(folder):
+        folders[:] = sorted(name for name in folders if below and not added_by_macos(name))
+        files = sorted(n for n in names if n.lower().endswith(".xml") and not added_by_macos(n))
+        refusals = []
+        for name in files[:LOOKED_AT]:
+            path = Path(place) / name
             try:
-                return b"<annotation" in read_small(Path(place) / name)
-            except (DataError, FileNotFoundError):
-                return False
-        if not below:
-            break
+                read_voc(read_small(path), path, "one_based", Faults(strict=False))
+                return True
+            except DataError as error:
+                refusals.append(error)
+        if refusals:
+            raise refusals[0]
     return False

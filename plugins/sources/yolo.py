@@ -15,6 +15,7 @@ from densedet.core.sources import (
     FileNames,
     Progress,
     TableSource,
+    added_by_macos,
     addition,
     existing,
     is_free,
@@ -22,7 +23,13 @@ from densedet.core.sources import (
     new_folder,
 )
 from densedet.plugins.sources._label_files import NewFiles, listed
-from densedet.plugins.sources._yolo_data import SPLITS, data_text, extended_text, read_yolo_data
+from densedet.plugins.sources._yolo_data import (
+    SPLITS,
+    data_text,
+    extended_text,
+    looks_like_yolo,
+    read_yolo_data,
+)
 from densedet.plugins.sources._yolo_exact import (
     ExactBox,
     ExactFile,
@@ -62,6 +69,7 @@ class YOLOSource(TableSource):
             an image cannot be opened (converting only reports the last two).
     """
 
+    layout: ClassVar[str] = "data.yaml, or a folder with data.yaml or dataset.yaml in it"
     suffixes: ClassVar[tuple[str, ...] | None] = ()
     image_folder: ClassVar[str | None] = "images/{split}"
 
@@ -146,21 +154,22 @@ class YOLOSource(TableSource):
         """Recognise a data.yaml, or a folder that holds one, dataset.yaml, or a single .yaml file like it."""
         if path.is_dir():
             named = [path / "data.yaml", path / "dataset.yaml"]
-            others = sorted(file for file in path.glob("*.y*ml") if file.suffix in (".yaml", ".yml"))
+            others = sorted(
+                file
+                for file in path.glob("*.y*ml")
+                if file.suffix in (".yaml", ".yml") and not added_by_macos(file.name)
+            )
             files = [file for file in named if file.is_file()] or (others if len(others) == 1 else [])
         else:
             files = [path] if path.suffix.lower() in (".yaml", ".yml") and path.is_file() else []
-        for file in files[:1]:
-            try:
-                data = read_yolo_data(file)
-            except DataError:
-                return None
-            wanted = next((own for own, keys in SPLITS.items() if split in keys), split) or next(
-                iter(data.entries), None
-            )
-            if wanted in data.entries:
-                return {"data": str(file), "split": wanted}
-        return None
+        if not files or not looks_like_yolo(files[0]):
+            return None
+        data = read_yolo_data(files[0])
+        wanted = next((own for own, keys in SPLITS.items() if split in keys), split)
+        wanted = wanted or next(iter(data.entries), "train")
+        if wanted not in data.entries:
+            data.places(wanted)
+        return {"data": str(files[0]), "split": wanted}
 
     @classmethod
     def _write(

@@ -62,7 +62,10 @@ def test_recognised_by_its_mark(source, tmp_path):
     found = FlatBuffersSource.recognise(tmp_path / "strange.name")
     assert found == {"annotations": str(tmp_path / "strange.name"), "images": str(tmp_path)}
     (tmp_path / "y.db").write_bytes(b"SQLite format 3")
-    assert FlatBuffersSource.recognise(tmp_path / "y.db") is None
+    with pytest.raises(DataError, match="y.db does not begin as densedet's .db files do"):
+        FlatBuffersSource.recognise(tmp_path / "y.db")
+    (tmp_path / "y.db").rename(tmp_path / "y.sqlite")
+    assert FlatBuffersSource.recognise(tmp_path / "y.sqlite") is None
     assert FlatBuffersSource.recognise(tmp_path) is None
 
 

@@ -110,7 +110,7 @@ def test_what_is_nothing_known(tmp_path):
     (tmp_path / "a.bin").write_bytes(b"\0" * 100)
     for path in (tmp_path, tmp_path / "a.bin"):
         with pytest.raises(
-            DataError, match="none of roboflow, coco, flatbuffers, sqlite, voc, yolo recognises"
+            DataError, match="none of coco, flatbuffers, roboflow, sqlite, voc, yolo recognises"
         ):
             recognise(path, components)
     with pytest.raises(DataError, match="there is nothing at"):

@@ -430,7 +430,10 @@ def test_recognise(make, tmp_path):
     assert VOCSource.recognise(tmp_path) == {**base, "split": None}
     assert VOCSource.recognise(tmp_path, "val") == {**base, "split": "val"}
     assert VOCSource.recognise(tmp_path / "Annotations", "val") == {**base, "split": "val"}
-    assert VOCSource.recognise(tmp_path, "test") is None
+    with pytest.raises(
+        DataError, match=r"test.txt' does not exist: correct 'split' \(there are train, val\)"
+    ):
+        VOCSource.recognise(tmp_path, "test")
     assert VOCSource.recognise(tmp_path / "JPEGImages") is None
     assert VOCSource.recognise(tmp_path / "Annotations" / "a.xml") is None
     flat = tmp_path / "flat"
@@ -446,7 +449,8 @@ def test_recognise(make, tmp_path):
     assert VOCSource.recognise(flat) is None
     assert VOCSource.recognise(flat, "test") is None
     (flat / "val" / "a.xml").write_text("<svg/>")
-    assert VOCSource.recognise(flat, "val") is None
+    with pytest.raises(DataError, match=r"a.xml is no Pascal VOC file: its outermost element is <svg>"):
+        VOCSource.recognise(flat, "val")
 
 
 @pytest.mark.skipif(not BAD.is_dir(), reason="no ../shared/data")

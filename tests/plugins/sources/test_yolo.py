@@ -582,7 +582,8 @@ def test_recognise(make, tmp_path):
         == YOLOSource.recognise(tmp_path, "val")
         == {"data": data, "split": "val"}
     )
-    assert YOLOSource.recognise(tmp_path, "test") is None
+    with pytest.raises(DataError, match="data.yaml has no 'test': .* it has train, val"):
+        YOLOSource.recognise(tmp_path, "test")
     assert YOLOSource.recognise(tmp_path / "images") is None
     (tmp_path / "data.yaml").rename(tmp_path / "coco8.yaml")
     assert YOLOSource.recognise(tmp_path) == {"data": str(tmp_path / "coco8.yaml"), "split": "train"}
