@@ -24,6 +24,7 @@ from pydantic import (
 
 __all__ = [
     "Factor",
+    "LayerCount",
     "NonNegativeFloat",
     "NonNegativeInt",
     "Part",
@@ -38,6 +39,10 @@ Probability = Annotated[float, Field(ge=0, le=1)]
 
 Factor = Annotated[float, Field(gt=0, le=1)]
 """Above 0, at most 1."""
+
+
+LayerCount = Annotated[int, Field(ge=0, le=1000)]
+"""A number of layers or levels, which are built one by one: a slip of the finger must not take hours."""
 
 
 @dataclass(frozen=True)

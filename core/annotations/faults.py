@@ -245,7 +245,9 @@ def _faults_of(xywh: np.ndarray, sizes: np.ndarray, found: np.ndarray) -> None:
         columns = np.ascontiguousarray(xywh.T)
         if _all_sound(columns, sizes):
             return
-        finite = np.isfinite(columns).all(0)
+        # In float32, as boxes are later; sums and products of such numbers do not overflow in float64.
+        numbers = np.vstack([columns, columns[2] * columns[3]]).astype(np.float32)
+        finite = np.isfinite(numbers).all(0)
         flat = ~((columns[2] > 0) & (columns[3] > 0))
         inverted = (columns[2] < 0) | (columns[3] < 0)
         inside = np.ones(len(xywh), dtype=bool)

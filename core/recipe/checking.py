@@ -66,6 +66,7 @@ class Checker:
     def recipe(self, root: Node) -> Node:
         """Resolve the whole recipe. The result counts only where `faults` stays empty."""
         self.home = root.origin
+        self._nul_characters(root, "")
         given, result = root.mapping, {}
         for key, node in given.items():
             if key not in TOP_LEVEL:
@@ -101,6 +102,15 @@ class Checker:
                     written or Node.make({}, root.origin.default("default of densedet")), name, section
                 )
         return Node.make(result, root.origin)
+
+    def _nul_characters(self, node: Node, path: str) -> None:
+        """Note texts with a NUL character: no file can have such a name."""
+        if isinstance(node.value, dict | list):
+            pairs = node.value.items() if isinstance(node.value, dict) else enumerate(node.value)
+            for key, child in pairs:
+                self._nul_characters(child, f"{path}.{key}" if path else str(key))
+        elif isinstance(node.value, str) and "\0" in node.value:
+            self.add(node.origin, path, "the text holds a NUL character: leave it out")
 
     def section(self, node: Node, path: str, section: type[Section]) -> Node:
         """Resolve the parts of a section, fill in its defaults and validate it as a whole.

@@ -269,6 +269,8 @@ def read_file(file: Path, named_at: Origin | None, faults: list[Fault]) -> Node:
 def resolve_path(text: str, folder: Path) -> Path:
     """Resolve a path as a recipe writes it: relative to ``folder``, absolute, or ``package:path``. Raises
     ValueError for an unknown package."""
+    if "\0" in text:
+        raise ValueError(f"{text!r} holds a NUL character: leave it out")
     package, colon, inside = text.partition(":")
     if not colon or len(package) == 1:  # one letter is a Windows drive
         return Path(os.path.normpath(folder / Path(text).expanduser()))

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Annotated
 
 import torch
+from pydantic import Field
 from torch import Tensor
 
-from densedet.core.arguments import PositiveFloat, PositiveInt, Probability
+from densedet.core.arguments import LayerCount, PositiveFloat, Probability
 from densedet.core.errors import PartError
 from densedet.plugins.anchors._grid import Spacing, around, centers, check_count, check_maps, per_level
 
@@ -45,7 +47,7 @@ class OctaveAnchors:
         *,
         strides: tuple[int, ...],
         base_scale: PositiveFloat = 4.0,
-        octaves: PositiveInt = 3,
+        octaves: Annotated[LayerCount, Field(ge=1)] = 3,
         ratios: tuple[PositiveFloat, ...] | tuple[tuple[PositiveFloat, ...], ...] = (0.5, 1.0, 2.0),
         sizes: tuple[PositiveFloat, ...] | tuple[tuple[PositiveFloat, ...], ...] | None = None,
         round: bool = False,

@@ -9,7 +9,7 @@ from typing import Literal
 
 from torch import Tensor, nn
 
-from densedet.core.arguments import NonNegativeInt, PositiveFloat, PositiveInt
+from densedet.core.arguments import LayerCount, PositiveFloat, PositiveInt
 from densedet.core.errors import PartError
 from densedet.core.layers import Activation, ConvNormAct, Norm, activation_layer, init_convolutions
 from densedet.plugins.backbones._images import image_statistics
@@ -80,7 +80,7 @@ class ConvNetBackbone(nn.Module):
         *,
         in_channels: int,
         widths: tuple[PositiveInt, ...] = (24, 48, 96),
-        depths: tuple[NonNegativeInt, ...] | None = None,
+        depths: tuple[LayerCount, ...] | None = None,
         strides: tuple[Literal[1, 2], ...] | None = None,
         stem: PositiveInt = 16,
         stem_stride: Literal[1, 2] = 2,

@@ -6,7 +6,7 @@ from typing import Literal
 
 from torch import Tensor, nn
 
-from densedet.core.arguments import NonNegativeInt, PositiveInt
+from densedet.core.arguments import LayerCount, PositiveInt
 from densedet.core.layers import Norm, Scale
 from densedet.core.types import Branch, Prediction
 from densedet.plugins.heads import _centerness as centerness
@@ -51,7 +51,7 @@ class FCOSHead(nn.Module):
         class_channels: int,
         box_channels: int,
         class_bias: float,
-        depth: NonNegativeInt = 4,
+        depth: LayerCount = 4,
         channels: PositiveInt | None = None,
         norm: Norm = "group",
         bias: bool | None = True,

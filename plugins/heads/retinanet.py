@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from densedet.core.arguments import NonNegativeInt, PositiveInt
+from densedet.core.arguments import LayerCount, PositiveInt
 from densedet.core.layers import Norm
 from densedet.core.types import Branch, Prediction
 from densedet.plugins.heads._canvas import predict_levels
@@ -43,7 +43,7 @@ class RetinaNetHead(nn.Module):
         class_channels: int,
         box_channels: int,
         class_bias: float,
-        depth: NonNegativeInt = 4,
+        depth: LayerCount = 4,
         channels: PositiveInt | None = None,
         norm: Norm = "none",
         bias: bool | None = None,

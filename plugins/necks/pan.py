@@ -6,7 +6,7 @@ import itertools
 
 from torch import Tensor, nn
 
-from densedet.core.arguments import NonNegativeInt, PositiveInt
+from densedet.core.arguments import LayerCount, PositiveInt
 from densedet.core.layers import Activation, ConvNormAct, init_convolutions
 from densedet.plugins.necks._pyramid import ExtraLevels, PyramidNorm, TopDown, extended, resized
 
@@ -43,7 +43,7 @@ class PANNeck(nn.Module):
         top_down: bool = True,
         norm: PyramidNorm = "batch",
         activation: Activation = "relu",
-        extra_levels: NonNegativeInt = 0,
+        extra_levels: LayerCount = 0,
     ) -> None:
         super().__init__()
         self.top_down = TopDown(tuple(in_channels), channels, norm=norm) if top_down else None

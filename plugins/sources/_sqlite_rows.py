@@ -59,7 +59,8 @@ def read_boxes(cursor: sqlite3.Cursor, refuse: Refuse) -> Boxes:
         for name, column in zip(names, zip(*parts) if parts else [()] * len(names))
     )
     xywh = np.stack([x, y, w, h], axis=1)
-    area = np.where(np.isfinite(area) & (area >= 0), area, w * h)
+    with np.errstate(over="ignore", invalid="ignore"):  # boxes that are no boxes are still among them
+        area = np.where(np.isfinite(area) & (area >= 0), area, w * h)
     return Boxes(box, owner, label, own, xywh, area, (crowd * CROWD + ignored * IGNORE).astype(np.uint8))
 
 

@@ -31,7 +31,9 @@ from densedet.core.errors import DataError
         ((9, 0, -5, 0), INVERTED),
         ((float("nan"), 0, 5, 5), NOT_FINITE),
         ((0, 0, float("inf"), 5), NOT_FINITE),
-        ((0, 0, 1e308, 1e308), CLIPPED),
+        ((0, 0, 1e30, 5), CLIPPED),
+        ((0, 0, 1e39, 5), NOT_FINITE),  # beyond float32's 3.4e38
+        ((0, 0, 1e30, 1e30), NOT_FINITE),  # an area of 1e60
     ],
 )
 def test_box_faults(box, fault):

@@ -305,6 +305,7 @@ def test_overrides_as_plain_values() -> None:
         ({"train..batch_size": 8}, "is no override"),
         ({1: 2}, "no section '1'"),
         ({"train.seed": {1, 2}}, "a set is no plain value"),
+        ({"data.root": "a\0b"}, "data.root: the text holds a NUL character"),
         ({"data.train": {"seed": {1, 2}}}, "data.train.seed: a set is no plain value"),
         ({"plugins": []}, "cannot be overridden"),
         ("train.batch_size=8", "write a list, ['train.batch_size=8'], or a mapping"),
