@@ -157,7 +157,10 @@ EVERY_TRANSFORM = (BatchFlip(), BatchCrop(), BatchAffine(), BatchPhotometric())
 def test_processes_get_their_images_of_the_batch_of_one_process(transforms, sizes):
     """7 images of different sizes on 1, 2 and 3 processes: the same pixels, boxes and paddings."""
     data = DetectionDataset(
-        Sizes(9), resize=ShortSideResize(short=24, max=64), color="grey", classes=tuple("0123456789")
+        Sizes(9),
+        resize=ShortSideResize(short=24, max=64),
+        decoding=Decoding("grey"),
+        classes=tuple("0123456789"),
     )
 
     def batches(rank, world):
