@@ -128,11 +128,23 @@ class RandomStates(_Table):
     ]
 
 
-class OptimizerState(_Table):
-    """An optimizer's state dict."""
+class StateDict(_Table):
+    """An optimizer's state dict; one of a plug-in may have more entries."""
+
+    model_config = ConfigDict(extra="allow", strict=True)
 
     state: dict[int, dict[str, Plain]]
     param_groups: list[dict[str, Plain]]
+    __pydantic_extra__: dict[str, Plain]
+
+
+class OptimizerState(_Table):
+    """What `densedet.core.training.optimizer_state` keeps."""
+
+    name: str
+    parameters: list[str]
+    at_start: list[dict[str, Plain]]
+    torch: StateDict
 
 
 class Metrics(_Table):

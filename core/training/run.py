@@ -17,7 +17,7 @@ from densedet.core import assembly, files, hookspecs
 from densedet.core.distributed import from_main, spread, world
 from densedet.core.errors import CheckpointError
 from densedet.core.recipe.loading import Recipe
-from densedet.core.training import checkpoint
+from densedet.core.training import checkpoint, optimizer_state
 from densedet.core.training.buffers import Buffers
 from densedet.core.training.checkpoint_fields import FORMAT
 from densedet.core.training.ema import ExponentialMovingAverage
@@ -136,6 +136,7 @@ class Run:
         self.schedule: Schedule = assembly.build_component(
             self.recipe, "train.schedule", "schedule", self.settings.schedule, {}
         )
+        self._optimizer_at_start = optimizer_state.values_of(self.optimizer)
         # The learning rate of each group at the top of the schedule.
         self.base_lrs = [group["lr"] * group.get("lr_factor", 1.0) for group in self.optimizer.param_groups]
 
@@ -306,7 +307,7 @@ class Run:
             "seconds": self.seconds,
             "detector": self.detector.state_dict(),
             "ema": None if self.ema is None else self.ema.model.state_dict(),
-            "optimizer": self.optimizer.state_dict() if with_optimizer else None,
+            "optimizer": optimizer_state.kept_state(*self._optimizer()) if with_optimizer else None,
             "scaler": self.scaler.state_dict(),
             "rng": random_states(),
             "best": dict(self.best),
@@ -316,6 +317,10 @@ class Run:
             "counters": self.counters,
             "plugins": hookspecs.collect_state(self.hooks, self),
         }
+
+    def _optimizer(self) -> tuple[torch.optim.Optimizer, str, list[dict[str, Any]], nn.Module]:
+        """The optimizer, its name in the recipe, its values before the first step, and the detector."""
+        return self.optimizer, self.settings.optimizer["name"], self._optimizer_at_start, self.detector
 
     def _restore(self, state: dict[str, Any]) -> None:
         """Take over a checkpoint's dict, all but random states and hooks (see `start`).
@@ -333,9 +338,13 @@ class Run:
                 f"{list(self.classes)}"
             )
         checkpoint.load_weights(self.detector, state["detector"])
-        if self.ema is not None and state["ema"] is not None:
-            checkpoint.load_weights(self.ema.model, state["ema"])
-        self.optimizer.load_state_dict(state["optimizer"])
+        if self.ema is not None:
+            checkpoint.load_weights(self.ema.model, state["ema"] or state["detector"])
+            if state["ema"] is None:
+                self.notes.append("train.ema_decay is new: the average starts at the trained weights")
+        elif state["ema"] is not None:
+            self.notes.append("train.ema_decay is null: the averaged weights so far are left out")
+        self.notes += optimizer_state.restore(state["optimizer"], *self._optimizer())
         if self.scaler.is_enabled() and state["scaler"]:
             self.scaler.load_state_dict(state["scaler"])
         for name in ("step", "seconds", "metrics", "stale", "evaluations", "counters"):

@@ -84,9 +84,9 @@ def test_a_resumed_run_ends_bit_for_bit_as_an_uninterrupted_one(tmp_path: Path, 
     first, second = checkpoint.load(whole.folder / "last.pt"), checkpoint.load(resumed.folder / "last.pt")
     for part in ("detector", "ema"):
         assert all(torch.equal(first[part][name], second[part][name]) for name in first[part]), part
-    for name, state in first["optimizer"]["state"].items():
+    for name, state in first["optimizer"]["torch"]["state"].items():
         assert all(
-            torch.equal(torch.as_tensor(v), torch.as_tensor(second["optimizer"]["state"][name][k]))
+            torch.equal(torch.as_tensor(v), torch.as_tensor(second["optimizer"]["torch"]["state"][name][k]))
             for k, v in state.items()
         )
     strip = [
