@@ -19,8 +19,11 @@ def label_map(available: Sequence[str], classes: Sequence[str]) -> Tensor:
     """int64 (C_source,): the label in ``classes`` of each of the source's labels, by name; -1 where
     ``classes`` lacks it.
 
-    Raises DataError where no name is in both.
+    Raises DataError where no name is in both, or a name of the source is empty or occurs twice.
     """
+    if EMPTY in available or len(set(available)) < len(available):
+        wrong = "an empty name" if EMPTY in available else "two classes of one name"
+        raise DataError(f"the source has {wrong}: give each of its classes a name of its own")
     position = {name: label for label, name in enumerate(classes) if name != EMPTY}
     labels = [position.get(name, -1) for name in available]
     if all(label < 0 for label in labels):

@@ -54,7 +54,7 @@ class TableBuilder:
         self._named: list[int | str] = []
 
     def add_class(self, category_id: int, name: str) -> None:
-        """Add a class. Raises DataError unless its id and name are new."""
+        """Add a class. Raises DataError unless its id and name are new, and there is a name."""
         if not -(1 << 63) <= category_id < 1 << 63:
             raise DataError(f"{self.origin}: category id {category_id} does not fit in 64 bits")
         if category_id in self.categories:
@@ -62,6 +62,8 @@ class TableBuilder:
                 f"{self.origin}: category id {category_id} occurs twice "
                 f"({self.categories[category_id]!r} and {name!r})"
             )
+        if not name:
+            raise DataError(f"{self.origin}: category {category_id} has an empty name: give it one")
         for other, known in self.categories.items():
             if known == name:
                 raise DataError(

@@ -98,8 +98,8 @@ def _takes_root(factory: Factory) -> bool:
 
 def _check_classes(part: Any) -> None:
     require(
-        isinstance(part.classes, tuple) and all(isinstance(name, str) for name in part.classes),
-        f"classes is a tuple of names, not {part.classes!r}",
+        isinstance(part.classes, tuple) and all(isinstance(name, str) and name for name in part.classes),
+        f"classes is a tuple of names, none of them empty, not {part.classes!r}",
     )
     require(
         len(part.classes) == len(part.category_ids) == len(set(part.classes)) == len(set(part.category_ids)),

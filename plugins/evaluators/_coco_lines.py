@@ -7,31 +7,38 @@ from typing import Any
 TWELVE = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl")
 """In the order in which pycocotools prints them."""
 
-LINES = tuple(
-    f" {kind:<18} @[ IoU={iou:<9} | area={area:>6s} | maxDets={limit:>3d} ] = "
-    for kind, iou, area, limit in (
-        ("Average Precision  (AP)", "0.50:0.95", "all", 100),
-        ("Average Precision  (AP)", "0.50", "all", 100),
-        ("Average Precision  (AP)", "0.75", "all", 100),
-        ("Average Precision  (AP)", "0.50:0.95", "small", 100),
-        ("Average Precision  (AP)", "0.50:0.95", "medium", 100),
-        ("Average Precision  (AP)", "0.50:0.95", "large", 100),
-        ("Average Recall     (AR)", "0.50:0.95", "all", 1),
-        ("Average Recall     (AR)", "0.50:0.95", "all", 10),
-        ("Average Recall     (AR)", "0.50:0.95", "all", 100),
-        ("Average Recall     (AR)", "0.50:0.95", "small", 100),
-        ("Average Recall     (AR)", "0.50:0.95", "medium", 100),
-        ("Average Recall     (AR)", "0.50:0.95", "large", 100),
-    )
+QUANTITIES = (
+    ("Average Precision  (AP)", "0.50:0.95", "all", None),
+    ("Average Precision  (AP)", "0.50", "all", None),
+    ("Average Precision  (AP)", "0.75", "all", None),
+    ("Average Precision  (AP)", "0.50:0.95", "small", None),
+    ("Average Precision  (AP)", "0.50:0.95", "medium", None),
+    ("Average Precision  (AP)", "0.50:0.95", "large", None),
+    ("Average Recall     (AR)", "0.50:0.95", "all", 1),
+    ("Average Recall     (AR)", "0.50:0.95", "all", 10),
+    ("Average Recall     (AR)", "0.50:0.95", "all", None),
+    ("Average Recall     (AR)", "0.50:0.95", "small", None),
+    ("Average Recall     (AR)", "0.50:0.95", "medium", None),
+    ("Average Recall     (AR)", "0.50:0.95", "large", None),
 )
+"""(name, IoU, size, most detections per image; None: the evaluator's ``max_detections``)."""
 
 
-def coco_lines(metrics: dict[str, Any]) -> list[str]:
-    """COCO's twelve lines as pycocotools prints them, then AP and AP50 of each class."""
+def coco_lines(metrics: dict[str, Any], max_detections: int) -> list[str]:
+    """Return COCO's twelve lines as pycocotools prints them, then AP and AP50 of each class.
+
+    Args:
+        metrics: the result of `CocoEvaluator.result`.
+        max_detections: most detections per image that AP counted.
+    """
     classes = metrics["classes"]
     width = max(map(len, ("class", *classes)))
     return [
-        *(f"{line}{metrics[key]:0.3f}" for line, key in zip(LINES, TWELVE)),
+        *(
+            f" {kind:<18} @[ IoU={iou:<9} | area={area:>6s} | maxDets={limit or max_detections:>3d} ] = "
+            f"{metrics[key]:0.3f}"
+            for key, (kind, iou, area, limit) in zip(TWELVE, QUANTITIES)
+        ),
         "",
         f" {'class':<{width}}     AP   AP50",
         *(f" {name:<{width}}  {each['AP']:5.3f}  {each['AP50']:5.3f}" for name, each in classes.items()),

@@ -26,7 +26,8 @@ class CocoEvaluator:
         source: (wired) the truth, in source pixels.
         classes: (wired) names in label order, empty for a label that stands for no class; truth of other
             classes is left out.
-        max_detections: most detections per image that AP counts; 100 in COCO.
+        max_detections: most detections per image that AP counts; 100 in COCO. AR100 counts as many, AR1 and
+            AR10 count 1 and 10.
     """
 
     def __init__(
@@ -113,7 +114,7 @@ class CocoEvaluator:
 
     def report(self, metrics: dict[str, Any]) -> list[str]:
         """The lines that `densedet evaluate` prints: COCO's twelve numbers, then two of each class."""
-        return coco_lines(metrics)
+        return coco_lines(metrics, self.max_detections)
 
 
 def _ranks(names: list[int | str]) -> np.ndarray:

@@ -120,9 +120,11 @@ class SQLiteSource(DatabaseSource):
                         place = f"table classes, row {shown(row[0])}"
                         self._refuse("class", f"{place}: {column} is {shown(value)}, not {kind}")
             names, ids = tuple(row[2] for row in rows), tuple(row[1] for row in rows)
-            if len(rows) > MAX_CLASSES or len(set(names)) != len(names) or len(set(ids)) != len(ids):
+            unique = len(set(names)) == len(names) and len(set(ids)) == len(ids)
+            if len(rows) > MAX_CLASSES or not unique or "" in names:
                 self._refuse(
-                    "class", "table classes: class and category_id must be unique, and at most 65,536"
+                    "class",
+                    "table classes: class and category_id must be unique, no class empty, and at most 65,536",
                 )
             self._classes = names, ids, np.array([row[0] for row in rows], dtype=np.int64)
         return self._classes

@@ -15,6 +15,17 @@ def test_nothing_in_common_is_refused():
         label_map(("cat", "dog"), ("person",))
 
 
+@pytest.mark.parametrize("classes", [("", "cat"), ("cat", "dog", "cat")])
+def test_each_class_of_a_source_has_a_name_of_its_own(classes):
+    """An empty name in a class table is a slot of the network, which stands for no class."""
+    with pytest.raises(DataError, match="the source has (an empty name|two classes of one name): give each"):
+        label_map(classes, ("cat",))
+
+
+def test_a_slot_without_a_class_gets_no_label():
+    assert label_map(("cat", "dog"), ("", "dog", "cat")).tolist() == [2, 1]
+
+
 def test_relabel_keeps_what_is_ignored():
     """Labels 0 and 1 change places, label 2 is not in the table; -1 stays -1, not label 0's."""
     assert relabel(torch.tensor([1, 0, -1, 2]), torch.tensor([1, 0, -1])).tolist() == [0, 1, -1, -1]

@@ -40,6 +40,19 @@ class Truth:
         )
 
 
+@pytest.mark.parametrize("limit", [5, 100, 300])
+def test_the_lines_name_the_limit_that_was_used(limit: int) -> None:
+    source = Truth([[(0, 10, 10, 20, 20, 0)]], ("thing",))
+    evaluator = CocoEvaluator(source=source, classes=source.classes, max_detections=limit)
+    lines = evaluator.report(evaluator.result())[:12]
+    assert [int(line.split("maxDets=")[1].split("]")[0]) for line in lines] == [
+        *[limit] * 6,
+        1,
+        10,
+        *[limit] * 4,
+    ]
+
+
 def random_case(seed: int) -> tuple[list[list[tuple[float, ...]]], list[np.ndarray], int]:
     """Crowds, ties in score, an empty class, empty images, sizes around COCO's area edges."""
     rng = np.random.default_rng(seed)

@@ -263,6 +263,7 @@ def test_not_cocos_form(make, text, match):
         ("images", 1, "id", 42, "image id 42 occurs twice"),
         ("categories", 1, "id", 90, "category id 90 occurs twice"),
         ("categories", 1, "id", "3", "'id' is '3', not a whole number"),
+        ("categories", 1, "name", "", "category 3 has an empty name: give it one"),
         ("categories", 1, "name", "cat", "categories 3 and 17 are both called 'cat': rename one of them"),
         ("categories", 1, "name", None, "'name' is missing"),
     ],

@@ -52,8 +52,9 @@ def coco(texts, names):
 
 
 def test_what_a_json_file_holds_comes_back(tmp_path):
-    names = [f"{text}.jpg".replace("\0", "") for text in TEXTS]
-    (tmp_path / "x.json").write_text(json.dumps(coco(TEXTS, names)))
+    classes = [text for text in TEXTS if text]
+    names = [f"{text}.jpg".replace("\0", "") for text in classes]
+    (tmp_path / "x.json").write_text(json.dumps(coco(classes, names)))
     for source, target in (
         ("x.json", "a.json"),
         ("x.json", "y.sqlite"),
@@ -62,7 +63,7 @@ def test_what_a_json_file_holds_comes_back(tmp_path):
     ):
         assert main(["convert", str(tmp_path / source), str(tmp_path / target)]) == 0
     assert (tmp_path / "b.json").read_bytes() == (tmp_path / "a.json").read_bytes()
-    assert json.loads((tmp_path / "b.json").read_text())["categories"] == coco(TEXTS, names)["categories"]
+    assert json.loads((tmp_path / "b.json").read_text())["categories"] == coco(classes, names)["categories"]
     source = SQLiteSource(annotations="y.sqlite", images=".", root=str(tmp_path))
     assert [source.annotation(i).file_name for i in range(len(source))] == names
     assert source.where_masks("width > 1 and class = 'größe'")[1].sum() == 1
