@@ -7,9 +7,9 @@ import datetime
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
-from densedet.core.report.records import RunRecord
+from densedet.core.report.records import RunRecord, at_path
 
 UNEQUAL = 1.10
 """Budgets or costs that differ by more than this factor get a warning."""
@@ -68,7 +68,8 @@ COST_ROWS = (
 
 
 def compare(runs: Sequence[RunRecord]) -> dict[str, Any]:
-    """Return the comparison as plain values: date, machines, runs, rows, words, warnings, differences."""
+    """Return the comparison as plain values: date, machines, runs, rows, whether the runs are ranked, words,
+    warnings, differences."""
     return {
         "date": datetime.datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z"),
         "machines": _machines(runs),
@@ -77,6 +78,7 @@ def compare(runs: Sequence[RunRecord]) -> dict[str, Any]:
             for r in runs
         ],
         "rows": table_rows(runs),
+        "ranked": not obstacles(runs),
         "words": summary_words(runs),
         "warnings": warnings_of(runs),
         "differences": recipe_differences(runs),
@@ -85,7 +87,8 @@ def compare(runs: Sequence[RunRecord]) -> dict[str, Any]:
 
 def table_rows(runs: Sequence[RunRecord]) -> list[dict[str, Any]]:
     """Return the rows of the table: key, label and note, and per run the value (None where unknown), its
-    text, and whether it is the best. No run is the best where all are equal."""
+    text, and whether it is the best. No run is the best where all are equal, or where the runs do not compare
+    (`obstacles`)."""
     metric, larger = runs[0].metric, runs[0].higher_is_better
     note = "highest" if larger else "lowest"
     rows = [
@@ -101,7 +104,8 @@ def table_rows(runs: Sequence[RunRecord]) -> list[dict[str, Any]]:
         ),
         *COST_ROWS,
     ]
-    return [_row(row, runs) for row in rows]
+    ranked = not obstacles(runs)
+    return [_row(row, runs, ranked) for row in rows]
 
 
 def table_text(runs: Sequence[RunRecord]) -> str:
@@ -120,16 +124,17 @@ def table_text(runs: Sequence[RunRecord]) -> str:
         ).rstrip()
         for line in table
     ]
+    lines += [UNRANKED] if obstacles(runs) else []
     return "\n".join([*lines, *(f"warning: {text}" for text in warnings_of(runs))])
 
 
-def _row(row: Row, runs: Sequence[RunRecord]) -> dict[str, Any]:
+def _row(row: Row, runs: Sequence[RunRecord], ranked: bool) -> dict[str, Any]:
     values = [run.value(row.key) for run in runs]
     texts = [write_number(value, row.form) for value in values]
     known = [value for value in values if value is not None]
     best = [False] * len(values)
     # The best is found among the written numbers: in three decimals 0.4002 is not better than 0.4001.
-    if row.better is not None and len(known) > 1 and len(set(texts) - {"–"}) > 1:
+    if ranked and row.better is not None and len(known) > 1 and len(set(texts) - {"–"}) > 1:
         top = write_number(max(known) if row.better else min(known), row.form)
         best = [text == top for text in texts]
     return {
@@ -166,8 +171,17 @@ def write_number(value: float | None, form: str) -> str:
 
 def summary_words(runs: Sequence[RunRecord]) -> list[str]:
     """Return what the table shows, in sentences."""
-    if len({run.metric for run in runs}) > 1:
-        return ["The runs go by different metrics, so they are not ranked."]
+    ratios = [
+        *_ratio(
+            runs,
+            "predict_images_per_second",
+            "{large} predicts {factor:.1f} times as many images per second as {small}.",
+        ),
+        *_ratio(runs, "macs", "{large} takes {factor:.1f} times the multiply-adds of {small} for an image."),
+        *_ratio(runs, "peak_memory_mb", "{large} takes {factor:.1f} times the memory of {small} to train."),
+    ]
+    if obstacles(runs):
+        return [UNRANKED, *ratios]
     metric, larger = runs[0].metric, runs[0].higher_is_better
     known = [(value, run) for run in runs if (value := run.value(metric)) is not None]
     known.sort(key=lambda pair: -pair[0] if larger else pair[0])
@@ -184,16 +198,7 @@ def summary_words(runs: Sequence[RunRecord]) -> list[str]:
             "Each is one run: whether a difference of this size would show again with another seed, "
             "these runs cannot tell.",
         ]
-    return [
-        *words,
-        *_ratio(
-            runs,
-            "predict_images_per_second",
-            "{large} predicts {factor:.1f} times as many images per second as {small}.",
-        ),
-        *_ratio(runs, "macs", "{large} takes {factor:.1f} times the multiply-adds of {small} for an image."),
-        *_ratio(runs, "peak_memory_mb", "{large} takes {factor:.1f} times the memory of {small} to train."),
-    ]
+    return [*words, *ratios]
 
 
 def _gap(metric: str, value: float, best: RunRecord, second_value: float, second: RunRecord) -> str:
@@ -218,47 +223,55 @@ def _ratio(runs: Sequence[RunRecord], key: str, sentence: str) -> list[str]:
     return [sentence.format(large=known[-1][1], small=known[0][1], factor=known[-1][0] / known[0][0])]
 
 
-def warnings_of(runs: Sequence[RunRecord]) -> list[str]:
-    """Return sentences on what makes the comparison unfair: unequal budgets, costs, data or machines, and
-    unfinished runs."""
+UNRANKED = "The runs are not ranked: the warnings say why."
+
+DATA = (
+    "data.root",
+    "data.train",
+    "data.val",
+    "data.holdout",
+    "data.filter",
+    "data.val_filter",
+    "data.input_size_wh",
+    "data.color",
+    "data.classes",
+)
+"""Paths of a recipe on which the meaning of a run's numbers depends."""
+
+
+def obstacles(runs: Sequence[RunRecord]) -> list[str]:
+    """Return sentences on why the runs cannot be ranked, none where they can: they differ in data,
+    evaluation, metric or budget, or one did not use its budget."""
+    if len(runs) < 2:
+        return []
     found = []
-    for key, what, form in (
-        ("minutes", "training time differs", "minutes"),
-        ("steps", "the number of optimizer steps differs", "whole"),
-        ("images_seen", "the number of images seen differs", "whole"),
-        ("flops", "the arithmetic per image (FLOPs) differs", "count"),
-    ):
-        known = [(value, run.name) for run in runs if (value := run.value(key)) is not None]
-        if len(known) > 1 and max(known)[0] > min(known)[0] * UNEQUAL:
-            detail = ", ".join(f"{name} {write_number(value, form)}" for value, name in known)
-            found.append(
-                f"{what[0].upper()}{what[1:]} by more than 10 %: "
-                f"{detail}{' minutes' if key == 'minutes' else ''}."
-            )
-    data = [
-        path
-        for path in (
-            "data.train",
-            "data.val",
-            "data.root",
-            "data.input_size_wh",
-            "data.color",
-            "data.classes",
-            "evaluate",
-        )
-        if _differ(runs, path)
-    ]
-    if data:
-        found.append(
-            f"The runs do not share the same data or evaluation ({', '.join(data)} differ): their numbers "
-            f"do not compare."
-        )
+    paths = [path for path in DATA if _differ(runs, path)]
+    if any(at_path(run.recipe, "data.holdout") for run in runs) and _differ(runs, "train.seed"):
+        paths.append("train.seed")  # it draws the images that are held out
+    if paths:
+        found.append(f"The runs do not share the same data ({', '.join(paths)} differ).")
     elif len({tuple(r.class_names()) for r in runs if r.class_names()}) > 1:
-        found.append("The runs were evaluated on different classes: their numbers do not compare.")
-    if len(_machines([r for r in runs if r.summary.get("machine")])) > 1:
-        found.append(
-            "The runs come from different machines: speed, memory and budgets in minutes do not compare."
-        )
+        found.append("The runs were evaluated on different classes.")
+    elif _differ(runs, "fingerprints", where="summary"):
+        found.append("The images or boxes were changed between the runs.")
+    if _differ(runs, "evaluate.evaluator"):
+        found.append("The runs were evaluated by different rules (evaluate.evaluator differs).")
+    if len({(run.metric, run.higher_is_better) for run in runs}) > 1:
+        found.append("The runs go by different metrics.")
+    budgets = [at_path(run.recipe, "train.budget") for run in runs]
+    minutes = any(isinstance(budget, dict) and budget.get("minutes") for budget in budgets)
+    if _differ(runs, "train.budget"):
+        given = ", ".join(f"{run.name} {json.dumps(budget)}" for run, budget in zip(runs, budgets))
+        found.append(f"The runs have different budgets: {given}.")
+    elif minutes and _machines_differ(runs):
+        found.append("The runs had the same minutes on different machines.")
+    elif any(budgets) and not minutes and _unequal(runs, "images_seen"):
+        found.append("The runs have seen different numbers of images.")
+    return found + _unfinished(runs)
+
+
+def _unfinished(runs: Sequence[RunRecord]) -> list[str]:
+    found = []
     for run in runs:
         status, reason = run.summary.get("status"), run.summary.get("reason")
         if status != "done":
@@ -270,14 +283,42 @@ def warnings_of(runs: Sequence[RunRecord]) -> list[str]:
     return found
 
 
-def _differ(runs: Sequence[RunRecord], path: str) -> bool:
-    values = []
-    for run in runs:
-        value: Any = run.recipe
-        for key in path.split("."):
-            value = value.get(key) if isinstance(value, dict) else None
-        values.append(json.dumps(value, sort_keys=True, default=str))
-    return len({value for run, value in zip(runs, values) if run.recipe}) > 1
+def _unequal(runs: Sequence[RunRecord], key: str) -> bool:
+    """Whether a number of the runs differs by more than the factor `UNEQUAL`."""
+    known = [value for run in runs if (value := run.value(key)) is not None]
+    return len(known) > 1 and max(known) > min(known) * UNEQUAL
+
+
+def _machines_differ(runs: Sequence[RunRecord]) -> bool:
+    return len(_machines([run for run in runs if run.summary.get("machine")])) > 1
+
+
+def warnings_of(runs: Sequence[RunRecord]) -> list[str]:
+    """Return sentences on what makes the comparison unfair: unequal costs or machines, and `obstacles`."""
+    found = []
+    for key, what, form in (
+        ("minutes", "training time differs", "minutes"),
+        ("steps", "the number of optimizer steps differs", "whole"),
+        ("images_seen", "the number of images seen differs", "whole"),
+        ("flops", "the arithmetic per image (FLOPs) differs", "count"),
+    ):
+        if _unequal(runs, key):
+            known = [(value, run.name) for run in runs if (value := run.value(key)) is not None]
+            detail = ", ".join(f"{name} {write_number(value, form)}" for value, name in known)
+            found.append(
+                f"{what[0].upper()}{what[1:]} by more than 10 %: "
+                f"{detail}{' minutes' if key == 'minutes' else ''}."
+            )
+    found += obstacles(runs) if len(runs) > 1 else _unfinished(runs)
+    if _machines_differ(runs):
+        found.append("The runs come from different machines: their speed and memory do not compare.")
+    return found
+
+
+def _differ(runs: Sequence[RunRecord], path: str, *, where: Literal["recipe", "summary"] = "recipe") -> bool:
+    """Whether what stands at a dotted path is not the same in all runs that have a recipe or summary."""
+    known = [values for run in runs if (values := run.recipe if where == "recipe" else run.summary)]
+    return len({json.dumps(at_path(v, path), sort_keys=True, default=str) for v in known}) > 1
 
 
 def recipe_differences(runs: Sequence[RunRecord]) -> list[dict[str, Any]]:

@@ -14,9 +14,12 @@ import yaml
 
 from densedet.core.errors import UsageError
 from densedet.core.report.comparison import (
+    UNRANKED,
+    obstacles,
     recipe_differences,
     summary_words,
     table_rows,
+    table_text,
     warnings_of,
     write_number,
 )
@@ -383,6 +386,58 @@ def test_warnings(tmp_path: Path) -> None:
     assert "c did not use its whole budget (stopped: interrupted)" in text
 
 
+DIFFERENT = {
+    "data": ({"data": {"root": "/elsewhere"}}, {}, "do not share the same data (data.root differ)"),
+    "filter": ({"data": {"val_filter": {"min_side": 4}}}, {}, "(data.val_filter differ)"),
+    "held out": ({"data": {"holdout": 0.1}, "train": {"seed": 1}}, {}, "train.seed differ"),
+    "classes": ({}, {"classes": {"cow": {"AP": 0.5}}}, "evaluated on different classes"),
+    "content": ({}, {"fingerprints": {"val": "b"}}, "images or boxes were changed between the runs"),
+    "evaluator": ({"evaluate": {"evaluator": {"name": "mine"}}}, {}, "by different rules"),
+    "metric": ({"evaluate": {"metric": "AP50"}}, {}, "different metrics"),
+    "budget": ({"train": {"budget": {"steps": 80}}}, {}, 'a {"steps": 40}, b {"steps": 80}'),
+    "images": ({}, {"images_seen": 640}, "seen different numbers of images"),
+    "stopped": ({}, {"status": "stopped"}, "b did not use its whole budget (stopped)"),
+}
+
+
+@pytest.mark.parametrize("what", DIFFERENT)
+def test_runs_that_do_not_compare_are_not_ranked(tmp_path: Path, what: str) -> None:
+    recipe, summary, said = DIFFERENT[what]
+    runs = [
+        read_run(make_run(tmp_path / name, name=name, ap=ap, pictures=False, curves=False, images_seen=320))
+        for name, ap in (("a", 0.4), ("b", 0.5))
+    ]
+    for run in runs:
+        run.summary["fingerprints"] = {"val": "a"}
+        run.recipe["train"] = {"budget": {"steps": 40}, "seed": 0}
+        if what == "held out":
+            run.recipe["data"]["holdout"] = 0.1
+    assert any(any(row["best"]) for row in table_rows(runs)), "equal so far"
+    assert "follows with" in summary_words(runs)[0]
+    for section, values in recipe.items():
+        runs[1].recipe.setdefault(section, {}).update(values)
+    runs[1].summary |= summary
+    assert not any(any(row["best"]) for row in table_rows(runs))
+    assert "*" not in table_text(runs)
+    assert said in table_text(runs)
+    assert UNRANKED in table_text(runs)
+    assert summary_words(runs)[0] == UNRANKED
+    assert said in " ".join(obstacles(runs))
+    path = write_report(runs, tmp_path / "c.html")
+    assert 'class="best"' not in path.read_text()
+    assert "★ best" not in path.read_text()
+    assert json.loads(path.with_suffix(".json").read_text())["ranked"] is False
+
+
+def test_minutes_on_two_machines_are_no_equal_budget(tmp_path: Path) -> None:
+    runs = [read_run(make_run(tmp_path / n, name=n, pictures=False, curves=False)) for n in "ab"]
+    for run in runs:
+        run.recipe["train"] = {"budget": {"minutes": 2}}
+    assert obstacles(runs) == []
+    runs[1].summary["machine"] = {"system": "macOS"}
+    assert obstacles(runs) == ["The runs had the same minutes on different machines."]
+
+
 def test_words(tmp_path: Path) -> None:
     slow = read_run(make_run(tmp_path / "a", name="slow", pictures=False, predict_images_per_second=100.0))
     fast = read_run(
@@ -416,7 +471,7 @@ def test_runs_go_by_the_metric_of_their_recipes(tmp_path: Path) -> None:
     runs[0].recipe["evaluate"] = {"metric": "classes.v1.0 cat.AP"}
     runs[0].summary["classes"] = {"v1.0 cat": {"AP": 0.125}}
     assert (runs[0].value(runs[0].metric), runs[0].higher_is_better) == (0.125, True)
-    assert summary_words(runs) == ["The runs go by different metrics, so they are not ranked."]
+    assert "The runs go by different metrics." in obstacles(runs)
 
 
 def test_recipe_differences(tmp_path: Path) -> None:
