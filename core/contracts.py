@@ -346,10 +346,11 @@ class Postprocess(Protocol):
 class Source(Protocol):
     """Images and their truth.
 
-    It is opened lazily in each process, so that constructing one is cheap and pickling one is safe. It may
-    have two more attributes: ``sizes``, an int array (I,2) of each image's (width, height) as displayed,
-    without which every annotation is made at the start of a run; and ``extras``, a dict of
-    `densedet.core.types.Extra`, what its objects carry beside box and label, by name.
+    It is opened lazily in each process, so that constructing one is cheap and pickling one is safe. Its
+    annotations are checked as those of a file are (`densedet.core.annotations.border`). It may have two more
+    attributes: ``sizes``, an int array (I,2) of each image's (width, height) as displayed, without which
+    every annotation is made at the start of a run; and ``extras``, a dict of `densedet.core.types.Extra`,
+    what its objects carry beside box and label, by name.
 
     Wired: ``root`` (str: the recipe's data.root, where relative paths start).
     """
@@ -375,7 +376,7 @@ class Source(Protocol):
         """A text that changes when the content does."""
 
     def invalid(self) -> list[str]:
-        """A sentence on each box that was dropped or clipped while reading."""
+        """A sentence on each entry that was left out while reading; each is counted as a box left out."""
 
 
 @runtime_checkable

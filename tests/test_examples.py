@@ -151,17 +151,32 @@ def test_the_source_says_where_a_line_is_wrong(tmp_path: Path) -> None:
     assert good.annotation(0).boxes.tolist() == [[1, 2, 5, 9], [5, 0, 20, 4]]
     assert good.annotation(0).area.tolist() == [4 * 7, 15 * 4]
     assert [text.replace(str(tmp_path), "") for text in good.invalid()] == [
-        f"{os.sep}boxes.csv:3: a box without area was dropped"
+        f"{os.sep}boxes.csv:3: annotation number 1 of image 0 (a.png): box [3, 3, 0, 6] (x, y, width, "
+        f"height) has no width or height above 0 and was dropped"
     ]
     for faulty in ("a.png,1,2,5,9,dash", "a.png,1,2,5,dot", "a.png,1,2,x,9,dot"):
         with pytest.raises(
             DataError, match=r"boxes\.csv:2: .* is not file,x1,y1,x2,y2,class with a class of dot"
         ):
             len(read(f"a.png\n{faulty}\n"))
-    with pytest.raises(DataError, match=r"b\.png cannot be read"):
-        read("b.png\n").annotation(0)
-    with pytest.raises(DataError, match=r"none\.csv cannot be read"):
-        len(source(root=str(tmp_path), boxes="none.csv", classes=("dot",)))
+    with pytest.raises(DataError, match=r"boxes\.csv:1: image .*b\.png does not exist"):
+        len(read("b.png\n"))
+    with pytest.raises(DataError, match=r"there is no file .*none\.csv: correct 'boxes'"):
+        source(root=str(tmp_path), boxes="none.csv", classes=("dot",))
+
+
+def test_the_source_counts_pixels_of_the_image_as_it_is_displayed(tmp_path: Path) -> None:
+    """A photograph of 20 x 10 stored pixels, turned by its EXIF orientation: 10 x 20 as displayed."""
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.new("L", (20, 10)).save(tmp_path / "a.jpg", exif=exif)
+    (tmp_path / "boxes.csv").write_text("a.jpg,1,12,9,19,dot\n")
+    source = part("my_source.py", "source", "csv_boxes")
+    arguments = {"root": str(tmp_path), "boxes": "boxes.csv", "classes": ("dot",)}
+    truth = source(**arguments).annotation(0)
+    assert (truth.width, truth.height) == (10, 20)
+    assert truth.boxes.tolist() == [[1, 12, 9, 19]]  # outside of 20 x 10
+    check_source(source, **arguments)
 
 
 def test_the_source_trains_and_works_in_a_spawned_process(tmp_path: Path) -> None:

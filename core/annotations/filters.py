@@ -65,8 +65,8 @@ def filtered(
 
 def _of_classes(table: AnnotationTable, classes: Sequence[str | None] | None) -> np.ndarray:
     """Return bool (M,): which boxes are of these classes."""
-    known = np.array([classes is None or name in classes for name in table.classes] or [True])
-    return known[table.labels]
+    known = [classes is None or name in classes for name in table.classes]
+    return np.array([*known, classes is None])[table.labels]  # the last for label -1, of no class
 
 
 def _too_small(table: AnnotationTable, rules: FilterSection, resize: Resize) -> np.ndarray:

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from densedet.core.annotations.builder import TableBuilder
 from densedet.core.annotations.faults import Faults
 from densedet.core.annotations.table import AnnotationTable
 from densedet.core.errors import DataError, PartError
@@ -191,20 +190,9 @@ def table_of(source: Source) -> AnnotationTable:
     table = getattr(source, "table", None)
     if isinstance(table, AnnotationTable):
         return table
-    builder = TableBuilder(type(source).__name__)
-    for category_id, name in enumerate(source.classes):
-        builder.add_class(category_id, name)
-    for index in range(len(source)):
-        truth = source.annotation(index)
-        builder.add_image(index, f"{index}", truth.width, truth.height)
-        boxes = truth.boxes.double()
-        xywh = boxes.clone() if truth.xywh is None else truth.xywh
-        if truth.xywh is None:
-            xywh[:, 2:] -= boxes[:, :2]
-        columns = (truth.labels, xywh, truth.area, truth.crowd, truth.ignore)
-        for label, box, area, crowd, ignore in zip(*(column.tolist() for column in columns)):
-            builder.add_box(index, label, box, area=area, crowd=crowd, ignore=ignore)
-    return builder.finish()
+    from densedet.core.annotations.border import CheckedSource  # torch: only where it is needed
+
+    return CheckedSource(source).table
 
 
 def sizes_of(source: Source) -> np.ndarray:

@@ -149,7 +149,7 @@ def matching(
         known = among(
             rows.classes, _numbers(connection, "classes.label", OF_CLASSES, expression, len(table.classes))
         )
-        boxes = known[table.labels] if len(known) else np.zeros(len(table.labels), dtype=bool)
+        boxes = np.append(known, False)[table.labels]  # the last for label -1, of no class
     else:
         tables = SCANNED if any(name == "boxes" for name, _ in read) else BOXED
         boxes = among(rows.boxes, _numbers(connection, "boxes.box", tables, expression, len(table.labels)))

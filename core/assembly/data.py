@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from torch.utils.data import DataLoader
 
+from densedet.core.annotations.border import checked
 from densedet.core.annotations.filters import filtered
 from densedet.core.annotations.views import hold_out
 from densedet.core.annotations.where import WhereError
@@ -34,7 +35,7 @@ def build_source(recipe: Recipe, split: str) -> Any:
     spec = {"train": recipe.data.train, "val": recipe.data.val}[split]
     if spec is None:
         return None
-    return build_component(recipe, f"data.{split}", "source", spec, {"root": recipe.data.root})
+    return checked(build_component(recipe, f"data.{split}", "source", spec, {"root": recipe.data.root}))
 
 
 def _filtered(recipe: Recipe, split: str) -> Any:

@@ -84,8 +84,8 @@ def class_rows(table: AnnotationTable) -> list[dict[str, Any]]:
     counting = table.flags == 0
     count = len(table.classes)
     boxes = np.bincount(table.labels[counting], minlength=count)
-    crowd = np.bincount(table.labels[(table.flags & CROWD) != 0], minlength=count)
-    ignored = np.bincount(table.labels[~counting], minlength=count) - crowd
+    crowd = np.bincount(table.labels[(table.flags & CROWD != 0) & (table.labels >= 0)], minlength=count)
+    ignored = np.bincount(table.labels[~counting & (table.labels >= 0)], minlength=count) - crowd
     pairs = np.unique(table.owners()[counting] * max(count, 1) + table.labels[counting])
     images = np.bincount(pairs % max(count, 1), minlength=count)
     total = max(int(boxes.sum()), 1)
@@ -116,7 +116,8 @@ def duplicate_boxes(table: AnnotationTable) -> list[str]:
     sentences = []
     for first, second in zip(order[:-1][same][:NAMED].tolist(), order[1:][same][:NAMED].tolist()):
         image = int(rows[first, 0])
-        name = table.classes[int(table.labels[first])]
+        label = int(table.labels[first])
+        name = table.classes[label] if label >= 0 else "object of no class"
         sentences.append(
             f"image {table.image_id(image)} ({table.name(image)}): annotations {table.ids[first]} and "
             f"{table.ids[second]} are the same {name}"
