@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import sysconfig
 import traceback
 from pathlib import Path
@@ -69,6 +70,18 @@ class PeerError(DensedetError):
     """Another process of the same run has ended, so that this one cannot go on."""
 
     exit_code = 1
+
+
+class Interrupted(KeyboardInterrupt):
+    """A signal ends the work at once.
+
+    Args:
+        number: of the signal.
+    """
+
+    def __init__(self, number: int) -> None:
+        super().__init__(f"{signal.Signals(number).name} ended the work at once")
+        self.number = number
 
 
 IN_A_WORKER = "Original Traceback"

@@ -8,6 +8,7 @@ import importlib
 import io
 import os
 import re
+import signal
 import sys
 import traceback
 from collections.abc import Sequence
@@ -161,9 +162,9 @@ def run_command(argv: Sequence[str] | None) -> int:
         return fail(arguments.command, error, error.exit_code, debug)
     except RegistryError as error:
         return fail(arguments.command, error, 2, debug)
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as error:
         say("\ninterrupted", error=True)
-        return 130
+        return 128 + getattr(error, "number", signal.SIGINT)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1

@@ -120,7 +120,7 @@ def run(arguments: argparse.Namespace) -> int:
         say(json_text({**summary, "folder": str(finished.folder)}))
     elif finished.is_main:
         say(f"results in {finished.folder} (look: tensorboard --logdir {finished.folder.parent.parent})")
-    return 0
+    return finished.exit_code
 
 
 def plan(recipe: str, overrides: list[str], as_json: bool) -> int:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import os
 import pickle
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -12,6 +15,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 
+from densedet.core import signals
 from densedet.core.contracts import BatchTransform
 from densedet.core.data.dataset import Broken, DetectionDataset, Sample
 from densedet.core.data.sampling import BatchKey
@@ -225,10 +229,22 @@ def eval_loader(
     return _loader(BatchDataset(dataset, pad_to=pad_to), keys, workers, context)
 
 
+class BatchLoader(DataLoader[Batch]):
+    """torch's loader of finished batches, whose worker processes leave a signal to stop to this process."""
+
+    def __iter__(self) -> Any:
+        if not self.num_workers:
+            return super().__iter__()
+        method = getattr(self.multiprocessing_context, "get_start_method", multiprocessing.get_start_method)
+        signals.start_helpers(method())
+        with signals.held():
+            return super().__iter__()
+
+
 def _loader(
     batches: BatchDataset, keys: Iterable[BatchKey], workers: int, context: str | None
-) -> DataLoader[Batch]:
-    return DataLoader(
+) -> BatchLoader:
+    return BatchLoader(
         batches,
         batch_size=None,
         sampler=keys,
@@ -236,8 +252,13 @@ def _loader(
         collate_fn=_as_it_is,  # type: ignore[arg-type]
         persistent_workers=workers > 0,
         multiprocessing_context=context if workers else None,
+        worker_init_fn=partial(_start_worker, os.getpid()),
         generator=torch.Generator(),  # without one, a pass would draw from the random numbers of the run
     )
+
+
+def _start_worker(parent: int, number: int) -> None:
+    signals.leave_to_parent(parent)
 
 
 def _as_it_is(batch: Batch) -> Batch:

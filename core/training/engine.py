@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import math
+import signal
 import time
 import warnings
 from typing import Any
@@ -32,8 +33,15 @@ def fit(run: Run) -> None:
     """Take optimizer steps until the budget is used."""
     run.detector.train()
     batches = run.batches()
-    evaluations = run.evaluations_due
-    while not run.finished:
+    _stop_early(run)  # a run that was killed just after it
+    agree(run)
+    while True:
+        # Evaluation: spread evenly over the budget; first of all where a resumed run was killed in it.
+        if run.evaluations_due > run.evaluations and run.signal is None:
+            evaluate(run)
+            agree(run)
+        if run.finished:
+            return
         # Data: the loader's worker processes work ahead; what is waited for here is what they are short of.
         begin = time.perf_counter()
         taken, ends = zip(*itertools.islice(batches, run.settings.accumulate))
@@ -49,11 +57,7 @@ def fit(run: Run) -> None:
             run.hooks.hook.densedet_run_step(run=run, step=report)
             if any(ends):
                 run.hooks.hook.densedet_run_epoch(run=run, epoch=run.epoch)
-        _agree(run)
-        # Evaluation: spread evenly over the budget, and once more where the run ends.
-        if run.evaluations_due > evaluations or run.finished:
-            evaluations = run.evaluations_due
-            evaluate(run)
+        agree(run)
 
 
 def optimizer_step(run: Run, batches: tuple[Batch, ...]) -> dict[str, Any]:
@@ -182,11 +186,14 @@ def clip_gradients(module: nn.Module, norm: float, limit: float | None) -> None:
 
 def evaluate(run: Run) -> None:
     """Evaluate, keep the best result, and stop early where the recipe says so."""
-    metrics = run.evaluate()
-    refuse_losses(run, metrics)
+    metrics = run.evaluate(leave=lambda: run.asked is not None)
     run.detector.train()
+    if not metrics and run.val_set is not None:
+        return  # a signal came; it is done anew when the run is resumed
+    run.evaluations = run.evaluations_due
     if not metrics:
         return
+    refuse_losses(run, metrics)
     value = metric_value(run.recipe, metrics)
     run.metrics = metrics
     sign = 1 if run.recipe.evaluate.higher_is_better else -1
@@ -197,10 +204,13 @@ def evaluate(run: Run) -> None:
         run.stale += 1
     with alone():
         run.hooks.hook.densedet_run_evaluated(run=run, metrics=metrics)
+    _stop_early(run)
+
+
+def _stop_early(run: Run) -> None:
     patience = run.settings.early_stop
     if patience is not None and run.stale >= patience:
         run.stop(f"no better {run.recipe.evaluate.metric} in {run.stale} evaluations")
-    _agree(run)
 
 
 def refuse_losses(run: Run, metrics: dict[str, Any]) -> None:
@@ -276,7 +286,13 @@ def _settle(run: Run, taken: tuple[Batch, ...]) -> None:
     run.broken.update(broken)
 
 
-def _agree(run: Run) -> None:
-    """Take anybody's wish to stop, so that all processes stop after the same step."""
-    if run.world > 1 and sum_over_processes(torch.tensor(float(run.stop_wish is not None))) > 0:
-        run.stop_reason = next(str(reason) for reason in gather_objects(run.stop_wish) if reason)
+def agree(run: Run) -> None:
+    """Take any process's signal or wish to stop, so that all processes stop after the same step."""
+    told = torch.tensor([run.asked is not None, run.stop_wish is not None]).float()
+    if not bool(sum_over_processes(told).any()):
+        return
+    asked = next((number for number in gather_objects(run.asked) if number is not None), None)
+    if asked is not None and run.signal is None:
+        run.signal = asked
+        run.stop(signal.Signals(asked).name)
+    run.stop_reason = next((reason for reason in gather_objects(run.stop_wish) if reason), None)

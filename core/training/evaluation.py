@@ -39,6 +39,7 @@ def evaluate_detector(
     with_losses: bool = True,
     on_batch: Callable[[int], None] | None = None,
     on_detections: Callable[[int, Detections], None] | None = None,
+    leave: Callable[[], bool] | None = None,
 ) -> dict[str, Any]:
     """Run the detector over all batches and compare its detections with the truth.
 
@@ -55,19 +56,24 @@ def evaluate_detector(
         with_losses: False leaves the validation losses out.
         on_batch: called with the number of images that are done, after each batch.
         on_detections: called with (index in the source, detections in source pixels) for each image.
+        leave: asked before each batch whether to break off, as all processes do where one is asked to.
 
     Returns:
         The evaluator's metrics; "images", their number; "losses", the mean over the images of the losses of
         their batch; and "broken_images", a sentence for each image that could not be read and was left out
-        (where the recipe allows that).
+        (where the recipe allows that). Empty where the evaluation was broken off.
     """
     training = detector.training
     detector.eval()
     sums: list[tuple[int, dict[str, float]]] = []
     broken: dict[int, str] = {}
     images = 0
+    left = False
     try:
         for batch in batches:
+            left = leave is not None and leave()
+            if left:
+                break
             broken.update(batch.broken)
             if not len(batch):
                 continue
@@ -86,6 +92,8 @@ def evaluate_detector(
                 on_batch(images)
     finally:
         detector.train(training)
+    if any(gather_objects(left)):
+        return {}
     return _combine(evaluator, sums, images, broken)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -63,6 +63,9 @@ class Run:
         dropped: objects that augmentation lost.
         stop_reason: why the run ends early, or None; the same on all processes of a torchrun.
         stop_wish: why this process wants the run to end early, or None.
+        asked: number of a signal that asks this process to stop after its step, or None.
+        signal: number of the signal that has stopped the run, in all processes, or None.
+        status: "building", "running" from `start` on; at the end "done", "stopped" or "failed".
         resumed: whether it continues from a checkpoint.
     """
 
@@ -80,14 +83,16 @@ class Run:
         self.rank, self.world = world()
         self.notes: list[str] = []
         self.broken: dict[int, str] = {}
-        self.step = self.stale = self.dropped = 0
+        self.step = self.stale = self.dropped = self.evaluations = 0
         self.seconds = self.peak_memory_mb = self._memory_read = 0.0
         self.metrics: dict[str, Any] = {}
         self.best: dict[str, Any] = {"value": None, "step": 0}
-        self.evaluations = 0
         self.counters: dict[str, Any] = {}
         self.stop_reason: str | None = None
         self.stop_wish: str | None = None
+        self.asked: int | None = None
+        self.signal: int | None = None
+        self.status = "building"
         self.resumed = resume is not None
         self._folder = folder
         with seeded(self.settings.seed):
@@ -156,6 +161,7 @@ class Run:
         """Make the run folder with its recipe, take over the random states and hooks of a checkpoint, and
         hand the network to the processes of a torchrun. `densedet.core.training.session` seeds this process
         beforehand, and puts threads and random states back at the end."""
+        self.status = "running"
         if self._folder is None:
             root = Path(self.recipe.run.folder)
             self._folder = from_main(lambda: new_folder(root, self.recipe.name))
@@ -225,6 +231,11 @@ class Run:
         """Whether the budget is used, or somebody asked to stop."""
         return self.progress >= 1 or self.stop_reason is not None
 
+    @property
+    def exit_code(self) -> int:
+        """0, or 128 + the signal that has stopped the run, as a shell has it."""
+        return 0 if self.signal is None or self.status == "done" else 128 + self.signal
+
     def stop(self, reason: str) -> None:
         """End the run after this step; ``reason`` goes into summary.json. The processes of a torchrun end
         after the same step, whichever of them asks."""
@@ -269,11 +280,15 @@ class Run:
         if hasattr(detector, "progress"):
             detector.progress = self.progress
 
-    def evaluate(self, limit: int | None = None) -> dict[str, Any]:
+    def evaluate(self, limit: int | None = None, leave: Callable[[], bool] | None = None) -> dict[str, Any]:
         """Evaluate `eval_detector` on the validation set, or on its first ``limit`` images.
 
+        Args:
+            limit: null: all images.
+            leave: asked before each batch whether to break off.
+
         Returns:
-            The evaluator's metrics; empty where there is no validation set.
+            The evaluator's metrics; empty where there is no validation set, or where it was broken off.
         """
         if self.val_set is None:
             return {}
@@ -285,7 +300,13 @@ class Run:
             batches = self._eval_loaders[world()]
         self.hand_on_progress(self.eval_detector)
         return evaluate_on(
-            self.recipe, self.eval_detector, self.val_set, self.classes, batches, device=self.device
+            self.recipe,
+            self.eval_detector,
+            self.val_set,
+            self.classes,
+            batches,
+            device=self.device,
+            leave=leave,
         )
 
     # -- what survives --------------------
@@ -347,7 +368,8 @@ class Run:
         self.notes += optimizer_state.restore(state["optimizer"], *self._optimizer())
         if self.scaler.is_enabled() and state["scaler"]:
             self.scaler.load_state_dict(state["scaler"])
-        for name in ("step", "seconds", "metrics", "stale", "evaluations", "counters"):
+        for name in ("step", "seconds", "metrics", "stale", "counters"):
             setattr(self, name, state[name])
         self.sampler.seek(state["epoch"], state["batch"])
         self.best = dict(state["best"])
+        self.evaluations = min(state["evaluations"], self.evaluations_due)  # the budget may be another

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import threading
 from collections.abc import Iterator, Sequence
@@ -13,9 +14,10 @@ import torch
 
 from densedet.core import files, hookspecs
 from densedet.core.distributed import alone, from_main, together
-from densedet.core.errors import CheckpointError, sentence
+from densedet.core.errors import CheckpointError, Interrupted, sentence
 from densedet.core.recipe.loading import Recipe
 from densedet.core.recipe.merging import Overrides
+from densedet.core.signals import STOPPING
 from densedet.core.text import json_text
 from densedet.core.training import checkpoint, engine
 from densedet.core.training.evaluation import metric_value
@@ -61,7 +63,7 @@ def resume(folder: Path, overrides: Overrides = (), plugins: Sequence[str] = ())
         if overrides:
             recipe = recipe.with_overrides(overrides)
         run = Run(recipe, resume=state, folder=folder)
-        if run.progress >= 1:
+        if run.progress >= 1 and _is_done(folder):
             raise CheckpointError(
                 f"{folder} has used its whole budget ({run.step} steps): give a larger one, e.g. "
                 f"train.budget.epochs=20"
@@ -69,30 +71,39 @@ def resume(folder: Path, overrides: Overrides = (), plugins: Sequence[str] = ())
         return conduct(run)
 
 
+def _is_done(folder: Path) -> bool:
+    """Whether the run was not killed after its last step: summary.json is written last."""
+    try:
+        return json.loads((folder / "summary.json").read_text(encoding="utf-8"))["status"] == "done"
+    except (OSError, ValueError, TypeError, KeyError):
+        return False
+
+
 def conduct(run: Run) -> Run:
     """Start the run, fit it and finish it. Hooks hear of the end, whatever happens."""
     keep_freed_memory()
     if run.is_main:
         run.recipe.plugins.warn_of_failures()
-    with process_settings(run):
+    with process_settings(run), interruptible(run):
         if not run.resumed:
             try_evaluation(run)
         run.start()
         try:
             with alone():
                 run.hooks.hook.densedet_run_start(run=run)
-            with interruptible(run):
-                engine.fit(run)
+            engine.fit(run)
         except BaseException as error:
             finish(run, "failed", sentence(error))
             raise
-        finish(run, "stopped" if run.stop_reason else "done", run.stop_reason)
+        complete = run.progress >= 1 and run.evaluations >= run.evaluations_due
+        finish(run, *(("done", None) if complete else ("stopped", run.stop_reason)))
     return run
 
 
 def finish(run: Run, status: str, reason: str | None) -> None:
     """Summarise the run and tell its hooks. summary.json is written last: where it says "done", all is
     written."""
+    run.status = status
 
     def made() -> dict[str, Any]:
         return summarise(run, status, reason)
@@ -103,7 +114,8 @@ def finish(run: Run, status: str, reason: str | None) -> None:
         with alone():
             hookspecs.end_run(run.hooks, run, summary)
     except BaseException as error:
-        summary |= {"status": "failed", "reason": sentence(error)}
+        run.status = "failed"
+        summary |= {"status": run.status, "reason": sentence(error)}
         raise
     finally:
         if run.is_main:
@@ -136,18 +148,23 @@ def process_settings(run: Run) -> Iterator[None]:
 
 @contextmanager
 def interruptible(run: Run) -> Iterator[None]:
-    """End the run after its step, with a checkpoint, at the first Ctrl-C; at once at the second."""
+    """End the run after its step, with all written, at the first of `STOPPING`; at once at the second, or
+    where there is nothing yet to write. A signal that this process was told to ignore stays ignored."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
 
-    def stop(number: int, frame: Any) -> None:
-        if run.stop_wish:
-            raise KeyboardInterrupt
-        run.stop("interrupted")
+    def note(number: int, frame: Any) -> None:
+        # A closing terminal sends SIGHUP twice, and torchrun hands on what the terminal has sent already.
+        again = run.asked is not None and run.world == 1 and number != getattr(signal, "SIGHUP", None)
+        if again or run.status == "building":
+            raise Interrupted(number)
+        run.asked = run.asked or number
 
-    previous = signal.signal(signal.SIGINT, stop)
+    heard = [number for number in STOPPING if signal.getsignal(number) is not signal.SIG_IGN]
+    previous = {number: signal.signal(number, note) for number in heard}
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, previous)
+        for number, handler in previous.items():
+            signal.signal(number, handler)

@@ -16,7 +16,8 @@ def summarise(run: Run, status: str, reason: str | None) -> dict[str, Any]:
 
     Args:
         run: a run that has ended.
-        status: "done", "stopped" or "failed"; a failed run has no speed and no arithmetic measured.
+        status: "done", "stopped" or "failed". A run that failed, or whose end a signal wants soon, has
+            no speed and no arithmetic measured.
         reason: why it stopped or failed; None where it is done.
     """
     width, height = run.recipe.data.input_size_wh
@@ -27,7 +28,7 @@ def summarise(run: Run, status: str, reason: str | None) -> dict[str, Any]:
         for n in (1, min(16, run.settings.batch_size))
     )
     speed = flops = None
-    if status != "failed":
+    if status != "failed" and not run.exit_code:
         flops = profile.forward_flops(detector, one)
         # A second of measuring would outweigh a short run.
         speed = profile.images_per_second(detector, many, seconds=min(1.0, 0.1 * run.seconds))

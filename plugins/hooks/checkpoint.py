@@ -29,13 +29,14 @@ class CheckpointHook:
     def densedet_run_start(self, run: Any) -> None:
         self._written_at = run.seconds
 
-    @hookimpl
+    @hookimpl(trylast=True)  # what other hooks keep of this step belongs into it
     def densedet_run_step(self, run: Any, step: dict[str, Any]) -> None:
         due = self.every_steps is not None and run.step % self.every_steps == 0
-        if due or run.seconds - self._written_at >= 60 * self.every_minutes:
+        # The last one before the evaluation, which may take minutes and be killed.
+        if due or run.progress >= 1 or run.seconds - self._written_at >= 60 * self.every_minutes:
             self._write_last(run)
 
-    @hookimpl
+    @hookimpl(trylast=True)
     def densedet_run_evaluated(self, run: Any, metrics: dict[str, Any]) -> None:
         if run.best["step"] == run.step:
             checkpoint.save(run.folder / "best.pt", run.state(with_optimizer=False))
@@ -47,7 +48,7 @@ class CheckpointHook:
             return
         if self._written_step != run.step:
             self._write_last(run)
-        if not (run.folder / "best.pt").exists():
+        if run.best["value"] is None:
             checkpoint.save(run.folder / "best.pt", run.state(with_optimizer=False))
 
     def _write_last(self, run: Any) -> None:

@@ -35,7 +35,7 @@ class MetricsHook:
 
     @hookimpl
     def densedet_run_step(self, run: Any, step: dict[str, Any]) -> None:
-        if run.step % self.every == 0 or run.finished:
+        if run.step % self.every == 0 or run.progress >= 1:
             self._write(run, "step", {**step, "losses": {k: round(v, 6) for k, v in step["losses"].items()}})
 
     @hookimpl

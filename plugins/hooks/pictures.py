@@ -21,8 +21,8 @@ class PicturesHook:
 
     @hookimpl
     def densedet_run_end(self, run: Any, summary: dict[str, Any]) -> None:
-        """Write the pictures, unless the run failed."""
-        if summary["status"] == "failed":
+        """Write the pictures, unless the run failed, or a signal wants its end soon."""
+        if summary["status"] == "failed" or run.exit_code:
             return
         batch, detector = run.sample_batch("val", self.images), run.eval_detector.eval()
         inside = detector.explain(batch) if hasattr(detector, "explain") else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -57,7 +58,8 @@ class ProgressHook:
         self._busy += step["step_seconds"]
         self._waited += step["data_seconds"]
         if self._bar is not None:
-            self._bar.update(self._task, completed=run.progress, description=self._line(run, step))
+            with contextlib.suppress(OSError):
+                self._bar.update(self._task, completed=run.progress, description=self._line(run, step))
         if time.monotonic() - self._printed >= self.seconds:
             if self._bar is None:
                 self._say(f"{100 * run.progress:5.1f}%  {self._line(run, step)}")
@@ -79,7 +81,8 @@ class ProgressHook:
     @hookimpl
     def densedet_run_end(self, run: Any, summary: dict[str, Any]) -> None:
         if self._bar is not None:
-            self._bar.stop()
+            with contextlib.suppress(OSError):
+                self._bar.stop()
         reason = f" ({summary['reason']})" if summary.get("reason") else ""
         self._say(
             f"{summary['status']}{reason} after {run.step} steps, {summary['minutes']:.2f} minutes of "
@@ -102,4 +105,6 @@ class ProgressHook:
         )
 
     def _say(self, text: str) -> None:
-        (self._bar.console if self._bar is not None else self._console).print(text, soft_wrap=True)
+        console = self._bar.console if self._bar is not None else self._console
+        with contextlib.suppress(OSError):  # the terminal is closed, or the reader of a pipe has ended
+            console.print(text, soft_wrap=True)
