@@ -28,6 +28,7 @@ from densedet.core.annotations.table import (
     Objects,
     annotation_of,
     corners,
+    image_ids_of,
     is_side,
     name_fault,
     pack_names,

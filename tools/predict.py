@@ -5,10 +5,14 @@ from __future__ import annotations
 import argparse
 import re
 import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from densedet.core.text import json_text, say
+
+if TYPE_CHECKING:
+    from densedet.core.training.prediction import Predictor
 
 OVERRIDE = re.compile(r"[a-z_]+(\.\w+)+=")
 """Tells changes to the recipe from images on the command line."""
@@ -21,8 +25,17 @@ def add_parser(subparsers: Any) -> None:
         "checkpoint", help="a run folder (its best.pt), a checkpoint, or a recipe with model.weights=FILE"
     )
     parser.add_argument(
-        "images", nargs="+", help="image files, or folders of them, and changes to the recipe (path=value)"
+        "images",
+        nargs="*",
+        help="image files, or folders of them (default: all of --annotations), and changes to the recipe "
+        "(path=value)",
     )
+    parser.add_argument(
+        "--annotations",
+        metavar="FILE",
+        help="a data set that has the images, in any format: results.json gets its image and category ids",
+    )
+    parser.add_argument("--split", metavar="NAME", help="of --annotations with several parts")
     parser.add_argument(
         "--output", metavar="DIR", help="folder for pictures and results.json (default: runs/predict/N)"
     )
@@ -48,7 +61,7 @@ def run(arguments: argparse.Namespace) -> int:
     from densedet.core.files import write_text
     from densedet.core.terminal import progress
     from densedet.core.training.folders import new_folder
-    from densedet.core.training.prediction import coco_results, find_images, load
+    from densedet.core.training.prediction import coco_results, load
 
     if not 0 <= arguments.score <= 1:
         raise UsageError(f"--score {arguments.score} is no score: give a number from 0 to 1")
@@ -58,7 +71,8 @@ def run(arguments: argparse.Namespace) -> int:
     predictor = load(
         arguments.checkpoint, device=arguments.device, plugins=arguments.plugin, overrides=overrides
     )
-    files, left_out = find_images([text for text in arguments.images if text not in overrides])
+    wanted = _wanted([text for text in arguments.images if text not in overrides], arguments, predictor)
+    files = wanted.files
     folder = empty_folder(Path(arguments.output)) if arguments.output else new_folder(Path("runs"), "predict")
     rows: list[dict[str, Any]] = []
     broken: list[str] = []
@@ -72,7 +86,7 @@ def run(arguments: argparse.Namespace) -> int:
             found = found.where(found.scores >= arguments.score)
             rows += [
                 {**row, "file_name": str(files[index])}
-                for row in coco_results(found, index, predictor.category_ids)
+                for row in coco_results(found, wanted.image_ids[index], wanted.category_ids)
             ]
             if not arguments.no_pictures:
                 whole = open_image(files[index], predictor.decoding)
@@ -83,9 +97,54 @@ def run(arguments: argparse.Namespace) -> int:
         say(json_text(rows))
     say(f"{len(rows)} objects in {len(files) - len(broken)} images -> {folder}", error=True)
     notes = range_notes(files[:: len(files) // 16 + 1], predictor.decoding)
-    for text in [*(f"left out: {text}" for text in broken), *left_out, *notes]:
+    for text in [*(f"left out: {text}" for text in broken), *wanted.left_out, wanted.note, *notes]:
         say(text, error=True)
-    return DataError.exit_code if broken or left_out else 0
+    return DataError.exit_code if broken or wanted.left_out else 0
+
+
+class Wanted(NamedTuple):
+    """The images of one call, and how results name them.
+
+    Attributes:
+        files: the images.
+        image_ids: the id of each.
+        category_ids: the id of each of the detector's labels; None where the data set lacks the class.
+        left_out: sentences about images that cannot be read.
+        note: a sentence about the image ids.
+    """
+
+    files: list[Path]
+    image_ids: list[int | str]
+    category_ids: Sequence[int | None]
+    left_out: list[str]
+    note: str
+
+
+def _wanted(paths: list[str], arguments: argparse.Namespace, predictor: Predictor) -> Wanted:
+    """Find the images and their ids. Raises UsageError or DataError."""
+    from densedet.core import assembly
+    from densedet.core.annotations.conversion import open_source, recognise
+    from densedet.core.class_table import label_map
+    from densedet.core.errors import UsageError
+    from densedet.core.training.image_ids import ids_in, image_ids
+    from densedet.core.training.prediction import find_images
+
+    files, left_out = find_images(paths)
+    if arguments.annotations is None:
+        if not files:
+            raise UsageError("name images, folders of images or --annotations FILE")
+        if arguments.split is not None:
+            raise UsageError("--split goes with --annotations FILE")
+        ids, note = image_ids(files, predictor.recipe)
+        return Wanted(files, ids, predictor.category_ids, left_out, note)
+    components = predictor.recipe.plugins.components
+    spec = recognise(Path(arguments.annotations), components, split=arguments.split)
+    source = open_source(spec, components)
+    label_map(source.classes, predictor.classes)  # which refuses other classes
+    files = files or [Path(source.image(index)) for index in range(len(source))]
+    categories = assembly.category_ids(predictor.recipe, predictor.classes, source)
+    note = f"image ids are those of {arguments.annotations}"
+    return Wanted(files, ids_in(source, files), categories, left_out, note)
 
 
 def empty_folder(folder: Path) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import PurePosixPath, PureWindowsPath
@@ -223,6 +224,15 @@ def packed_ids(ids: Sequence[int | str]) -> np.ndarray | list[int | str]:
     """Return image ids as `AnnotationTable` holds them: int64 (I,) where all fit, else a list."""
     plain = all(isinstance(i, int) and -(1 << 63) <= i < 1 << 63 for i in ids)
     return np.array(ids, dtype=np.int64) if plain else list(ids)
+
+
+def image_ids_of(stems: Sequence[str]) -> list[int]:
+    """Return the names' own numbers (139 for 000139.jpg) where all are numbers and differ, or else 1..I."""
+    if all(re.fullmatch("[0-9]{1,18}", stem) for stem in stems):
+        own = [int(stem) for stem in stems]
+        if len(set(own)) == len(own):
+            return own
+    return list(range(1, len(stems) + 1))
 
 
 def positions_in(ascending: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import re
 import stat
 from collections.abc import Sequence
 from itertools import chain, count
@@ -22,7 +21,6 @@ MAX_LIST = 1 << 28
 FLAWS = 100
 """Faults of one file after which the rest of it is not read, and all of it counts as wrong."""
 
-_NUMBER = re.compile(r"[0-9]{1,18}\Z")
 _TAKEN = {errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.EINVAL, errno.EILSEQ}
 
 
@@ -101,15 +99,6 @@ class NewFiles:
                 return False
             raise DataError(f"{path} cannot be written: {error.strerror or error}") from error
         return True
-
-
-def image_ids_of(stems: Sequence[str]) -> list[int]:
-    """Return the names' own numbers (139 for 000139.jpg) where all are numbers and differ, or else 1..I."""
-    if all(_NUMBER.match(stem) for stem in stems):
-        own = [int(stem) for stem in stems]
-        if len(set(own)) == len(own):
-            return own
-    return list(range(1, len(stems) + 1))
 
 
 def plain_int(value: object) -> bool:

@@ -14,11 +14,12 @@ from densedet.core.sources import (
     Faults,
     FileNames,
     TableBuilder,
+    image_ids_of,
     image_size,
     name_fault,
     packed_ids,
 )
-from densedet.plugins.sources._label_files import image_ids_of, read_small
+from densedet.plugins.sources._label_files import read_small
 from densedet.plugins.sources._voc_xml import Corners, VocFile, VocObject, read_voc, xml_text
 
 

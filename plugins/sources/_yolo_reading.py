@@ -15,10 +15,10 @@ from densedet.core.sources import (
     Faults,
     Progress,
     TableBuilder,
+    image_ids_of,
     image_size,
     packed_ids,
 )
-from densedet.plugins.sources._label_files import image_ids_of
 from densedet.plugins.sources._yolo_data import YoloData, yaml_name
 from densedet.plugins.sources._yolo_exact import ExactBox, ExactFile, ExactImage
 from densedet.plugins.sources._yolo_labels import Label, label_file, label_text, read_labels

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import operator
 import subprocess
 import sys
 from pathlib import Path
@@ -201,6 +202,18 @@ def test_results_have_the_files_own_category_ids(here: Path, capsys: pytest.Capt
     rows = json.loads(Path("r.json").read_text())
     assert {row["category_id"] for row in rows} == {7, 90}
     assert {row["image_id"] for row in rows} <= {100 + 3 * i for i in range(12)}
+    # results of predict can be scored as those of evaluate: by the recipe's data, or by annotations
+    Path("data/images").rename("copied")
+    predict = ["predict", "runs/laptop_ssd/1", "--score", "0", "--no-pictures", "--output"]
+    assert main([*predict, "b", "copied", "--annotations", "data/train.json"]) == 0
+    Path("copied").rename("data/images")
+    assert main([*predict, "a", "data/images"]) == 0
+    assert main([*predict, "c", "--annotations", "data/train.json"]) == 0
+    key = operator.itemgetter("image_id", "category_id", "score", "bbox")
+    for folder in "abc":
+        found = json.loads(Path(folder, "results.json").read_text())
+        assert all(row.pop("file_name").endswith(f"/{(row['image_id'] - 100) // 3}.png") for row in found)
+        assert sorted(map(key, found)) == sorted(map(key, rows)), folder
 
 
 def test_predict_on_files_and_folders(trained: Path, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -210,7 +223,7 @@ def test_predict_on_files_and_folders(trained: Path, here: Path, capsys: pytest.
     Image.new("RGB", (40, 80), (9, 200, 30)).save(here / "photos" / "b.jpg")
     assert main(["predict", str(trained), "photos", "photos/b.jpg", "--score", "0", "--output", "out"]) == 0
     rows = json.loads((here / "out" / "results.json").read_text())
-    assert len(list((here / "out").glob("*.png"))) == 3
+    assert len(list((here / "out").glob("*.png"))) == 2  # b.jpg is named twice and found once
     for row in rows:
         width, height = (300, 100) if row["file_name"].endswith("a.png") else (40, 80)
         x, y, w, h = row["bbox"]
