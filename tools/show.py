@@ -70,7 +70,7 @@ def components(arguments: argparse.Namespace) -> int:
     from densedet.registry import KINDS
 
     rows = find_components(arguments.kind, arguments.name, arguments.plugin)
-    if len(rows) == 1 and arguments.name != "*":
+    if len(rows) == 1 and (arguments.name != "*" or arguments.kind not in KINDS):
         return one_component(rows[0].kind, rows[0].name, arguments.plugin, arguments.json)
     if arguments.json:
         say(json_text(list_components(arguments.kind, arguments.name, plugins=arguments.plugin), indent=1))

@@ -39,18 +39,19 @@ class Description(dict[str, Any]):
 
 
 def find_components(kind: str, name: str, plugins: Sequence[str | Path]) -> list[Component]:
-    """Return the parts whose kind and name match the wildcards.
+    """Return the parts whose kind and name match the wildcards; a name may stand in place of the kind.
 
     Raises:
         UnknownComponent: nothing matches; the message has the closest names.
     """
     table = load_plugins(plugins).components
-    rows = table.find(kind, name)
+    rows = table.find(kind, name) or table.find(name, kind)  # "focal" alone, and "focal class_loss"
     if not rows:
         known = table.names(kind) if kind in KINDS else list(KINDS)
+        names = [] if kind in KINDS else sorted({row.name for row in table.find()})
         raise UnknownComponent(
-            f"no part matches {kind} {name}.{suggest(name if kind in KINDS else kind, known)} There are: "
-            f"{', '.join(known)}"
+            f"no part matches {kind} {name}.{suggest(name if kind in KINDS else kind, known + names)} "
+            f"There are: {', '.join(known)}"
         )
     return rows
 

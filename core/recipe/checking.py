@@ -6,9 +6,10 @@ Nothing stops at the first fault: all of them are collected, each at the place o
 
 from __future__ import annotations
 
+import difflib
 import inspect
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -36,6 +37,10 @@ from densedet.core.recipe.yaml_marks import Node, from_plain
 from densedet.registry import KINDS, Component, RegistryError, UnknownComponent, suggest
 
 TOP_LEVEL = ("description", "base", "plugins", "model", *SECTIONS)
+ALSO_CALLED = {"learning_rate": "lr", "batch": "batch_size", "image_size": "input_size_wh"}
+"""Names that people try -> the key of a recipe."""
+MANY = 4
+"""More places of a key than this are not suggested."""
 _WEIGHT = Argument("weight", Annotated[float, Field(ge=0)], 1.0)
 
 
@@ -58,6 +63,7 @@ class Checker:
         self.faults: list[Fault] = []
         self.sections: dict[str, Section] = {}
         self.home = Origin("recipe")
+        self._unknown: list[tuple[Origin, str, str, list[str], str]] = []
 
     def add(self, origin: Origin, path: str, message: str) -> None:
         """Note a fault."""
@@ -70,11 +76,9 @@ class Checker:
         given, result = root.mapping, {}
         for key, node in given.items():
             if key not in TOP_LEVEL:
-                self.add(
-                    node.key,
-                    key,
-                    f"a recipe has no section {key!r}.{suggest(key, list(TOP_LEVEL))} Sections: "
-                    f"{', '.join(TOP_LEVEL)}",
+                said = f"a recipe has no section {key!r}."
+                self._unknown.append(
+                    (node.key, key, said, list(TOP_LEVEL), f" Sections: {', '.join(TOP_LEVEL)}")
                 )
         if "description" in given:
             result["description"] = self.value(
@@ -101,7 +105,25 @@ class Checker:
                 result[name] = self.section(
                     written or Node.make({}, root.origin.default("default of densedet")), name, section
                 )
-        return Node.make(result, root.origin)
+        resolved = Node.make(result, root.origin)
+        self._suggest(resolved)
+        return resolved
+
+    def _suggest(self, resolved: Node) -> None:
+        """Note the unknown keys, each with the places of the recipe where such a key stands."""
+        paths = list(_paths(resolved))
+        ends = [path.rpartition(".")[2] for path in paths]
+        for origin, path, said, siblings, listing in self._unknown:
+            key = path.rpartition(".")[2]
+            key = ALSO_CALLED.get(key, key)
+            found = [place for place, end in zip(paths, ends) if end == key]
+            close = suggest(key, siblings)
+            if not found and not close:
+                nearest = difflib.get_close_matches(key, ends, n=1, cutoff=0.8)
+                found = [place for place, end in zip(paths, ends) if [end] == nearest]
+            if 0 < len(found) <= MANY:
+                close = f" Did you mean {' or '.join(found)}?"
+            self.add(origin, path, f"{said}{close}{listing}")
 
     def _nul_characters(self, node: Node, path: str) -> None:
         """Note texts with a NUL character: no file can have such a name."""
@@ -249,11 +271,8 @@ class Checker:
                 *ModelValues.model_fields,
                 *(parts if parts is not None else (k for k in KINDS if k != "detector")),
             ]
-            self.add(
-                given.key,
-                below,
-                f"the model has no part {key!r}.{suggest(key, names)} Parts: {', '.join(names)}",
-            )
+            said = f"the model has no part {key!r}."
+            self._unknown.append((given.key, below, said, names, f" Parts: {', '.join(names)}"))
 
     def _names(self, kind: str) -> str:
         return f"registered: {', '.join(self.components.names(kind)) or 'none'}"
@@ -418,11 +437,8 @@ class Checker:
                 what, listing = (
                     ("argument", f"\n{accepted}") if accepted else ("key", f" Keys: {', '.join(known)}")
                 )
-                self.add(
-                    child.key,
-                    f"{path}.{key}",
-                    f"{owner} has no {what} {key!r}.{suggest(key, known)}{listing}",
-                )
+                said = f"{owner} has no {what} {key!r}."
+                self._unknown.append((child.key, f"{path}.{key}", said, known, listing))
 
     def _forgotten_plugin(self, origin: Origin, kind: str, name: str) -> str:
         """Where the part is that a recipe names without naming its plug-in."""
@@ -450,6 +466,15 @@ def plugin_hint(absent: Iterable[str]) -> str:
     """What to type where a checkpoint's recipe names plug-ins."""
     named = " --plugin ".join(absent)
     return f"its recipe names plug-ins, which are not loaded by themselves here: pass --plugin {named}"
+
+
+def _paths(node: Node, path: str = "") -> Iterator[str]:
+    """Yield the dotted path of every key below a node."""
+    children = node.value.items() if isinstance(node.value, dict) else ()
+    for key, child in children:
+        below = f"{path}.{key}" if path else key
+        yield below
+        yield from _paths(child, below)
 
 
 def _takes_list(parts: dict[str, Argument] | None, key: str) -> bool:

@@ -10,7 +10,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -21,11 +21,13 @@ from densedet.core.arguments import Section
 from densedet.core.recipe.checking import Checker, plugin_hint
 from densedet.core.recipe.faults import Fault, Origin, RecipeError
 from densedet.core.recipe.merging import (
+    COMMAND_LINE,
     Merged,
     Overrides,
     default_root,
     load_merged,
     merge,
+    override_texts,
     read_overrides,
     resolve_path,
     with_names,
@@ -64,9 +66,10 @@ class Recipe:
         registry: Registry,
         absent: Sequence[str] = (),
         spared: Sequence[str] = (),
+        changes: Sequence[str] = (),
     ) -> None:
         self.name, self.path, self.plugins = name, path, plugins
-        self._absent, self._spared = tuple(absent), tuple(spared)
+        self._absent, self._spared, self._changes = tuple(absent), tuple(spared), tuple(changes)
         self._merged, self._resolved, self._registry = merged, resolved, registry
         self._sections = dict(sections)
         self.values: dict[str, Any] = resolved.plain()
@@ -120,6 +123,12 @@ class Recipe:
         origin = self.origin(dotted)
         if dotted.endswith(".name") and self._absent:
             message += f"\n{plugin_hint(self._absent)}"
+        # A detector is built from the sections data and model; what else was changed does not reach it.
+        near = [
+            c for c in self._changes if not dotted.startswith("model") or c.startswith(("model.", "data."))
+        ]
+        if near and origin.file != COMMAND_LINE:
+            message += f"\nwith the changes of the command line: {' '.join(near)}"
         return RecipeError([Fault.at(origin if origin.file else self._resolved.origin, dotted, message)])
 
     def to_yaml(self) -> str:
@@ -130,19 +139,18 @@ class Recipe:
 
     def with_overrides(self, overrides: Overrides) -> Recipe:
         """Return the recipe with more overrides on top, checked anew. Raises RecipeError."""
-        faults: list[Fault] = []
-        merged = _overridden(self._merged, overrides, faults)
-        names = self.values.get("plugins") or []
         return _resolve(
             self.name,
             self.path,
-            merged,
+            self._merged,
+            overrides,
             self.plugins,
-            names,
-            faults,
+            self.values.get("plugins") or [],
+            [],
             self._registry,
             absent=self._absent,
             spared=self._spared,
+            changes=self._changes,
         )
 
 
@@ -169,12 +177,13 @@ def load_recipe(
     faults = merged.faults
     read = {(f.file, f.line, f.column) for f in faults}
     loaded, names = _load_named(merged, registry)
-    root = _overridden(merged.root, overrides, faults)
     file = Path(str(path))
     stem = file.stem if ":" not in str(path) else Path(str(path).rpartition(":")[2]).stem
-    if not root.origin.line:  # nothing of the file could be read
+    if not merged.root.origin.line:  # nothing of the file could be read
         raise RecipeError(faults)
-    return _resolve(stem, file, root, loaded, names, faults, registry, absent=(), already=read)
+    return _resolve(
+        stem, file, merged.root, overrides, loaded, names, faults, registry, absent=(), already=read
+    )
 
 
 def recipe_from_dict(
@@ -200,14 +209,12 @@ def recipe_from_dict(
         RecipeError: With all faults.
         PluginError: A plug-in does not load.
     """
-    faults: list[Fault] = []
     entries = {k: v for k, v in values.items() if k not in ("base", "plugins")}
     root = merge(default_root(), with_names(from_plain(entries, Origin(name))))
     loaded = load_plugins(plugins, registry=registry)
     names = [str(Path(p).resolve()) if is_file(str(p)) else str(p) for p in plugins]
     absent = [str(p) for p in values.get("plugins") or [] if str(p) not in names]
-    root = _overridden(root, overrides, faults)
-    return _resolve(name, None, root, loaded, names, faults, registry, absent=absent, spared=spared)
+    return _resolve(name, None, root, overrides, loaded, names, [], registry, absent=absent, spared=spared)
 
 
 def _overridden(root: Node, overrides: Overrides, faults: list[Fault]) -> Node:
@@ -243,7 +250,8 @@ def _load_named(merged: Merged, registry: Registry) -> tuple[PluginSet, list[str
 def _resolve(
     name: str,
     path: Path | None,
-    merged: Node,
+    below: Node,
+    overrides: Overrides,
     plugins: PluginSet,
     names: list[str],
     faults: list[Fault],
@@ -252,18 +260,45 @@ def _resolve(
     absent: Sequence[str],
     spared: Sequence[str] = (),
     already: set[tuple[str, int, int]] = frozenset(),  # type: ignore[assignment]
+    changes: Sequence[str] = (),
 ) -> Recipe:
-    checker = Checker(plugins, absent, spared=spared)
-    resolved = checker.recipe(merged)
-    # A value that could not even be read needs no second complaint about its type.
-    faults = faults + [f for f in checker.faults if (f.file, f.line, f.column) not in already]
+    def check(overrides: Overrides) -> tuple[Node, Node, Checker, list[Fault]]:
+        found: list[Fault] = []
+        merged = _overridden(below, overrides, found)
+        checker = Checker(plugins, absent, spared=spared)
+        resolved = checker.recipe(merged)
+        # A value that could not even be read needs no second complaint about its type.
+        found += [f for f in checker.faults if (f.file, f.line, f.column) not in already]
+        return merged, resolved, checker, found
+
+    merged, resolved, checker, found = check(overrides)
+    faults = faults + [_blamed(fault, overrides, lambda others: check(others)[-1]) for fault in found]
     if faults:
         cause = next((p.error for p in plugins if p.error is not None and p.name in names), None)
         raise RecipeError(faults) from cause
     if names:
         entries = {"plugins": from_plain(names, merged.origin), **resolved.mapping}
         resolved = Node.make(entries, resolved.origin)
-    return Recipe(name, path, merged, resolved, checker.sections, plugins, registry, absent, spared)
+    changes = [*changes, *override_texts(overrides)]
+    return Recipe(name, path, merged, resolved, checker.sections, plugins, registry, absent, spared, changes)
+
+
+def _blamed(fault: Fault, overrides: Overrides, check: Callable[[Overrides], list[Fault]]) -> Fault:
+    """Move a fault to the override without which it would not be; it stays where there is no such one."""
+    if fault.file == COMMAND_LINE:
+        return fault
+    for number, text in enumerate(override_texts(overrides), start=1):
+        keep = [place for place in range(len(overrides)) if place != number - 1]
+        if isinstance(overrides, Mapping):
+            pairs = list(overrides.items())
+            others: Overrides = dict(pairs[place] for place in keep)
+        else:
+            others = [overrides[place] for place in keep]
+        if fault not in check(others):
+            place = Origin(fault.file, fault.line, fault.column).place
+            said = f"{fault.message}\n{text} does not go with what stands at {place}"
+            return Fault(COMMAND_LINE, number, 1, fault.path, said)
+    return fault
 
 
 class _Dumper(yaml.SafeDumper):

@@ -158,11 +158,19 @@ def read_overrides(overrides: Overrides, faults: list[Fault]) -> Node | None:
     return root
 
 
+def override_texts(overrides: Overrides) -> list[str]:
+    """Return each override as it would be typed."""
+    if isinstance(overrides, Mapping):
+        return [f"{path}={value!r}" for path, value in overrides.items()]
+    return [overrides] if isinstance(overrides, str) else [str(text) for text in overrides]
+
+
 def _override_nodes(overrides: Overrides, faults: list[Fault]) -> Iterator[tuple[str, str, Node | None]]:
     """Yield (dotted path, the override as text, its value) of each override. The value is None where it
     cannot be read; its faults are noted."""
     if isinstance(overrides, Mapping):
-        split = [(str(path), f"{path}={value!r}", True, value) for path, value in overrides.items()]
+        texts = override_texts(overrides)
+        split = [(str(k), text, True, value) for text, (k, value) in zip(texts, overrides.items())]
     else:
         split = [(text.partition("=")[0], text, "=" in text, text.partition("=")[2]) for text in overrides]
     for number, (dotted, text, complete, value) in enumerate(split, start=1):
