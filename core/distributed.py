@@ -106,10 +106,23 @@ def together() -> Iterator[None]:
     join()
     try:
         yield
-    except (RuntimeError, dist.DistError) as error:
-        if world()[1] > 1 and any(word in str(error) for word in OF_THE_GROUP):
-            raise PeerError("another process of this run has ended without a message") from error
+    except BaseException as error:
+        if world()[1] == 1 or isinstance(error, PeerError):
+            raise
+        if isinstance(error, RuntimeError) and any(word in str(error) for word in OF_THE_GROUP):
+            raise PeerError(f"another process of this run has ended: {_fault()}") from error
+        if _store is not None:
+            with suppress(RuntimeError):  # the store went with the process that held it
+                _store.compare_set("densedet/fault", "", sentence(error))
         raise
+
+
+def _fault() -> str:
+    """Return what the first process with a fault has said of it."""
+    with suppress(RuntimeError):
+        if _store is not None and _store.check(["densedet/fault"]):
+            return str(_store.get("densedet/fault").decode())
+    return "it has left no message"
 
 
 def is_news(text: str, *, of_peer: bool = False) -> bool:

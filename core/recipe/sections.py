@@ -218,6 +218,11 @@ class TrainSection(Section):
         "auto",
         description="of training (judging and predicting are float32); auto: bf16 where the hardware has it",
     )
+    sync_batch_norm: bool = Field(
+        False,
+        description="whether batch norm takes its statistics over the images of all GPUs of a torchrun; "
+        "false: over those of each process",
+    )
     channels_last: bool = Field(True, description="memory format of images and convolutions")
     device: str = Field("auto", description="auto, cpu, cuda, cuda:1, mps")
     threads: PositiveInt | None = Field(None, description="CPU threads; null: torch's choice")

@@ -125,6 +125,14 @@ class Run:
         )
         if loaded is not None:
             self.notes.append(str(loaded))
+        if self.settings.sync_batch_norm and self.world > 1:
+            if self.device.type != "cuda":
+                raise self.recipe.error(
+                    "train.sync_batch_norm",
+                    f"torch synchronises batch norm on GPUs alone, not on {self.device.type}: write "
+                    f"train.sync_batch_norm=false, or take group norm, which does not depend on the batch",
+                )
+            detector = nn.SyncBatchNorm.convert_sync_batchnorm(detector)
         freeze(detector, self.recipe)
         detector.to(self.device)
         self.detector: nn.Module = detector

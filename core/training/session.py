@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from densedet.core import files, hookspecs
-from densedet.core.distributed import alone, from_main, together
+from densedet.core.distributed import alone, barrier, from_main, together
 from densedet.core.errors import CheckpointError, Interrupted, sentence
 from densedet.core.recipe.loading import Recipe
 from densedet.core.recipe.merging import Overrides
@@ -89,14 +89,17 @@ def conduct(run: Run) -> Run:
             try_evaluation(run)
         run.start()
         try:
-            with alone():
-                run.hooks.hook.densedet_run_start(run=run)
-            engine.fit(run)
+            with together():
+                with alone():
+                    run.hooks.hook.densedet_run_start(run=run)
+                engine.fit(run)
         except BaseException as error:
             finish(run, "failed", sentence(error))
             raise
         complete = run.progress >= 1 and run.evaluations >= run.evaluations_due
-        finish(run, *(("done", None) if complete else ("stopped", run.stop_reason)))
+        with together():
+            finish(run, *(("done", None) if complete else ("stopped", run.stop_reason)))
+            barrier()  # until rank 0 has written everything
     return run
 
 
