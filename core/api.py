@@ -18,6 +18,7 @@ from torch.utils.data import DataLoader
 from densedet.core import assembly
 from densedet.core.data.dataset import sample_of
 from densedet.core.data.decoding import open_image
+from densedet.core.data.facts import data_facts, notes_on
 from densedet.core.data.loader import collate
 from densedet.core.distributed import join, together
 from densedet.core.errors import UsageError
@@ -168,6 +169,8 @@ class Evaluation:
         recipe: the recipe.
         source: the truth.
         dataset: the images.
+        facts: numbers about the data, see `densedet.core.data.facts.data_facts`.
+        notes: sentences about what in the data the user must know.
     """
 
     def __init__(
@@ -200,6 +203,8 @@ class Evaluation:
         ids = assembly.category_ids(self.recipe, self.predictor.classes, self.source)
         self.predictor.category_ids = ids
         self.dataset = assembly.make_dataset(self.recipe, self.source, self.predictor.classes)
+        self.facts = data_facts(self.source, self.predictor.classes)
+        self.notes = notes_on({split: self.facts})
 
     def run(self, **callbacks: Any) -> EvaluationResult:
         """Evaluate; ``callbacks`` are `densedet.core.training.evaluation.evaluate_detector`'s on_batch and

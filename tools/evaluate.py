@@ -76,9 +76,9 @@ def run(arguments: argparse.Namespace) -> int:
             write_text(Path(arguments.output), json_text(listed))
         say(f"{len(listed)} detections in {arguments.output}", error=True)
     if arguments.json:
-        say(json_text(result.numbers))
+        say(json_text({**result.numbers, "data": evaluation.facts}))
         return 0
-    for line in evaluation.report(result):
+    for line in [*evaluation.report(result), *evaluation.notes]:
         say(line)
     return 0
 

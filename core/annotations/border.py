@@ -106,6 +106,11 @@ class CheckedSource:
         return replace(truth, boxes=torch.minimum(truth.boxes.clamp(min=0), size))
 
     @property
+    def made_anyway(self) -> bool:
+        """Whether all annotations were made already, or will be for their images' sizes."""
+        return self._table is not None or not hasattr(self.source, "sizes")
+
+    @property
     def table(self) -> AnnotationTable:
         """All boxes; every annotation is made at the first use."""
         if self._table is None:

@@ -6,7 +6,7 @@ No torch here.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -180,29 +180,31 @@ class Faults:
 
     def words(self) -> str:
         """Return the numbers as they are printed, "" where nothing was left out or clipped."""
-        parts = [
-            f"{_number(count, what)} left out ({_listed(self.counts, kinds)})"
-            for count, what, kinds in (
-                (self.dropped_boxes, "box", BOX_KINDS),
-                (self.left_out_images, "image", IMAGE_KINDS),
-            )
-            if count
-        ]
-        if self.clipped_boxes:
-            parts.append(f"{_number(self.clipped_boxes, 'box')} clipped")
-        return ", ".join(parts)
+        return fault_words(self.counts)
 
     def told(self) -> list[str]:
         """Return the sentences that were kept, and one about the number of those that were not."""
         return [*self.sentences, *([f"... and {self._untold} more"] if self._untold else [])]
 
 
-def _listed(counts: Counter[str], kinds: dict[str, str]) -> str:
+def fault_words(counts: Mapping[str, int]) -> str:
+    """Return {kind: number} in words, "" where nothing was left out or clipped."""
+    parts = []
+    for what, kinds in (("box", BOX_KINDS), ("image", IMAGE_KINDS)):
+        total = sum(counts.get(kind, 0) for kind in kinds)
+        if total:
+            parts.append(f"{number(total, what)} left out ({_listed(counts, kinds)})")
+    if counts.get("clipped"):
+        parts.append(f"{number(counts['clipped'], 'box')} clipped")
+    return ", ".join(parts)
+
+
+def _listed(counts: Mapping[str, int], kinds: dict[str, str]) -> str:
     """Return "3 without four numbers, 1 of no known class"."""
-    return ", ".join(f"{counts[kind]:,} {text}" for kind, text in kinds.items() if counts[kind])
+    return ", ".join(f"{counts[kind]:,} {text}" for kind, text in kinds.items() if counts.get(kind))
 
 
-def _number(count: int, what: str) -> str:
+def number(count: int, what: str) -> str:
     """Return "1 box", "2 boxes" or "2 images"."""
     plural = "" if count == 1 else "es" if what.endswith("x") else "s"
     return f"{count:,} {what}{plural}"

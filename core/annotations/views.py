@@ -94,6 +94,16 @@ def base_of(source: Source) -> tuple[Source, np.ndarray]:
     return source, np.arange(len(source)) if indices is None else indices
 
 
+def actions_of(source: Source, boxes: int) -> np.ndarray:
+    """Return uint8 (M,) of `KEEP` .. `COUNT`, what `Subset`s do with each of the ``boxes`` of the source
+    beneath."""
+    while isinstance(source, Subset):
+        if source.actions is not None:
+            return source.actions
+        source = source.source
+    return np.full(boxes, KEEP, dtype=np.uint8)
+
+
 def hold_out(source: Source, share: float, seed: int) -> tuple[Subset, Subset]:
     """Split a source in two at random; the same seed gives the same split.
 

@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from densedet.core import assembly, files, hookspecs
+from densedet.core.data.facts import check_trainable, data_facts, notes_on
 from densedet.core.distributed import from_main, spread, world
 from densedet.core.errors import CheckpointError
 from densedet.core.recipe.loading import Recipe
@@ -57,6 +58,7 @@ class Run:
         first.
         stale: evaluations since the best one.
         evaluations: evaluations done.
+        data_facts: {"train" and "val": `densedet.core.data.facts.data_facts`}.
         counters: what the run counts, by name; JSON-like values.
         notes: sentences that the user should see at the start.
         broken: {position in the training source: sentence} of images that could not be read.
@@ -115,6 +117,11 @@ class Run:
         self.val_set = None
         if validation is not None:
             self.val_set = assembly.make_dataset(recipe, validation, self.classes, notes=self.notes)
+        self.data_facts = {"train": data_facts(source, self.classes)}
+        check_trainable(self.data_facts["train"])
+        if validation is not None:
+            self.data_facts["val"] = data_facts(validation, self.classes)
+        self.notes += notes_on(self.data_facts, source.classes)
         self.sampler = assembly.build_batch_sampler(recipe, self.train_set.source)
         self.loader = assembly.make_train_loader(recipe, self.train_set, self.sampler)
         self._eval_loaders: dict[tuple[int, int], DataLoader[Batch]] = {}

@@ -53,7 +53,8 @@ def summarise(run: Run, status: str, reason: str | None) -> dict[str, Any]:
         "steps": run.step,
         "epochs": run.epoch,
         "images_seen": images,
-        "dropped_boxes": run.dropped,
+        "data": run.data_facts,
+        "lost_boxes": run.dropped,
         "broken_images": [
             *(run.broken[i] for i in sorted(run.broken)),
             *run.metrics.get("broken_images", ()),

@@ -11,8 +11,11 @@ from PIL import Image
 
 from densedet.core.annotations.builder import TableBuilder
 from densedet.core.annotations.conversion import open_source, recognise
+from densedet.core.api import Evaluation
 from densedet.core.errors import DataError, UsageError
+from densedet.core.recipe.loading import load_recipe
 from densedet.core.recipe.plugin_loading import load_plugins
+from densedet.core.training.run import Run
 from densedet.plugins.sources.flatbuffers_db import FlatBuffersSource
 from densedet.plugins.sources.sqlite import SQLiteSource
 from densedet.tools.main import main
@@ -127,6 +130,16 @@ def test_one_count_of_wrong_boxes(name, tmp_path, capsys):
         assert converted[key] == checked["data"][key]
     assert main(["convert", str(path), str(tmp_path / "z.json")]) == 0
     assert words in " ".join(capsys.readouterr().out.split())
+    # train and evaluate
+    spec = recognise(path, load_plugins([]).components)
+    recipe = load_recipe("quickstart_ssd", [f"data.train={json.dumps(spec)}", f"data.val={json.dumps(spec)}"])
+    run = Run(recipe)
+    assert f"training data: {words}; densedet check data names them" in run.notes
+    evaluation = Evaluation(run)
+    for facts in (*run.data_facts.values(), evaluation.facts):
+        assert facts["boxes"] == 5
+        for key in ("dropped_boxes", "clipped_boxes", "left_out_images", "faults"):
+            assert facts[key] == checked["data"][key]
 
 
 def no_box_of_coco(folder):
