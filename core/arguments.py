@@ -41,7 +41,7 @@ Factor = Annotated[float, Field(gt=0, le=1)]
 """Above 0, at most 1."""
 
 
-LayerCount = Annotated[int, Field(ge=0, le=1000)]
+LayerCount = Annotated[int, Field(ge=0, le=200)]
 """A number of layers or levels, which are built one by one: a slip of the finger must not take hours."""
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import itertools
 import operator
 from functools import partial
-from typing import Literal
+from typing import Annotated, Literal
 
+from pydantic import Field
 from torch import Tensor, nn
 
 from densedet.core.arguments import LayerCount, PositiveFloat, PositiveInt
@@ -79,7 +80,7 @@ class ConvNetBackbone(nn.Module):
         self,
         *,
         in_channels: int,
-        widths: tuple[PositiveInt, ...] = (24, 48, 96),
+        widths: Annotated[tuple[PositiveInt, ...], Field(max_length=50)] = (24, 48, 96),
         depths: tuple[LayerCount, ...] | None = None,
         strides: tuple[Literal[1, 2], ...] | None = None,
         stem: PositiveInt = 16,

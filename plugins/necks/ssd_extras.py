@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
@@ -73,7 +74,10 @@ class SSDExtrasNeck(nn.Module):
         *,
         in_channels: tuple[int, ...],
         in_strides: tuple[int, ...],
-        stages: tuple[Stage, ...] = (Stage(out_channels=96), Stage(out_channels=96)),
+        stages: Annotated[tuple[Stage, ...], Field(max_length=50)] = (
+            Stage(out_channels=96),
+            Stage(out_channels=96),
+        ),
         l2_norm: PositiveFloat | None = None,
         depthwise: bool = False,
         norm: Norm = "batch",

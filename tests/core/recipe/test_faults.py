@@ -90,7 +90,7 @@ EDITS = [
         "depht: 2",
         "5:27",
         "model.head.depht",
-        "Did you mean 'depth'?\n    depth: int, at least 0, at most 1000 (default 4)",
+        "Did you mean 'depth'?\n    depth: int, at least 0, at most 200 (default 4)",
     ),
     (
         "argument says its plug-in",
@@ -159,7 +159,7 @@ EDITS = [
         "depth: -1",
         "5:34",
         "model.head.depth",
-        "head 'retinanet' takes depth: int, at least 0, at most 1000 (default 4)",
+        "head 'retinanet' takes depth: int, at least 0, at most 200 (default 4)",
     ),
     (
         "above its range",
@@ -453,7 +453,7 @@ OVERRIDES = [
     ("plug-ins", "plugins=[x.py]", "1:1", "plugins", "cannot be overridden"),
     ("code", "data.root=!!python/name:os.system x", "1:11", "", "would run code"),
     ("NUL", 'data.root="a\\0b"', "1:11", "data.root", "the text holds a NUL character"),
-    ("more layers than anybody wants", "model.head.depth=1001", "1:18", "model.head.depth", "1000"),
+    ("more layers than anybody wants", "model.head.depth=201", "1:18", "model.head.depth", "200"),
 ]
 
 
