@@ -118,8 +118,9 @@ def _advance(bar: Any, task: Any, done: int) -> None:
 def sources(arguments: argparse.Namespace) -> tuple[dict[str, Any], Any, Any]:
     """({split: source}, resize, colour) of a recipe, unfiltered, or of an annotation file."""
     from densedet.core import assembly
-    from densedet.core.annotations.conversion import open_source, recognise
+    from densedet.core.annotations.conversion import open_source
     from densedet.core.annotations.faults import Faults
+    from densedet.core.annotations.parts import choose
     from densedet.core.data.decoding import Decoding
     from densedet.core.recipe.loading import load_recipe
     from densedet.core.recipe.merging import shipped_recipes
@@ -136,7 +137,9 @@ def sources(arguments: argparse.Namespace) -> tuple[dict[str, Any], Any, Any]:
             assembly.decoding_of(recipe),
         )
     else:
-        spec = recognise(path, components, split=arguments.split)
+        spec, _, note = choose(path, components, split=arguments.split)
+        if note:
+            say(note, error=True)
         name = arguments.split or "data"
         splits = {name: open_source(spec, components, images=arguments.images)}
         resize = components.get("resize", "exact").load()(size_wh=tuple(arguments.resize))

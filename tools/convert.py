@@ -99,8 +99,9 @@ def run(arguments: argparse.Namespace) -> int:
                 f"densedet convert weights A B"
             )
         return convert_weights(arguments)
-    from densedet.core.annotations.conversion import convert, open_source, recognise, writer_of
+    from densedet.core.annotations.conversion import convert, open_source, writer_of
     from densedet.core.annotations.folders import is_free
+    from densedet.core.annotations.parts import choose
     from densedet.core.annotations.where import where_masks
     from densedet.core.recipe.plugin_loading import load_plugins
 
@@ -115,9 +116,13 @@ def run(arguments: argparse.Namespace) -> int:
         raise UsageError(
             f"{path.name} does not hold images: it is used with --images DIR or a recipe's 'images'"
         )
-    spec = recognise(Path(arguments.source), components, split=arguments.split, name=arguments.source_format)
+    spec, part, note = choose(
+        Path(arguments.source), components, split=arguments.split, name=arguments.source_format
+    )
+    if note:
+        say(note, error=True)
     source = open_source(spec, components, images=arguments.images)
-    split = arguments.split or "train"
+    split = part or "train"
     with contextlib.ExitStack() as stack:
         on_fault = None
         if arguments.report:

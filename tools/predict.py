@@ -123,7 +123,8 @@ class Wanted(NamedTuple):
 def _wanted(paths: list[str], arguments: argparse.Namespace, predictor: Predictor) -> Wanted:
     """Find the images and their ids. Raises UsageError or DataError."""
     from densedet.core import assembly
-    from densedet.core.annotations.conversion import open_source, recognise
+    from densedet.core.annotations.conversion import open_source
+    from densedet.core.annotations.parts import choose
     from densedet.core.class_table import label_map
     from densedet.core.errors import UsageError
     from densedet.core.training.image_ids import ids_in, image_ids
@@ -138,12 +139,12 @@ def _wanted(paths: list[str], arguments: argparse.Namespace, predictor: Predicto
         ids, note = image_ids(files, predictor.recipe)
         return Wanted(files, ids, predictor.category_ids, left_out, note)
     components = predictor.recipe.plugins.components
-    spec = recognise(Path(arguments.annotations), components, split=arguments.split)
+    spec, _, note = choose(Path(arguments.annotations), components, split=arguments.split)
     source = open_source(spec, components)
     label_map(source.classes, predictor.classes)  # which refuses other classes
     files = files or [Path(source.image(index)) for index in range(len(source))]
     categories = assembly.category_ids(predictor.recipe, predictor.classes, source)
-    note = f"image ids are those of {arguments.annotations}"
+    note = "; ".join(filter(None, [f"image ids are those of {arguments.annotations}", note]))
     return Wanted(files, ids_in(source, files), categories, left_out, note)
 
 

@@ -15,7 +15,7 @@ SHORT = {"ssd": "laptop_ssd", "retinanet": "laptop_retinanet"}
 
 
 def add_parser(subparsers: Any) -> None:
-    """densedet train RECIPE [path=value ...] | --db FILE --images DIR ... | --resume RUN"""
+    """densedet train RECIPE [path=value ...] | --db FILE ... | --resume RUN"""
     parser = subparsers.add_parser("train", help="train a recipe", description=__doc__)
     parser.add_argument(
         "recipe", nargs="?", help="a YAML file, or the name of a shipped recipe such as quickstart_ssd"
@@ -52,13 +52,17 @@ def add_parser(subparsers: Any) -> None:
     short.add_argument(
         "--db",
         metavar="FILE",
-        help="annotations of the training images: .db, .sqlite, COCO JSON, a VOC or YOLO folder",
+        help="annotations of the training images: .db, .sqlite, COCO JSON, or a VOC or YOLO folder, of which "
+        "the part train counts",
     )
-    short.add_argument("--images", metavar="DIR", help="folder of the training images")
+    short.add_argument(
+        "--images", metavar="DIR", help="folder of the training images (default: where the format has them)"
+    )
     short.add_argument(
         "--val-db",
         metavar="FILE",
-        help="annotations to evaluate on (default: a tenth of the training images is held out)",
+        help="annotations to evaluate on, of a folder the part val (default: the part val of --db; where it "
+        "has none, a tenth of the training images is held out)",
     )
     short.add_argument("--val-images", metavar="DIR", help="their folder (default: --images)")
     short.add_argument("--device", help="auto, cpu, cuda, cuda:1, mps")
@@ -169,39 +173,40 @@ def normalise(arguments: argparse.Namespace) -> tuple[str | None, list[str]]:
         for flag in ("images", "val_db", "val_images", "head"):
             if getattr(arguments, flag) is not None:
                 raise UsageError(
-                    f"--{flag.replace('_', '-')} goes with --db: write --db FILE --images DIR, or give "
-                    f"a recipe"
+                    f"--{flag.replace('_', '-')} goes with --db: write --db FILE, or give a recipe"
                 )
         if recipe is None and arguments.resume is None:
-            raise UsageError("give a recipe (densedet train quickstart_ssd) or --db FILE --images DIR")
+            raise UsageError("give a recipe (densedet train quickstart_ssd) or --db FILE")
         return recipe, short + overrides
     if recipe is not None:
         raise UsageError(f"give either a recipe ({recipe}) or --db, not both")
-    if arguments.images is None:
-        raise UsageError("--db needs --images DIR, the folder of its images")
     return SHORT[arguments.head or "ssd"], database_overrides(arguments) + short + overrides
 
 
 def database_overrides(arguments: argparse.Namespace) -> list[str]:
     """The data section for --db and --images, relative to the working directory."""
-    from densedet.core.annotations.conversion import recognise
+    from densedet.core.annotations.parts import training_sources
     from densedet.core.recipe.plugin_loading import load_plugins
 
     components = load_plugins(arguments.plugin).components
-
-    def source(database: str, images: str) -> str:
-        found = recognise(Path(database), components)
-        return json.dumps(found | ({"images": images} if "images" in found else {}))
-
-    rows = ["data.root=.", f"data.train={source(arguments.db, arguments.images)}"]
-    if arguments.val_db:
-        return [
-            *rows,
-            f"data.val={source(arguments.val_db, arguments.val_images or arguments.images)}",
-            "data.holdout=null",
-        ]
-    say("no --val-db: a tenth of the images, drawn by the seed, is held out to evaluate on", error=True)
-    return [*rows, "data.val=null", "data.holdout=0.1"]
+    train, val, told = training_sources(
+        arguments.db,
+        arguments.val_db,
+        components,
+        images=arguments.images,
+        val_images=arguments.val_images,
+    )
+    if val is None:
+        tenth = "no --val-db: a tenth of the images, drawn by the seed, is held out to evaluate on"
+        told = f"{told}; {tenth}" if told else tenth
+    if told:
+        say(told, error=True)
+    return [
+        "data.root=.",
+        f"data.train={json.dumps(train)}",
+        f"data.val={json.dumps(val)}",
+        f"data.holdout={'0.1' if val is None else 'null'}",
+    ]
 
 
 def short_overrides(arguments: argparse.Namespace) -> list[str]:

@@ -78,13 +78,29 @@ def recognise(
 
 def open_source(spec: dict[str, Any], components: Registry, *, images: str | None = None) -> TableSource:
     """Make the source that `recognise` described. images: another folder of images."""
-    arguments = {key: value for key, value in spec.items() if key != "name"}
-    if images is not None:
-        if "images" not in arguments:
-            raise UsageError(f"source {spec['name']} finds its images itself: leave --images out")
-        arguments["images"] = str(Path(images).resolve())
+    arguments = {key: value for key, value in placed_images(spec, images).items() if key != "name"}
     source: TableSource = components.get("source", spec["name"]).load()(**arguments)
     return source
+
+
+def placed_images(spec: dict[str, Any], images: str | None, option: str = "--images") -> dict[str, Any]:
+    """Return a source's spec with another folder of images.
+
+    Args:
+        spec: as `recognise` returns it.
+        images: the folder; None: as the spec says.
+        option: by which the user named it, for messages.
+
+    Raises:
+        UsageError: the format finds its images itself, or there is no such folder.
+    """
+    if images is None:
+        return spec
+    if "images" not in spec:
+        raise UsageError(f"source {spec['name']} finds its images itself: leave {option} out")
+    if not Path(images).is_dir():
+        raise UsageError(f"{option} {images} is no folder: name the folder of the images")
+    return {**spec, "images": images}
 
 
 def writer_of(path: Path, components: Registry, name: str | None = None) -> type[TableSource]:

@@ -298,7 +298,7 @@ def test_resume_from_the_command_line(here: Path, capsys: pytest.CaptureFixture[
         (["train", "quickstart_ssd", "model.head.dept=3"], 2, "dept"),
         (["train", "quickstart_ssd", "model.matcher.positive=2"], 2, "model.matcher.positive"),
         (["train", "quickstart_ssd", "--db", "x.json"], 2, "either a recipe"),
-        (["train", "--db", "x.json"], 2, "needs --images"),
+        (["train", "--db", "x.json"], 3, "there is nothing at x.json"),
         (["train", "--images", "x"], 2, "goes with --db"),
         (["train", "--db", "nothing.json", "--images", "nowhere"], 3, "nothing.json"),
         (["train", "quickstart_ssd", "train.device=tpu"], 2, "tpu"),
