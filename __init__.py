@@ -25,6 +25,7 @@ if TYPE_CHECKING:
         load,
         load_recipe,
         make_batch,
+        resume,
         train,
     )
     from densedet.core.hookspecs import hookimpl
@@ -44,6 +45,7 @@ _LAZY = {
         "load",
         "load_recipe",
         "make_batch",
+        "resume",
         "train",
     ),
     "densedet.core.hookspecs": ("hookimpl",),
@@ -71,6 +73,7 @@ __all__ = [
     "load_recipe",
     "make_batch",
     "register",
+    "resume",
     "train",
 ]
 

@@ -45,6 +45,7 @@ __all__ = [
     "load",
     "load_recipe",
     "make_batch",
+    "resume",
     "train",
 ]
 
@@ -158,6 +159,31 @@ def train(
     """
     return session.train(
         _recipe(recipe, overrides), folder=None if folder is None else Path(folder), hooks=hooks
+    )
+
+
+def resume(
+    run: str | Path,
+    overrides: Overrides = (),
+    *,
+    hooks: Sequence[Any] = (),
+    plugins: Sequence[str] = (),
+    allow_changes: bool = False,
+) -> Run:
+    """Continue a run that was stopped, or one whose budget ``overrides`` raise.
+
+    Args:
+        run: a run folder, or a checkpoint in one.
+        overrides: changes to the recipe that it was started with, such as ``["train.budget.epochs=20"]``.
+        hooks: as for `train`.
+        plugins: plug-in files that the recipe needs; those that it names are not imported by themselves.
+        allow_changes: whether to go on where the data or the folder's recipe.yaml have changed since.
+
+    Returns:
+        The finished run.
+    """
+    return session.resume(
+        Path(run), overrides, [str(file) for file in plugins], hooks=hooks, allow_changes=allow_changes
     )
 
 

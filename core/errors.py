@@ -60,6 +60,12 @@ class CheckpointError(DensedetError):
     exit_code = 1
 
 
+class BusyError(DensedetError):
+    """Another process uses a folder."""
+
+    exit_code = 1
+
+
 class TrainingError(DensedetError):
     """Training cannot go on, e.g. the loss is not finite."""
 

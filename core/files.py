@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import os
+import re
+import socket
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-from densedet.core.errors import UsageError
+from densedet.core.errors import BusyError, UsageError
+
+ORPHANS = 15.0
+"""Seconds in which a loader's workers notice that their process was killed; until then they may hold its
+lock."""
 
 
 @contextmanager
@@ -86,6 +92,59 @@ def atomic_file(path: Path, *, overwrite: bool = True) -> Iterator[BinaryIO]:
     with atomic_path(path, overwrite=overwrite) as temporary, open(temporary, "wb") as file:
         yield file
         file.flush()
+
+
+def _holder(file: Path) -> str:
+    try:
+        return file.read_text(encoding="utf-8")
+    except (OSError, ValueError):
+        return "another process"
+
+
+def _lives(holder: str) -> bool:
+    """Whether the process that a lock names may be alive; one on another machine may."""
+    import psutil
+
+    found = re.fullmatch(r"process (\d+) on (.*)", holder)
+    return found is None or found[2] != socket.gethostname() or psutil.pid_exists(int(found[1]))
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Keep other processes from using a folder, until the block or this process ends, however it ends.
+
+    A block within a block of this process is fine. Where a disk knows no locks, nothing is locked.
+
+    Args:
+        folder: an existing folder; two hidden files in it name the holder.
+
+    Raises:
+        BusyError: another process has it locked.
+    """
+    import filelock
+
+    lock = filelock.FileLock(folder / ".lock", timeout=0, is_singleton=True)
+    holder = folder / ".holder"
+    try:
+        try:
+            lock.acquire()
+        except filelock.Timeout:
+            if _lives(who := _holder(holder)):
+                raise
+            lock.acquire(timeout=ORPHANS)
+    except filelock.Timeout:
+        raise BusyError(f"{folder} is in use by {who}: wait until it has ended, or stop it first") from None
+    except (OSError, NotImplementedError):
+        yield
+        return
+    try:
+        if lock.lock_counter == 1:
+            write_text(holder, f"process {os.getpid()} on {socket.gethostname()}")
+        yield
+    finally:
+        if lock.lock_counter == 1:
+            holder.unlink(missing_ok=True)
+        lock.release()
 
 
 def write_text(path: Path, text: str, *, overwrite: bool = True) -> None:

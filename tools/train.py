@@ -31,7 +31,12 @@ def add_parser(subparsers: Any) -> None:
         nargs="?",
         const="",
         metavar="RUN",
-        help="continue a run folder (without RUN: the recipe's newest)",
+        help="continue a run folder, or a checkpoint in one (without RUN: the recipe's newest)",
+    )
+    parser.add_argument(
+        "--allow-changes",
+        action="store_true",
+        help="resume although the data or recipe.yaml have changed since",
     )
     parser.add_argument(
         "--plugin",
@@ -142,22 +147,31 @@ def plan(recipe: str, overrides: list[str], as_json: bool) -> int:
 def resume(arguments: argparse.Namespace, recipe: str | None, overrides: list[str]) -> Any:
     """Continue the run that --resume names, or the newest of the recipe."""
     from densedet.core.distributed import from_main
+    from densedet.core.errors import UsageError
     from densedet.core.recipe.loading import load_recipe
     from densedet.core.training import session
     from densedet.core.training.folders import latest_folder
+    from densedet.core.training.resuming import own_recipe
 
-    folder = Path(arguments.resume) if arguments.resume else None
-    if folder is None:
-        from densedet.core.errors import UsageError
-
+    if arguments.resume and recipe is not None and arguments.db is None:
+        raise UsageError(
+            f"give either a recipe ({recipe}), whose newest run is resumed, or a run ({arguments.resume})"
+        )
+    path = Path(arguments.resume)
+    if not arguments.resume:
         if recipe is None:
             raise UsageError(
                 "--resume needs a run folder (runs/NAME/N) or the recipe whose newest run to continue"
             )
         loaded = load_recipe(recipe, overrides)
         root = Path(loaded.run.folder)
-        folder, overrides = from_main(lambda: latest_folder(root, loaded.name)), []
-    return session.resume(folder, tuple(overrides), tuple(arguments.plugin))
+        path = from_main(lambda: latest_folder(root, loaded.name))
+        note = own_recipe(path, loaded, overrides)
+        if note:
+            say(note, error=True)
+    return session.resume(
+        path, tuple(overrides), tuple(arguments.plugin), allow_changes=arguments.allow_changes
+    )
 
 
 def normalise(arguments: argparse.Namespace) -> tuple[str | None, list[str]]:

@@ -42,6 +42,11 @@ def cache_root(folder: str | None = None) -> Path:
     return Path(chosen).expanduser() if chosen else platformdirs.user_cache_path("densedet", appauthor=False)
 
 
+def holds_caches(folder: Path) -> bool:
+    """Return whether caches of decoded images lie in ``folder``."""
+    return next(folder.glob("*/about.json"), None) is not None
+
+
 class ImageCache:
     """The decoded and resized images of a source, in memory-mapped files.
 

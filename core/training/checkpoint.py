@@ -14,6 +14,7 @@ from pydantic import ValidationError
 from torch import Tensor, nn
 
 from densedet.core import sealed_file
+from densedet.core.data.image_cache import cache_root, holds_caches
 from densedet.core.errors import CheckpointError
 from densedet.core.recipe.loading import Recipe, recipe_from_dict
 from densedet.core.recipe.yaml_marks import parse_yaml
@@ -127,6 +128,9 @@ LATER = (
 def recipe_of(state: dict[str, Any], plugins: tuple[str, ...] = (), *, for_training: bool = True) -> Recipe:
     """Return the recipe inside a checkpoint.
 
+    A checkpoint of a stranger does not choose where this machine writes: its ``data.cache_folder`` counts
+    only where such caches lie already, and else is null.
+
     Args:
         state: From `load`.
         plugins: Plug-ins that the user hands over; those that the recipe names are not imported by
@@ -134,11 +138,32 @@ def recipe_of(state: dict[str, Any], plugins: tuple[str, ...] = (), *, for_train
         for_training: False spares the parts that predicting does not build: a hook, a transform, a source
             or an evaluator may be unknown, and is told when it is built after all.
     """
+    values = recipe_values(state)
+    data = values.get("data")
+    if isinstance(data, dict) and not _is_a_cache(data.get("cache_folder")):
+        data["cache_folder"] = None
+    spared = () if for_training else LATER
+    return recipe_from_dict(values, name=state["recipe_name"], plugins=plugins, spared=spared)
+
+
+def recipe_values(state: dict[str, Any]) -> dict[str, Any]:
+    """Return the plain values of the recipe inside a checkpoint, as it was written.
+
+    Raises:
+        CheckpointError: it is no recipe.
+        RecipeError: it is no YAML.
+    """
     values = parse_yaml(state["recipe"], state["recipe_name"]).plain()
     if not isinstance(values, dict):
         raise CheckpointError("the recipe in this checkpoint is no mapping: densedet has not written it")
-    spared = () if for_training else LATER
-    return recipe_from_dict(values, name=state["recipe_name"], plugins=plugins, spared=spared)
+    return values
+
+
+def _is_a_cache(folder: Any) -> bool:
+    try:
+        return isinstance(folder, str) and holds_caches(cache_root(folder))
+    except (OSError, RuntimeError, ValueError):  # a name that is no path, the home of nobody
+        return False
 
 
 def load_weights(model: nn.Module, weights: dict[str, Tensor]) -> None:

@@ -111,6 +111,25 @@ class _Table(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 
 
+class DataFingerprint(_Table):
+    """What `densedet.core.data.fingerprint` makes of a source."""
+
+    images: Count
+    boxes: Count | None
+    names: str
+    order: str
+    truth: str
+    files: Count
+    pixels: str
+
+
+class Fingerprints(_Table):
+    """The data of a run."""
+
+    train: DataFingerprint
+    val: DataFingerprint | None
+
+
 class Best(_Table):
     """The best evaluation so far."""
 
@@ -169,7 +188,7 @@ class Fields(_Table):
     category_ids: list[int | None] = Field(description="the data set's id of each class")
     step: Count = Field(description="optimizer steps done")
     epoch: Count = Field(description="epochs done")
-    batch: Count = Field(description="batches of the current epoch done")
+    images: Count = Field(description="images of the current epoch done, of all processes")
     seconds: Annotated[Number, Field(ge=0, le=MOST, allow_inf_nan=False)] = Field(
         description="seconds spent in the training loop"
     )
@@ -182,6 +201,7 @@ class Fields(_Table):
     metrics: Metrics = Field(description="of the last evaluation; empty before the first")
     stale: Count = Field(description="evaluations since the best one")
     evaluations: Count = Field(description="evaluations done")
+    fingerprints: Fingerprints = Field(description="what the data were")
     counters: dict[str, Json] = Field(description="what a run counts, by name")
     plugins: dict[str, dict[str, Plain]] = Field(description="{hook: what its densedet_state gave}")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -15,8 +16,9 @@ from torch import nn
 
 from densedet.core import assembly, files, hookspecs
 from densedet.core.data.facts import check_trainable, data_facts, notes_on
+from densedet.core.data.fingerprint import fingerprint
 from densedet.core.distributed import from_main, spread, world
-from densedet.core.errors import CheckpointError
+from densedet.core.errors import CheckpointError, UsageError
 from densedet.core.recipe.loading import Recipe
 from densedet.core.training import checkpoint, optimizer_state
 from densedet.core.training.buffers import Buffers
@@ -69,6 +71,8 @@ class Run:
         signal: number of the signal that has stopped the run, in all processes, or None.
         status: "building", "running" from `start` on; at the end "done", "stopped" or "failed".
         resumed: whether it continues from a checkpoint.
+        held: what the run holds from `start` on: its folder's lock. Closed by
+            `densedet.core.training.session`.
     """
 
     def __init__(
@@ -90,12 +94,14 @@ class Run:
         self.metrics: dict[str, Any] = {}
         self.best: dict[str, Any] = {"value": None, "step": 0}
         self.counters: dict[str, Any] = {}
+        self._batches_ahead = 0  # of those that steps account for, where a resume changed the batch size
         self.stop_reason: str | None = None
         self.stop_wish: str | None = None
         self.asked: int | None = None
         self.signal: int | None = None
         self.status = "building"
         self.resumed = resume is not None
+        self.held = contextlib.ExitStack()
         self._folder = folder
         with seeded(self.settings.seed):
             self._build_data()
@@ -177,10 +183,9 @@ class Run:
         hand the network to the processes of a torchrun. `densedet.core.training.session` seeds this process
         beforehand, and puts threads and random states back at the end."""
         self.status = "running"
-        if self._folder is None:
-            root = Path(self.recipe.run.folder)
-            self._folder = from_main(lambda: new_folder(root, self.recipe.name))
+        self._folder = from_main(self._taken_folder)
         if self.is_main:
+            _ = self.fingerprints  # of the data as they are now, not at the first checkpoint
             files.write_text(self.folder / "recipe.yaml", self._recipe_text)
         if self.world > 1:
             spread(self.detector)
@@ -190,6 +195,20 @@ class Run:
             restore_random_states(self._checkpoint["rng"])
             hookspecs.restore_state(self.hooks, self, self._checkpoint["plugins"])
             self._checkpoint = None
+
+    def _taken_folder(self) -> Path:
+        """Lock the run folder; make the next free one where none was given.
+
+        Raises:
+            BusyError: another process uses it.
+            UsageError: it holds another run, which would be overwritten.
+        """
+        folder = self._folder or new_folder(Path(self.recipe.run.folder), self.recipe.name)
+        folder.mkdir(parents=True, exist_ok=True)
+        self.held.enter_context(files.locked(folder))
+        if not self.resumed and (folder / "last.pt").exists():
+            raise UsageError(f"{folder} holds a run already: resume it, or give another folder")
+        return folder
 
     def _distributed(self) -> nn.Module:
         """Return the detector as one whose gradients are averaged over the processes. The engine averages the
@@ -232,9 +251,20 @@ class Run:
         if budget.steps:
             return min(self.step / budget.steps, 1.0)
         if budget.epochs:
-            done = self.step * self.settings.accumulate / self.sampler.batches_per_epoch
-            return min(done / budget.epochs, 1.0)
+            # By steps: the sampler moves on before the step that takes its batch.
+            batches = self.step * self.settings.accumulate + self._batches_ahead
+            return min(batches / self.sampler.batches_per_epoch / budget.epochs, 1.0)
         return min(self.seconds / (60 * float(budget.minutes or 1)), 1.0)
+
+    def _batches_passed(self) -> int:
+        """Batches from the first epoch to the sampler's position, at this run's batches an epoch."""
+        return self.sampler.epoch * self.sampler.batches_per_epoch + self.sampler.batch
+
+    @functools.cached_property
+    def fingerprints(self) -> dict[str, Any]:
+        """What the data are, in a few short texts; "train" and "val"."""
+        train, val = (None if s is None else fingerprint(s.source) for s in (self.train_set, self.val_set))
+        return {"train": train, "val": val}
 
     @property
     def evaluations_due(self) -> int:
@@ -339,7 +369,7 @@ class Run:
             "category_ids": list(self.category_ids),
             "step": self.step,
             "epoch": self.sampler.epoch,
-            "batch": self.sampler.batch,
+            "images": self.sampler.batch * self.sampler.batch_size,
             "seconds": self.seconds,
             "detector": self.detector.state_dict(),
             "ema": None if self.ema is None else self.ema.model.state_dict(),
@@ -350,6 +380,7 @@ class Run:
             "metrics": json.loads(json.dumps(self.metrics)),  # an evaluator may give NumPy's numbers
             "stale": self.stale,
             "evaluations": self.evaluations,
+            "fingerprints": self.fingerprints,
             "counters": self.counters,
             "plugins": hookspecs.collect_state(self.hooks, self),
         }
@@ -385,6 +416,7 @@ class Run:
             self.scaler.load_state_dict(state["scaler"])
         for name in ("step", "seconds", "metrics", "stale", "counters"):
             setattr(self, name, state[name])
-        self.sampler.seek(state["epoch"], state["batch"])
+        self.sampler.seek(state["epoch"], -(-state["images"] // self.sampler.batch_size))
+        self._batches_ahead = self._batches_passed() - self.step * self.settings.accumulate
         self.best = dict(state["best"])
         self.evaluations = min(state["evaluations"], self.evaluations_due)  # the budget may be another

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import signal
 import threading
@@ -19,7 +20,7 @@ from densedet.core.recipe.loading import Recipe
 from densedet.core.recipe.merging import Overrides
 from densedet.core.signals import STOPPING
 from densedet.core.text import json_text
-from densedet.core.training import checkpoint, engine
+from densedet.core.training import engine, resuming
 from densedet.core.training.evaluation import metric_value
 from densedet.core.training.memory import keep_freed_memory
 from densedet.core.training.random_states import seeded
@@ -46,27 +47,38 @@ def train(recipe: Recipe, *, folder: Path | None = None, hooks: Sequence[Any] = 
         return conduct(Run(recipe, folder=folder, hooks=hooks))
 
 
-def resume(folder: Path, overrides: Overrides = (), plugins: Sequence[str] = ()) -> Run:
-    """Continue the run in ``folder`` from its last.pt, with the recipe that it was started with.
+def resume(
+    path: Path,
+    overrides: Overrides = (),
+    plugins: Sequence[str] = (),
+    *,
+    hooks: Sequence[Any] = (),
+    allow_changes: bool = False,
+) -> Run:
+    """Continue a run from its last.pt, with the recipe that it was started with.
 
     Args:
-        folder: a run folder.
+        path: a run folder, or a checkpoint in one.
         overrides: changes to its recipe.
         plugins: plug-in files that the recipe needs; those that it names are not imported by themselves.
+        hooks: hook objects that are called after those of the recipe.
+        allow_changes: whether to go on where the data or recipe.yaml have changed since.
 
     Raises:
-        CheckpointError: there is no checkpoint, it does not fit, or the budget is used.
+        BusyError: another process uses the run folder.
+        CheckpointError: there is no checkpoint, it does not fit, something has changed, or the budget is
+            used.
     """
-    with together():
-        state = from_main(lambda: checkpoint.load(folder / "last.pt"))
-        recipe = checkpoint.recipe_of(state, tuple(plugins))
-        if overrides:
-            recipe = recipe.with_overrides(overrides)
-        run = Run(recipe, resume=state, folder=folder)
+    with together(), contextlib.ExitStack() as held:
+        folder, file = from_main(lambda: resuming.place_of(path))
+        from_main(lambda: held.enter_context(files.locked(folder)))
+        run = resuming.continued(
+            folder, file, overrides, plugins=plugins, hooks=hooks, allow_changes=allow_changes
+        )
         if run.progress >= 1 and _is_done(folder):
             raise CheckpointError(
                 f"{folder} has used its whole budget ({run.step} steps): give a larger one, e.g. "
-                f"train.budget.epochs=20"
+                f"{resuming.larger_budget(run)}"
             )
         return conduct(run)
 
@@ -84,7 +96,7 @@ def conduct(run: Run) -> Run:
     keep_freed_memory()
     if run.is_main:
         run.recipe.plugins.warn_of_failures()
-    with process_settings(run), interruptible(run):
+    with run.held, process_settings(run), interruptible(run):
         if not run.resumed:
             try_evaluation(run)
         run.start()

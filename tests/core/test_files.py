@@ -1,9 +1,12 @@
+import os
+import signal
+import time
 from pathlib import Path
 
 import pytest
 
 from densedet.core import files
-from densedet.core.errors import UsageError
+from densedet.core.errors import BusyError, UsageError
 
 
 def test_a_write_that_dies_leaves_the_old_file(tmp_path: Path) -> None:
@@ -52,3 +55,28 @@ def test_of_several_writers_of_one_new_file_the_first_to_end_succeeds(
     with pytest.raises(UsageError, match="x.json is there already"):
         files.write_text(path, "late", overwrite=False)
     assert [p.name for p in tmp_path.iterdir()] == ["x.json"], "a temporary file was left"
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="the holder is a fork")
+def test_a_lock_names_its_holder_and_goes_with_it(tmp_path: Path) -> None:
+    """A process that holds the lock has started another, as a loader's worker is; then it is killed."""
+    ready, tell = os.pipe()
+    holder = os.fork()
+    if not holder:
+        with files.locked(tmp_path):
+            worker = os.fork()
+            if worker:
+                os.write(tell, worker.to_bytes(4, "little"))
+            time.sleep(60)
+            os._exit(0)
+    worker = int.from_bytes(os.read(ready, 4), "little")
+    try:
+        with pytest.raises(BusyError, match=rf"in use by process {holder} on "), files.locked(tmp_path):
+            pass
+        os.kill(holder, signal.SIGKILL)
+        os.waitpid(holder, 0)
+        with files.locked(tmp_path), files.locked(tmp_path):
+            assert (tmp_path / ".holder").read_text().startswith(f"process {os.getpid()} on ")
+        assert not (tmp_path / ".holder").exists()
+    finally:
+        os.kill(worker, signal.SIGKILL)

@@ -285,7 +285,15 @@ def test_resume_from_the_command_line(here: Path, capsys: pytest.CaptureFixture[
     assert "used its whole budget" in error_of(capsys)
     assert main(["train", "--resume", "runs/quickstart_ssd/1", "train.budget.steps=3"]) == 0
     assert json.loads(Path("runs/quickstart_ssd/1/summary.json").read_text())["steps"] == 3
-    assert main(["train", "quickstart_ssd", "--resume"]) == 1  # the newest run of the recipe, which is done
+    # The newest run of the recipe, with its own recipe but for what is given; a file of the run will do, too.
+    assert main(["train", "quickstart_ssd", "--resume", "train.budget.steps=4"]) == 0
+    assert "goes on with its own recipe, which differs from quickstart_ssd" in capsys.readouterr().err
+    assert main(["train", "--resume", "runs/quickstart_ssd/1/last.pt", "train.budget.steps=5"]) == 0
+    assert json.loads(Path("runs/quickstart_ssd/1/summary.json").read_text())["steps"] == 5
+    assert main(["train", "quickstart_ssd", "--resume"]) == 1
+    assert "(5 steps): give a larger one, e.g. train.budget.steps=10" in error_of(capsys)
+    assert main(["train", "--resume", "runs/quickstart_ssd/1/best.pt"]) == 1
+    assert "holds weights only" in error_of(capsys)
     assert main(["train", "quickstart_retinanet", "--resume"]) == 1
     assert "no run of 'quickstart_retinanet'" in error_of(capsys)
 

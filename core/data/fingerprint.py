@@ -1,0 +1,123 @@
+"""What a run's images and boxes were, in a few short texts, so that a resume can tell what has changed."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from densedet.core.annotations.table import AnnotationTable
+from densedet.core.annotations.views import base_of
+from densedet.core.contracts import Source
+
+READ_AT_MOST = 128 << 20
+"""Bytes of image files that are read; more files than that are told by their sizes and times of change."""
+
+
+def fingerprint(source: Source) -> dict[str, Any]:
+    """Describe a source as it is now.
+
+    Images are taken in the order of their names, so that another order is told from other boxes.
+
+    Args:
+        source: a source, filtered or not.
+
+    Returns:
+        "images" and "boxes", their numbers (boxes: None where only the source knows); "names", "order",
+        "truth" (labels and boxes) and "pixels", a digest of each; "files", the number of image files that
+        are there.
+    """
+    base, indices = base_of(source)
+    table = getattr(base, "table", None)
+    if isinstance(table, AnnotationTable):
+        names = [table.name(int(index)) for index in indices]
+        by_name = sorted(range(len(names)), key=names.__getitem__)
+        told = {
+            "boxes": int((table.offsets[indices + 1] - table.offsets[indices]).sum()),
+            "names": _digest(names[position].encode("utf-8", "surrogatepass") for position in by_name),
+            "order": _digest(name.encode("utf-8", "surrogatepass") for name in names),
+            "truth": _digest(_truth(table, indices[by_name])),
+        }
+    else:
+        by_name = list(range(len(source)))
+        told = {"boxes": None, "names": "", "order": "", "truth": _digest([source.fingerprint().encode()])}
+    return {"images": len(source), **told, **_pixels(source, by_name)}
+
+
+def differences(then: dict[str, Any], now: dict[str, Any], what: str) -> list[str]:
+    """Say what differs between two fingerprints.
+
+    Args:
+        then: from `fingerprint`.
+        now: likewise.
+        what: the kind of images, "training" or "validation".
+    """
+    if then["images"] != now["images"]:
+        return [f"there were {then['images']} {what} images, now there are {now['images']}"]
+    if then["names"] != now["names"]:
+        return [f"some {what} images have other names"]
+    found = []
+    if then["order"] != now["order"]:
+        found.append(f"the {what} images are in another order")
+    if then["boxes"] != now["boxes"]:
+        found.append(f"the {what} images had {then['boxes']} boxes, now they have {now['boxes']}")
+    elif then["truth"] != now["truth"]:
+        found.append(f"the boxes of the {what} images have changed")
+    if then["files"] > now["files"]:
+        found.append(f"{then['files'] - now['files']} of {then['files']} {what} image files are gone")
+    elif then["pixels"] != now["pixels"]:
+        found.append(f"the image files of the {what} images have changed")
+    return found
+
+
+def _truth(table: AnnotationTable, positions: np.ndarray) -> Iterator[bytes]:
+    """Yield sizes, labels and boxes of the images at ``positions``, in this order."""
+    starts, ends = table.offsets[positions], table.offsets[positions + 1]
+    counts = ends - starts
+    boxes = np.repeat(starts - np.append(0, np.cumsum(counts)[:-1]), counts) + np.arange(counts.sum())
+    for column in (table.sizes[positions], counts):
+        yield column.astype(np.int64).tobytes()
+    for column, kind in (
+        (table.xywh, np.float64),
+        (table.areas, np.float64),
+        (table.labels, np.int64),
+        (table.flags, np.uint8),
+    ):
+        yield column[boxes].astype(kind).tobytes()
+
+
+def _pixels(source: Source, positions: Sequence[int]) -> dict[str, Any]:
+    """Count and digest the image files; a source whose images are no files digests them itself."""
+    if not len(source) or not isinstance(source.image(0), (str, os.PathLike)):
+        return {"files": len(source), "pixels": ""}
+    paths = [Path(source.image(position)) for position in positions]  # type: ignore[arg-type]
+    states = [_state(path) for path in paths]
+    small = sum(size for size, _ in filter(None, states)) <= READ_AT_MOST
+    content = (_content(path) for path in paths) if small else (repr(state).encode() for state in states)
+    return {"files": len(states) - states.count(None), "pixels": _digest(content)}
+
+
+def _state(path: Path) -> tuple[int, int] | None:
+    try:
+        state = path.stat()
+    except OSError:
+        return None
+    return state.st_size, state.st_mtime_ns
+
+
+def _content(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError:
+        return b""
+
+
+def _digest(parts: Iterable[bytes]) -> str:
+    digest = hashlib.blake2b(digest_size=16)
+    for part in parts:
+        digest.update(len(part).to_bytes(8, "little") + part)
+    return digest.hexdigest()

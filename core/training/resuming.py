@@ -1,0 +1,171 @@
+"""From a run folder or a checkpoint to a run that goes on: what has changed since is said, applied or
+refused."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from densedet.core.data.fingerprint import differences
+from densedet.core.distributed import from_main
+from densedet.core.errors import CheckpointError, UsageError
+from densedet.core.recipe.faults import RecipeError
+from densedet.core.recipe.loading import Recipe
+from densedet.core.recipe.merging import Overrides, shipped_recipes
+from densedet.core.recipe.yaml_marks import parse_yaml
+from densedet.core.training import checkpoint
+from densedet.core.training.run import Run
+
+NAMED = 4
+"""Changed values of a recipe that a sentence names."""
+
+JUDGING = ("evaluate.evaluator", "evaluate.metric", "evaluate.higher_is_better", "data.val", "data.holdout")
+"""Where these change, the best value so far is no longer to be compared with."""
+
+OF_THE_DATA = ("data.root", "data.train", "data.filter", "data.classes", "data.holdout", "train.seed")
+OF_VALIDATION = ("data.root", "data.val", "data.val_filter", "data.classes", "data.holdout", "train.seed")
+"""Where these change, the user has asked for other images or boxes."""
+
+
+THERE = "{path} is {new} there and {old} in the checkpoint"
+
+
+def place_of(path: Path) -> tuple[Path, Path]:
+    """Return the run folder and the checkpoint that ``path`` means: a run folder with its last.pt, or a file.
+
+    Raises:
+        UsageError: it names neither, but a recipe.
+        CheckpointError: there is no checkpoint.
+    """
+    if path.is_file():
+        return path.parent, path
+    if path.is_dir():
+        if not (path / "last.pt").is_file():
+            raise CheckpointError(f"there is no checkpoint {path / 'last.pt'}: nothing of this run can go on")
+        return path, path / "last.pt"
+    if path.suffix in (".yaml", ".yml") or str(path) in shipped_recipes():
+        raise UsageError(
+            f"{path} is a recipe: write densedet train {path} --resume to continue its newest run"
+        )
+    raise CheckpointError(
+        f"there is no checkpoint at {path}: give a run folder such as runs/quickstart_ssd/1, or its last.pt"
+    )
+
+
+def continued(
+    folder: Path,
+    file: Path,
+    overrides: Overrides,
+    *,
+    plugins: Sequence[str] = (),
+    hooks: Sequence[Any] = (),
+    allow_changes: bool = False,
+) -> Run:
+    """Build the run of a checkpoint, ready to go on. Nothing is written.
+
+    Args:
+        folder: the run folder.
+        file: the checkpoint.
+        overrides: changes to its recipe.
+        plugins: plug-in files that the recipe needs.
+        hooks: hook objects that are called after those of the recipe.
+        allow_changes: whether to go on where data or recipe.yaml have changed since.
+
+    Raises:
+        CheckpointError: there is no checkpoint, it does not fit, or something has changed that nobody told.
+    """
+    state = from_main(lambda: checkpoint.load(file))
+    recipe = checkpoint.recipe_of(state, tuple(plugins))
+    then = recipe.values
+    if overrides:
+        recipe = recipe.with_overrides(overrides)
+    run = Run(recipe, resume=state, folder=folder, hooks=hooks)
+    changed = dict(differing(then, recipe.values))
+    if changed:
+        run.notes.append(f"changed for this resume: {_listed(changed, '{path} {old} -> {new}')}")
+    found = [*_edited(folder, state, overrides), *from_main(lambda: _other_data(run, state, changed))]
+    if found and not allow_changes:
+        raise CheckpointError(
+            f"{folder} cannot go on as it was: {'; '.join(found)}. Undo this, or add --allow-changes (from "
+            f"Python allow_changes=True) to go on with things as they are"
+        )
+    run.notes += [f"changed since the checkpoint: {sentence}" for sentence in found]
+    if _touches(changed, JUDGING) or any("validation" in sentence for sentence in found):
+        run.best, run.stale = {"value": None, "step": 0}, 0
+        run.notes.append("the best evaluation so far was of something else: the next one is the first")
+    return run
+
+
+def larger_budget(run: Run) -> str:
+    """Return an override that doubles what a run has used of its budget."""
+    budget = run.settings.budget
+    if budget.minutes:
+        return f"train.budget.minutes={2 * max(budget.minutes, run.seconds / 60):g}"
+    if budget.epochs:
+        return f"train.budget.epochs={2 * max(budget.epochs, run.epoch)}"
+    return f"train.budget.steps={2 * max(budget.steps or 0, run.step)}"
+
+
+def differing(one: Any, other: Any, path: str = "") -> Iterator[tuple[str, tuple[Any, Any]]]:
+    """Yield the dotted paths at which two recipes differ, with both values; a list is one value."""
+    if isinstance(one, Mapping) and isinstance(other, Mapping):
+        for key in dict.fromkeys([*one, *other]):
+            yield from differing(one.get(key), other.get(key), f"{path}.{key}".lstrip("."))
+    elif one != other:
+        yield path, (one, other)
+
+
+def own_recipe(folder: Path, asked: Recipe, overrides: Overrides) -> str | None:
+    """Say where the recipe of a run differs from the one by which the user found the run; None: nowhere."""
+    try:
+        own = parse_yaml((folder / "recipe.yaml").read_text(encoding="utf-8"), "recipe.yaml").plain()
+    except (OSError, ValueError, RecipeError):
+        return None
+    given = [o.partition("=")[0].strip() for o in overrides]
+    differ = {p: v for p, v in differing(asked.values, own) if not _touches([p], given)}
+    if not differ:
+        return None
+    listed = _listed(differ, "{path} is {new} there and {old} here")
+    return f"{folder} goes on with its own recipe, which differs from {asked.name}: {listed}"
+
+
+def _edited(folder: Path, state: dict[str, Any], overrides: Overrides) -> list[str]:
+    """Compare recipe.yaml in the run folder with the recipe in the checkpoint, but for what is overridden."""
+    file = folder / "recipe.yaml"
+    if not file.is_file():
+        return []
+    try:
+        here = parse_yaml(file.read_text(encoding="utf-8"), str(file)).plain()
+    except (OSError, ValueError, RecipeError):
+        return [f"{file} cannot be read any more"]
+    given = [o.partition("=")[0].strip() for o in overrides]  # the keys of a mapping, likewise
+    differ = {p: v for p, v in differing(checkpoint.recipe_values(state), here) if not _touches([p], given)}
+    if not differ:
+        return []
+    return [
+        f"{file} is not the recipe in the checkpoint ({_listed(differ, THERE)}): give changes as path=value"
+    ]
+
+
+def _other_data(run: Run, state: dict[str, Any], changed: Mapping[str, Any]) -> list[str]:
+    """Compare the data with those of the checkpoint, unless the user has changed what they are."""
+    found = []
+    for split, what, keys in (("train", "training", OF_THE_DATA), ("val", "validation", OF_VALIDATION)):
+        then, now = state["fingerprints"][split], run.fingerprints[split]
+        if then and now and not _touches(changed, keys):
+            found += differences(then, now, what)
+    return found
+
+
+def _touches(paths: Iterable[str], keys: Iterable[str]) -> bool:
+    """Whether one of ``paths`` is one of ``keys``, or lies above or below it."""
+    return any(f"{p}.".startswith(f"{k}.") or f"{k}.".startswith(f"{p}.") for p in paths for k in keys)
+
+
+def _listed(values: Mapping[str, tuple[Any, Any]], form: str) -> str:
+    texts = [
+        form.format(path=path, old=f"{old!r:.40}", new=f"{new!r:.40}") for path, (old, new) in values.items()
+    ]
+    more = f", and {len(texts) - NAMED} more" if len(texts) > NAMED else ""
+    return ", ".join(texts[:NAMED]) + more
