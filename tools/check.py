@@ -118,7 +118,7 @@ def _advance(bar: Any, task: Any, done: int) -> None:
 def sources(arguments: argparse.Namespace) -> tuple[dict[str, Any], Any, Any]:
     """({split: source}, resize, colour) of a recipe, unfiltered, or of an annotation file."""
     from densedet.core import assembly
-    from densedet.core.annotations.conversion import open_source
+    from densedet.core.annotations.conversion import holds_annotations, open_source
     from densedet.core.annotations.faults import Faults
     from densedet.core.annotations.parts import choose
     from densedet.core.data.decoding import Decoding
@@ -128,7 +128,9 @@ def sources(arguments: argparse.Namespace) -> tuple[dict[str, Any], Any, Any]:
 
     path = Path(arguments.what)
     components = load_plugins(arguments.plugin).components
-    if arguments.what in shipped_recipes() or (path.suffix in (".yaml", ".yml") and path.name != "data.yaml"):
+    if arguments.what in shipped_recipes() or (
+        path.suffix in (".yaml", ".yml") and not holds_annotations(path, components)
+    ):
         recipe = load_recipe(arguments.what, arguments.overrides)
         found = {split: assembly.build_source(recipe, split) for split in ("train", "val")}
         splits, resize, decoding = (

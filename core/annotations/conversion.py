@@ -76,6 +76,17 @@ def recognise(
     )
 
 
+def holds_annotations(path: Path, components: Registry) -> bool:
+    """Return whether a path is laid out as one of the formats is, be its content right or wrong."""
+    for _, kind in formats(components):
+        try:
+            if path.exists() and kind.recognise(path) is not None:
+                return True
+        except DataError:
+            return True
+    return False
+
+
 def open_source(spec: dict[str, Any], components: Registry, *, images: str | None = None) -> TableSource:
     """Make the source that `recognise` described. images: another folder of images."""
     arguments = {key: value for key, value in placed_images(spec, images).items() if key != "name"}

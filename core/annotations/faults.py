@@ -30,7 +30,7 @@ BOX_KINDS = {
     "columns": "with a wrong number of columns",
     "no_box": "without four numbers",
     "out_of_range": "with numbers outside 0..1",
-    "not_finite": "that are not finite",
+    "not_finite": "not finite",
     "inverted": "drawn from right to left or upwards",
     "flat": "without width or height",
     "outside": "outside their image",

@@ -117,7 +117,7 @@ def test_one_count_of_wrong_boxes(name, tmp_path, capsys):
     assert checked["problems"] == 5
     assert main(["check", "data", str(path)]) == 3
     words = (
-        "5 boxes left out (1 that are not finite, 2 drawn from right to left or upwards, 1 without width or "
+        "5 boxes left out (1 not finite, 2 drawn from right to left or upwards, 1 without width or "
         "height, 1 outside their image), 3 boxes clipped"
     )
     told = " ".join(capsys.readouterr().out.split())
@@ -298,3 +298,17 @@ def test_what_macos_and_windows_add_is_no_data(tmp_path):
         assert [source.table.name(i)[-5:] for i in range(len(source))] == ["1.png"]
         assert len(source.table.labels) == 1
         assert not source.table.faults.counts
+
+
+def test_check_data_tells_a_recipe_from_a_data_yaml_of_any_name(tmp_path, capsys):
+    write_yolo(tmp_path, "0 .5 .5 .2 .2")
+    other = tmp_path / "coco8.yaml"
+    (tmp_path / "data.yaml").rename(other)
+    assert main(["check", "data", str(other)]) == 0
+    assert "1 images (0 without a box), 1 boxes" in capsys.readouterr().out
+    other.write_text("train: images\nnames: [cat]\nnc: 3\n")
+    assert main(["check", "data", str(other)]) == 3
+    assert "'nc' is 3, but 'names' has 1" in capsys.readouterr().err
+    other.write_text("base: densedet:quickstart_ssd.yaml\ndata:\n  train: {name: coco, annotation: x}\n")
+    assert main(["check", "data", str(other)]) == 2
+    assert "coco8.yaml:3" in capsys.readouterr().err
