@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from densedet.core.errors import BusyError, UsageError
+from densedet.core.text import visible
 
 ORPHANS = 15.0
 """Seconds in which a loader's workers notice that their process was killed; until then they may hold its
@@ -53,6 +54,21 @@ def atomic_path(path: Path, *, overwrite: bool = True) -> Iterator[Path]:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+RESERVED = {"con", "prn", "aux", "nul", *(f"{port}{i}" for port in ("com", "lpt") for i in range(1, 10))}
+"""Names that Windows keeps for devices, whatever their suffix."""
+
+
+def name_fault(name: str) -> str:
+    """Return why no folder should have this name, or "" where it may."""
+    if not name.strip(". "):
+        return f"{name!r} is no name"
+    if visible(name) != name or set(name) & set('/\\:*?"<>|'):
+        return f"{name!r} holds a character that no folder's name should have"
+    if name != name.strip(" ") or name.endswith(".") or name.partition(".")[0].lower() in RESERVED:
+        return f"Windows knows no folder {name!r}"
+    return f"{name[:40]!r}... is too long" if len(name.encode()) > 200 else ""
 
 
 def taken(path: Path) -> UsageError:

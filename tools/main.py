@@ -26,6 +26,9 @@ EPILOG = (
 )
 
 
+NO_MEMORY = re.compile("can't allocate memory|out of memory", re.IGNORECASE)
+"""In the text of torch's errors where it got none."""
+OUT_OF_MEMORY = "out of memory: use a smaller train.batch_size or data.input_size_wh"
 CHANGE = re.compile(r"[a-z_]+(\.\w+)+=")
 """Begins a change to a recipe, such as train.batch_size=8."""
 
@@ -168,17 +171,11 @@ def run_command(argv: Sequence[str] | None) -> int:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
-    except MemoryError as error:
-        return fail(
-            arguments.command,
-            error,
-            1,
-            debug,
-            "out of memory: use a smaller train.batch_size or data.input_size_wh",
-        )
     except OSError as error:
         return fail(arguments.command, error, 1, debug)
     except Exception as error:
+        if isinstance(error, MemoryError) or NO_MEMORY.search(str(error)):
+            return fail(arguments.command, error, 1, debug, OUT_OF_MEMORY)
         fault = "" if author_place(error) else "a fault of densedet: "
         text = f"{fault}{sentence(error)}; --debug shows the traceback"
         return fail(arguments.command, error, 1, debug, text)

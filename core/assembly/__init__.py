@@ -17,7 +17,7 @@ from densedet.core.assembly.data import (
     make_train_set,
     working_size,
 )
-from densedet.core.assembly.detector import build_detector, build_with_weights
+from densedet.core.assembly.detector import build_detector, build_with_weights, check_norms
 from densedet.core.assembly.parts import build_component, build_list
 
 __all__ = [
@@ -31,6 +31,7 @@ __all__ = [
     "build_split",
     "build_with_weights",
     "category_ids",
+    "check_norms",
     "class_table",
     "decoding_of",
     "first_batch",

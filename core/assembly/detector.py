@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+from functools import partial
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from densedet.core.assembly.parts import build_and_wire
 from densedet.core.assembly.wiring import Wiring, in_order
+from densedet.core.distributed import world
 from densedet.core.errors import PartError
 from densedet.core.recipe.loading import Recipe
 from densedet.core.recipe.signatures import arguments_of
@@ -63,13 +66,57 @@ def _dry_run(recipe: Recipe, detector: nn.Module) -> None:
     check = getattr(detector, "dry_run", None)
     if check is None:
         return
-    data, multiple = recipe.data, recipe.data.pad_to
-    for width, height in [data.input_size_wh, *(data.input_sizes_wh or [])]:
-        image_hw = (-(-height // multiple) * multiple, -(-width // multiple) * multiple)
+    for image_hw in _image_sizes(recipe):
         try:
-            check(data.channels, image_hw)
+            check(recipe.data.channels, image_hw)
         except PartError as error:
             raise recipe.error(f"model.{error.part or 'detector'}", str(error)) from error
+
+
+def _image_sizes(recipe: Recipe) -> list[tuple[int, int]]:
+    """Return height and width of the network's input, for each size of the recipe."""
+    data, multiple = recipe.data, recipe.data.pad_to
+    sizes = [data.input_size_wh, *(data.input_sizes_wh or [])]
+    return [(-(-h // multiple) * multiple, -(-w // multiple) * multiple) for w, h in sizes]
+
+
+def check_norms(recipe: Recipe, detector: nn.Module) -> None:
+    """Refuse to train where a norm would see a single value, which has no variance: batch norm in a process
+    that trains on one image at a time, of which a map has one cell, and group norm of one channel a group.
+
+    Raises:
+        RecipeError: that would happen.
+    """
+    check = getattr(detector, "dry_run", None)
+    if check is None:
+        return
+    processes = world()[1]
+    norms: dict[str, nn.Module] = {}
+    for name, module in detector.named_modules():
+        alone = isinstance(module, nn.GroupNorm) and module.num_groups == module.num_channels
+        if alone or (isinstance(module, _BatchNorm) and recipe.train.batch_size // processes < 2):
+            norms[name] = module
+    single: list[str] = []
+
+    def look(name: str, module: nn.Module, given: tuple[Tensor, ...]) -> None:
+        if given[0].shape[2:].numel() == 1:
+            single.append(name)
+
+    handles = [module.register_forward_pre_hook(partial(look, name)) for name, module in norms.items()]
+    for image_hw in _image_sizes(recipe) if norms else ():
+        check(recipe.data.channels, image_hw)
+        if single:
+            where = f"{single[0]} sees one cell of {image_hw[1]}x{image_hw[0]} images"
+            if isinstance(norms[single[0]], nn.GroupNorm):
+                told = f"group norm {where}, and has one channel a group: use larger images or another norm"
+                raise recipe.error("data.input_size_wh", told)
+            told = (
+                f"batch norm {where}, and one image has one value a channel, which has no variance: write "
+                f"train.batch_size={2 * processes} or more, or use larger images or group norm"
+            )
+            raise recipe.error("train.batch_size", told)
+    for handle in handles:
+        handle.remove()
 
 
 def build_with_weights(

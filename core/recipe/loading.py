@@ -18,6 +18,7 @@ import yaml
 
 from densedet import registry as registry_module
 from densedet.core.arguments import Section
+from densedet.core.files import name_fault
 from densedet.core.recipe.checking import Checker, plugin_hint
 from densedet.core.recipe.faults import Fault, Origin, RecipeError
 from densedet.core.recipe.merging import (
@@ -179,6 +180,9 @@ def load_recipe(
     loaded, names = _load_named(merged, registry)
     file = Path(str(path))
     stem = file.stem if ":" not in str(path) else Path(str(path).rpartition(":")[2]).stem
+    if fault := name_fault(stem):
+        told = f"the run's folder is called as the recipe, and {fault}: give the file another name"
+        faults.append(Fault(str(path), 1, 1, "", told))
     if not merged.root.origin.line:  # nothing of the file could be read
         raise RecipeError(faults)
     return _resolve(
@@ -268,7 +272,8 @@ def _resolve(
         checker = Checker(plugins, absent, spared=spared)
         resolved = checker.recipe(merged)
         # A value that could not even be read needs no second complaint about its type.
-        found += [f for f in checker.faults if (f.file, f.line, f.column) not in already]
+        unread = already | {(f.file, f.line, f.column) for f in found}
+        found += [f for f in checker.faults if (f.file, f.line, f.column) not in unread]
         return merged, resolved, checker, found
 
     merged, resolved, checker, found = check(overrides)

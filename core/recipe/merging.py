@@ -21,7 +21,8 @@ from densedet.core.recipe.signatures import part_of_field
 from densedet.core.recipe.yaml_marks import MAX_BYTES, Node, from_plain, parse_yaml
 
 CONFIGS = Path(__file__).parent.parent.parent / "configs"
-MAX_BASES = 50
+MAX_DEEP, MAX_FILES = 50, 1000
+"""Most bases below one another, and most files of a recipe, each counted as often as it is a base."""
 REPLACED_WHOLE = {"train.budget"}
 COMMAND_LINE = "command line"
 Overrides = Sequence[str] | Mapping[str, Any]
@@ -37,11 +38,15 @@ class Merged:
         root: the merged mapping.
         plugins: (file or module as written, folder that it is relative to, place) of each plug-in.
         faults: what was wrong with the files.
+        documents: the content of each file that was read.
+        count: files that were merged, each as often as it is a base.
     """
 
     root: Node
     plugins: list[tuple[str, Path, Origin]] = field(default_factory=list)
     faults: list[Fault] = field(default_factory=list)
+    documents: dict[Path, Node] = field(default_factory=dict)
+    count: int = 0
 
 
 def component_slots() -> set[str]:
@@ -200,7 +205,10 @@ def load_merged(path: str | Path) -> Merged:
 
 
 def _add_file(file: Path, merged: Merged, chain: tuple[Path, ...], named_at: Origin | None) -> None:
-    node = read_file(file, named_at, merged.faults)
+    node = merged.documents.get(file)
+    if node is None:
+        node = merged.documents[file] = read_file(file, named_at, merged.faults)
+    merged.count += 1
     shown = str(file)
     if node.value is None:
         merged.faults.append(
@@ -221,13 +229,18 @@ def _add_file(file: Path, merged: Merged, chain: tuple[Path, ...], named_at: Ori
         except ValueError as error:
             merged.faults.append(Fault.at(place, "base", str(error)))
             continue
-        if base.resolve() in here or len(here) > MAX_BASES:
+        if merged.count >= MAX_FILES:
+            too_many = f"more than {MAX_FILES:,} bases are merged, each as often as it is named: name it once"
+            raise RecipeError([Fault.at(place, "base", too_many)])
+        if base.resolve() in here or len(here) > MAX_DEEP:
             ring = " -> ".join(p.name for p in (*here, base.resolve()))
             merged.faults.append(Fault.at(place, "base", f"the bases go in a circle: {ring}"))
             continue
         try:
             _add_file(base, merged, here, place)
         except RecipeError as error:
+            if merged.count >= MAX_FILES:
+                raise
             merged.faults += error.faults
     for text, place in _names(
         entries.pop("plugins", None), "plugins", "a list of files and modules", merged.faults

@@ -15,12 +15,14 @@ from pydantic.fields import FieldInfo
 from densedet.core.annotations.filter_rules import FilterSection
 from densedet.core.arguments import (
     NonNegativeFloat,
-    NonNegativeInt,
     Part,
     PositiveFloat,
     PositiveInt,
     Section,
 )
+
+Side = Annotated[int, Field(gt=0, le=32_768)]
+"""Width or height of an image in pixels. A larger one is a slip of the finger, and no memory holds it."""
 
 
 def section_of_field(info: FieldInfo | None) -> type[Section] | None:
@@ -65,7 +67,7 @@ class DataSection(Section):
         description="where `val` is null: this share of the training images, drawn by train.seed, is "
         "held out to evaluate on",
     )
-    input_size_wh: tuple[PositiveInt, PositiveInt] = Field(
+    input_size_wh: tuple[Side, Side] = Field(
         (128, 64), description="WIDTH, HEIGHT of the network's input in pixels"
     )
     color: Literal["grey", "rgb"] = Field("grey", description="grey: 1 channel; rgb: 3")
@@ -80,7 +82,7 @@ class DataSection(Section):
     resize: Annotated[Any, Part("resize")] = Field(
         {"name": "exact"}, description="how an image of another size gets to `input_size_wh`"
     )
-    pad_to: PositiveInt = Field(1, description="batches are padded right and bottom to a multiple of this")
+    pad_to: Side = Field(1, description="batches are padded right and bottom to a multiple of this")
     classes: list[str | None] | None = Field(
         None,
         description="names to train on, in label order; boxes of other classes become ignored; null: "
@@ -101,7 +103,9 @@ class DataSection(Section):
     sampler: Annotated[Any, Part("sampler")] = Field(
         {"name": "shuffle"}, description="order of the training images in each epoch"
     )
-    workers: NonNegativeInt = Field(0, description="loader processes; 0 loads in the main process")
+    workers: Annotated[int, Field(ge=0, le=512)] = Field(
+        0, description="loader processes; 0 loads in the main process"
+    )
     filter: FilterSection = Field(
         FilterSection.model_validate({}),
         description="which training images and boxes count (before `holdout`)",
@@ -112,12 +116,12 @@ class DataSection(Section):
     broken_images: Literal["stop", "skip"] = Field(
         "stop", description="an image that cannot be read ends the run, or is left out and named at the end"
     )
-    working_size_wh: tuple[PositiveInt, PositiveInt] | None = Field(
+    working_size_wh: tuple[Side, Side] | None = Field(
         None,
         description="WIDTH, HEIGHT at which training images are cached and augmented before they go to "
         "`input_size_wh`; null: `input_size_wh`",
     )
-    input_sizes_wh: list[tuple[PositiveInt, PositiveInt]] | None = Field(
+    input_sizes_wh: list[tuple[Side, Side]] | None = Field(
         None,
         description="multi-scale training: WIDTH, HEIGHT of the network's input, one drawn for each "
         "batch; evaluation is at `input_size_wh`",
@@ -225,8 +229,10 @@ class TrainSection(Section):
     )
     channels_last: bool = Field(True, description="memory format of images and convolutions")
     device: str = Field("auto", description="auto, cpu, cuda, cuda:1, mps")
-    threads: PositiveInt | None = Field(None, description="CPU threads; null: torch's choice")
-    seed: NonNegativeInt = Field(0, description="of weights, order and augmentation")
+    threads: Annotated[int, Field(gt=0, le=1024)] | None = Field(
+        None, description="CPU threads; null: torch's choice"
+    )
+    seed: Annotated[int, Field(ge=0, le=2**53)] = Field(0, description="of weights, order and augmentation")
     deterministic: bool = Field(False, description="refuse operations that may differ between runs")
     evaluations: PositiveInt = Field(
         4, description="how often to evaluate, spread evenly over the budget; the last is at its end"

@@ -24,6 +24,9 @@ MAX_NODES = 100_000
 """Values in one file after aliases are written out: a recipe has hundreds, a "billion laughs" has
 billions."""
 
+LARGEST_INT = 2**63
+"""What a whole number is below, in its absolute value: an array holds no larger one."""
+
 CORE = "tag:yaml.org,2002:"
 PATTERNS = {
     "null": re.compile(r"(?:null|Null|NULL|~|)\Z"),
@@ -104,6 +107,8 @@ def from_plain(value: Any, origin: Origin, path: str = "") -> Node:
         )
     if isinstance(value, Sequence) and not isinstance(value, str | bytes):
         return Node.make([from_plain(v, origin, f"{path}.{i}") for i, v in enumerate(value)], origin)
+    if type(value) is int and abs(value) >= LARGEST_INT:
+        raise RecipeError([Fault.at(origin, path, "the number has more than 64 bits")])
     if value is None or type(value) in (bool, int, float, str):
         return Node.make(value, origin)
     if isinstance(value, PurePath):
@@ -316,7 +321,7 @@ class _Reader:
 
 def _value(kind: str, text: str) -> Scalar:
     """A scalar of this tag. Raises ValueError for a text that it cannot have, and for a number past what a
-    float or 300 digits hold."""
+    float or 64 bits hold."""
     if _broken(text):
         raise ValueError("the text holds half of a character pair (a lone surrogate)")
     if kind == "str":
@@ -324,8 +329,8 @@ def _value(kind: str, text: str) -> Scalar:
     if not _fits(kind, text):
         raise ValueError(f"{text!r} is no {kind}")
     if kind == "int":
-        if len(text) > 300:
-            raise ValueError(f"the number {text[:20]}... has {len(text)} digits")
+        if len(text) > 20 or abs(int(text)) >= LARGEST_INT:
+            raise ValueError(f"the number {text[:20]}{'...' if len(text) > 20 else ''} has more than 64 bits")
         return int(text)
     if kind == "float":
         number = float(text.lower().replace(".inf", "inf").replace(".nan", "nan"))

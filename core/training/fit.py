@@ -31,6 +31,8 @@ def check_fit(recipe: Recipe) -> None:
     num_classes = len(recipe.data.classes) if recipe.data.classes else ANY_CLASSES
     with seeded(0), weights_follow():
         detector = assembly.build_detector(recipe, num_classes)
+        if recipe.values["train"] is not None:
+            assembly.check_norms(recipe, detector)
         assembly.build_resize(recipe)
         assembly.build_list(recipe, "data.transforms", "transform", {})
         wired = {"size_wh": assembly.working_size(recipe)}

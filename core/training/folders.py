@@ -5,11 +5,18 @@ from __future__ import annotations
 import contextlib
 from pathlib import Path
 
-from densedet.core.errors import CheckpointError
+from densedet.core.errors import CheckpointError, UsageError
+from densedet.core.files import name_fault
 
 
 def new_folder(root: Path, name: str) -> Path:
-    """Make the next free folder below ``root/name`` and return it."""
+    """Make the next free folder below ``root/name`` and return it.
+
+    Raises:
+        UsageError: no folder should have this name.
+    """
+    if fault := name_fault(name):
+        raise UsageError(f"a run needs a name that a folder may have: {fault}")
     parent = root / name
     parent.mkdir(parents=True, exist_ok=True)
     number = max((int(p.name) for p in parent.iterdir() if p.name.isdigit()), default=0)

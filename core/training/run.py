@@ -138,7 +138,9 @@ class Run:
         )
         if loaded is not None:
             self.notes.append(str(loaded))
-        if self.settings.sync_batch_norm and self.world > 1:
+        if not (self.settings.sync_batch_norm and self.world > 1):
+            assembly.check_norms(self.recipe, detector)
+        else:
             if self.device.type != "cuda":
                 raise self.recipe.error(
                     "train.sync_batch_norm",

@@ -224,7 +224,7 @@ def test_the_resolved_copy_loads_to_the_same(registry: Registry, tmp_path: Path)
         "bf16}\nmodel: {neck: {name: plain}}\n"
     )
     recipe = load(registry, tmp_path, text).with_overrides(["data.val=s", "train.clip_norm=null"])
-    numbers = [1.0, -0.0, 1e300, True, 10**40]
+    numbers = [1.0, -0.0, 1e300, True, 2**63 - 1]
     keys = [w or "empty" for w in words if w not in ("null", "~", "<<")]
     recipe.values["model"]["neck"]["free"] = [words, {key: {"nested": numbers} for key in keys}]
     folder = tmp_path / "elsewhere"
