@@ -8,11 +8,13 @@ import json
 import mmap
 import os
 import shutil
+import socket
 import struct
 import zlib
 from pathlib import Path
 from typing import Any
 
+import filelock
 import numpy as np
 import platformdirs
 import torch
@@ -31,6 +33,9 @@ ENTRY = struct.Struct("<QII")
 
 GENERATED = 1
 """The identity of an image that is no file: the key of the cache covers it by the source's fingerprint."""
+
+TRIES = 3
+"""Another process may delete an older cache of the same annotations while this one opens it."""
 
 SPARE = 1 << 28
 """Bytes that must stay free on the disk."""
@@ -52,9 +57,10 @@ class ImageCache:
 
     The folder is named by a hash of the source's fingerprint, the colour and every image's placement, so that
     all runs that want the same pixels share it. Several processes may use it at once; each adds the images
-    that are missing. An entry counts only while the image file keeps its size and time and if its checksum is
-    right (which each process checks once), so that a machine that died while writing does no harm. Folders
-    that were made from an older state of the same annotation files are deleted.
+    that are missing. An entry counts only while the image file stays as it is (see `identity_of`) and if its
+    checksum is right (which each process checks once), so that a machine that died while writing does no
+    harm. Folders that were made from an older state of the same annotation files are deleted as soon as no
+    process uses them.
 
     Args:
         source: the source; of a `Subset` the source beneath it, whose positions the methods take.
@@ -144,19 +150,31 @@ class ImageCache:
         if self._about["location"] is None:
             return
         for about in self.root.glob("*/about.json"):
-            with contextlib.suppress(OSError, ValueError):
+            with contextlib.suppress(OSError, ValueError, TypeError, KeyError):
                 known = json.loads(about.read_text())
                 if (
                     known["location"] == self._about["location"]
                     and known["fingerprint"] != self._about["fingerprint"]
+                    and not _in_use(about.parent)
                 ):
                     shutil.rmtree(about.parent, ignore_errors=True)
 
     def _files(self) -> _Files:
-        if self._opened is None or self._process != os.getpid():
-            self._prepare()
-            self._opened, self._process = _Files(self.folder, len(self._shapes)), os.getpid()
+        if self._process != os.getpid():
+            if self._opened is not None:
+                _INHERITED.append(self._opened)
+            self._opened, self._process = self._open(), os.getpid()
+        assert self._opened is not None
         return self._opened
+
+    def _open(self) -> _Files:
+        for _ in range(TRIES):
+            self._prepare()
+            with contextlib.suppress(FileNotFoundError):
+                return _Files(self.folder, len(self._shapes))
+        raise DataError(
+            f"the cache of decoded images vanishes from {self.folder}: leave it while runs use it"
+        )
 
     def identity(self, index: int) -> int:
         """Return the identity of the file that image ``index`` was decoded from, 0 where it is not cached."""
@@ -186,10 +204,31 @@ class ImageCache:
         files.verified[index] = False
 
 
+_INHERITED: list[_Files] = []
+"""Files of the process that this one was forked from. They stay open: closing them would release its lock."""
+
+
+def _in_use(folder: Path) -> bool:
+    """Whether a process has a cache open. Locks that processes have left behind are deleted."""
+    for file in folder.glob("*.lock"):
+        lock = filelock.FileLock(file, timeout=0)
+        try:
+            lock.acquire()
+        except (filelock.Timeout, NotImplementedError, OSError):
+            return True
+        lock.release()
+        file.unlink(missing_ok=True)
+    return False
+
+
 class _Files:
-    """The files of a cache, open in one process."""
+    """The files of a cache, open in one process, which holds a lock as long."""
 
     def __init__(self, folder: Path, images: int) -> None:
+        name = f"{socket.gethostname()}-{os.getpid()}.lock"
+        self._lock = filelock.FileLock(folder / name, timeout=0, is_singleton=True)
+        with contextlib.suppress(filelock.Timeout, NotImplementedError, PermissionError):
+            self._lock.acquire()
         self._handles = {
             name: os.open(folder / name, os.O_RDWR | getattr(os, "O_BINARY", 0))
             for name in ("pixels.bin", "entries.bin")
@@ -208,15 +247,18 @@ class _Files:
                 os.write(self._handles[name], data)
 
     def __del__(self) -> None:
+        self._lock.release()
         for handle in getattr(self, "_handles", {}).values():
             with contextlib.suppress(OSError):
                 os.close(handle)
 
 
 def identity_of(image: ImageData) -> int:
-    """Return a number for the state of an image file, from its path, size and time of change.
+    """Return a number for the state of an image file, from its path, size, times of change and inode.
 
-    An image that is no file, and a path where there is none, give `GENERATED`.
+    The time at which the system last changed the inode is among them, which no program can set: another file
+    of the same size and time is told apart. An image that is no file, and a path where there is none, give
+    `GENERATED`.
     """
     if not isinstance(image, (str, os.PathLike)):
         return GENERATED
@@ -224,7 +266,8 @@ def identity_of(image: ImageData) -> int:
         state = os.stat(image)
     except OSError:
         return GENERATED
-    text = f"{os.fspath(image)}\0{state.st_size}\0{state.st_mtime_ns}"
+    numbers = (state.st_size, state.st_mtime_ns, state.st_ctime_ns, state.st_ino)
+    text = f"{os.fspath(image)}\0{numbers}"
     return (
         int.from_bytes(
             hashlib.blake2b(text.encode("utf-8", "surrogateescape"), digest_size=8).digest(), "little"

@@ -1,7 +1,10 @@
+import gc
 import json
 import os
 import pickle
+import shutil
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -158,6 +161,8 @@ def test_a_changed_source_throws_its_old_cache_away(source, tmp_path):
     new = made(changed, tmp_path / "cache")
     dataset(changed, new)[0]
     assert new.folder != old.folder
+    del old
+    dataset(changed, made(changed, tmp_path / "cache"))[0]
     assert sorted(tmp_path.joinpath("cache").iterdir()) == sorted([new.folder, unrelated])
 
 
@@ -248,3 +253,67 @@ def test_identity(tmp_path):
     os.utime(file, ns=(5, 6))
     assert identity_of(file) != first
     assert identity_of(np.zeros(3)) == identity_of(b"") == identity_of(tmp_path / "none") == GENERATED
+
+
+def test_a_cache_that_somebody_uses_is_not_deleted(source, tmp_path):
+    """The annotations change while a run goes on: its cache stays until it has ended."""
+    old = made(source, tmp_path / "cache")
+    running = dataset(source, old)
+    image = running[0].image
+    changed = write(tmp_path, extra=1)
+    new = made(changed, tmp_path / "cache")
+    dataset(changed, new)[0]
+    assert old.folder.is_dir()
+    assert torch.equal(running[0].image, image)
+    assert torch.equal(pickle.loads(pickle.dumps(old)).get(0), image)  # a worker opens it later
+    assert new.folder.is_dir()
+    del running, old
+    gc.collect()
+    dataset(changed, made(changed, tmp_path / "cache"))[0]
+    assert sorted(tmp_path.joinpath("cache").iterdir()) == [new.folder]
+    assert len(list(new.folder.glob("*.lock"))) == 1
+
+
+def test_a_forked_worker_does_not_release_its_parents_lock(source, tmp_path):
+    cache = made(source, tmp_path / "cache")
+    dataset(source, cache)[0]
+    child = os.fork()
+    if not child:
+        cache.get(0)
+        gc.collect()
+        os._exit(0)
+    os.waitpid(child, 0)
+    assert image_cache._in_use(cache.folder)
+
+
+def test_a_cache_that_vanishes_while_it_is_opened_is_made_anew(source, tmp_path, monkeypatch):
+    cache = made(source, tmp_path / "cache")
+    opened = image_cache._Files
+
+    def vanishing(*arguments):
+        shutil.rmtree(cache.folder)
+        monkeypatch.undo()
+        return opened(*arguments)
+
+    monkeypatch.setattr(image_cache, "_Files", vanishing)
+    assert dataset(source, cache)[1].image.shape
+
+
+@pytest.mark.parametrize("how", ["written over", "renamed over", "copied with its times"])
+def test_another_image_of_the_same_size_and_time_is_another(tmp_path, how):
+    file, other = tmp_path / "a.png", tmp_path / "b.png"
+    for path, content in ((file, b"old"), (other, b"new")):
+        path.write_bytes(content)
+        os.utime(path, ns=(5, 5))
+    before = identity_of(file)
+    time.sleep(0.02)  # more than the clock of a file system
+    if how == "renamed over":
+        other.rename(file)
+    elif how == "written over":
+        file.write_bytes(b"new")
+        os.utime(file, ns=(5, 5))
+    else:
+        shutil.copy2(other, file)
+    state = file.stat()
+    assert (state.st_size, state.st_mtime_ns, file.read_bytes()) == (3, 5, b"new")
+    assert identity_of(file) != before
