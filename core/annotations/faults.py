@@ -42,7 +42,11 @@ BOX_KINDS = {
 }
 """{kind of fault for which a box is left out: words behind a number of boxes}."""
 
-IMAGE_KINDS = {"image": "that cannot be used", "list": "listed without a file"}
+IMAGE_KINDS = {
+    "image": "that cannot be used",
+    "list": "listed without a file",
+    "format": "of a format that cannot be read here",
+}
 """The same for images."""
 
 NOT_FINITE, INVERTED, FLAT, OUTSIDE, CLIPPED = range(1, 6)

@@ -141,9 +141,14 @@ class FileNames:
         """The names with the suffix of an image that can be read, sorted; hidden files are left out."""
         return self._visible(SUFFIXES)
 
+    @cached_property
+    def unreadable(self) -> list[str]:
+        """The names with the suffix of an image that cannot be read here, sorted."""
+        return self._visible(UNREADABLE)
+
     def left_out(self) -> str:
         """Return a sentence about images whose format cannot be read; empty where there is none."""
-        names = self._visible(UNREADABLE)
+        names = self.unreadable
         if not names:
             return ""
         kinds = Counter(os.path.splitext(name)[1].lower() for name in names)

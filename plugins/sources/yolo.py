@@ -127,7 +127,7 @@ class YOLOSource(TableSource):
             prefix = "" if below == "." else below.replace(os.sep, "/") + "/"
             listing = FileNames(place)
             if sentence := listing.left_out():
-                self.faults.note("format", sentence)
+                self.faults.note("format", sentence, count=len(listing.unreadable))
             return [prefix + name for name in listing.images]
         return self._listed(place)
 
