@@ -50,7 +50,7 @@ def atomic_path(path: Path, *, overwrite: bool = True) -> Iterator[Path]:
         if overwrite:
             os.replace(temporary, path)
         else:
-            _rename_new(temporary, path)
+            rename_new(temporary, path)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
@@ -76,17 +76,22 @@ def taken(path: Path) -> UsageError:
     return UsageError(f"{path} is there already, and nothing is overwritten: give another name")
 
 
-def _rename_new(temporary: Path, path: Path) -> None:
+def rename_new(temporary: Path, path: Path) -> None:
     """Rename a file where nothing is; of several processes one can. Raises UsageError."""
     try:
         try:
             os.link(temporary, path)
-            temporary.unlink()
         except FileExistsError:
             raise
         except OSError:  # FAT and some network disks have no links
             os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY))
-            os.replace(temporary, path)
+            try:
+                os.replace(temporary, path)
+            except BaseException:
+                path.unlink()
+                raise
+        else:
+            temporary.unlink()
     except FileExistsError as error:
         raise taken(path) from error
 

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from densedet.core.annotations.image_header import SUFFIXES, UNREADABLE
 from densedet.core.errors import DataError
+from densedet.core.files import rename_new
 
 
 def is_free(path: Path) -> bool:
@@ -61,22 +62,25 @@ def addition(path: Path, *, last: str) -> Iterator[Path]:
     Args:
         path: the folder; it stays as it is otherwise.
         last: the file (relative, "/" between folders) by which the rest counts. It is moved after all others,
-            and it alone may replace a file that is there.
+            and it alone may replace a file that is there, which is to be read in the block.
 
     Raises:
-        DataError: another file is there already, or a file cannot be moved.
+        DataError: another file is there already, ``last`` has changed during the block, or a file cannot be
+            moved.
     """
+    final = path.joinpath(*last.split("/"))
+    before = _state(final)
     temporary = Path(tempfile.mkdtemp(dir=path, prefix=".adding.", suffix=".tmp"))
     moved: list[Path] = []
     try:
         yield temporary
-        final = temporary.joinpath(*last.split("/"))
-        held = final.rename(temporary / ".last.tmp")
+        held = temporary.joinpath(*last.split("/")).rename(temporary / ".last.tmp")
         for origin, target in _moves(temporary, path, held):
-            os.rename(origin, target)
+            os.rename(origin, target) if origin.is_dir() else rename_new(origin, target)
             moved.append(target)
-        final = path.joinpath(*last.split("/"))
         final.parent.mkdir(parents=True, exist_ok=True)
+        if _state(final) != before:
+            raise DataError(f"{final} was changed by another process meanwhile: do it again")
         os.replace(held, final)
     except BaseException as error:
         for target in reversed(moved):
@@ -86,6 +90,15 @@ def addition(path: Path, *, last: str) -> Iterator[Path]:
         raise
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _state(file: Path) -> tuple[int, ...] | None:
+    """Return what tells one content of a file from another; None where there is no file."""
+    try:
+        found = os.stat(file)
+    except FileNotFoundError:
+        return None
+    return found.st_ino, found.st_size, found.st_mtime_ns
 
 
 def _moves(origin: Path, target: Path, held: Path) -> list[tuple[Path, Path]]:

@@ -184,12 +184,12 @@ class YOLOSource(TableSource):
         if split not in SPLITS:
             raise DataError(f"YOLO has no split {split!r}: write one of {', '.join(SPLITS)}")
         new = is_free(path)
-        text = (
-            data_text(split, table.classes)
-            if new
-            else extended_text(path / "data.yaml", split, table.classes)
-        )
         with new_folder(path) if new else addition(path, last="data.yaml") as folder:
+            text = (
+                data_text(split, table.classes)
+                if new
+                else extended_text(path / "data.yaml", split, table.classes)
+            )
             files = NewFiles(folder, f"labels/{split}/unnamed")
             with open(exact_file(folder / "data.yaml", split), "xb") as exact:
                 exact.write(header_text(split, table.category_ids, table.classes))

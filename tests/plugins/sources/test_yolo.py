@@ -186,6 +186,7 @@ def test_the_images_of_a_folder_are_those_that_predict_finds(make, tmp_path):
         f"PNG ({tmp_path}/images/x.heic, ...)"
     )
     assert source.faults.sentences == [sentence]
+    assert source.faults.left_out_images == 3
     assert find_images(
         [tmp_path / "images", tmp_path / "images" / "d.tga", tmp_path / "images" / "x.heic"]
     ) == (
