@@ -181,3 +181,30 @@ def write_text(path: Path, text: str, *, overwrite: bool = True) -> None:
     """
     with atomic_file(path, overwrite=overwrite) as file:
         file.write(text.encode())
+
+
+class LineFile:
+    """A file that grows by lines, each of which reaches the system whole before `write` returns.
+
+    Args:
+        path: file to add to.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._file = open(path, "ab", buffering=0)  # noqa: SIM115
+
+    def write(self, line: str) -> None:
+        """Add one line of text."""
+        data = line.encode() + b"\n"
+        while data:
+            data = data[self._file.write(data) :]
+
+    def sync(self) -> None:
+        """Bring the lines to the disk."""
+        os.fsync(self._file.fileno())
+
+    def close(self) -> None:
+        """Bring the lines to the disk and close the file."""
+        self.sync()
+        self._file.close()

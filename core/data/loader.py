@@ -21,7 +21,7 @@ from densedet.core.data.dataset import Broken, DetectionDataset, Sample
 from densedet.core.data.sampling import BatchKey
 from densedet.core.extras import moved_extra, scaling
 from densedet.core.placement import blank_outside, place
-from densedet.core.seeding import generator_of, seed_of
+from densedet.core.seeding import drawing_from, generator_of, seed_of
 from densedet.core.types import Batch
 
 
@@ -141,6 +141,10 @@ class BatchDataset(TorchDataset[Batch]):
         self.mixes = not all(getattr(transform, "per_image", False) for transform in self.transforms)
 
     def __getitem__(self, key: BatchKey) -> Batch:
+        with drawing_from(self.seed, "draws", key.epoch, key.number):
+            return self._made(key)
+
+    def _made(self, key: BatchKey) -> Batch:
         indices = key.indices if self.mixes else key.share
         samples, broken = self.dataset.samples(key.epoch, indices, replacing=self.training)
         whole = key.world == 1 or self.mixes

@@ -89,10 +89,6 @@ def _fault(state: dict[str, Any]) -> str | None:
         first = error.errors(include_url=False, include_context=False, include_input=False)[0]
         place = ".".join(map(str, first["loc"][:4]))[:80] or "its fields"
         return f"{place}: {first['msg'].removeprefix('Value error, ')}"
-    except RuntimeError as error:  # torch's, of the state of a generator
-        return f"rng: {error}".splitlines()[0]
-    except (OverflowError, TypeError) as error:  # Python's, likewise
-        return f"rng: {error}"
     return None
 
 

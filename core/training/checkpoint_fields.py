@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 from collections import OrderedDict
 from typing import Annotated, Any, Literal
 
@@ -86,19 +85,6 @@ def _a_stem(name: str) -> str:
     return name
 
 
-def _works_in_torch(state: Tensor) -> Tensor:
-    if state.dtype is not torch.uint8 or state.shape != torch.get_rng_state().shape:
-        raise ValueError("no state of torch's generator")
-    torch.Generator().set_state(state)
-    return state
-
-
-def _works_in_python(state: tuple[int, list[int], float | None]) -> Any:
-    version, internal, gauss = state
-    random.Random().setstate((version, tuple(internal), gauss))
-    return state
-
-
 AnyTensor = Annotated[Any, BeforeValidator(_tensor)]
 Plain = Annotated[Any, BeforeValidator(_tensors_and_plain)]
 Json = Annotated[Any, BeforeValidator(_json_like)]
@@ -137,16 +123,6 @@ class Best(_Table):
     step: Count
 
 
-class RandomStates(_Table):
-    """What `densedet.core.training.random_states` reads."""
-
-    torch: Annotated[AnyTensor, AfterValidator(_works_in_torch)]
-    cuda: list[AnyTensor]
-    python: Annotated[
-        tuple[int, list[int], Number | None], Field(strict=False), AfterValidator(_works_in_python)
-    ]
-
-
 class StateDict(_Table):
     """An optimizer's state dict; one of a plug-in may have more entries."""
 
@@ -177,6 +153,13 @@ class Metrics(_Table):
     __pydantic_extra__: dict[str, Json]
 
 
+class Counters(_Table):
+    """What a run counts."""
+
+    lost_boxes: Count
+    broken_images: dict[Annotated[str, Field(pattern="^[0-9]{1,15}$")], str]
+
+
 class Fields(_Table):
     """The state of a run."""
 
@@ -196,13 +179,12 @@ class Fields(_Table):
     ema: Weights | None = Field(description="averaged weights, or None")
     optimizer: OptimizerState | None = Field(description="the optimizer's state, or None in best.pt")
     scaler: dict[str, Number] = Field(description="the gradient scaler's state, empty where it is off")
-    rng: RandomStates = Field(description="torch's, CUDA's and Python's random states")
     best: Best = Field(description="best value of evaluate.metric so far and its step")
     metrics: Metrics = Field(description="of the last evaluation; empty before the first")
     stale: Count = Field(description="evaluations since the best one")
     evaluations: Count = Field(description="evaluations done")
     fingerprints: Fingerprints = Field(description="what the data were")
-    counters: dict[str, Json] = Field(description="what a run counts, by name")
+    counters: Counters = Field(description="what a run counts")
     plugins: dict[str, dict[str, Plain]] = Field(description="{hook: what its densedet_state gave}")
 
     @model_validator(mode="after")

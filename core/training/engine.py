@@ -22,6 +22,7 @@ from densedet.core.distributed import (
 from densedet.core.errors import TrainingError
 from densedet.core.training.evaluation import metric_value
 from densedet.core.training.first_batch import first_batch_warnings
+from densedet.core.training.random_states import seed_draws
 from densedet.core.training.run import Run
 from densedet.core.types import Batch
 
@@ -76,6 +77,7 @@ def optimizer_step(run: Run, batches: tuple[Batch, ...]) -> dict[str, Any]:
     for group, base in zip(run.optimizer.param_groups, run.base_lrs):
         group["lr"] = base * factor
     run.hand_on_progress(run.detector)
+    seed_draws(run.device, run.settings.seed, "step", run.step, run.rank)
     run.optimizer.zero_grad(set_to_none=True)
     run.buffers.keep()
     taken: list[tuple[Batch, dict[str, Tensor]]] = []
@@ -186,6 +188,7 @@ def clip_gradients(module: nn.Module, norm: float, limit: float | None) -> None:
 
 def evaluate(run: Run) -> None:
     """Evaluate, keep the best result, and stop early where the recipe says so."""
+    seed_draws(run.device, run.settings.seed, "evaluation", run.step, run.rank)
     metrics = run.evaluate(leave=lambda: run.asked is not None)
     run.detector.train()
     if not metrics and run.val_set is not None:

@@ -29,7 +29,7 @@ from densedet.core.training.folders import new_folder
 from densedet.core.training.memory import used_mb
 from densedet.core.training.parameter_groups import freeze, grouped
 from densedet.core.training.precision import resolve_device, resolve_precision
-from densedet.core.training.random_states import random_states, restore_random_states, seeded
+from densedet.core.training.random_states import seeded
 from densedet.core.types import Batch
 
 if TYPE_CHECKING:
@@ -61,7 +61,6 @@ class Run:
         stale: evaluations since the best one.
         evaluations: evaluations done.
         data_facts: {"train" and "val": `densedet.core.data.facts.data_facts`}.
-        counters: what the run counts, by name; JSON-like values.
         notes: sentences that the user should see at the start.
         broken: {position in the training source: sentence} of images that could not be read.
         dropped: objects that augmentation lost.
@@ -93,7 +92,6 @@ class Run:
         self.seconds = self.peak_memory_mb = self._memory_read = 0.0
         self.metrics: dict[str, Any] = {}
         self.best: dict[str, Any] = {"value": None, "step": 0}
-        self.counters: dict[str, Any] = {}
         self._batches_ahead = 0  # of those that steps account for, where a resume changed the batch size
         self.stop_reason: str | None = None
         self.stop_wish: str | None = None
@@ -181,7 +179,7 @@ class Run:
         return hookspecs.manager_of([h for h in hooks if self.rank == 0 or getattr(h, "all_ranks", False)])
 
     def start(self) -> None:
-        """Make the run folder with its recipe, take over the random states and hooks of a checkpoint, and
+        """Make the run folder with its recipe, hand the hooks what they kept in a checkpoint, and
         hand the network to the processes of a torchrun. `densedet.core.training.session` seeds this process
         beforehand, and puts threads and random states back at the end."""
         self.status = "running"
@@ -194,7 +192,6 @@ class Run:
             spread(self.eval_detector)
             self.model = self._distributed()
         if self._checkpoint is not None:
-            restore_random_states(self._checkpoint["rng"])
             hookspecs.restore_state(self.hooks, self, self._checkpoint["plugins"])
             self._checkpoint = None
 
@@ -377,13 +374,15 @@ class Run:
             "ema": None if self.ema is None else self.ema.model.state_dict(),
             "optimizer": optimizer_state.kept_state(*self._optimizer()) if with_optimizer else None,
             "scaler": self.scaler.state_dict(),
-            "rng": random_states(),
             "best": dict(self.best),
             "metrics": json.loads(json.dumps(self.metrics)),  # an evaluator may give NumPy's numbers
             "stale": self.stale,
             "evaluations": self.evaluations,
             "fingerprints": self.fingerprints,
-            "counters": self.counters,
+            "counters": {
+                "lost_boxes": self.dropped,
+                "broken_images": {str(index): text for index, text in self.broken.items()},
+            },
             "plugins": hookspecs.collect_state(self.hooks, self),
         }
 
@@ -392,7 +391,7 @@ class Run:
         return self.optimizer, self.settings.optimizer["name"], self._optimizer_at_start, self.detector
 
     def _restore(self, state: dict[str, Any]) -> None:
-        """Take over a checkpoint's dict, all but random states and hooks (see `start`).
+        """Take over a checkpoint's dict, all but what hooks kept (see `start`).
 
         Raises:
             CheckpointError: it does not fit the recipe.
@@ -416,9 +415,11 @@ class Run:
         self.notes += optimizer_state.restore(state["optimizer"], *self._optimizer())
         if self.scaler.is_enabled() and state["scaler"]:
             self.scaler.load_state_dict(state["scaler"])
-        for name in ("step", "seconds", "metrics", "stale", "counters"):
+        for name in ("step", "seconds", "metrics", "stale"):
             setattr(self, name, state[name])
         self.sampler.seek(state["epoch"], -(-state["images"] // self.sampler.batch_size))
         self._batches_ahead = self._batches_passed() - self.step * self.settings.accumulate
         self.best = dict(state["best"])
+        self.dropped = state["counters"]["lost_boxes"]
+        self.broken = {int(index): text for index, text in state["counters"]["broken_images"].items()}
         self.evaluations = min(state["evaluations"], self.evaluations_due)  # the budget may be another

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 from densedet.core.arguments import PositiveInt
-from densedet.core.files import write_text
+from densedet.core.files import LineFile, write_text
 from densedet.core.hookspecs import hookimpl
 from densedet.core.text import json_text
 
@@ -24,14 +24,14 @@ class MetricsHook:
 
     def __init__(self, *, every: PositiveInt = 1) -> None:
         self.every = every
-        self._file: TextIO | None = None
+        self._file: LineFile | None = None
 
     @hookimpl
     def densedet_run_start(self, run: Any) -> None:
         path = run.folder / "metrics.jsonl"
         if run.resumed and path.exists():
-            cut_back(path, run.step)
-        self._file = open(path, "a", encoding="utf-8")  # noqa: SIM115 (closed in densedet_run_end)
+            cut_back(path, run.step, evaluated=run.evaluations >= run.evaluations_due)
+        self._file = LineFile(path)
 
     @hookimpl
     def densedet_run_step(self, run: Any, step: dict[str, Any]) -> None:
@@ -43,9 +43,16 @@ class MetricsHook:
         self._write(run, "evaluation", {"metrics": metrics})
 
     @hookimpl
+    def densedet_state(self, run: Any) -> None:
+        """Bring the lines to the disk before the checkpoint of their step."""
+        if self._file is not None:
+            self._file.sync()
+
+    @hookimpl
     def densedet_run_end(self, run: Any, summary: dict[str, Any]) -> None:
         if self._file is not None:
             self._file.close()
+            self._file = None
 
     def _write(self, run: Any, event: str, values: dict[str, Any]) -> None:
         assert self._file is not None
@@ -56,17 +63,22 @@ class MetricsHook:
             "seconds": round(run.seconds, 4),
             **values,
         }
-        self._file.write(json_text(line) + "\n")
-        if event == "evaluation" or run.step % 20 == 0:
-            self._file.flush()
+        self._file.write(json_text(line))
 
 
-def cut_back(path: Path, step: int) -> None:
-    """Drop lines after ``step``, and a last line that was cut off when the process was killed."""
+def cut_back(path: Path, step: int, *, evaluated: bool) -> None:
+    """Drop the lines that a resumed run writes anew, and one that was cut off when the process was killed.
+
+    Args:
+        path: the file.
+        step: of the checkpoint; later lines go.
+        evaluated: whether the checkpoint counts the evaluation after ``step``; else its line goes too.
+    """
     kept = []
     for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
         try:
-            if json.loads(line)["step"] <= step:
+            row = json.loads(line)
+            if row["step"] < step + (evaluated or row["event"] != "evaluation"):
                 kept.append(line)
         except (ValueError, KeyError, TypeError):
             continue

@@ -102,6 +102,15 @@ class TensorBoardHook:
             self._write_means(run.step)
 
     @hookimpl
+    def densedet_state(self, run: Any) -> dict[str, Any]:
+        """The numbers since the last point of the curves."""
+        return {"sums": dict(self._sums)}
+
+    @hookimpl
+    def densedet_restore(self, run: Any, state: dict[str, Any]) -> None:
+        self._sums.update(state["sums"])
+
+    @hookimpl
     def densedet_run_evaluated(self, run: Any, metrics: dict[str, Any]) -> None:
         if self._writer is None:
             return
@@ -134,7 +143,8 @@ class TensorBoardHook:
     def densedet_run_end(self, run: Any, summary: dict[str, Any]) -> None:
         if self._writer is None:
             return
-        self._write_means(run.step)
+        if summary["status"] == "done":  # else a resumed run goes on with them
+            self._write_means(run.step)
         for key in ("AP", "AP50", "minutes", "predict_images_per_second"):
             self._number(f"summary/{key}", summary.get(key), run.step)
         self._writer.close()

@@ -41,7 +41,6 @@ FITTING = {
     "optimizer": (None,),
     "scaler": ({}, {"a": 1}),
     "metrics": ({}, {"a": 1}),
-    "counters": ({}, {"a": 1}),
     "plugins": ({},),
 }
 """Values among WRONG that are right for a field."""
@@ -86,7 +85,9 @@ def test_reading_refuses_it(state: dict[str, Any], tmp_path: Path, change: Any, 
         ("metrics", {"losses": {"box": "x"}}),
         ("metrics", {"broken_images": 3}),
         ("metrics", {"AP": torch.zeros(2)}),
-        ("counters", nested(40)),
+        ("counters.lost_boxes", -1),
+        ("counters.broken_images", {"x": "no position"}),
+        ("counters.broken_images", {"1": 3}),
         ("plugins", {"hook": 3}),
         ("plugins", {"hook": {"a": nested(40)}}),
         ("optimizer.name", 3),
@@ -95,14 +96,6 @@ def test_reading_refuses_it(state: dict[str, Any], tmp_path: Path, change: Any, 
         ("optimizer.torch", {"state": {}, "param_groups": [3]}),
         ("optimizer.torch", {"state": {"x": {}}, "param_groups": []}),
         ("optimizer.torch", {"state": {0: 3}, "param_groups": []}),
-        ("rng.torch", torch.zeros(5056)),
-        ("rng.torch", torch.zeros(5, dtype=torch.uint8)),
-        ("rng.torch", torch.zeros(5056, dtype=torch.uint8)),
-        ("rng.python", [3, [0] * 624, None]),
-        ("rng.python", [3, [-1] * 625, None]),
-        ("rng.python", [3, [10**30] * 625, None]),
-        ("rng.python", [9, [0] * 625, None]),
-        ("rng.cuda", 3),
         ("more", 3),
     ],
 )
@@ -110,7 +103,7 @@ def test_what_is_wrong_inside_a_field_is_refused(state: dict[str, Any], name: st
     field, _, inner = name.partition(".")
     fault = checkpoint._fault({**state, field: {**state[field], inner: value} if inner else value})
     assert fault is not None
-    assert field in fault or fault.startswith("rng")
+    assert field in fault
 
 
 def test_shared_lists_are_looked_at_once(state: dict[str, Any]) -> None:

@@ -313,9 +313,15 @@ def test_weights_that_do_not_fit_are_named(tmp_path: Path) -> None:
 
 def test_metrics_are_cut_back_to_the_checkpoint(tmp_path: Path) -> None:
     path = tmp_path / "metrics.jsonl"
-    path.write_text('{"step": 1}\n{"step": 2}\n{"step": 3}\n{"st')
-    cut_back(path, 2)
-    assert path.read_text() == '{"step": 1}\n{"step": 2}\n'
+    one, two, evaluated, three = (
+        json.dumps({"event": event, "step": step}) + "\n"
+        for event, step in (("step", 1), ("step", 2), ("evaluation", 2), ("step", 3))
+    )
+    path.write_text(one + two + evaluated + three + '{"event": "st')
+    cut_back(path, 2, evaluated=True)
+    assert path.read_text() == one + two + evaluated
+    cut_back(path, 2, evaluated=False)  # the checkpoint was written before the evaluation
+    assert path.read_text() == one + two
 
 
 def test_run_folders_count_up(tmp_path: Path) -> None:

@@ -147,7 +147,7 @@ def test_a_detector_without_explain_has_pictures_but_no_heatmaps(tmp_path: Path)
     hook, run = TensorBoardHook(images=1), make_run(tmp_path, FoundNothing())
     hook.densedet_run_start(run=run)
     hook.densedet_run_evaluated(run=run, metrics={"AP": 0.0})
-    hook.densedet_run_end(run=run, summary={})
+    hook.densedet_run_end(run=run, summary={"status": "done"})
     assert read(tmp_path).Tags()["images"] == ["images/predictions"]
 
 
@@ -161,7 +161,7 @@ def test_a_failing_picture_warns_and_training_goes_on(tmp_path: Path) -> None:
     hook.densedet_run_start(run=run)
     with pytest.warns(RuntimeWarning, match="no pictures of step 0: OSError: disk gone"):
         hook.densedet_run_evaluated(run=run, metrics=METRICS)
-    hook.densedet_run_end(run=run, summary={})
+    hook.densedet_run_end(run=run, summary={"status": "done"})
     assert numbers(read(tmp_path), "val/AP") == [(0, 0.25)]
 
 
@@ -174,7 +174,7 @@ def test_resume_hides_what_came_after_the_checkpoint(tmp_path: Path) -> None:
         for loss in losses:
             run.step += 1
             hook.densedet_run_step(run=run, step={**STEP, "loss": loss})
-        hook.densedet_run_end(run=run, summary={})
+        hook.densedet_run_end(run=run, summary={"status": "done"})
     # The first run's step 3 is replaced by the second's, which resumed after step 2.
     assert numbers(read(tmp_path), "train/loss") == [(1, 1.0), (2, 2.0), (3, 30.0), (4, 40.0)]
 
@@ -185,7 +185,7 @@ def test_other_ranks_write_nothing(tmp_path: Path) -> None:
     hook.densedet_run_start(run=run)
     hook.densedet_run_step(run=run, step=STEP)
     hook.densedet_run_evaluated(run=run, metrics=METRICS)
-    hook.densedet_run_end(run=run, summary={})
+    hook.densedet_run_end(run=run, summary={"status": "done"})
     assert list(tmp_path.iterdir()) == []
 
 
