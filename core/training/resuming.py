@@ -84,7 +84,7 @@ def continued(
     changed = dict(differing(then, recipe.values))
     if changed:
         run.notes.append(f"changed for this resume: {_listed(changed, '{path} {old} -> {new}')}")
-    found = [*_edited(folder, state, overrides), *from_main(lambda: _other_data(run, state, changed))]
+    found = from_main(lambda: [*_edited(folder, state, overrides), *_other_data(run, state, changed)])
     if found and not allow_changes:
         raise CheckpointError(
             f"{folder} cannot go on as it was: {'; '.join(found)}. Undo this, or add --allow-changes (from "

@@ -75,7 +75,7 @@ def resume(
         run = resuming.continued(
             folder, file, overrides, plugins=plugins, hooks=hooks, allow_changes=allow_changes
         )
-        if run.progress >= 1 and _is_done(folder):
+        if run.progress >= 1 and from_main(lambda: _is_done(folder)):
             raise CheckpointError(
                 f"{folder} has used its whole budget ({run.step} steps): give a larger one, e.g. "
                 f"{resuming.larger_budget(run)}"
