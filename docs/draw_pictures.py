@@ -17,7 +17,8 @@ import densedet
 from densedet.core import assembly
 from densedet.core.assembly import make_dataset
 from densedet.core.data.loader import collate
-from densedet.core.report.drawing import class_color, draw_boxes, enlarge, font, grid, side_by_side, to_image
+from densedet.core.report.drawing import class_color, draw_boxes, enlarge, grid, side_by_side, to_image
+from densedet.core.report.fonts import font_for
 from densedet.core.report.heatmaps import score_map_panel
 from densedet.core.training.prediction import load
 from densedet.core.types import Batch
@@ -86,9 +87,9 @@ def flow() -> Image.Image:
         pen.rounded_rectangle(
             (x, 0, x + width - 1, height - 1), radius=6, outline=class_color(place), width=3
         )
-        pen.text((x + width / 2, 16), name, fill="black", font=font(17), anchor="mm")
+        pen.text((x + width / 2, 16), name, fill="black", font=font_for(name, 17), anchor="mm")
         for row, line in enumerate(filter(None, lines)):
-            pen.text((x + width / 2, 42 + 19 * row), line, fill="black", font=font(14), anchor="mm")
+            pen.text((x + width / 2, 42 + 19 * row), line, fill="black", font=font_for(line, 14), anchor="mm")
         if place:
             pen.polygon(
                 [(x - 18, height / 2 - 7), (x - 18, height / 2 + 7), (x - 5, height / 2)], fill="grey"
@@ -127,7 +128,7 @@ def anchors_of(name: str, margin: int = 64) -> Image.Image:
     pen = ImageDraw.Draw(key)
     for place, text in enumerate(names):
         pen.rectangle((8 + place * 110, 5, 20 + place * 110, 17), fill=class_color(place))
-        pen.text((25 + place * 110, 11), text, fill="black", font=font(14), anchor="lm")
+        pen.text((25 + place * 110, 11), text, fill="black", font=font_for(text, 14), anchor="lm")
     return grid([picture, key], columns=1, gap=0)
 
 

@@ -12,11 +12,13 @@ import re
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from html import escape
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+from densedet.core.text import visible
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -29,6 +31,8 @@ INK = "#010203"
 """Drawn in place of the page's text colour, which matplotlib cannot name; `_svg` replaces it."""
 WIDTH, POINTS = 5.2, 240
 """Inches of a chart's width (at 72 units an inch), and the most points of a line."""
+LONGEST = 40
+"""Letters of a name in a chart."""
 STYLE: dict[Any, Any] = {  # matplotlib types the keys as a long list of literals
     "svg.fonttype": "none",
     "text.parse_math": False,
@@ -83,6 +87,12 @@ def smoothed(points: Sequence[tuple[float, float]], count: int = POINTS) -> np.n
     return np.stack([part.mean(axis=0) for part in np.array_split(array, count)])
 
 
+def short(name: str) -> str:
+    """Return a name for a chart, of `LONGEST` letters at most."""
+    name = visible(name)
+    return name if len(name) <= LONGEST else f"{name[: LONGEST - 1]}…"
+
+
 @styled()
 def line_chart(
     series: Sequence[Series], *, title: str, x_label: str, y_label: str, marks: bool = False
@@ -99,7 +109,8 @@ def line_chart(
     Returns:
         The SVG element, or "" where no line has a point.
     """
-    lines = [(s, array) for s in series if len(array := smoothed(s.points))]
+    lines = [(replace(s, name=short(s.name)), array) for s in series if len(array := smoothed(s.points))]
+    title, y_label = short(title), short(y_label)
     if not lines:
         return ""
     figure, axes = _figure(3.0)
@@ -137,6 +148,8 @@ def bar_chart(
     """
     if not groups or not series:
         return ""
+    groups = [short(group) for group in groups]
+    series = [(short(name), values, style) for name, values, style in series]
     figure, axes = _figure(0.7 + 0.25 * len(groups) * (len(series) + 0.6))
     height = 0.8 / len(series)
     described = []

@@ -7,14 +7,18 @@ tell apart; dashes, not a colour, mark ground truth.
 
 from __future__ import annotations
 
+import bisect
 import colorsys
 import functools
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Literal
 
 import torch
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 from torch import Tensor
+
+from densedet.core.report.fonts import font_for, has_font, readable
+from densedet.core.text import visible
 
 Color = tuple[int, int, int]
 
@@ -55,28 +59,57 @@ def text_color(background: Color) -> Color:
     return (0, 0, 0) if luminance > 0.18 else (255, 255, 255)
 
 
-@functools.lru_cache(maxsize=32)
-def font(size: int) -> Any:
-    """Return Pillow's own sans-serif font at this size in pixels; no file of the system is needed."""
-    return ImageFont.load_default(size)
+def drawn_name(label: int, class_names: Sequence[str]) -> str:
+    """Return the name of a class as pictures show it: its number where no font has the name's letters."""
+    if label < 0:
+        return "ignored"
+    name = visible(class_names[label]) if label < len(class_names) else ""
+    return name if name.strip() and has_font(name) else f"class {label}"
 
 
+@functools.lru_cache(maxsize=4096)
 def text_size(text: str, size: int) -> tuple[int, int]:
     """Return (width, height) in pixels of one line; the height is the font's, so that lines align."""
+    text = readable(text)
     if not text:
         return 0, size
-    left, _, right, _ = font(size).getbbox(text)
+    left, _, right, _ = font_for(text, size).getbbox(text)
     return int(right - left + 0.5), size
+
+
+def draw_text(
+    pen: ImageDraw.ImageDraw,
+    place: tuple[float, float],
+    text: str,
+    size: int,
+    *,
+    color: Color = INK,
+    anchor: str = "lm",
+) -> None:
+    """Write one line.
+
+    Args:
+        pen: draws on the picture.
+        place: x, y of the anchor in pixels.
+        text: see `readable` for letters that cannot be drawn.
+        size: of the font, in pixels.
+        color: of the letters.
+        anchor: the point of the text that is at ``place``, as Pillow names it; "lm": left, middle.
+    """
+    text = readable(text)
+    pen.text(place, text, fill=color, font=font_for(text, size), anchor=anchor)
 
 
 def fit_text(text: str, width: int, size: int) -> str:
     """Cut ``text`` with an ellipsis where it is wider than ``width`` pixels; it is empty where not even one
     letter fits."""
+    text = visible(text[: max(0, width)])  # a letter takes a pixel or more
     if text_size(text, size)[0] <= width:
         return text
-    while text and text_size(text + "…", size)[0] > width:
-        text = text[:-1]
-    return text.rstrip() + "…" if text else ""
+    count = bisect.bisect(
+        range(1, len(text) + 1), width, key=lambda letters: text_size(f"{text[:letters]}…", size)[0]
+    )
+    return f"{text[:count].rstrip()}…" if count else ""
 
 
 def to_image(image: Tensor | Image.Image) -> Image.Image:
@@ -175,13 +208,7 @@ def draw_boxes(
         return picture
     taken: list[tuple[int, int, int, int]] = []
     for i in keep:
-        name = (
-            "ignored"
-            if kinds[i] < 0
-            else class_names[kinds[i]]
-            if kinds[i] < len(class_names)
-            else f"class {kinds[i]}"
-        )
+        name = drawn_name(kinds[i], class_names)
         text = name if scores is None else f"{name} {float(scores[i]) * 100:.0f}"
         notes = [_note(n, values[i]) for n, values in (extra or {}).items() if n not in keypoints]
         text = ", ".join(filter(None, [text, *notes]))
@@ -255,7 +282,7 @@ def _label(
         if any(spot[0] < t[2] and t[0] < spot[2] and spot[1] < t[3] and t[1] < spot[3] for t in taken):
             continue
         pen.rectangle((x, y, x + width - 1, y + height - 1), fill=color)
-        pen.text((x + 3, y + height // 2), text, fill=text_color(color), font=font(size), anchor="lm")
+        draw_text(pen, (x + 3, y + height // 2), text, size, color=text_color(color))
         taken.append(spot)
         return
 
@@ -270,7 +297,7 @@ def captioned(
     pen = ImageDraw.Draw(sheet)
     for row, line in enumerate(lines):
         y = (0 if above else picture.height) + 4 + row * (size + 4) + size // 2
-        pen.text((1, y), fit_text(line, picture.width - 2, size), fill=INK, font=font(size), anchor="lm")
+        draw_text(pen, (1, y), fit_text(line, picture.width - 2, size), size)
     return sheet
 
 

@@ -10,13 +10,12 @@ from PIL import Image, ImageDraw
 from torch import Tensor
 
 from densedet.core.report.drawing import (
-    INK,
     PAPER,
     captioned,
     draw_boxes,
+    draw_text,
     enlarge,
     fit_text,
-    font,
     grid,
     text_size,
     to_image,
@@ -99,8 +98,8 @@ def color_bar(height: int, maximum: float, *, size: int = 12) -> Image.Image:
     ramp = np.linspace(1, 0, sheet.height, dtype=np.float32)[:, None]
     sheet.paste(Image.fromarray(colorize(ramp)).resize((12, sheet.height)), (0, 0))
     pen = ImageDraw.Draw(sheet)
-    pen.text((17, size // 2 + 1), top, fill=INK, font=font(size), anchor="lm")
-    pen.text((17, sheet.height - size // 2 - 1), "0", fill=INK, font=font(size), anchor="lm")
+    draw_text(pen, (17, size // 2 + 1), top, size)
+    draw_text(pen, (17, sheet.height - size // 2 - 1), "0", size)
     return sheet
 
 

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from densedet.core import boxes as box_functions
 from densedet.core.files import write_text
-from densedet.core.report.drawing import draw_boxes
+from densedet.core.report.drawing import draw_boxes, drawn_name
 from densedet.core.report.heatmaps import score_map_panel
 from densedet.core.text import json_text
 from densedet.core.types import Batch, Detections, Explanation
@@ -86,7 +86,7 @@ def heatmap_picture(
     return score_map_panel(
         batch.images[index],
         maps,
-        classes[label],
+        drawn_name(label, classes),
         strides=[level.stride for level in explanation.levels],
         size=tuple(batch.valid_hw[index].tolist()),
         boxes=boxes,
