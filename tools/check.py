@@ -88,6 +88,10 @@ def data(arguments: argparse.Namespace) -> int:
     console.width = max(console.width, WIDTH)
     for split, row in facts.items():
         show(console, split, row, decoded=not arguments.no_images)
+    if len(facts) == 2:
+        train, val = ([r["name"] for r in row["classes"] if r["boxes"]] for row in facts.values())
+        if lacking := sorted(set(val) - set(train)):
+            console.print(f"classes with boxes in val and none in train: {', '.join(lacking)}")
     if shared:
         console.print(
             f"{shared} images of val are, byte for byte, training images too: AP on them says nothing"
@@ -194,6 +198,8 @@ def show(console: Any, split: str, facts: dict[str, Any], *, decoded: bool) -> N
         for side, count in facts["sides"]["below"].items()
     )
     console.print(f"  sides (square root of the area) in pixels of the network's input: {below}")
+    if not counting:
+        console.print("  no box counts: nothing can be learnt from these images")
     absent = [row["name"] for row in facts["classes"] if not row["boxes"]]
     if absent:
         console.print(f"  classes without a box: {', '.join(absent)}")

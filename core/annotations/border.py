@@ -236,6 +236,9 @@ def _contract_fault(truth: Any) -> str | None:
     for name in ("ignore", "crowd"):
         if fields[name].dtype != torch.bool:
             return f"{name} is bool, not {fields[name].dtype}"
+    for name, value in {**truth.extra, **truth.extra_known}.items():
+        if not isinstance(value, Tensor) or value.shape[:1] != (count,):
+            return f"extra {name!r} is a tensor with a value for each of the {count} boxes"
     if truth.xywh is not None and (not isinstance(truth.xywh, Tensor) or truth.xywh.shape != (count, 4)):
         return "xywh is None or a float64 tensor (G,4)"
     if not (is_side(truth.width) and is_side(truth.height)):

@@ -50,8 +50,9 @@ class SQLiteSource(DatabaseSource):
 
     The tables images, boxes and classes (`densedet.core.annotations.sql.SCHEMA`) may be changed with any
     SQLite program: rows may be deleted, and columns added for a filter's ``where``. Each process opens the
-    file once, read-only, and queries it for each image; a filter, `densedet check` and `densedet convert`
-    read all of it at once (`table`). Images, and the boxes of an image, are in the order of their row ids.
+    file once, read-only, and queries it for each image; a filter, `densedet check`, `densedet convert` and
+    the start of a run read all of it at once (`table`). Images, and the boxes of an image, are in the order
+    of their row ids.
 
     Values are checked as they are read. A box without width and height above 0 or outside its image is
     dropped, as in a JSON file. A value of another type than its column's, or a row that belongs to no image

@@ -159,6 +159,11 @@ def test_other_types_that_mean_the_same_are_converted():
         (BOXES[:1], {"ignore": torch.tensor([0])}, "ignore is bool, not torch.int64"),
         (BOXES[:1], {"area": torch.ones(2)}, r"area has shape \(2,\) for 1 boxes"),
         (BOXES[:1], {"xywh": torch.ones(4)}, "xywh is None or"),
+        (
+            BOXES[:1],
+            {"extra": {"age": torch.ones(3)}},
+            "extra 'age' is a tensor with a value for each of the 1",
+        ),
         (BOXES[:1], {"width": 0}, "whole pixels above 0, not 0 x 50"),
         (BOXES[:1], {"height": 50.0}, "whole pixels above 0, not 100 x 50.0"),
         (BOXES[:1], {"image_id": None}, "image_id is a whole number or a text, not None"),

@@ -97,6 +97,16 @@ def test_a_generated_source_is_sampled_and_one_without_sizes_counted_whole():
     assert data_facts(source, source.classes)["looked_at"] == 550  # the table is made by now
 
 
+def test_nothing_to_learn_by_check_data(tmp_path, capsys):
+    builder = TableBuilder("memory")
+    builder.add_class(0, "cat")
+    builder.add_image(1, "1.png", 64, 32)
+    _save(tmp_path / "1.png")
+    CocoSource.write(builder.finish(), tmp_path / "a.json")
+    assert main(["check", "data", str(tmp_path / "a.json")]) == 0
+    assert "no box counts: nothing can be learnt from these images" in capsys.readouterr().out
+
+
 def test_nothing_to_learn(source):
     facts = data_facts(source, ("fish",))
     with pytest.raises(DataError) as caught:
@@ -123,6 +133,8 @@ def test_train_and_evaluate_tell_and_keep_the_facts(tmp_path, capsys):
         flipped = table.xywh.copy()
         flipped[:3] = (24, 8, -16, 16)  # drawn from right to left; cat, dog, cat
         CocoSource.write(replace(table, xywh=flipped), folder / "a.json")
+    assert main(["check", "data", str(train / "a.json")]) == 3
+    assert "3 boxes left out (3 drawn from right to left or upwards)" in capsys.readouterr().out
     parts = [
         f"data.{split}={json.dumps({'name': 'coco', 'annotations': f'{split}/a.json', 'images': split})}"
         for split in ("train", "val")
@@ -135,6 +147,8 @@ def test_train_and_evaluate_tell_and_keep_the_facts(tmp_path, capsys):
     ]
     runs = f"run.folder={json.dumps(str(tmp_path / 'runs'))}"
     root = f"data.root={json.dumps(str(tmp_path))}"
+    assert main(["check", "data", "quickstart_ssd", *parts, root]) == 3
+    assert "classes with boxes in val and none in train: bird" in capsys.readouterr().out
     assert main(["train", "quickstart_ssd", *parts, *small, root, runs]) == 0
     told = capsys.readouterr()
     assert "training data: 3 boxes left out (3 drawn from right to left or upwards)" in told.out + told.err
