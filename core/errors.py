@@ -78,6 +78,18 @@ class PeerError(DensedetError):
     exit_code = 1
 
 
+class OutputError(DensedetError):
+    """A file of results cannot be written."""
+
+    exit_code = 1
+
+
+class WorkerError(DensedetError):
+    """A loader's worker process has ended unasked."""
+
+    exit_code = 1
+
+
 class Interrupted(KeyboardInterrupt):
     """A signal ends the work at once.
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import os
 import re
 import socket
@@ -11,8 +13,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-from densedet.core.errors import BusyError, UsageError
+from densedet.core.errors import BusyError, OutputError, UsageError
 from densedet.core.text import visible
+
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""Errors of a full disk, a used quota, and a file larger than the process may write."""
+
+_MACHINE = re.sub(r"\W", "_", socket.gethostname())
+_SWEPT: set[Path] = set()
 
 ORPHANS = 15.0
 """Seconds in which a loader's workers notice that their process was killed; until then they may hold its
@@ -35,11 +43,18 @@ def atomic_path(path: Path, *, overwrite: bool = True) -> Iterator[Path]:
 
     Raises:
         UsageError: something is there, and it may not be replaced.
+        OutputError: the disk does not take it; what was there is left as it was.
     """
     if not overwrite and os.path.lexists(path):
         raise taken(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        sweep(path.parent)
+        handle, name = tempfile.mkstemp(
+            dir=path.parent, prefix=f".{path.name}.{os.getpid()}@{_MACHINE}-", suffix=".tmp"
+        )
+    except OSError as error:
+        raise unwritable(path, error) from error
     os.close(handle)
     temporary = Path(name)
     try:
@@ -51,9 +66,45 @@ def atomic_path(path: Path, *, overwrite: bool = True) -> Iterator[Path]:
             os.replace(temporary, path)
         else:
             rename_new(temporary, path)
-    except BaseException:
+    except BaseException as error:
         temporary.unlink(missing_ok=True)
+        # A caller's own file may be at fault, too, but only a file that is written fills a disk.
+        if isinstance(error, OSError) and (error.errno in FULL or error.filename == name):
+            raise unwritable(path, error) from error
         raise
+
+
+def unwritable(path: Path, error: OSError) -> OutputError:
+    """Return the error that names the file and what to do."""
+    advice = "make room on its disk" if error.errno in FULL else "look at its folder"
+    kept = " What was there is as it was." if path.exists() else ""
+    return OutputError(f"{path} cannot be written ({error.strerror or error}): {advice}.{kept}")
+
+
+def sweep(folder: Path) -> None:
+    """Delete the temporary files that killed processes of this machine have left in a folder, once for each
+    process and folder."""
+    if folder in _SWEPT:
+        return
+    _SWEPT.add(folder)
+    for file in folder.glob(".*.tmp"):
+        writer = re.fullmatch(rf"\..+\.([0-9]+)@{re.escape(_MACHINE)}-\w+\.tmp", file.name)
+        if writer:
+            with contextlib.suppress(OSError):
+                if not _may_write(int(writer[1]), since=file.stat().st_mtime):
+                    file.unlink()
+
+
+def _may_write(process: int, *, since: float) -> bool:
+    """Whether a process runs that may have written at a time; its number may be another's by now."""
+    import psutil
+
+    try:
+        return bool(psutil.Process(process).create_time() <= since + 1)
+    except psutil.NoSuchProcess:
+        return False
+    except psutil.Error:
+        return True
 
 
 RESERVED = {"con", "prn", "aux", "nul", *(f"{port}{i}" for port in ("com", "lpt") for i in range(1, 10))}
@@ -188,23 +239,39 @@ class LineFile:
 
     Args:
         path: file to add to.
+
+    Raises:
+        OutputError: the disk does not take a line, or the file has been deleted meanwhile.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._file = open(path, "ab", buffering=0)  # noqa: SIM115
+        try:
+            self._file = open(path, "ab", buffering=0)  # noqa: SIM115
+        except OSError as error:
+            raise unwritable(path, error) from error
 
     def write(self, line: str) -> None:
         """Add one line of text."""
         data = line.encode() + b"\n"
-        while data:
-            data = data[self._file.write(data) :]
+        try:
+            while data:
+                data = data[self._file.write(data) :]
+        except OSError as error:
+            raise unwritable(self.path, error) from error
+        if os.fstat(self._file.fileno()).st_nlink == 0:
+            raise OutputError(f"{self.path} has been deleted while it is written: begin anew elsewhere")
 
     def sync(self) -> None:
         """Bring the lines to the disk."""
-        os.fsync(self._file.fileno())
+        try:
+            os.fsync(self._file.fileno())
+        except OSError as error:
+            raise unwritable(self.path, error) from error
 
     def close(self) -> None:
         """Bring the lines to the disk and close the file."""
-        self.sync()
-        self._file.close()
+        try:
+            self.sync()
+        finally:
+            self._file.close()

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import os
 import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+
+PR_SET_PDEATHSIG = 1
+"""Of Linux's prctl.h."""
 
 STOPPING = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
 """Ctrl-C, a cluster's or container's end, a closing terminal (which Windows does not have)."""
@@ -50,6 +55,8 @@ def leave_to_parent(parent: int) -> None:
     Args:
         parent: the process that may end this one by SIGTERM.
     """
+    with contextlib.suppress(AttributeError, OSError, TypeError):  # Linux: end when the parent does
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, int(signal.SIGKILL))
     if not hasattr(signal, "sigwaitinfo"):  # macOS, Windows
         for number in STOPPING:
             signal.signal(number, signal.SIG_IGN)

@@ -24,7 +24,7 @@ from densedet.core.annotations.source import sizes_of
 from densedet.core.annotations.views import base_of
 from densedet.core.contracts import ImageData, Resize, Source
 from densedet.core.data import decoding as decode
-from densedet.core.errors import DataError
+from densedet.core.errors import DataError, OutputError
 from densedet.core.files import write_text
 
 FORMAT = 1
@@ -139,10 +139,16 @@ class ImageCache:
                 with open(self.folder / name, "ab") as file:
                     if file.tell() < size:
                         file.truncate(size)
+            # A page that is mapped and not on the disk kills the process where the disk is full.
+            if len(self._shapes) and hasattr(os, "posix_fallocate"):
+                with open(self.folder / "entries.bin", "r+b") as file:
+                    os.posix_fallocate(file.fileno(), 0, ENTRY.size * len(self._shapes))
             write_text(self.folder / "about.json", json.dumps(self._about))
-        except OSError as error:
+        except (OSError, OutputError) as error:
             raise DataError(
-                f"the cache of decoded images cannot be made in {self.folder}: {error.strerror or error}"
+                f"the cache of decoded images cannot be made in {self.folder} "
+                f"({getattr(error, 'strerror', None) or error}): set data.cache_folder to another disk, or "
+                f"data.cache_gb to 0 to decode every time"
             ) from error
         self._delete_older()
 
@@ -199,8 +205,8 @@ class ImageCache:
         if pixels.dtype != self.dtype or pixels.shape != tuple(self._shapes[index]):
             return
         files = self._files()
-        files.write("pixels.bin", pixels.tobytes(), int(self._offsets[index]))
-        files.write("entries.bin", ENTRY.pack(identity, zlib.crc32(pixels.data), 0), index * ENTRY.size)
+        if files.write("pixels.bin", pixels.tobytes(), int(self._offsets[index])):
+            files.write("entries.bin", ENTRY.pack(identity, zlib.crc32(pixels.data), 0), index * ENTRY.size)
         files.verified[index] = False
 
 
@@ -238,13 +244,14 @@ class _Files:
         )
         self.verified = np.zeros(images, dtype=bool)
 
-    def write(self, name: str, data: bytes, at: int) -> None:
+    def write(self, name: str, data: bytes, at: int) -> bool:
+        """Write and return whether all of it is there: a full disk takes a part, or nothing."""
         with contextlib.suppress(OSError):
             if hasattr(os, "pwrite"):
-                os.pwrite(self._handles[name], data, at)
-            else:
-                os.lseek(self._handles[name], at, os.SEEK_SET)
-                os.write(self._handles[name], data)
+                return os.pwrite(self._handles[name], data, at) == len(data)
+            os.lseek(self._handles[name], at, os.SEEK_SET)
+            return os.write(self._handles[name], data) == len(data)
+        return False
 
     def __del__(self) -> None:
         self._lock.release()

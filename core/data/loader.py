@@ -5,7 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import pickle
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -19,6 +19,7 @@ from densedet.core import signals
 from densedet.core.contracts import BatchTransform
 from densedet.core.data.dataset import Broken, DetectionDataset, Sample
 from densedet.core.data.sampling import BatchKey
+from densedet.core.errors import IN_A_WORKER, DensedetError, WorkerError
 from densedet.core.extras import moved_extra, scaling
 from densedet.core.placement import blank_outside, place
 from densedet.core.seeding import drawing_from, generator_of, seed_of
@@ -234,15 +235,49 @@ def eval_loader(
 
 
 class BatchLoader(DataLoader[Batch]):
-    """torch's loader of finished batches, whose worker processes leave a signal to stop to this process."""
+    """torch's loader of finished batches, whose worker processes leave a signal to stop to this process.
+
+    Raises:
+        WorkerError: a worker has been killed.
+        DensedetError: what a worker raised, in its own words.
+    """
 
     def __iter__(self) -> Any:
         if not self.num_workers:
             return super().__iter__()
+        return self._from_workers()
+
+    def _from_workers(self) -> Iterator[Batch]:
         method = getattr(self.multiprocessing_context, "get_start_method", multiprocessing.get_start_method)
         signals.start_helpers(method())
-        with signals.held():
-            return super().__iter__()
+        try:
+            with signals.held():
+                batches = super().__iter__()
+            yield from batches
+        except Exception as error:
+            told = of_worker(error)
+            if told is None:
+                raise
+            raise told from error
+
+
+def of_worker(error: BaseException) -> DensedetError | None:
+    """Return what a fault of a worker process comes to; None where it is none.
+
+    torch raises the death of a worker wherever this process is at that moment.
+    """
+    text = str(error)
+    if isinstance(error, RuntimeError) and text.startswith("DataLoader worker (pid"):
+        return WorkerError(
+            f"a loader process has ended unasked ({' '.join(text.split())[:90]}): most often the memory is "
+            f"full. Use fewer data.workers or a smaller train.batch_size, and go on with --resume"
+        )
+    if isinstance(error, DensedetError) and IN_A_WORKER in text:
+        kind = f"{type(error).__module__}.{type(error).__qualname__}: "
+        plain = DensedetError(" ".join(text.rpartition(kind)[2].split()))
+        plain.exit_code = error.exit_code
+        return plain
+    return None
 
 
 def _loader(

@@ -14,8 +14,9 @@ from typing import Any
 import torch
 
 from densedet.core import files, hookspecs
+from densedet.core.data.loader import of_worker
 from densedet.core.distributed import alone, barrier, from_main, together
-from densedet.core.errors import CheckpointError, Interrupted, sentence
+from densedet.core.errors import CheckpointError, Interrupted, OutputError, sentence
 from densedet.core.recipe.loading import Recipe
 from densedet.core.recipe.merging import Overrides
 from densedet.core.signals import STOPPING
@@ -106,8 +107,11 @@ def conduct(run: Run) -> Run:
                     run.hooks.hook.densedet_run_start(run=run)
                 engine.fit(run)
         except BaseException as error:
-            finish(run, "failed", sentence(error))
-            raise
+            told = of_worker(error) or _of_full_disk(run, error) or error
+            finish(run, "failed", sentence(told))
+            if told is error:
+                raise
+            raise told from error
         complete = run.progress >= 1 and run.evaluations >= run.evaluations_due
         with together():
             finish(run, *(("done", None) if complete else ("stopped", run.stop_reason)))
@@ -128,13 +132,25 @@ def finish(run: Run, status: str, reason: str | None) -> None:
     try:
         with alone():
             hookspecs.end_run(run.hooks, run, summary)
+        if not run.folder.is_dir():
+            raise OutputError(
+                f"{run.folder} has been deleted while the run wrote to it: its results are gone"
+            )
     except BaseException as error:
         run.status = "failed"
         summary |= {"status": run.status, "reason": sentence(error)}
         raise
     finally:
-        if run.is_main:
-            files.write_text(run.folder / "summary.json", json_text(summary, indent=1))
+        if run.is_main and run.folder.is_dir():
+            with contextlib.suppress(OutputError) if run.status == "failed" else contextlib.nullcontext():
+                files.write_text(run.folder / "summary.json", json_text(summary, indent=1))
+
+
+def _of_full_disk(run: Run, error: BaseException) -> OutputError | None:
+    """Return the error that names the run folder, where a hook's error of a full disk names no file."""
+    if isinstance(error, OSError) and error.errno in files.FULL and error.filename is None:
+        return files.unwritable(run.folder, error)
+    return None
 
 
 def try_evaluation(run: Run) -> None:

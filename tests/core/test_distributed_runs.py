@@ -116,7 +116,7 @@ def numbers(run: Run) -> dict[str, Any]:
         "images": [line["images"] for line in steps],
         "val_loss": [list(metrics["losses"].values()) for metrics in evaluated],
         "AP": [metrics["AP"] for metrics in evaluated],
-        "dropped": json.loads((run.folder / "summary.json").read_text())["dropped_boxes"],
+        "dropped": json.loads((run.folder / "summary.json").read_text())["lost_boxes"],
     }
 
 

@@ -1,5 +1,7 @@
 import os
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -80,3 +82,21 @@ def test_a_lock_names_its_holder_and_goes_with_it(tmp_path: Path) -> None:
         assert not (tmp_path / ".holder").exists()
     finally:
         os.kill(worker, signal.SIGKILL)
+
+
+def test_temporary_files_of_killed_writers_are_removed(tmp_path, monkeypatch):
+    """A child is killed while it writes; the file of this process, which lives, stays."""
+    code = (
+        "import sys, os; from pathlib import Path; from densedet.core.files import atomic_file\n"
+        "with atomic_file(Path(sys.argv[1])) as file: os.kill(os.getpid(), 9)"
+    )
+    target = tmp_path / "a.txt"
+    assert subprocess.run([sys.executable, "-c", code, str(target)]).returncode == -9
+    (left,) = tmp_path.glob(".a.txt.*.tmp")
+    with files.atomic_file(target) as file:
+        file.write(b"new")
+        assert len(list(tmp_path.glob(".*.tmp"))) == 1
+        monkeypatch.setattr(files, "_SWEPT", set())
+        files.write_text(tmp_path / "b.txt", "other")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.txt", "b.txt"]
+    assert not left.exists()

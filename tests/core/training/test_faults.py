@@ -1,0 +1,124 @@
+"""A full disk, a deleted folder, a killed or faulty worker: one sentence, exit 1, and the old files whole."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import shutil
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from densedet.core.errors import DataError, DensedetError, OutputError, WorkerError
+from densedet.core.hookspecs import hookimpl
+from densedet.core.recipe.loading import load_recipe
+from densedet.core.training import checkpoint, session
+from densedet.core.training.run import Run
+from densedet.plugins.sources.digits import DigitsSource
+
+resource = pytest.importorskip("resource")
+
+SMALL = (
+    "data.train.count=24",
+    "data.val=null",
+    "data.cache_gb=0",
+    "train.batch_size=8",
+    "train.budget.steps=4",
+    "model.backbone.widths=[8, 8, 8]",
+    "run.hooks=[{name: metrics}, {name: checkpoint, every_steps: 2}]",
+)
+
+
+def run_of(folder: Path, *overrides: str, hooks: Any = ()) -> Run:
+    given = [*SMALL, f"run.folder={json.dumps(str(folder))}", *overrides]
+    return Run(load_recipe("quickstart_ssd", given), hooks=hooks)
+
+
+@contextmanager
+def full_from(size: int) -> Iterator[None]:
+    """No file grows beyond ``size`` bytes, which a program sees as it sees a full disk."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+class After:
+    """Call a function after a step."""
+
+    def __init__(self, step: int, call: Any) -> None:
+        self.step, self.call = step, call
+
+    @hookimpl
+    def densedet_run_step(self, run: Run) -> None:
+        if run.step == self.step:
+            self.call(run)
+
+
+@pytest.mark.parametrize(("name", "limit"), [("last.pt", 2000), ("metrics.jsonl", 300)])
+def test_a_full_disk_is_told_with_its_file_and_the_run_goes_on_later(
+    tmp_path: Path, name: str, limit: int
+) -> None:
+    """The first checkpoint, of step 2, is written; then no file holds more than a line or two."""
+    run = run_of(tmp_path)
+    with full_from(10**8):
+        run.hooks.register(After(3, lambda run: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, -1))))
+        with pytest.raises(OutputError, match=rf"{name} cannot be written \(File too large\): make room"):
+            session.conduct(run)
+    assert checkpoint.load(run.folder / "last.pt")["step"] == 2
+    assert not list(run.folder.glob(".*.tmp"))
+    resumed = session.resume(run.folder)
+    steps = [json.loads(line)["step"] for line in (run.folder / "metrics.jsonl").read_text().splitlines()]
+    assert (resumed.status, steps) == ("done", [1, 2, 3, 4])
+
+
+def test_a_folder_that_is_deleted_in_mid_run_is_told(tmp_path: Path) -> None:
+    run = run_of(tmp_path, hooks=[After(1, lambda run: shutil.rmtree(run.folder))])
+    with pytest.raises(OutputError, match="has been deleted"):
+        session.conduct(run)
+    assert (run.status, run.folder.exists()) == ("failed", False)
+
+
+def test_a_killed_worker_is_told_in_a_sentence(tmp_path: Path) -> None:
+    def kill(run: Run) -> None:
+        os.kill(multiprocessing.active_children()[0].pid or 0, signal.SIGKILL)
+
+    run = run_of(tmp_path, "data.workers=2", "train.budget.steps=1000", hooks=[After(1, kill)])
+    with pytest.raises(
+        WorkerError, match=r"^a loader process has ended unasked \(.*\): .*data\.workers"
+    ) as told:
+        session.conduct(run)
+    assert "\n" not in str(told.value)
+    assert json.loads((run.folder / "summary.json").read_text())["reason"] == str(told.value)
+
+
+def test_a_fault_in_a_worker_is_told_as_in_the_main_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    image = DigitsSource.image
+
+    def broken(self: Any, index: int) -> Any:
+        if multiprocessing.parent_process() is None:
+            return image(self, index)
+        raise DataError(f"scene {index} is broken")
+
+    monkeypatch.setattr(DigitsSource, "image", broken)
+    with pytest.raises(DensedetError, match=r"^scene \d+ is broken$") as told:
+        session.conduct(run_of(tmp_path, "data.workers=1"))
+    assert told.value.exit_code == 3
+
+
+def test_threads_of_one_run_do_not_stay(tmp_path: Path) -> None:
+    before = torch.get_num_threads()
+    run = run_of(tmp_path, f"train.threads={before + 2}", hooks=[After(1, lambda run: 1 / 0)])
+    with pytest.raises(ZeroDivisionError):
+        session.conduct(run)
+    assert torch.get_num_threads() == before
