@@ -21,10 +21,13 @@ from densedet.plugins.sources.yolo import YOLOSource
 class Plain:
     """Three images of 10x5, 11x5 and 12x5 pixels with a box each, and nothing that is optional."""
 
-    classes = ("thing",)
+    classes, category_ids = ("thing",), (1,)
 
     def __len__(self):
         return 3
+
+    def invalid(self):
+        return []
 
     def annotation(self, index):
         no = torch.zeros(1, dtype=torch.bool)
