@@ -180,6 +180,11 @@ def _opened(file: BinaryIO, name: str) -> Image.Image:
 def _check_pixels(picture: Image.Image, name: str, max_megapixels: float | None) -> None:
     pillow = math.inf if Image.MAX_IMAGE_PIXELS is None else 2 * Image.MAX_IMAGE_PIXELS / 1e6
     limit = pillow if max_megapixels is None else max_megapixels
+    # A TIFF file may give pixels for a part of the size that it claims; Pillow leaves the rest black.
+    tiles: Any = picture.tile if isinstance(picture, TiffImagePlugin.TiffImageFile) else []
+    right, bottom = (max((tile[1][end] for tile in tiles), default=0) for end in (2, 3))
+    if tiles and right * bottom < picture.width * picture.height:
+        raise DataError(f"image {name} is damaged or cut short: it has pixels for a part of its size only")
     megapixels = picture.width * picture.height / 1e6
     if megapixels > limit:
         raise DataError(_too_large(name, f"{megapixels:,.0f} megapixels, ", limit))

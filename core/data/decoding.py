@@ -52,6 +52,9 @@ libjpeg start again at each piece, 8 % of the time of a photograph."""
 BITS = (8, 10, 12, 14, 16)
 """Of cameras and files."""
 
+ROWS = 256
+"""Rows of float values that are scaled at a time."""
+
 
 @dataclass(frozen=True)
 class Decoding:
@@ -195,7 +198,11 @@ def _deep_values(picture: Image.Image) -> np.ndarray | None:
     low = picture.info.get(LOW_BYTES)
     if low is not None:
         return (np.asarray(picture).astype(np.uint16) << 8) | np.asarray(low)
-    return np.asarray(picture) if picture.mode[0] in "FI" else None
+    if picture.mode[0] not in "FI":
+        return None
+    values = np.asarray(picture)
+    fits = values.dtype.kind == "i" and values.min() >= 0 and values.max() < 1 << 16
+    return values.astype(np.uint16) if fits else values
 
 
 def guessed_range(values: np.ndarray) -> tuple[float, float] | None:
@@ -217,7 +224,7 @@ def guessed_range(values: np.ndarray) -> tuple[float, float] | None:
     if values.dtype.kind == "f":
         return 0, 1 if high <= 1 else 255 if high <= 255 else 65535
     bits = next(bits for bits in BITS if high < 1 << bits)
-    if 8 < bits < 16 and any(not (values % unit).any() for unit in (256, 257)):
+    if 8 < bits < 16 and any(high % unit == 0 and not (values % unit).any() for unit in (256, 257)):
         bits = 16
     return 0, (1 << bits) - 1
 
@@ -226,16 +233,18 @@ def _in_eight_bits(
     values: np.ndarray, mode: str, name: str, value_range: tuple[float, float] | None
 ) -> Image.Image:
     """Scale deep values; a channel of transparency has a range of its own. Raises DataError."""
-    bands = np.atleast_3d(values)
-    colours = bands.shape[2] - (mode in ("LA", "RGBA"))
-    parts = [_scaled(bands[..., :colours], name, value_range), _scaled(bands[..., colours:], name, None)]
-    channels = [Image.fromarray(np.ascontiguousarray(band)) for band in np.moveaxis(np.dstack(parts), 2, 0)]
-    return channels[0] if len(channels) == 1 else Image.merge(mode, channels)
+    if values.ndim == 2:
+        return Image.fromarray(_scaled(values, name, value_range))
+    colours = values.shape[2] - (mode in ("LA", "RGBA"))
+    parts = [_scaled(values[..., :colours], name, value_range)]
+    if colours < values.shape[2]:
+        parts.append(_scaled(values[..., colours:], name, None))
+    channels = np.moveaxis(np.concatenate(parts, axis=2), 2, 0)
+    return Image.merge(mode, [Image.fromarray(np.ascontiguousarray(channel)) for channel in channels])
 
 
 def _scaled(values: np.ndarray, name: str, value_range: tuple[float, float] | None) -> np.ndarray:
-    if values.size == 0:
-        return values.astype(np.uint8)
+    """Return uint8 values. Raises DataError where there is no range for them."""
     found = value_range or guessed_range(values)
     if found is None:
         raise DataError(
@@ -246,8 +255,13 @@ def _scaled(values: np.ndarray, name: str, value_range: tuple[float, float] | No
     if values.dtype.kind == "u":  # of 16 bits
         table = (np.arange(1 << 16) - black) * 255 / (white - black)
         return table.round().clip(0, 255).astype(np.uint8)[values]  # type: ignore[no-any-return]
-    scaled = np.nan_to_num((values - np.float32(black)) * np.float32(255) / np.float32(white - black))
-    return scaled.round().clip(0, 255).astype(np.uint8)  # type: ignore[no-any-return]
+    scaled = np.empty(values.shape, dtype=np.uint8)
+    for start in range(0, len(values), ROWS):  # a photograph as a whole would take several times its memory
+        part = (
+            (values[start : start + ROWS] - np.float32(black)) * np.float32(255) / np.float32(white - black)
+        )
+        scaled[start : start + ROWS] = np.nan_to_num(part).round().clip(0, 255)
+    return scaled
 
 
 def range_notes(images: Iterable[Any], decoding: Decoding) -> list[str]:

@@ -362,6 +362,15 @@ def test_the_greatest_size_that_is_decoded(monkeypatch, size, limit, sentence):
         decode(lying_png(*size), decoding=decoding, placement_of=at(8, 8), name="big.png")
 
 
+def test_a_tiff_file_with_pixels_for_a_part_of_its_size_is_refused():
+    """5 x 4 pixels in a file that claims 5 x 12,000,000 (tag 257), which would cost seconds."""
+    whole = tiff(GREY.astype(np.int32))
+    place = whole.index(struct.pack("<HHI", 257, 4, 1))
+    lying = whole[: place + 8] + struct.pack("<I", 12_000_000) + whole[place + 12 :]
+    with pytest.raises(DataError, match="x.png is damaged or cut short: it has pixels for a part"):
+        decoded(lying)
+
+
 def test_large_photographs_are_decoded():
     """100 megapixels, above Pillow's warning at 89, the JPEG at an eighth; without a warning."""
     for form, size in (("TIFF", (10000, 10000)), ("JPEG", (50000, 2000))):
