@@ -36,6 +36,9 @@ from typing import Any
 
 import psutil
 
+KILLED_SECONDS = 75.0
+"""Of the processor, after which a case is ended."""
+
 CHUNK = 500
 """Cases of one process."""
 
@@ -162,7 +165,7 @@ class Mutating:
         """Use a chunk's cases, in a process of its own."""
         import resource
 
-        from mutations.watch import Watch, judged
+        from mutations.watch import SECONDS, Watch, judged
 
         home = self.home / f"process{os.getpid()}"
         (home / "case").mkdir(parents=True)
@@ -192,7 +195,7 @@ class Mutating:
             kind = self.kinds[chunk.kind]
             kind.make(random.Random(f"{self.seed} {chunk.kind} {number}"), folder)
             draw = random.Random(f"{self.seed} {chunk.kind} {number} use")
-            outcome = judged(watch, partial(kind.use, draw, folder))
+            outcome = judged(watch, partial(kind.use, draw, folder), getattr(kind, "seconds", SECONDS))
             if outcome.word == "failed":
                 self._keep(chunk.kind, number, outcome.text, folder)
             told = {"word": outcome.word, "text": outcome.text[:8000], "seconds": outcome.seconds}
@@ -218,8 +221,8 @@ class Mutating:
     def _hangs(self, chunk: Chunk) -> str:
         if chunk.case < 0:
             return ""
-        if processor_seconds(chunk.pid) - chunk.processor > 30:
-            return "it took more than 30 s of the processor"
+        if processor_seconds(chunk.pid) - chunk.processor > KILLED_SECONDS:
+            return f"it took more than {KILLED_SECONDS:g} s of the processor"
         return "it hangs" if time.monotonic() - chunk.begun > WALL_SECONDS else ""
 
     def _ended(self, chunk: Chunk, why: str) -> None:
@@ -288,7 +291,7 @@ def status_text(status: int) -> str:
 
 def replay(file: Path, home: Path) -> int:
     """Use the case in an archive once more, with a traceback."""
-    from mutations.watch import Watch, judged
+    from mutations.watch import SECONDS, Watch, judged
 
     with tarfile.open(file) as archive:
         archive.extractall(home, filter="fully_trusted")
@@ -300,7 +303,7 @@ def replay(file: Path, home: Path) -> int:
     draw = random.Random(f"{told['seed']} {told['kind']} {told['number']} use")
     watch = Watch(home)
     sys.addaudithook(watch)
-    outcome = judged(watch, lambda: kind.use(draw, home / "case"))
+    outcome = judged(watch, partial(kind.use, draw, home / "case"), getattr(kind, "seconds", SECONDS))
     print(f"{outcome.word} in {outcome.seconds:.2f} s: {outcome.text}")
     return int(outcome.word == "failed")
 

@@ -19,11 +19,16 @@ from mutations.recipes import RecipeKind
 from densedet.tools.main import main
 
 FEW = "data.train.count=4 data.val.count=2 data.workers=0 train.batch_size=2 train.budget.steps=1".split()
+HERE = "CASE_FOLDER"
+"""Stands for a case's folder in its words."""
+
 TARGETS = {"database": "x.db", "sqlite": "x.sqlite", "coco": "x.json", "voc": "voc", "yolo": "yolo"}
 
 
 class CommandKind:
     """Files of the other kinds. corpus: where those are made."""
+
+    seconds = 60.0  # it trains a step of what a recipe asks for
 
     def __init__(self, corpus: Path) -> None:
         os.environ["MPLCONFIGDIR"] = str(corpus / "matplotlib")
@@ -51,11 +56,11 @@ class CommandKind:
     def make(self, draw: random.Random, folder: Path) -> None:
         """Write the files of a command, and command.json, its words."""
         words = self.commands[draw.choice(sorted(self.commands))](draw, folder)
-        (folder / "command.json").write_text(json.dumps(words))
+        (folder / "command.json").write_text(json.dumps(words).replace(str(folder), HERE))
 
     def use(self, draw: random.Random, folder: Path) -> str:
         """Run the command; return what came of it."""
-        words = json.loads((folder / "command.json").read_text())
+        words = json.loads((folder / "command.json").read_text().replace(HERE, str(folder)))
         out, errors = io.StringIO(), io.StringIO()
         with contextlib.redirect_stdout(out), contextlib.redirect_stderr(errors):
             try:

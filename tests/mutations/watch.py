@@ -105,7 +105,7 @@ class Outcome:
     seconds: float
 
 
-def judged(watch: Watch, use: Callable[[], str | None]) -> Outcome:
+def judged(watch: Watch, use: Callable[[], str | None], limit: float = SECONDS) -> Outcome:
     """Use a case's files, and see what comes of it."""
     watch.found.clear()
     before, begin = peak_mb(), time.process_time()
@@ -117,7 +117,7 @@ def judged(watch: Watch, use: Callable[[], str | None]) -> Outcome:
             word = use() or "accepted"
         except LEGAL as error:
             word, text = "refused", sentence(error)
-            if not text.strip() or "fault of densedet" in text:
+            if not str(error).strip() or "fault of densedet" in text:
                 word, text = "failed", f"no sentence: {text!r}"
         except BaseException as error:
             word = "failed"
@@ -130,7 +130,7 @@ def judged(watch: Watch, use: Callable[[], str | None]) -> Outcome:
     problems = [*watch.found, *(f"RuntimeWarning: {t}" for t in told)]
     if grown > MEGABYTES:
         problems.append(f"the memory grew by {grown:.0f} MB")
-    if seconds > SECONDS:
+    if seconds > limit:
         problems.append(f"it took {seconds:.1f} s")
     if problems:
         word, text = "failed", "; ".join([*problems, *([text] if text else [])])
