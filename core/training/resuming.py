@@ -20,7 +20,10 @@ from densedet.core.training.run import Run
 NAMED = 4
 """Changed values of a recipe that a sentence names."""
 
-JUDGING = ("evaluate.evaluator", "evaluate.metric", "evaluate.higher_is_better", "data.val", "data.holdout")
+JUDGING = (
+    *("evaluate.evaluator", "evaluate.metric", "evaluate.higher_is_better"),
+    *("data.input_size_wh", "data.resize", "data.color"),
+)
 """Where these change, the best value so far is no longer to be compared with."""
 
 OF_THE_DATA = ("data.root", "data.train", "data.filter", "data.classes", "data.holdout", "train.seed")
@@ -84,14 +87,19 @@ def continued(
     changed = dict(differing(then, recipe.values))
     if changed:
         run.notes.append(f"changed for this resume: {_listed(changed, '{path} {old} -> {new}')}")
-    found = from_main(lambda: [*_edited(folder, state, overrides), *_other_data(run, state, changed)])
+    found, other_val = from_main(
+        lambda: (
+            [*_edited(folder, state, overrides), *_other_data(run, state, changed)],
+            state["fingerprints"]["val"] != run.fingerprints["val"],
+        )
+    )
     if found and not allow_changes:
         raise CheckpointError(
             f"{folder} cannot go on as it was: {'; '.join(found)}. Undo this, or add --allow-changes (from "
             f"Python allow_changes=True) to go on with things as they are"
         )
     run.notes += [f"changed since the checkpoint: {sentence}" for sentence in found]
-    if _touches(changed, JUDGING) or any("validation" in sentence for sentence in found):
+    if run.best["value"] is not None and (other_val or _touches(changed, JUDGING)):
         run.best, run.stale = {"value": None, "step": 0}, 0
         run.notes.append("the best evaluation so far was of something else: the next one is the first")
     return run

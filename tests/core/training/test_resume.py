@@ -153,7 +153,8 @@ def test_what_is_overridden_has_been_told(here: Path) -> None:
     run = go_on(here, "train.budget.steps=60", "data.filter.limit=4")
     assert run.notes == ["changed for this resume: data.filter.limit None -> 4, train.budget.steps 6 -> 60"]
     assert (len(run.train_set), run.best["value"]) == (4, 0.5)
-    assert go_on(here, "train.budget.steps=60", "evaluate.metric=AP50").best["value"] is None
+    for other in ("evaluate.metric=AP50", "data.val_filter.limit=1", "data.input_size_wh=[64, 64]"):
+        assert go_on(here, "train.budget.steps=60", other).best["value"] is None, other
 
 
 @pytest.mark.parametrize(
