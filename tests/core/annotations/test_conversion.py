@@ -294,7 +294,9 @@ def test_what_macos_and_windows_add_is_no_data(tmp_path):
         (folder / "__MACOSX").mkdir()
         (folder / "__MACOSX" / "1.xml").write_bytes(apple)
         components = load_plugins([]).components
-        source = open_source(recognise(folder, components), components)
+        found = recognise(folder, components)
+        assert found.get("split") == "train"  # the only one: ._train.txt is none
+        source = open_source(found, components)
         assert [source.table.name(i)[-5:] for i in range(len(source))] == ["1.png"]
         assert len(source.table.labels) == 1
         assert not source.table.faults.counts

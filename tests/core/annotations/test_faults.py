@@ -60,6 +60,15 @@ def test_counts_go_on_when_sentences_end():
     assert faults.words() == words
 
 
+def test_notes_go_on_when_sentences_end():
+    told = []
+    faults = Faults(strict=False, on_fault=told.append)
+    for number in range(1002):
+        faults.entry("columns", f"line {number}", count=2)
+    assert (faults.dropped_boxes, len(faults.sentences), len(told)) == (2004, 1000, 1002)
+    assert faults.told()[-1] == "... and 4 more"
+
+
 def test_a_strict_collector_refuses_by_the_first_entry_and_the_number_of_all():
     faults = Faults()
     faults.refuse()

@@ -4,13 +4,16 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from densedet.core.annotations.border import checked
+from densedet.core.annotations.border import CheckedSource, checked
 from densedet.core.annotations.builder import TableBuilder
 from densedet.core.annotations.filter_rules import FilterSection
 from densedet.core.annotations.filters import filtered
 from densedet.core.annotations.views import hold_out
+from densedet.core.assembly import build_source
 from densedet.core.data.facts import LOOKED_AT, check_trainable, data_facts, notes_on
 from densedet.core.errors import DataError
+from densedet.core.recipe.loading import load_recipe
+from densedet.core.training.run import Run
 from densedet.plugins.resize.exact import ExactResize
 from densedet.plugins.sources.coco import CocoSource
 from densedet.plugins.sources.digits import DigitsSource
@@ -115,6 +118,11 @@ def test_nothing_to_learn(source):
         "no box counts in the 4 training images (1 box could not be used), so nothing can be learnt"
     )
     check_trainable(data_facts(source, ("dog",)))
+    place = {"annotations": str(source.files[0]), "images": str(source.images_folder)}
+    split = json.dumps({"name": "coco", **place})
+    recipe = load_recipe("quickstart_ssd", [f"data.train={split}", "data.val=null", "data.classes=[fish]"])
+    with pytest.raises(DataError, match="no box counts in the 4 training images"):
+        Run(recipe)
 
 
 def test_train_and_evaluate_tell_and_keep_the_facts(tmp_path, capsys):
@@ -169,3 +177,7 @@ def _save(path):
     from PIL import Image
 
     Image.fromarray(np.zeros((32, 64), np.uint8)).save(path)
+
+
+def test_a_recipe_s_sources_stand_behind_the_border():
+    assert isinstance(build_source(load_recipe("quickstart_ssd"), "train"), CheckedSource)
