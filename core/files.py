@@ -122,6 +122,13 @@ def name_fault(name: str) -> str:
     return f"{name[:40]!r}... is too long" if len(name.encode()) > 200 else ""
 
 
+def check_free(*paths: Path) -> None:
+    """Raise UsageError where something is at one of the paths, before the work whose result goes there."""
+    for path in paths:
+        if os.path.lexists(path):
+            raise taken(path)
+
+
 def taken(path: Path) -> UsageError:
     """Return the error that something is at a path which would be overwritten."""
     return UsageError(f"{path} is there already, and nothing is overwritten: give another name")

@@ -27,7 +27,9 @@ def add_parser(subparsers: Any) -> None:
         help="the same budget for all recipes: minutes=5, epochs=10 or steps=500",
     )
     parser.add_argument(
-        "--output", metavar="FILE", help="the HTML file (default: runs/compare/N/report.html)"
+        "--output",
+        metavar="FILE",
+        help="a new HTML file, with its numbers in a JSON file beside it (default: runs/compare/N/...)",
     )
     parser.add_argument("--json", action="store_true", help="print the comparison as JSON")
     parser.set_defaults(run=run)
@@ -40,6 +42,8 @@ def run(arguments: argparse.Namespace) -> int:
     )
     names = [w for w in arguments.what if w not in overrides]
     prepare(names, overrides)
+    if arguments.output:
+        check_output(Path(arguments.output))
     folders = [Path(name) if is_run(Path(name)) else train(name, overrides) for name in names]
 
     from densedet.core.recipe.plugin_loading import load_plugins, warn
@@ -56,17 +60,26 @@ def run(arguments: argparse.Namespace) -> int:
         elif text is not None:
             warn(f"plug-in {plugin.name}: densedet_report_section gave a {type(text).__name__}, not HTML")
     path = Path(arguments.output) if arguments.output else new_folder(Path("runs"), "compare") / "report.html"
-    path.parent.mkdir(parents=True, exist_ok=True)
+    if not arguments.json:
+        say(table_text(records))
     report = write_report(
         records, path, title=" / ".join(dict.fromkeys(record.name for record in records)), sections=sections
     )
     if arguments.json:
         say(report.with_suffix(".json").read_text(encoding="utf-8"))
-    else:
-        say(table_text(records))
     say(f"report with curves and pictures: {report.resolve()}", error=True)
     say(f"TensorBoard: tensorboard --logdir {folders[0].parent.parent}", error=True)
     return 0
+
+
+def check_output(path: Path) -> None:
+    """Refuse a file that is there, or that is not the page, before a recipe has trained for an hour."""
+    from densedet.core.errors import UsageError
+    from densedet.core.files import check_free
+
+    if path.suffix == ".json":
+        raise UsageError(f"--output {path} names the HTML file: write {path.with_suffix('.html')}")
+    check_free(path, path.with_suffix(".json"))
 
 
 def is_run(path: Path) -> bool:

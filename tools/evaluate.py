@@ -29,7 +29,7 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument(
         "--output",
         metavar="FILE",
-        help="write the detections as COCO results JSON (source pixels, original category ids)",
+        help="a new file for the detections as COCO results JSON (source pixels, original category ids)",
     )
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, mps")
     parser.add_argument(
@@ -43,10 +43,12 @@ def run(arguments: argparse.Namespace) -> int:
     """Evaluate, print the numbers and write the detections."""
     from densedet.core.api import Evaluation
     from densedet.core.distributed import gather_objects, world
-    from densedet.core.files import write_text
+    from densedet.core.files import check_free, write_text
     from densedet.core.terminal import progress
     from densedet.core.training.prediction import coco_results
 
+    if arguments.output:
+        check_free(Path(arguments.output))
     rows: dict[int, list[dict[str, Any]]] = {}  # of each image, by its position in the source
     evaluation = Evaluation(
         arguments.checkpoint,
@@ -72,14 +74,14 @@ def run(arguments: argparse.Namespace) -> int:
             index: found for part in gather_objects(rows) for index, found in part.items()
         }
         listed = [row for index in sorted(everyone) for row in everyone[index]]
-        if world()[0] == 0:
-            write_text(Path(arguments.output), json_text(listed))
-        say(f"{len(listed)} detections in {arguments.output}", error=True)
     if arguments.json:
         say(json_text({**result.numbers, "data": evaluation.facts}))
-        return 0
-    for line in [*evaluation.report(result), *evaluation.notes]:
-        say(line)
+    else:
+        say("\n".join([*evaluation.report(result), *evaluation.notes]))
+    if arguments.output:  # last: where the disk is full, the numbers are told all the same
+        if world()[0] == 0:
+            write_text(Path(arguments.output), json_text(listed), overwrite=False)
+        say(f"{len(listed)} detections in {arguments.output}", error=True)
     return 0
 
 

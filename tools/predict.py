@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import re
 import sys
 from collections.abc import Sequence
@@ -57,7 +58,7 @@ def add_parser(subparsers: Any) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Predict. The exit code is 3 where an image could not be read; the others are predicted all the same."""
     from densedet.core.data.decoding import open_image, range_notes
-    from densedet.core.errors import DataError, UsageError
+    from densedet.core.errors import DataError, UsageError, sentence
     from densedet.core.files import write_text
     from densedet.core.terminal import progress
     from densedet.core.training.folders import new_folder
@@ -80,6 +81,7 @@ def run(arguments: argparse.Namespace) -> int:
     def on_broken(index: int, error: DataError) -> None:
         broken.append(str(error))
 
+    drawn: dict[int, Any] = {}
     stream = predictor.stream(files, batch_size=arguments.batch_size, on_broken=on_broken)
     with progress() as bar:
         for index, found in bar.track(stream, total=len(files), description="predicting"):
@@ -89,17 +91,34 @@ def run(arguments: argparse.Namespace) -> int:
                 for row in coco_results(found, wanted.image_ids[index], wanted.category_ids)
             ]
             if not arguments.no_pictures:
-                whole = open_image(files[index], predictor.decoding)
-                picture = found.draw(whole, min_score=arguments.score)
-                picture.save(folder / f"{index:05d}_{files[index].stem}.png")
-    write_text(folder / "results.json", json_text(rows, indent=0))
+                drawn[index] = found
+    write_text(folder / "results.json", json_text(rows, indent=0), overwrite=False)
     if arguments.json:
         say(json_text(rows))
+    unwritten: list[str] = []  # results are worth more than pictures
+    with progress() as bar:
+        for index, found in bar.track(drawn.items(), description="drawing"):
+            try:
+                whole = open_image(files[index], predictor.decoding)
+                found.draw(whole, min_score=arguments.score).save(folder / picture_name(index, files[index]))
+            except Exception as error:
+                unwritten.append(f"{files[index].name}: {sentence(error)}")
+    if unwritten:
+        say(
+            f"warning: {len(unwritten)} pictures could not be written, the first of {unwritten[0]}",
+            error=True,
+        )
     say(f"{len(rows)} objects in {len(files) - len(broken)} images -> {folder}", error=True)
     notes = range_notes(files[:: len(files) // 16 + 1], predictor.decoding)
     for text in [*(f"left out: {text}" for text in broken), *wanted.left_out, wanted.note, *notes]:
         say(text, error=True)
     return DataError.exit_code if broken or wanted.left_out else 0
+
+
+def picture_name(index: int, file: Path) -> str:
+    """Return the name of an image's picture, which a file system takes however long the image's name is."""
+    stem = os.fsencode(file.stem)[:200].decode("utf-8", "replace")
+    return f"{index:05d}_{stem}.png"
 
 
 class Wanted(NamedTuple):

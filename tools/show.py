@@ -59,7 +59,7 @@ def add_parser(subparsers: Any) -> None:
     scheme.add_argument(
         "--plugin", action="append", default=[], metavar="FILE", help="include the parts of this plug-in file"
     )
-    scheme.add_argument("--output", metavar="FILE", help="write it there instead of printing it")
+    scheme.add_argument("--output", metavar="FILE", help="write it to this new file instead of printing it")
     scheme.set_defaults(run=schema)
 
 
@@ -197,7 +197,7 @@ def schema(arguments: argparse.Namespace) -> int:
 
     text = json_text(json_schema(load_plugins(arguments.plugin).components), indent=1)
     if arguments.output:
-        write_text(Path(arguments.output), text + "\n")
+        write_text(Path(arguments.output), text + "\n", overwrite=False)
         say(
             f'{arguments.output} written; in VS Code: "yaml.schemas": {{"{arguments.output}": "*.yaml"}}',
             error=True,

@@ -5,22 +5,24 @@ from __future__ import annotations
 import base64
 import io
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from PIL import Image
 
-from densedet.core.files import write_text
+from densedet.core.errors import sentence
+from densedet.core.files import check_free, write_text
 from densedet.core.report.charts import Series, bar_chart, color_of, line_chart
 from densedet.core.report.comparison import class_names, compare
 from densedet.core.report.pictures import write_run_pictures
 from densedet.core.report.records import RunRecord, at_path, number, read_run
-from densedet.core.text import json_text, visible
+from densedet.core.text import json_text, say, visible
 
 __all__ = ["RunRecord", "compare", "read_run", "write_report", "write_run_pictures"]
 
+T = TypeVar("T")
 PICTURE_BYTES = 1_500_000
 """Most bytes of all pictures of a report together, so that the file stays below 2 MB."""
 
@@ -42,13 +44,26 @@ def write_report(
 
     Returns:
         The path of the HTML file.
+
+    Raises:
+        UsageError: one of the two files is there already.
     """
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    check_free(path, path.with_suffix(".json"))
     runs = _named_apart(runs)
     comparison = compare(runs)
+    numbers = {
+        "title": title,
+        **comparison,
+        "evaluations": [{"name": r.name, "points": r.evaluations} for r in runs],
+        "summaries": [{"name": r.name, "folder": str(r.folder), **r.summary} for r in runs],
+    }
+    write_text(path.with_suffix(".json"), json_text(numbers, indent=1, default=str), overwrite=False)
+    charts = _attempt("the charts", lambda: _charts(runs), comparison["warnings"])
+    bars = _attempt("the bars", lambda: _class_bars(runs), comparison["warnings"])
+    pictures = _attempt("the pictures", lambda: _pictures(runs), comparison["warnings"])
     environment = Environment(
         loader=PackageLoader("densedet.core.report"),
         autoescape=True,
@@ -61,21 +76,24 @@ def write_report(
         title=title,
         **comparison,
         colors=[color_of(i) for i in range(len(runs))],
-        charts=_charts(runs),
-        bars=_class_bars(runs),
-        pictures=_pictures(runs),
+        charts=charts,
+        bars=bars,
+        pictures=pictures,
         min_score=next((number(run.pictures.get("min_score")) for run in runs if run.pictures), None),
         sections=list(sections),
     )
-    write_text(path, html)
-    numbers = {
-        "title": title,
-        **comparison,
-        "evaluations": [{"name": r.name, "points": r.evaluations} for r in runs],
-    }
-    numbers["summaries"] = [{"name": r.name, "folder": str(r.folder), **r.summary} for r in runs]
-    write_text(path.with_suffix(".json"), json_text(numbers, indent=1, default=str))
+    write_text(path, html, overwrite=False)
     return path
+
+
+def _attempt(what: str, draw: Callable[[], T], warnings: list[str]) -> T | None:
+    """Draw, or add a warning: numbers are worth more than their pictures."""
+    try:
+        return draw()
+    except Exception as error:
+        warnings.append(f"{what[0].upper()}{what[1:]} could not be drawn: {sentence(error)}.")
+        say(f"warning: {warnings[-1]}", error=True)
+        return None
 
 
 def _named_apart(runs: Sequence[RunRecord]) -> list[RunRecord]:

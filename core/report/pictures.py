@@ -20,7 +20,7 @@ from densedet.core import boxes as box_functions
 from densedet.core.files import write_text
 from densedet.core.report.drawing import draw_boxes, drawn_name
 from densedet.core.report.heatmaps import score_map_panel
-from densedet.core.text import json_text
+from densedet.core.text import json_text, say
 from densedet.core.types import Batch, Detections, Explanation
 
 MIN_SCORE = 0.3
@@ -155,6 +155,7 @@ def write_run_pictures(
     (folder / "pictures").mkdir(parents=True, exist_ok=True)
     shown: Counter[int] = Counter()
     rows: list[dict[str, Any]] = []
+    unwritten: list[str] = []
     for index in range(min(limit, len(batch))):
         row: dict[str, Any] = {
             "image_id": batch.image_ids[index],
@@ -173,8 +174,17 @@ def write_run_pictures(
             row["heatmap_class"] = classes[label]
         for kind, picture in pictures.items():
             row[kind] = f"pictures/{index}_{kind}.png"
-            picture.save(folder / row[kind], compress_level=4)  # optimize takes ten times as long
+            try:
+                picture.save(folder / row[kind], compress_level=4)  # optimize takes ten times as long
+            except OSError as error:
+                unwritten.append(f"{folder / row[kind]}: {error.strerror or error}")
+                row[kind] = None
         rows.append(row)
+    if unwritten:
+        say(
+            f"warning: {len(unwritten)} pictures could not be written, the first is {unwritten[0]}",
+            error=True,
+        )
     path = folder / "pictures.json"
     write_text(path, json_text({"min_score": min_score, "classes": list(classes), "images": rows}, indent=1))
     return path

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import operator
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -410,3 +411,48 @@ def test_a_plan_leaves_nothing_behind(here: Path, capsys: pytest.CaptureFixture[
 def test_debug_shows_the_traceback(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["evaluate", "nowhere", "--debug"]) == 1
     assert "Traceback" in capsys.readouterr().err
+
+
+def test_no_output_overwrites_anything(
+    trained: Path, here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("r.json", "s.json", "c.html", "d.json"):
+        (here / name).write_text("mine")
+    monkeypatch.setattr(
+        "densedet.core.api.Evaluation", lambda *_, **__: pytest.fail("refused before the work")
+    )
+    for command in (
+        ["evaluate", str(trained), "--output", "r.json"],
+        ["show", "schema", "--output", "s.json"],
+        ["compare", str(trained), "--output", "c.html"],
+        ["compare", str(trained), "--output", "d.html"],
+        ["compare", "quickstart_ssd", "--output", "d.html"],  # before it trains
+    ):
+        assert main(command) == 2
+        assert "is there already, and nothing is overwritten: give another name" in capsys.readouterr().err
+    assert main(["compare", str(trained), "--output", "new.json"]) == 2
+    assert "names the HTML file: write new.html" in capsys.readouterr().err
+    assert {(here / name).read_text() for name in ("r.json", "s.json", "c.html", "d.json")} == {"mine"}
+
+
+def test_a_picture_that_cannot_be_written_does_not_cost_the_results(
+    trained: Path, here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = ["a.png", "x" * 250 + ".png", "螺" * 80 + ".png", os.fsdecode(b"\xff.png")]
+    for name in names:
+        Image.new("L", (64, 32), 90).save(here / name, format="png")
+    assert main(["predict", str(trained), *names, "--score", "0", "--output", "out"]) == 0
+    assert len(list((here / "out").glob("*.png"))) == 4
+    rows = json.loads((here / "out" / "results.json").read_text())
+    assert {row["file_name"] for row in rows} == set(names)
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    capsys.readouterr()
+    monkeypatch.setattr(Image.Image, "save", full)
+    assert main(["predict", str(trained), "a.png", "--score", "0", "--output", "more"]) == 0
+    said = capsys.readouterr().err
+    assert "warning: 1 pictures could not be written, the first of a.png" in said
+    assert "No space left on device" in said
+    assert json.loads((here / "more" / "results.json").read_text())

@@ -287,10 +287,47 @@ def test_pictures_shrink_until_they_fit(tmp_path: Path, monkeypatch: pytest.Monk
     write_run_pictures(folder, batch, [found()] * 3, None, CLASSES)
     whole = write_report([read_run(folder)], tmp_path / "c.html").stat().st_size
     monkeypatch.setattr("densedet.core.report.page.PICTURE_BYTES", 200_000)
-    less = write_report([read_run(folder)], tmp_path / "c.html")
+    less = write_report([read_run(folder)], tmp_path / "d.html")
     assert whole > 400_000
     assert less.stat().st_size < 200_000 + 60_000, "pictures and page"
     assert Page(less.read_text()).fetched, "smaller, but there"
+
+
+def test_a_report_is_not_overwritten(tmp_path: Path) -> None:
+    runs = [read_run(make_run(tmp_path / "1", pictures=False, curves=False))]
+    for name in ("c.html", "d.json"):
+        (tmp_path / name).write_text("mine")
+    for name in ("c.html", "d.html"):
+        with pytest.raises(UsageError, match=r"is there already, and nothing is overwritten"):
+            write_report(runs, tmp_path / name)
+    assert (tmp_path / "c.html").read_text() == (tmp_path / "d.json").read_text() == "mine"
+    assert not (tmp_path / "c.json").exists()
+    assert not (tmp_path / "d.html").exists()
+
+
+def test_a_chart_that_cannot_be_drawn_costs_itself_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    runs = [read_run(make_run(tmp_path / "1"))]
+    monkeypatch.setattr("densedet.core.report.page.line_chart", lambda *_, **__: 1 / 0)
+    path = write_report(runs, tmp_path / "c.html")
+    page = Page(path.read_text())
+    said = "The charts could not be drawn: ZeroDivisionError: division by zero"
+    assert said in page.text
+    assert said in capsys.readouterr().err
+    assert page.fetched, "the pictures"
+    assert json.loads(path.with_suffix(".json").read_text())["runs"]
+
+
+def test_a_picture_that_cannot_be_written_costs_itself_alone(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "pictures" / "0_truth.png").mkdir(parents=True)  # a folder in the picture's place
+    rows = json.loads(write_run_pictures(tmp_path, make_batch(), [found()] * 2, None, CLASSES).read_text())[
+        "images"
+    ]
+    assert [row["truth"] for row in rows] == [None, "pictures/1_truth.png"]
+    assert "warning: 1 pictures could not be written, the first is " in capsys.readouterr().err
 
 
 def test_written_pictures(tmp_path: Path) -> None:
