@@ -181,7 +181,7 @@ def make_dataset(
     )
     if notes is not None:
         notes += [note] if note else []
-        notes += range_notes(_some_images(source), decoding)
+        notes += [told for told in range_notes(_some_images(source), decoding) if told not in notes]
     files = tuple(recipe.values.get("plugins") or ())
     return DetectionDataset(
         source,

@@ -74,9 +74,9 @@ def image_ids(files: Sequence[Path], recipe: Recipe) -> tuple[list[int | str], s
         except DensedetError:  # the data need not be on this machine
             continue
     ids: list[int | str] = list(image_ids_of([file.stem for file in files]))
-    if ids != list(range(1, len(files) + 1)):
-        return ids, "image ids are the numbers in the file names"
-    return ids, "image ids count the images from 1; --annotations FILE gives those of a data set"
+    named = ids != list(range(1, len(files) + 1))
+    told = "are the numbers in the file names" if named else "count the images from 1"
+    return ids, f"image ids {told}; --annotations FILE gives those of a data set"
 
 
 def _all_below(files: Sequence[Path], folder: Path) -> bool:
