@@ -334,7 +334,11 @@ def main() -> int:
             return replay(arguments.replay.resolve(), home)
         mutating = Mutating(arguments, home)
         (home / "secret.jpg").write_bytes(b"")
-        mutating.run()
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
+        try:
+            mutating.run()
+        except KeyboardInterrupt:
+            print("stopped before the end")
     print("\n".join(mutating.table()))
     print(f"seed {arguments.seed}, {time.monotonic() - begin:.0f} s on {arguments.processes} processes")
     return int(mutating.failures > 0)

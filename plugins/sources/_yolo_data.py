@@ -77,7 +77,7 @@ def looks_like_yolo(file: Path) -> bool:
         return True
     try:
         return re.search(rb"^(names|nc)[ \t]*:", read_small(file, MAX_YAML), re.M) is not None
-    except DataError:
+    except (DataError, FileNotFoundError):  # the latter: a link that leads nowhere
         return False
 
 

@@ -426,6 +426,7 @@ def test_writing_is_all_or_nothing(tmp_path, odd_table):
 
 def test_recognise(make, tmp_path):
     make({"a": file(thing("dog", 1, 1, 5, 5))}, sets={"train": "a\n", "val": "a\n"})
+    (tmp_path / "Annotations" / "A.xml").symlink_to("nowhere")
     base = {"annotations": str(tmp_path / "Annotations"), "images": str(tmp_path / "JPEGImages")}
     assert VOCSource.recognise(tmp_path) == {**base, "split": None}
     assert VOCSource.recognise(tmp_path, "val") == {**base, "split": "val"}

@@ -12,7 +12,7 @@ from densedet.core.annotations.table import CROWD, IGNORE, equal_tables
 from densedet.core.contracts import Source
 from densedet.core.errors import DataError
 from densedet.core.training.prediction import find_images
-from densedet.plugins.sources._yolo_data import extended_text, read_yolo_data, yaml_text
+from densedet.plugins.sources._yolo_data import extended_text, looks_like_yolo, read_yolo_data, yaml_text
 from densedet.plugins.sources._yolo_labels import label_file, label_text
 from densedet.plugins.sources.yolo import YOLOSource
 
@@ -568,6 +568,12 @@ def test_writing_is_all_or_nothing(written, tmp_path, odd_table):
     with pytest.raises(DataError, match="YOLO has no split 'dev'"):
         YOLOSource.write(odd_table(0, NAMES, CLASSES), tmp_path / "y", split="dev")
     assert [path.name for path in tmp_path.iterdir()] == ["x"]
+
+
+def test_a_link_that_leads_nowhere_is_no_data_file(tmp_path):
+    (tmp_path / "x.yaml").symlink_to("nowhere")
+    assert YOLOSource.recognise(tmp_path) is None
+    assert not looks_like_yolo(tmp_path / "x.yaml")
 
 
 def test_recognise(make, tmp_path):
