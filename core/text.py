@@ -17,6 +17,10 @@ HIDDEN = re.compile(
 )
 
 
+LONGEST = 40
+"""Letters of a name in a table or chart."""
+
+
 def visible(text: str, *, lines: bool = False) -> str:
     r"""Write characters that control a terminal, or the order of other characters, as escapes.
 
@@ -28,6 +32,12 @@ def visible(text: str, *, lines: bool = False) -> str:
         ``"\x1b[2J"`` as the six letters ``\x1b[2J``; any other letter as it is.
     """
     return HIDDEN.sub(lambda match: match[0] if lines and match[0] in "\n\t" else _escape(match[0]), text)
+
+
+def short(name: str) -> str:
+    """Return a name for a table or chart: `visible`, of `LONGEST` letters at most."""
+    name = visible(name)
+    return name if len(name) <= LONGEST else f"{name[: LONGEST - 1]}…"
 
 
 def _escape(letter: str) -> str:

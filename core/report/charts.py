@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from densedet.core.text import visible
+from densedet.core.text import short
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -31,8 +31,6 @@ INK = "#010203"
 """Drawn in place of the page's text colour, which matplotlib cannot name; `_svg` replaces it."""
 WIDTH, POINTS = 5.2, 240
 """Inches of a chart's width (at 72 units an inch), and the most points of a line."""
-LONGEST = 40
-"""Letters of a name in a chart."""
 STYLE: dict[Any, Any] = {  # matplotlib types the keys as a long list of literals
     "svg.fonttype": "none",
     "text.parse_math": False,
@@ -85,12 +83,6 @@ def smoothed(points: Sequence[tuple[float, float]], count: int = POINTS) -> np.n
     if len(array) <= count:
         return array
     return np.stack([part.mean(axis=0) for part in np.array_split(array, count)])
-
-
-def short(name: str) -> str:
-    """Return a name for a chart, of `LONGEST` letters at most."""
-    name = visible(name)
-    return name if len(name) <= LONGEST else f"{name[: LONGEST - 1]}…"
 
 
 @styled()

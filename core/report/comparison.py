@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from densedet.core.report.records import RunRecord, at_path
+from densedet.core.text import short
 
 UNEQUAL = 1.10
 """Budgets or costs that differ by more than this factor get a warning."""
@@ -113,10 +114,10 @@ def table_text(runs: Sequence[RunRecord]) -> str:
     out."""
     rows = [row for row in table_rows(runs) if any(value is not None for value in row["values"])]
     cells = [
-        [row["label"], *(t + (" *" if best else "  ") for t, best in zip(row["texts"], row["best"]))]
+        [short(row["label"]), *(t + (" *" if best else "  ") for t, best in zip(row["texts"], row["best"]))]
         for row in rows
     ]
-    table = [["", *(f"{run.name}  " for run in runs)], *cells]
+    table = [["", *(f"{short(run.name)}  " for run in runs)], *cells]
     widths = [max(len(line[column]) for line in table) for column in range(len(table[0]))]
     lines = [
         "  ".join(

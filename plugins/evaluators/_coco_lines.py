@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from densedet.core.text import short
+
 TWELVE = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl")
 """In the order in which pycocotools prints them."""
 
@@ -31,8 +33,8 @@ def coco_lines(metrics: dict[str, Any], max_detections: int) -> list[str]:
         metrics: the result of `CocoEvaluator.result`.
         max_detections: most detections per image that AP counted.
     """
-    classes = metrics["classes"]
-    width = max(map(len, ("class", *classes)))
+    classes = [(short(name), numbers) for name, numbers in metrics["classes"].items()]
+    width = max(len("class"), *(len(name) for name, _ in classes), 0)
     return [
         *(
             f" {kind:<18} @[ IoU={iou:<9} | area={area:>6s} | maxDets={limit or max_detections:>3d} ] = "
@@ -41,5 +43,5 @@ def coco_lines(metrics: dict[str, Any], max_detections: int) -> list[str]:
         ),
         "",
         f" {'class':<{width}}     AP   AP50",
-        *(f" {name:<{width}}  {each['AP']:5.3f}  {each['AP50']:5.3f}" for name, each in classes.items()),
+        *(f" {name:<{width}}  {each['AP']:5.3f}  {each['AP50']:5.3f}" for name, each in classes),
     ]

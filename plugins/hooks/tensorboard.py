@@ -17,6 +17,7 @@ from densedet.core.arguments import NonNegativeInt, PositiveInt, Probability
 from densedet.core.hookspecs import hookimpl
 from densedet.core.report.drawing import grid, side_by_side
 from densedet.core.report.pictures import heatmap_picture, prediction_picture, shown_classes, truth_picture
+from densedet.core.text import visible
 from densedet.core.training.memory import used_mb
 from densedet.core.types import Batch
 
@@ -125,7 +126,7 @@ class TensorBoardHook:
             self._number("val/loss", sum(losses.values()), run.step, lowest=-np.inf)
         for name, numbers in (metrics.get("classes") or {}).items():
             for key, value in numbers.items():
-                self._number(f"val_class/{name}/{key}", value, run.step)
+                self._number(f"val_class/{visible(name)}/{key}", value, run.step)
         for name, precision in (metrics.get("curves") or {}).items():
             self._write_curve(name, precision, run.step)
         try:
@@ -166,7 +167,7 @@ class TensorBoardHook:
         recall = np.linspace(1, 0, len(falling))
         unknown = np.zeros(len(falling))
         self._writer.add_pr_curve_raw(
-            f"val_pr/{name}",
+            f"val_pr/{visible(name)}",
             unknown,
             unknown,
             unknown,
@@ -220,7 +221,7 @@ class TensorBoardHook:
             return
         for label in shown_classes(batch, self.heatmap_classes):
             panels = [heatmap_picture(explanation, batch, i, label, classes) for i in range(len(batch))]
-            self._picture(f"heatmaps/{classes[label]}", grid(panels, columns=1, gap=12), run.step)
+            self._picture(f"heatmaps/{visible(classes[label])}", grid(panels, columns=1, gap=12), run.step)
 
     def _picture(self, tag: str, picture: Image.Image, step: int) -> None:
         self._writer.add_image(tag, np.array(picture), step, dataformats="HWC")

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import densedet
-from densedet.core.text import json_text, say, visible
+from densedet.core.text import json_text, say, short, visible
 
 ROOT = Path(densedet.__file__).parent
 
@@ -28,6 +28,12 @@ ROOT = Path(densedet.__file__).parent
 )
 def test_control_characters_are_visible(text: str, shown: str) -> None:
     assert visible(text) == shown
+
+
+def test_a_name_in_a_table_is_short() -> None:
+    assert short("x" * 40) == "x" * 40
+    assert short("x" * 41) == "x" * 39 + "…"
+    assert short("\x1b") == r"\x1b"
 
 
 def test_say_keeps_lines(capsys: pytest.CaptureFixture[str]) -> None:

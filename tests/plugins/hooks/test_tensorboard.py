@@ -143,6 +143,20 @@ def test_evaluation_numbers_pictures_and_heatmaps(tmp_path: Path) -> None:
     assert "val_pr/cat" in events.Tags()["tensors"]
 
 
+def test_a_class_with_control_characters_has_a_plain_tag(tmp_path: Path) -> None:
+    hook, run = TensorBoardHook(images=2, heatmap_classes=1), make_run(tmp_path, Explained(), step=7)
+    run.classes = ("cat\x1b", "bird")
+    hook.densedet_run_start(run=run)
+    classes = {"cat\x1b": {"AP": 0.3}}
+    curves = {"cat\x1b": [1.0] * 101}
+    hook.densedet_run_evaluated(run=run, metrics={"classes": classes, "curves": curves})
+    hook.densedet_run_end(run=run, summary={"status": "done"})
+    tags = read(tmp_path).Tags()
+    assert r"val_class/cat\x1b/AP" in tags["scalars"]
+    assert r"heatmaps/cat\x1b" in tags["images"]
+    assert r"val_pr/cat\x1b" in tags["tensors"]
+
+
 def test_a_detector_without_explain_has_pictures_but_no_heatmaps(tmp_path: Path) -> None:
     hook, run = TensorBoardHook(images=1), make_run(tmp_path, FoundNothing())
     hook.densedet_run_start(run=run)
