@@ -60,7 +60,7 @@ def drop(module, images, maps):
 VARIANTS = {
     "0": ("no worker", 0, "fork", 1, 6),
     "fork": ("2 forked workers", 2, "fork", 1, 6),
-    "spawn": ("2 spawned workers", 2, "spawn", 1, 2),
+    "spawn": ("2 spawned workers", 2, "spawn", 1, 1),
     "two": ("2 processes", 0, "fork", 2, 3),
 }
 """Name: (title, workers, start method, processes, share of the moments)."""

@@ -21,8 +21,8 @@ COMMANDS = ("train", "evaluate", "predict", "compare", "convert", "show", "check
 ON_MANY = ("train", "evaluate")
 """Commands whose work the processes of a torchrun share."""
 EPILOG = (
-    "Exit codes: 0 done, 1 failed, 2 wrong use or a faulty recipe, 3 bad data. 'densedet COMMAND "
-    "--help' tells more."
+    "Exit codes: 0 done, 1 failed, 2 wrong use or a faulty recipe, 3 bad data; 130, 143, 129 after Ctrl-C, "
+    "SIGTERM, SIGHUP. 'densedet COMMAND --help' tells more."
 )
 
 
