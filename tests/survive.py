@@ -212,13 +212,19 @@ def trial(
         if number == signal.SIGKILL and len(pids) > 1:
             allowed |= {1}  # the other process says that this one has ended
         wrong += [f"exit code {code}" for code in codes.values() if code not in allowed]
-        if life >= stops and set(codes.values()) == {0}:
+        if is_done(folder):  # perhaps before the moment came
             break
     else:
         wrong.append("never done")
     if "Traceback (most recent call last)" in (folder / "log.txt").read_text(errors="replace"):
         wrong.append("traceback")
     return folder, wrong
+
+
+def is_done(folder: Path) -> bool:
+    """Whether the newest run of a folder is done, all files written."""
+    summaries = sorted(folder.glob("runs/*/*/summary.json"), key=lambda file: int(file.parent.name))
+    return bool(summaries) and json.loads(summaries[-1].read_text())["status"] == "done"
 
 
 def results(folder: Path) -> dict[str, Any]:
