@@ -226,6 +226,8 @@ def _ratio(runs: Sequence[RunRecord], key: str, sentence: str) -> list[str]:
 
 UNRANKED = "The runs are not ranked: the warnings say why."
 
+CONTENT = ("train.names", "train.truth", "val.names", "val.truth")
+"""Of a summary's fingerprints, what is the same where the same images and boxes lie on another disk."""
 DATA = (
     "data.root",
     "data.train",
@@ -253,7 +255,7 @@ def obstacles(runs: Sequence[RunRecord]) -> list[str]:
         found.append(f"The runs do not share the same data ({', '.join(paths)} differ).")
     elif len({tuple(r.class_names()) for r in runs if r.class_names()}) > 1:
         found.append("The runs were evaluated on different classes.")
-    elif _differ(runs, "fingerprints", where="summary"):
+    elif any(_differ(runs, f"fingerprints.{of}", where="summary") for of in CONTENT):
         found.append("The images or boxes were changed between the runs.")
     if _differ(runs, "evaluate.evaluator"):
         found.append("The runs were evaluated by different rules (evaluate.evaluator differs).")
@@ -318,8 +320,10 @@ def warnings_of(runs: Sequence[RunRecord]) -> list[str]:
 
 def _differ(runs: Sequence[RunRecord], path: str, *, where: Literal["recipe", "summary"] = "recipe") -> bool:
     """Whether what stands at a dotted path is not the same in all runs that have a recipe or summary."""
-    known = [values for run in runs if (values := run.recipe if where == "recipe" else run.summary)]
-    return len({json.dumps(at_path(v, path), sort_keys=True, default=str) for v in known}) > 1
+    found = [at_path(getattr(run, where), path) for run in runs if getattr(run, where)]
+    if where == "summary":
+        found = [value for value in found if value is not None]  # an unfinished run's has not all numbers
+    return len({json.dumps(value, sort_keys=True, default=str) for value in found}) > 1
 
 
 def recipe_differences(runs: Sequence[RunRecord]) -> list[dict[str, Any]]:

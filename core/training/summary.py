@@ -54,6 +54,7 @@ def summarise(run: Run, status: str, reason: str | None) -> dict[str, Any]:
         "epochs": run.epoch,
         "images_seen": images,
         "data": run.data_facts,
+        "fingerprints": run.fingerprints,
         "lost_boxes": run.dropped,
         "broken_images": [
             *(run.broken[i] for i in sorted(run.broken)),

@@ -428,7 +428,11 @@ DIFFERENT = {
     "filter": ({"data": {"val_filter": {"min_side": 4}}}, {}, "(data.val_filter differ)"),
     "held out": ({"data": {"holdout": 0.1}, "train": {"seed": 1}}, {}, "train.seed differ"),
     "classes": ({}, {"classes": {"cow": {"AP": 0.5}}}, "evaluated on different classes"),
-    "content": ({}, {"fingerprints": {"val": "b"}}, "images or boxes were changed between the runs"),
+    "content": (
+        {},
+        {"fingerprints": {"val": {"truth": "b"}}},
+        "images or boxes were changed between the runs",
+    ),
     "evaluator": ({"evaluate": {"evaluator": {"name": "mine"}}}, {}, "by different rules"),
     "metric": ({"evaluate": {"metric": "AP50"}}, {}, "different metrics"),
     "budget": ({"train": {"budget": {"steps": 80}}}, {}, 'a {"steps": 40}, b {"steps": 80}'),
@@ -445,7 +449,7 @@ def test_runs_that_do_not_compare_are_not_ranked(tmp_path: Path, what: str) -> N
         for name, ap in (("a", 0.4), ("b", 0.5))
     ]
     for run in runs:
-        run.summary["fingerprints"] = {"val": "a"}
+        run.summary["fingerprints"] = {"val": {"truth": "a"}}
         run.recipe["train"] = {"budget": {"steps": 40}, "seed": 0}
         if what == "held out":
             run.recipe["data"]["holdout"] = 0.1
