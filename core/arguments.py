@@ -23,6 +23,7 @@ from pydantic import (
 )
 
 __all__ = [
+    "BatchSize",
     "Factor",
     "LayerCount",
     "NonNegativeFloat",
@@ -43,6 +44,10 @@ Factor = Annotated[float, Field(gt=0, le=1)]
 
 LayerCount = Annotated[int, Field(ge=0, le=200)]
 """A number of layers or levels, which are built one by one: a slip of the finger must not take hours."""
+
+
+BatchSize = Annotated[int, Field(gt=0, le=65536)]
+"""Images that are in memory at once."""
 
 
 @dataclass(frozen=True)

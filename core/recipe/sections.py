@@ -14,6 +14,7 @@ from pydantic.fields import FieldInfo
 
 from densedet.core.annotations.filter_rules import FilterSection
 from densedet.core.arguments import (
+    BatchSize,
     NonNegativeFloat,
     Part,
     PositiveFloat,
@@ -200,7 +201,7 @@ class TrainSection(Section):
     """How the detector is trained."""
 
     budget: Budget = Field(..., description="how long: {epochs: 12}, {steps: 1000} or {minutes: 10}")
-    batch_size: PositiveInt = Field(
+    batch_size: BatchSize = Field(
         16, description="images per optimizer step and accumulation step, over all processes"
     )
     optimizer: Annotated[Any, Part("optimizer")] = Field(
@@ -272,7 +273,7 @@ class EvaluateSection(Section):
         "classes.person.AP reaches inside",
     )
     higher_is_better: bool = Field(True, description="whether a larger metric is better")
-    batch_size: PositiveInt = Field(32, description="images per forward pass")
+    batch_size: BatchSize = Field(32, description="images per forward pass")
 
 
 class RunSection(Section):

@@ -5,9 +5,10 @@ from __future__ import annotations
 import hashlib
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import numpy as np
+from pydantic import Field
 
 from densedet.core.arguments import NonNegativeInt, PositiveInt, Probability
 from densedet.core.errors import PartError
@@ -58,7 +59,7 @@ class DigitsSource:
         self,
         *,
         split: Literal["train", "val"] = "train",
-        count: PositiveInt = 2000,
+        count: Annotated[int, Field(gt=0, le=1_000_000)] = 2000,
         size: tuple[PositiveInt, PositiveInt] = (128, 64),
         seed: NonNegativeInt = 0,
         min_objects: NonNegativeInt = 0,

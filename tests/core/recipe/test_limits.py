@@ -38,6 +38,9 @@ def test_bases_that_double_are_refused_and_few_are_merged(tmp_path: Path) -> Non
     [
         ("train.threads=100000", "at most 1024"),
         ("data.workers=100000", "at most 512"),
+        ("train.batch_size=1000000000", "at most 65536"),
+        ("evaluate.batch_size=1000000000", "at most 65536"),
+        ("data.train.count=1000000000", "at most 1000000"),
         ("data.input_size_wh=[1000000, 64]", "at most 32768"),
         ("data.working_size_wh=[64, 1000000]", "at most 32768"),
         ("data.pad_to=1000000", "at most 32768"),
