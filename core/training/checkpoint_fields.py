@@ -156,6 +156,7 @@ class Metrics(_Table):
 class Counters(_Table):
     """What a run counts."""
 
+    images_seen: Count
     lost_boxes: Count
     broken_images: dict[Annotated[str, Field(pattern="^[0-9]{1,15}$")], str]
 

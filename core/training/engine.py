@@ -54,6 +54,7 @@ def fit(run: Run) -> None:
         run.note_memory()
         report |= {"step_seconds": time.perf_counter() - begin, "data_seconds": waited}
         report["images"] = run.settings.accumulate * run.sampler.batch_size
+        run.images_seen += report["images"]
         with alone():
             run.hooks.hook.densedet_run_step(run=run, step=report)
             if any(ends):

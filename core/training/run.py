@@ -63,6 +63,7 @@ class Run:
         data_facts: {"train" and "val": `densedet.core.data.facts.data_facts`}.
         notes: sentences that the user should see at the start.
         broken: {position in the training source: sentence} of images that could not be read.
+        images_seen: training images of all steps, over all processes, each time that they were taken.
         dropped: objects that augmentation lost.
         stop_reason: why the run ends early, or None; the same on all processes of a torchrun.
         stop_wish: why this process wants the run to end early, or None.
@@ -88,7 +89,7 @@ class Run:
         self.rank, self.world = world()
         self.notes: list[str] = []
         self.broken: dict[int, str] = {}
-        self.step = self.stale = self.dropped = self.evaluations = 0
+        self.step = self.stale = self.dropped = self.evaluations = self.images_seen = 0
         self.seconds = self.peak_memory_mb = self._memory_read = 0.0
         self.metrics: dict[str, Any] = {}
         self.best: dict[str, Any] = {"value": None, "step": 0}
@@ -380,6 +381,7 @@ class Run:
             "evaluations": self.evaluations,
             "fingerprints": self.fingerprints,
             "counters": {
+                "images_seen": self.images_seen,
                 "lost_boxes": self.dropped,
                 "broken_images": {str(index): text for index, text in self.broken.items()},
             },
@@ -420,6 +422,7 @@ class Run:
         self.sampler.seek(state["epoch"], -(-state["images"] // self.sampler.batch_size))
         self._batches_ahead = self._batches_passed() - self.step * self.settings.accumulate
         self.best = dict(state["best"])
+        self.images_seen = state["counters"]["images_seen"]
         self.dropped = state["counters"]["lost_boxes"]
         self.broken = {int(index): text for index, text in state["counters"]["broken_images"].items()}
         self.evaluations = min(state["evaluations"], self.evaluations_due)  # the budget may be another

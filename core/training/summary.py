@@ -32,7 +32,6 @@ def summarise(run: Run, status: str, reason: str | None) -> dict[str, Any]:
         flops = profile.forward_flops(detector, one)
         # A second of measuring would outweigh a short run.
         speed = profile.images_per_second(detector, many, seconds=min(1.0, 0.1 * run.seconds))
-    images = run.step * run.settings.accumulate * run.settings.batch_size
     return {
         "status": status,
         "reason": reason,
@@ -45,14 +44,14 @@ def summarise(run: Run, status: str, reason: str | None) -> dict[str, Any]:
         "parameters": profile.parameter_count(run.detector),
         "flops": flops,
         "macs": None if flops is None else flops // 2,
-        "images_per_second": round(images / run.seconds, 2) if run.seconds else None,
+        "images_per_second": round(run.images_seen / run.seconds, 2) if run.seconds else None,
         "predict_images_per_second": None if speed is None else round(speed, 1),
         "peak_memory_mb": round(run.peak_memory_mb),
         "import_memory_mb": round(run.import_memory_mb),
         "minutes": round(run.seconds / 60, 3),
         "steps": run.step,
         "epochs": run.epoch,
-        "images_seen": images,
+        "images_seen": run.images_seen,
         "data": run.data_facts,
         "fingerprints": run.fingerprints,
         "lost_boxes": run.dropped,

@@ -91,11 +91,13 @@ def test_counters_and_running_means_survive(tmp_path: Path) -> None:
     session.conduct(run)
     state = checkpoint.load(run.folder / "last.pt")
     broken = {"7": "b.png is no image", "3": "a.png is no image"}
-    assert state["counters"] == {"lost_boxes": run.dropped, "broken_images": broken}
+    seen = 3 * run.settings.batch_size
+    assert state["counters"] == {"images_seen": seen, "lost_boxes": run.dropped, "broken_images": broken}
     # The curves' points are of steps 1 and 2 (an evaluation): the loss of step 3 waits for the next one.
     assert len(state["plugins"]["TensorBoardHook#1"]["sums"]["train/loss"]) == 1
-    resumed = session.resume(run.folder)
+    resumed = session.resume(run.folder, ["train.batch_size=2"])
     summary = json.loads((resumed.folder / "summary.json").read_text())
+    assert summary["images_seen"] == seen + 2 * (resumed.step - 3)
     assert summary["lost_boxes"] >= 5
     assert summary["broken_images"] == ["a.png is no image", "b.png is no image"]
 
