@@ -275,7 +275,9 @@ def torchrun(folder: Path, *arguments: str, kill_after: int | None = None) -> tu
     with open(folder / "error.log", "w", encoding="utf-8") as log:
         process = subprocess.Popen(command, cwd=folder, stdout=subprocess.DEVNULL, stderr=log)
         while kill_after is not None and process.poll() is None:
-            written = [path.read_text().count('"step"') for path in folder.glob("runs/*/*/metrics.jsonl")]
+            written = [
+                path.read_text().count('"event": "step"') for path in folder.glob("runs/*/*/metrics.jsonl")
+            ]
             if written and max(written) >= kill_after:
                 process.send_signal(signal.SIGTERM)
                 break
