@@ -92,9 +92,9 @@ def densedet_run_end(run: Run, summary: dict[str, Any]) -> None:
 
 
 @hookspec
-def densedet_state(run: Run) -> dict[str, Any]:  # type: ignore[empty-body]
-    """What must survive a resume, as tensors and plain values. Every hook has a place of its own in the
-    checkpoint: two hooks may use the same key."""
+def densedet_state(run: Run) -> dict[str, Any] | None:
+    """What must survive a resume, as tensors and plain values; None: nothing. Every hook has a place of its
+    own in the checkpoint: two hooks may use the same key. It is called before each checkpoint is written."""
 
 
 @hookspec

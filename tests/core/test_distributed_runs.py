@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, distributed, multiprocessing, nn
+from torch import distributed, multiprocessing
 
 import densedet
 from densedet.core import api
@@ -25,7 +25,6 @@ from densedet.core.distributed import alone, gather_objects, world
 from densedet.core.errors import DataError, PeerError, TrainingError
 from densedet.core.training import session
 from densedet.core.training.run import Run
-from densedet.plugins.losses.focal import FocalLoss
 from densedet.tools.main import main
 
 pytestmark = [
@@ -61,6 +60,7 @@ MOSAIC = [
     "data.workers=1",
     "model.detector={name: dense, loss_normalizer: positives_per_image}",
 ]
+SELDOM = Path(__file__).with_name("seldom_loss.py")
 FEW = [
     "data.train={name: digits, count: 11, size: [64, 32], min_objects: 0, max_objects: 1, min_side: 10, "
     "max_side: 20}",
@@ -69,20 +69,6 @@ FEW = [
 ]
 """Shares without an object, for which a parameter of the loss is not used."""
 EQUAL = {"augmented": AUGMENTED, "mosaic": MOSAIC, "few": FEW}
-
-
-@densedet.register("class_loss", "seldom")
-class SeldomLoss(FocalLoss):
-    """Focal loss with a factor that is learned, of images with objects."""
-
-    def __init__(self, *, num_classes: int) -> None:
-        super().__init__(num_classes=num_classes)
-        self.factor = nn.Parameter(torch.ones(1))
-
-    def forward(self, logits: Tensor, labels: Tensor, quality: Tensor | None = None) -> Tensor:
-        loss = super().forward(logits, labels, quality)
-        objects = ((labels >= 0) & (labels < self.num_classes)).any(dim=1, keepdim=True)  # (B,1)
-        return torch.where(objects, loss * self.factor, loss) if bool(objects.any()) else loss
 
 
 class Trouble:
@@ -106,7 +92,9 @@ class Trouble:
 
 
 def train(folder: Path, *changes: str, hooks: tuple[Any, ...] = ()) -> Run:
-    recipe = api.load_recipe("quickstart_ssd", [*SMALL, *changes, f"run.folder={json.dumps(str(folder))}"])
+    given = [*SMALL, *changes, f"run.folder={json.dumps(str(folder))}"]
+    plugins = [str(SELDOM)] if any("seldom" in change for change in changes) else []
+    recipe = api.load_recipe("quickstart_ssd", given, plugins=plugins)
     return session.train(recipe, hooks=hooks)
 
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from densedet.core import assembly
+from densedet.core import assembly, sealed_file
 from densedet.core.errors import PartError
 from densedet.core.recipe.loading import Recipe, RecipeError, load_recipe
 from densedet.core.recipe.plugin_loading import load_plugins
@@ -44,7 +44,10 @@ def test_our_own_weights(wrapped: str, trained: dict[str, Tensor], tmp_path: Pat
         "checkpoint": {"format": 1, "detector": trained, "ema": None},
         "averaged": {"format": 1, "detector": zeros, "ema": trained},
     }[wrapped]
-    detector, loaded = assembly.build_with_weights(recipe(saved(state, tmp_path)), 10)
+    given = saved(state, tmp_path)
+    if "format" in state:
+        sealed_file.write(tmp_path / "w.pth", state)
+    detector, loaded = assembly.build_with_weights(recipe(given), 10)
     assert loaded is not None
     assert (loaded.entries, loaded.left_out, loaded.weight_map) == (len(trained), (), None)
     assert all(torch.equal(value, trained[name]) for name, value in detector.state_dict().items())
