@@ -3,7 +3,9 @@ every head."""
 
 from __future__ import annotations
 
+import contextlib
 import json
+import threading
 import time
 import warnings
 from collections import defaultdict
@@ -77,6 +79,9 @@ class TensorBoardHook:
         # Here and not above: it takes a second, and a listing of components should not pay for it.
         from torch.utils.tensorboard import SummaryWriter
 
+        # Its thread keeps the error of a full disk for the next write, which raises it here; Python would
+        # print the traceback of the thread besides.
+        self._told_before, threading.excepthook = threading.excepthook, self._told
         # What a killed run wrote after its last checkpoint is hidden, since those steps are taken again.
         self._writer = SummaryWriter(str(run.folder), purge_step=run.step + 1 if run.step else None)
         if not run.step:
@@ -144,12 +149,20 @@ class TensorBoardHook:
     def densedet_run_end(self, run: Any, summary: dict[str, Any]) -> None:
         if self._writer is None:
             return
-        if summary["status"] == "done":  # else a resumed run goes on with them
-            self._write_means(run.step)
-        for key in ("AP", "AP50", "minutes", "predict_images_per_second"):
-            self._number(f"summary/{key}", summary.get(key), run.step)
-        self._writer.close()
-        self._writer, self._batch = None, None
+        try:
+            with contextlib.closing(self._writer):
+                if summary["status"] == "done":  # else a resumed run goes on with them
+                    self._write_means(run.step)
+                for key in ("AP", "AP50", "minutes", "predict_images_per_second"):
+                    self._number(f"summary/{key}", summary.get(key), run.step)
+        finally:
+            self._writer, self._batch = None, None
+            threading.excepthook = self._told_before
+
+    def _told(self, failed: threading.ExceptHookArgs) -> None:
+        """Print what ended a thread, unless TensorBoard's tells the run itself."""
+        if not type(failed.thread).__module__.startswith("tensorboard."):
+            self._told_before(failed)
 
     def _number(self, tag: str, value: Any, step: int, *, lowest: float = 0.0) -> None:
         if isinstance(value, int | float) and not isinstance(value, bool) and value >= lowest:

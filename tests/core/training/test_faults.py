@@ -7,6 +7,7 @@ import multiprocessing
 import os
 import shutil
 import signal
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -78,6 +79,18 @@ def test_a_full_disk_is_told_with_its_file_and_the_run_goes_on_later(
     resumed = session.resume(run.folder)
     steps = [json.loads(line)["step"] for line in (run.folder / "metrics.jsonl").read_text().splitlines()]
     assert (resumed.status, steps) == ("done", [1, 2, 3, 4])
+
+
+@pytest.mark.filterwarnings("error::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_full_disk_is_told_once_where_tensorboard_meets_it(tmp_path: Path) -> None:
+    """TensorBoard writes in a thread of its own, whose traceback nobody shall see besides."""
+    run = run_of(tmp_path, "run.hooks=[{name: tensorboard, every: 1, images: 0}]")
+    before = threading.excepthook
+    with full_from(10**8):
+        run.hooks.register(After(1, lambda run: resource.setrlimit(resource.RLIMIT_FSIZE, (300, -1))))
+        with pytest.raises(OutputError, match=r"cannot be written \(File too large\): make room"):
+            session.conduct(run)
+    assert threading.excepthook is before
 
 
 def test_a_folder_that_is_deleted_in_mid_run_is_told(tmp_path: Path) -> None:
