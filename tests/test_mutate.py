@@ -72,12 +72,12 @@ def test_what_a_case_may_not_do_is_noticed(tmp_path, event, arguments, told):
 
 
 def test_changed_files_are_used_or_refused(tmp_path):
-    found = mutate(tmp_path, "--count", "500", "--processes", "2", "--seed", "1", "--kinds", KINDS)
+    found = mutate(tmp_path, "--count", "250", "--processes", "2", "--seed", "1", "--kinds", KINDS)
     assert all(cases == accepted + refused and refused for cases, accepted, refused, _ in found.values())
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.long
-def test_ten_thousand_changed_files(tmp_path):
-    found = mutate(tmp_path, "--count", "10000", "--seed", "2")
+def test_two_thousand_changed_files(tmp_path):
+    found = mutate(tmp_path, "--count", "2000", "--seed", "2")
     assert all(accepted and refused for _, accepted, refused, _ in found.values())
