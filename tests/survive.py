@@ -84,6 +84,8 @@ TIMES = {
 }
 HANGS = 300.0
 """Seconds after which a run counts as hung."""
+AGENT_WAITS = 30.0
+"""Seconds that the others of a killed process have to notice; then they are ended, as torchrun does."""
 
 
 # -- one life --------------------
@@ -181,6 +183,7 @@ def trial(
     """
     folder = Path(tempfile.mkdtemp(dir=root, prefix=f"{variant}-{way}-"))
     stops = 0 if way is None else 1 + (draw.random() < 0.3)
+    number = None if way is None else WAYS[way]
     wrong: list[str] = []
     for life in range(stops + 2):
         runs = sorted(folder.glob("runs/*/*/last.pt"), key=lambda file: int(file.parent.name))
@@ -200,6 +203,11 @@ def trial(
         if life < stops and way is not None:
             codes = wait(pids, began + draw.uniform(0, length))
             stop([pid for pid in pids if pid not in codes], way, draw) if len(codes) < len(pids) else None
+        gone = any(codes.values()) or (life < stops and number == signal.SIGKILL)
+        if gone and len(pids) > 1:
+            codes |= wait([pid for pid in pids if pid not in codes], time.monotonic() + AGENT_WAITS)
+            for pid in set(pids) - set(codes):
+                os.kill(pid, signal.SIGTERM)
         codes |= wait([pid for pid in pids if pid not in codes], began + HANGS)
         if len(codes) < len(pids):
             for pid in pids:
@@ -207,10 +215,13 @@ def trial(
                     os.killpg(pid, signal.SIGKILL)
                     os.waitpid(pid, 0)
             return folder, [*wrong, "hung"]
-        number = None if way is None else WAYS[way]
         allowed = {0} if life >= stops else {0, 1, 3} if number is None else {0, 128 + number, -number}
         if number == signal.SIGKILL and len(pids) > 1:
-            allowed |= {1}  # the other process says that this one has ended
+            allowed |= {
+                1,
+                143,
+                -signal.SIGTERM,
+            }  # the other process tells that, or is ended
         wrong += [f"exit code {code}" for code in codes.values() if code not in allowed]
         if is_done(folder):  # perhaps before the moment came
             break
