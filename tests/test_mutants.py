@@ -47,8 +47,8 @@ MUTANTS = (
     Mutant(
         "the best is the worst",
         "core/training/engine.py",
-        'sign * value > sign * run.best["value"]',
-        'sign * value < sign * run.best["value"]',
+        "sign * value > sign * best)",
+        "sign * value < sign * best)",
         "core/training/test_best.py",
     ),
     Mutant(
@@ -61,8 +61,8 @@ MUTANTS = (
     Mutant(
         "validation losses are not weighted by the images of a batch",
         "core/training/evaluation.py",
-        "value.float() * len(batch)",
-        "value.float()",
+        "float(v) * len(batch)",
+        "float(v)",
         "core/training/test_evaluation.py",
     ),
     Mutant(
@@ -118,8 +118,8 @@ MUTANTS = (
     Mutant(
         "accumulated gradients are a sum",
         "core/training/engine.py",
-        "run.scaler.scale(loss / len(batches)).backward()",
-        "run.scaler.scale(loss).backward()",
+        "run.scaler.scale(total / len(batches)).backward()",
+        "run.scaler.scale(total).backward()",
         "core/training/test_engine.py -k accumulated_twice",
     ),
     Mutant(
@@ -153,9 +153,30 @@ MUTANTS = (
     Mutant(
         "a resumed run cuts the line of its own checkpoint",
         "plugins/hooks/metrics.py",
-        '["step"] <= step',
-        '["step"] < step',
+        'row["step"] < step + (evaluated or row["event"] != "evaluation")',
+        'row["step"] < step',
         "core/training/test_engine.py -k resumed",
+    ),
+    Mutant(
+        "an evaluation that the checkpoint does not count keeps its line",
+        "plugins/hooks/metrics.py",
+        '(evaluated or row["event"] != "evaluation")',
+        "1",
+        "core/training/test_kept.py",
+    ),
+    Mutant(
+        "a step that is not finite is taken",
+        "core/training/engine.py",
+        "if not math.isfinite(norm):",
+        "if False:",
+        "core/training/test_not_finite.py",
+    ),
+    Mutant(
+        "a changed checkpoint is read",
+        "core/sealed_file.py",
+        "if tail != _tail(digest):",
+        "if False:",
+        "core/test_sealed_file.py",
     ),
     Mutant(
         "an ignored object becomes one of the last class",
