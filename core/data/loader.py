@@ -6,13 +6,14 @@ import multiprocessing
 import os
 import pickle
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, get_worker_info
 from torch.utils.data import Dataset as TorchDataset
 
 from densedet.core import signals
@@ -142,8 +143,13 @@ class BatchDataset(TorchDataset[Batch]):
         self.mixes = not all(getattr(transform, "per_image", False) for transform in self.transforms)
 
     def __getitem__(self, key: BatchKey) -> Batch:
-        with drawing_from(self.seed, "draws", key.epoch, key.number):
-            return self._made(key)
+        try:
+            with drawing_from(self.seed, "draws", key.epoch, key.number):
+                return self._made(key)
+        except Exception as error:
+            if get_worker_info() is None:
+                raise
+            raise portable(error) from error
 
     def _made(self, key: BatchKey) -> Batch:
         indices = key.indices if self.mixes else key.share
@@ -250,15 +256,47 @@ class BatchLoader(DataLoader[Batch]):
     def _from_workers(self) -> Iterator[Batch]:
         method = getattr(self.multiprocessing_context, "get_start_method", multiprocessing.get_start_method)
         signals.start_helpers(method())
+        batches: Any = None
         try:
             with signals.held():
                 batches = super().__iter__()
             yield from batches
         except Exception as error:
-            told = of_worker(error)
+            # A worker that is gone shows as a broken connection, or as a file that it had shared.
+            lost = isinstance(error, (OSError, EOFError)) and IN_A_WORKER not in str(error)
+            told = ended(_dead(batches)) if lost and _dead(batches) else of_worker(error)
             if told is None:
                 raise
             raise told from error
+
+
+def portable(error: Exception) -> Exception:
+    """Return an error in the same words that torch can bring over from a worker process: it makes one of the
+    same class from one text, which not every class takes or keeps, and of which the last line is told."""
+    if isinstance(error, DensedetError):
+        own = next(kind for kind in type(error).__mro__ if kind.__module__ == DensedetError.__module__)
+        return error if own is type(error) else own(str(error))
+    if not isinstance(error, (OSError, StopIteration)) and "\n" not in str(error):
+        with suppress(Exception):
+            if str(type(error)(IN_A_WORKER)) in (IN_A_WORKER, repr(IN_A_WORKER)):
+                return error
+    return RuntimeError(" ".join(f"{type(error).__name__}: {error}".split()))
+
+
+def _dead(batches: Any) -> str:
+    """Name the worker processes of an iteration that have ended; a moment is given to those that end."""
+    workers = getattr(batches, "_workers", ())
+    for worker in workers:
+        worker.join(0.2)
+    return ", ".join(f"pid {worker.pid}" for worker in workers if not worker.is_alive())
+
+
+def ended(who: str) -> WorkerError:
+    """Return the error that a worker has ended."""
+    return WorkerError(
+        f"a loader process has ended unasked ({who}): most often the memory is full. Use fewer data.workers "
+        f"or a smaller train.batch_size, and go on with --resume"
+    )
 
 
 def of_worker(error: BaseException) -> DensedetError | None:
@@ -268,10 +306,7 @@ def of_worker(error: BaseException) -> DensedetError | None:
     """
     text = str(error)
     if isinstance(error, RuntimeError) and text.startswith("DataLoader worker (pid"):
-        return WorkerError(
-            f"a loader process has ended unasked ({' '.join(text.split())[:90]}): most often the memory is "
-            f"full. Use fewer data.workers or a smaller train.batch_size, and go on with --resume"
-        )
+        return ended(" ".join(text.split())[:90])
     if isinstance(error, DensedetError) and IN_A_WORKER in text:
         kind = f"{type(error).__module__}.{type(error).__qualname__}: "
         plain = DensedetError(" ".join(text.rpartition(kind)[2].split()))

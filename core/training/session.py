@@ -122,6 +122,11 @@ def conduct(run: Run) -> Run:
 def finish(run: Run, status: str, reason: str | None) -> None:
     """Summarise the run and tell its hooks. summary.json is written last: where it says "done", all is
     written."""
+    with deaf_to_workers():
+        _finish(run, status, reason)
+
+
+def _finish(run: Run, status: str, reason: str | None) -> None:
     run.status = status
 
     def made() -> dict[str, Any]:
@@ -144,6 +149,20 @@ def finish(run: Run, status: str, reason: str | None) -> None:
         if run.is_main and run.folder.is_dir():
             with contextlib.suppress(OutputError) if run.status == "failed" else contextlib.nullcontext():
                 files.write_text(run.folder / "summary.json", json_text(summary, indent=1))
+
+
+@contextmanager
+def deaf_to_workers() -> Iterator[None]:
+    """Keep torch from raising the death of a loader's worker here: what is written at the end needs none."""
+    number = getattr(signal, "SIGCHLD", None)
+    if number is None or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    previous = signal.signal(number, signal.SIG_DFL)
+    try:
+        yield
+    finally:
+        signal.signal(number, previous)
 
 
 def _of_full_disk(run: Run, error: BaseException) -> OutputError | None:

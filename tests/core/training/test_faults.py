@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 import torch
 
+from densedet.core.data.loader import portable
 from densedet.core.errors import DataError, DensedetError, OutputError, WorkerError
 from densedet.core.hookspecs import hookimpl
 from densedet.core.recipe.loading import load_recipe
@@ -135,3 +136,34 @@ def test_threads_of_one_run_do_not_stay(tmp_path: Path) -> None:
     with pytest.raises(ZeroDivisionError):
         session.conduct(run)
     assert torch.get_num_threads() == before
+
+
+class Needy(DataError):
+    """An error whose constructor takes two arguments, so that torch cannot make one from its text."""
+
+    def __init__(self, one: int, two: int) -> None:
+        super().__init__(f"{one} and {two}")
+
+
+def test_an_error_that_torch_cannot_bring_over_from_a_worker_keeps_its_words_and_exit_code() -> None:
+    told = portable(Needy(1, 2))
+    assert (type(told), str(told)) == (DataError, "1 and 2")
+    assert str(portable(OSError(28, "No space"))) == "OSError: [Errno 28] No space"
+    assert str(portable(ValueError("one\ntwo"))) == "ValueError: one two"
+    for error in (KeyError("x"), ValueError("x"), DataError("x"), MemoryError()):
+        assert portable(error) is error
+
+
+def test_the_death_of_a_worker_does_not_disturb_the_end() -> None:
+    """torch raises it from a handler of SIGCHLD, wherever this process is."""
+
+    def raised(number: int, frame: Any) -> None:
+        raise RuntimeError("DataLoader worker (pid 1) exited")
+
+    before = signal.signal(signal.SIGCHLD, raised)
+    try:
+        with session.deaf_to_workers():
+            os.kill(os.getpid(), signal.SIGCHLD)
+        assert signal.getsignal(signal.SIGCHLD) is raised
+    finally:
+        signal.signal(signal.SIGCHLD, before)
