@@ -9,6 +9,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import torch
@@ -204,12 +205,12 @@ def interruptible(run: Run) -> Iterator[None]:
         yield
         return
 
-    def note(number: int, frame: Any) -> None:
+    def note(number: int, frame: FrameType | None) -> None:
         # A closing terminal sends SIGHUP twice, and torchrun hands on what the terminal has sent already.
         again = run.asked is not None and run.world == 1 and number != getattr(signal, "SIGHUP", None)
-        if again or run.status == "building":
-            raise Interrupted(number)
         run.asked = run.asked or number
+        if (again or run.status == "building") and not _in_finalizer(frame):
+            raise Interrupted(number)
 
     heard = [number for number in STOPPING if signal.getsignal(number) is not signal.SIG_IGN]
     previous = {number: signal.signal(number, note) for number in heard}
@@ -218,3 +219,10 @@ def interruptible(run: Run) -> Iterator[None]:
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
+
+
+def _in_finalizer(frame: FrameType | None) -> bool:
+    """Whether a ``__del__`` runs, which would print what is raised in it and swallow it."""
+    while frame is not None and frame.f_code.co_name != "__del__":
+        frame = frame.f_back
+    return frame is not None

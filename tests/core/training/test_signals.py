@@ -161,6 +161,20 @@ if __name__ == "__main__":
 """
 
 
+def test_a_signal_in_a_finalizer_before_the_first_step_is_not_lost(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Python prints and swallows what is raised in a ``__del__``, such as that of a loader's iterator."""
+
+    class Closing:
+        def __del__(self) -> None:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(session, "try_evaluation", lambda run: Closing() and None)
+    run = session.train(recipe(tmp_path))
+    assert (run.status, run.step, run.exit_code) == ("stopped", 1, 143)
+
+
 @pytest.mark.long
 @pytest.mark.parametrize("method", ["spawn", "forkserver"])
 @pytest.mark.parametrize("number", STOPPING, ids=lambda number: number.name)
