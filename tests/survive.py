@@ -207,7 +207,7 @@ def trial(
         if gone and len(pids) > 1:
             codes |= wait([pid for pid in pids if pid not in codes], time.monotonic() + AGENT_WAITS)
             for pid in set(pids) - set(codes):
-                os.kill(pid, signal.SIGTERM)
+                os.kill(pid, signal.SIGKILL)
         codes |= wait([pid for pid in pids if pid not in codes], began + HANGS)
         if len(codes) < len(pids):
             for pid in pids:
@@ -216,12 +216,10 @@ def trial(
                     os.waitpid(pid, 0)
             return folder, [*wrong, "hung"]
         allowed = {0} if life >= stops else {0, 1, 3} if number is None else {0, 128 + number, -number}
+        if number is not None and len(pids) > 1 and life < stops:
+            allowed |= {-signal.SIGKILL}  # it waited for a process that had ended before they met
         if number == signal.SIGKILL and len(pids) > 1:
-            allowed |= {
-                1,
-                143,
-                -signal.SIGTERM,
-            }  # the other process tells that, or is ended
+            allowed |= {1}  # the other process tells that this one has ended
         wrong += [f"exit code {code}" for code in codes.values() if code not in allowed]
         if is_done(folder):  # perhaps before the moment came
             break
