@@ -174,8 +174,10 @@ def average_statistics(*modules: torch.nn.Module) -> None:
     """Set the floating buffers of modules, such as batch norm's running statistics, to their means over the
     processes."""
     _, count = world()
+    if count == 1:
+        return
     buffers = [b for module in modules for b in module.buffers() if b.is_floating_point() and b.numel()]
-    if count == 1 or not buffers:
+    if not buffers:
         return
     flat = torch.cat([buffer.reshape(-1).double() for buffer in buffers])
     dist.all_reduce(flat)

@@ -130,8 +130,7 @@ def own_recipe(folder: Path, asked: Recipe, overrides: Overrides) -> str | None:
         own = parse_yaml((folder / "recipe.yaml").read_text(encoding="utf-8"), "recipe.yaml").plain()
     except (OSError, ValueError, RecipeError):
         return None
-    given = [o.partition("=")[0].strip() for o in overrides]
-    differ = {p: v for p, v in differing(asked.values, own) if not _touches([p], given)}
+    differ = _untold(asked.values, own, overrides)
     if not differ:
         return None
     listed = _listed(differ, "{path} is {new} there and {old} here")
@@ -147,13 +146,18 @@ def _edited(folder: Path, state: dict[str, Any], overrides: Overrides) -> list[s
         here = parse_yaml(file.read_text(encoding="utf-8"), str(file)).plain()
     except (OSError, ValueError, RecipeError):
         return [f"{file} cannot be read any more"]
-    given = [o.partition("=")[0].strip() for o in overrides]  # the keys of a mapping, likewise
-    differ = {p: v for p, v in differing(checkpoint.recipe_values(state), here) if not _touches([p], given)}
+    differ = _untold(checkpoint.recipe_values(state), here, overrides)
     if not differ:
         return []
     return [
         f"{file} is not the recipe in the checkpoint ({_listed(differ, THERE)}): give changes as path=value"
     ]
+
+
+def _untold(one: Any, other: Any, overrides: Overrides) -> dict[str, tuple[Any, Any]]:
+    """Return where two recipes differ, but for what is overridden."""
+    given = [o.partition("=")[0].strip() for o in overrides]  # the keys of a mapping, likewise
+    return {path: values for path, values in differing(one, other) if not _touches([path], given)}
 
 
 def _other_data(run: Run, state: dict[str, Any], changed: Mapping[str, Any]) -> list[str]:

@@ -18,7 +18,7 @@ from densedet.core import assembly, files, hookspecs
 from densedet.core.data.facts import check_trainable, data_facts, notes_on
 from densedet.core.data.fingerprint import fingerprint
 from densedet.core.distributed import from_main, spread, world
-from densedet.core.errors import CheckpointError, UsageError
+from densedet.core.errors import CheckpointError, OutputError, UsageError
 from densedet.core.recipe.loading import Recipe
 from densedet.core.training import checkpoint, optimizer_state
 from densedet.core.training.buffers import Buffers
@@ -228,6 +228,13 @@ class Run:
         if self._folder is None:
             raise RuntimeError("this run has no folder yet: call start() first")
         return self._folder
+
+    def check_folder(self) -> None:
+        """Raise OutputError where somebody has deleted the run folder."""
+        if not self.folder.is_dir():
+            raise OutputError(
+                f"{self.folder} has been deleted while the run wrote to it: its results are gone"
+            )
 
     @property
     def is_main(self) -> bool:

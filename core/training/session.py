@@ -120,38 +120,6 @@ def conduct(run: Run) -> Run:
     return run
 
 
-def finish(run: Run, status: str, reason: str | None) -> None:
-    """Summarise the run and tell its hooks. summary.json is written last: where it says "done", all is
-    written."""
-    with deaf_to_workers():
-        _finish(run, status, reason)
-
-
-def _finish(run: Run, status: str, reason: str | None) -> None:
-    run.status = status
-
-    def made() -> dict[str, Any]:
-        return summarise(run, status, reason)
-
-    # A process that failed waits for no other; else rank 0 measures, while nobody else computes.
-    summary = made() if status == "failed" else from_main(made)
-    try:
-        with alone():
-            hookspecs.end_run(run.hooks, run, summary)
-        if not run.folder.is_dir():
-            raise OutputError(
-                f"{run.folder} has been deleted while the run wrote to it: its results are gone"
-            )
-    except BaseException as error:
-        run.status = "failed"
-        summary |= {"status": run.status, "reason": sentence(error)}
-        raise
-    finally:
-        if run.is_main and run.folder.is_dir():
-            with contextlib.suppress(OutputError) if run.status == "failed" else contextlib.nullcontext():
-                files.write_text(run.folder / "summary.json", json_text(summary, indent=1))
-
-
 @contextmanager
 def deaf_to_workers() -> Iterator[None]:
     """Keep torch from raising the death of a loader's worker here: what is written at the end needs none."""
@@ -164,6 +132,31 @@ def deaf_to_workers() -> Iterator[None]:
         yield
     finally:
         signal.signal(number, previous)
+
+
+@deaf_to_workers()
+def finish(run: Run, status: str, reason: str | None) -> None:
+    """Summarise the run and tell its hooks. summary.json is written last: where it says "done", all is
+    written."""
+    run.status = status
+
+    def made() -> dict[str, Any]:
+        return summarise(run, status, reason)
+
+    # A process that failed waits for no other; else rank 0 measures, while nobody else computes.
+    summary = made() if status == "failed" else from_main(made)
+    try:
+        with alone():
+            hookspecs.end_run(run.hooks, run, summary)
+        run.check_folder()
+    except BaseException as error:
+        run.status = "failed"
+        summary |= {"status": run.status, "reason": sentence(error)}
+        raise
+    finally:
+        if run.is_main and run.folder.is_dir():
+            with contextlib.suppress(OutputError) if run.status == "failed" else contextlib.nullcontext():
+                files.write_text(run.folder / "summary.json", json_text(summary, indent=1))
 
 
 def _of_full_disk(run: Run, error: BaseException) -> OutputError | None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from densedet.core.arguments import PositiveFloat, PositiveInt
-from densedet.core.errors import OutputError
 from densedet.core.hookspecs import hookimpl
 from densedet.core.training import checkpoint
 
@@ -53,9 +52,6 @@ class CheckpointHook:
             checkpoint.save(run.folder / "best.pt", run.state(with_optimizer=False))
 
     def _write_last(self, run: Any) -> None:
-        if not run.folder.is_dir():
-            raise OutputError(
-                f"{run.folder} has been deleted while the run wrote to it: its results are gone"
-            )
+        run.check_folder()
         checkpoint.save(run.folder / "last.pt", run.state())
         self._written_at, self._written_step = run.seconds, run.step
