@@ -39,7 +39,7 @@ class CheckpointHook:
     @hookimpl(trylast=True)
     def densedet_run_evaluated(self, run: Any, metrics: dict[str, Any]) -> None:
         if run.best["step"] == run.step:
-            checkpoint.save(run.folder / "best.pt", run.state(with_optimizer=False))
+            self._save(run, "best.pt", with_optimizer=False)
         self._write_last(run)
 
     @hookimpl
@@ -49,9 +49,12 @@ class CheckpointHook:
         if self._written_step != run.step:
             self._write_last(run)
         if run.best["value"] is None:
-            checkpoint.save(run.folder / "best.pt", run.state(with_optimizer=False))
+            self._save(run, "best.pt", with_optimizer=False)
 
     def _write_last(self, run: Any) -> None:
-        run.check_folder()
-        checkpoint.save(run.folder / "last.pt", run.state())
+        self._save(run, "last.pt", with_optimizer=True)
         self._written_at, self._written_step = run.seconds, run.step
+
+    def _save(self, run: Any, name: str, *, with_optimizer: bool) -> None:
+        run.check_folder()  # writing makes it anew
+        checkpoint.save(run.folder / name, run.state(with_optimizer=with_optimizer))

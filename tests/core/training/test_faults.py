@@ -37,6 +37,9 @@ SMALL = (
 )
 
 
+EACH_STEP = "run.hooks=[{name: checkpoint, every_steps: 2}]"
+
+
 def run_of(folder: Path, *overrides: str, hooks: Any = ()) -> Run:
     given = [*SMALL, f"run.folder={json.dumps(str(folder))}", *overrides]
     return Run(load_recipe("quickstart_ssd", given), hooks=hooks)
@@ -94,8 +97,10 @@ def test_a_full_disk_is_told_once_where_tensorboard_meets_it(tmp_path: Path) -> 
     assert threading.excepthook is before
 
 
-def test_a_folder_that_is_deleted_in_mid_run_is_told(tmp_path: Path) -> None:
-    run = run_of(tmp_path, hooks=[After(1, lambda run: shutil.rmtree(run.folder))])
+@pytest.mark.parametrize("validation", [(), ("data.val={name: digits, split: val, count: 4}", EACH_STEP)])
+def test_a_folder_that_is_deleted_in_mid_run_is_told(tmp_path: Path, validation: tuple[str, ...]) -> None:
+    """Neither last.pt nor the best.pt of an evaluation makes it anew."""
+    run = run_of(tmp_path, *validation, hooks=[After(1, lambda run: shutil.rmtree(run.folder))])
     with pytest.raises(OutputError, match="has been deleted"):
         session.conduct(run)
     assert (run.status, run.folder.exists()) == ("failed", False)
