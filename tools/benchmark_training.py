@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -24,7 +25,7 @@ def training(arguments: argparse.Namespace) -> dict[str, Any]:
     components = load_plugins([]).components
     path = Path(arguments.data)
     source = open_source(
-        recognise(path, components, split=arguments.split if path.is_dir() else None), components
+        recognise(path, components, split=arguments.split if os.path.isdir(path) else None), components
     )
     rows: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as name:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -37,7 +38,7 @@ def add_parser(subparsers: Any) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Train the recipes, then write and print the comparison."""
-    overrides = [w for w in arguments.what if "=" in w and not Path(w).exists()] + budget_override(
+    overrides = [w for w in arguments.what if "=" in w and not os.path.exists(w)] + budget_override(
         arguments.budget
     )
     names = [w for w in arguments.what if w not in overrides]
@@ -84,7 +85,7 @@ def check_output(path: Path) -> None:
 
 def is_run(path: Path) -> bool:
     """Return whether ``path`` is a folder, and not a recipe."""
-    return path.is_dir()
+    return os.path.isdir(path)
 
 
 def prepare(names: list[str], overrides: list[str]) -> None:

@@ -57,7 +57,7 @@ class Parser(argparse.ArgumentParser):
             if text.startswith("-"):
                 action = self._option_string_actions.get(text)
                 option = len(ordered) if action is not None and action.nargs in ("?", "*", "+") else None
-            if option is not None and CHANGE.match(text) and not Path(text).exists():
+            if option is not None and CHANGE.match(text) and not os.path.exists(text):
                 ordered.insert(option, text)
                 option += 1
             else:

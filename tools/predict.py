@@ -68,7 +68,7 @@ def run(arguments: argparse.Namespace) -> int:
         raise UsageError(f"--score {arguments.score} is no score: give a number from 0 to 1")
     if arguments.batch_size < 1:
         raise UsageError(f"--batch_size {arguments.batch_size}: give at least 1")
-    overrides = [text for text in arguments.images if OVERRIDE.match(text) and not Path(text).exists()]
+    overrides = [text for text in arguments.images if OVERRIDE.match(text) and not os.path.exists(text)]
     predictor = load(
         arguments.checkpoint, device=arguments.device, plugins=arguments.plugin, overrides=overrides
     )

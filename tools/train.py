@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -180,7 +181,7 @@ def normalise(arguments: argparse.Namespace) -> tuple[str | None, list[str]]:
 
     overrides = list(arguments.overrides)
     recipe = arguments.recipe
-    if recipe is not None and "=" in recipe and not Path(recipe).exists():
+    if recipe is not None and "=" in recipe and not os.path.exists(recipe):
         recipe, overrides = None, [recipe, *overrides]
     short = short_overrides(arguments)
     if arguments.db is None:

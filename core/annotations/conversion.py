@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,7 +44,7 @@ def recognise(
         DataError: there is nothing, no source recognises it, or it is laid out as one source's format and
             that source refuses it.
     """
-    if not path.exists():
+    if not os.path.exists(path):
         raise DataError(f"there is nothing at {path}: correct the path")
     known = dict(formats(components))
     if name is not None and name not in known:
@@ -64,7 +65,7 @@ def recognise(
                 return {"name": source, **found}
     if refusals:
         raise refusals[0]
-    what = "a folder" if path.is_dir() else "a file"
+    what = "a folder" if os.path.isdir(path) else "a file"
     split_text = f", split {split}" if split else ""
     if name is not None:
         raise DataError(
@@ -80,7 +81,7 @@ def holds_annotations(path: Path, components: Registry) -> bool:
     """Return whether a path is laid out as one of the formats is, be its content right or wrong."""
     for _, kind in formats(components):
         try:
-            if path.exists() and kind.recognise(path) is not None:
+            if os.path.exists(path) and kind.recognise(path) is not None:
                 return True
         except DataError:
             return True
@@ -109,7 +110,7 @@ def placed_images(spec: dict[str, Any], images: str | None, option: str = "--ima
         return spec
     if "images" not in spec:
         raise UsageError(f"source {spec['name']} finds its images itself: leave {option} out")
-    if not Path(images).is_dir():
+    if not os.path.isdir(images):
         raise UsageError(f"{option} {images} is no folder: name the folder of the images")
     return {**spec, "images": images}
 

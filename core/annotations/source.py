@@ -246,7 +246,7 @@ def existing(root: str, name: str, argument: str, *, folder: bool = False) -> Pa
     """
     base = Path(root).expanduser()
     path = base / Path(name).expanduser()
-    if not (path.is_dir() if folder else path.is_file()):
+    if not (os.path.isdir(path) if folder else os.path.isfile(path)):
         raise DataError(
             f"there is no {'folder' if folder else 'file'} {path}: correct '{argument}' or data.root "
             f"({base.resolve()})"

@@ -315,13 +315,13 @@ def shipped_recipes() -> list[str]:
 def find_recipe(path: str | Path) -> Path:
     """Find the file of a recipe given as a path, as ``package:path`` or as a shipped recipe's bare name."""
     text = str(path)
-    if Path(path).exists():
+    if os.path.exists(path):
         return Path(path)
     try:
         file = find_file(text, Path())
     except ValueError as error:
         raise RecipeError([Fault(text, 0, 0, "", str(error))]) from None
-    if not file.exists() and ":" not in text:
+    if not os.path.exists(file) and ":" not in text:
         raise RecipeError([Fault(text, 1, 1, "", f"there is no such recipe file.{_near(text)}")])
     return file
 
@@ -331,7 +331,7 @@ def find_file(text: str, folder: Path) -> Path:
     file, named = resolve_path(text, folder), Path(text)
     shipped = CONFIGS / (text if named.suffix in (".yaml", ".yml") else f"{text}.yaml")
     bare = not named.is_absolute() and ".." not in named.parts and ":" not in text
-    return shipped if bare and not file.exists() and shipped.is_file() else file
+    return shipped if bare and not os.path.exists(file) and os.path.isfile(shipped) else file
 
 
 def _near(text: str) -> str:

@@ -273,7 +273,7 @@ def _imported(key: str, load: Callable[[], Any]) -> tuple[Any, Rows]:
 def _executed(path: Path) -> tuple[Any, Rows]:
     """The module of a plug-in file: the one that was imported in Python already, or else the file is run, and
     run again when it has changed."""
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise PluginError(f"there is no file {path}")
     key = str(path)
     known = _modules.get(key)
@@ -351,7 +351,7 @@ def _put_first(folder: Path) -> None:
     importlib.invalidate_caches()
     for name, file in list(_helpers.items()):
         top, elsewhere = name.partition(".")[0], not Path(file).is_relative_to(folder)
-        hides = elsewhere and ((folder / f"{top}.py").is_file() or (folder / top).is_dir())
+        hides = elsewhere and (os.path.isfile(folder / f"{top}.py") or os.path.isdir(folder / top))
         known = None if elsewhere else _modules.get(file)
         changed = known is not None and known.stamps != _stamps(known.stamps)
         if hides or changed:
@@ -432,7 +432,7 @@ def _import_hint(error: BaseException, file: str) -> str:
         return ": a plug-in file is no package, write 'import helper' for helper.py beside it"
     top = (error.name or "").partition(".")[0]
     mine = Path(file).parent / f"{top}.py"
-    if top and mine.is_file() and error.path and Path(error.path).resolve() != mine:
+    if top and os.path.isfile(mine) and error.path and Path(error.path).resolve() != mine:
         return f": {error.path} is imported in place of {mine}: give that file another name"
     return ""
 

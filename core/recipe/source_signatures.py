@@ -15,6 +15,7 @@ import functools
 import importlib
 import importlib.util
 import inspect
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -213,6 +214,6 @@ def _file_of(module: str) -> Path:
     spec = importlib.util.find_spec(package)
     for folder in (spec.submodule_search_locations if spec else None) or ():
         for file in (Path(folder, *inside, "__init__.py"), Path(folder, *inside).with_suffix(".py")):
-            if file.is_file():
+            if os.path.isfile(file):
                 return file
     raise Unreadable(f"{module} has no source file")

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -120,17 +121,17 @@ def read_run(folder: Path | str) -> RunRecord:
         UsageError: the folder does not exist, or holds none of the first three files.
     """
     folder = Path(folder)
-    if not folder.is_dir():
+    if not os.path.isdir(folder):
         raise UsageError(
             f"there is no run folder {str(folder)!r}: give one that densedet train wrote, such as "
             f"runs/quickstart_ssd/1"
         )
     if (
-        not (folder / "recipe.yaml").is_file()
-        and not (folder / "metrics.jsonl").is_file()
-        and not (folder / "summary.json").is_file()
+        not os.path.isfile(folder / "recipe.yaml")
+        and not os.path.isfile(folder / "metrics.jsonl")
+        and not os.path.isfile(folder / "summary.json")
     ):
-        inner = [path for path in folder.iterdir() if (path / "recipe.yaml").is_file()]
+        inner = [path for path in folder.iterdir() if os.path.isfile(path / "recipe.yaml")]
         newest = max(inner, key=lambda path: (path / "recipe.yaml").stat().st_mtime, default=None)
         hint = (
             f"give the run in it, {str(newest)!r}"

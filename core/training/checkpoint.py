@@ -7,6 +7,7 @@ runs on loading, a file with a changed byte is refused, and so is a field of ano
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -60,7 +61,7 @@ def load(path: Path) -> dict[str, Any]:
     Raises:
         CheckpointError: it is missing, damaged, or not one of densedet.
     """
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise CheckpointError(
             f"there is no checkpoint at {path}: give a run folder such as runs/quickstart_ssd/1 or a .pt file"
         )
@@ -98,9 +99,9 @@ def resolve(path: Path, *, prefer: str = "best.pt") -> Path:
     Raises:
         CheckpointError: the folder holds neither.
     """
-    if path.is_dir():
+    if os.path.isdir(path):
         for name in (prefer, "best.pt", "last.pt"):
-            if (path / name).is_file():
+            if os.path.isfile(path / name):
                 return path / name
         raise CheckpointError(
             f"{path} holds neither best.pt nor last.pt: give a run folder such as runs/quickstart_ssd/1"

@@ -3,6 +3,7 @@ pixels."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -139,7 +140,7 @@ def is_recipe(path: str | Path) -> bool:
     """Whether ``path`` means a recipe rather than a checkpoint: a YAML file, or a shipped recipe's name where
     no such file or folder is."""
     file = Path(path)
-    return file.suffix in (".yaml", ".yml") or (not file.exists() and str(path) in shipped_recipes())
+    return file.suffix in (".yaml", ".yml") or (not os.path.exists(file) and str(path) in shipped_recipes())
 
 
 def _from_recipe(recipe: Recipe, device: str) -> Predictor:
@@ -176,7 +177,7 @@ def find_images(paths: Sequence[str | Path]) -> tuple[list[Path], list[str]]:
     found: dict[Path, None] = {}
     left_out: list[str] = []
     for path in map(Path, paths):
-        if path.is_dir():
+        if os.path.isdir(path):
             listing = FileNames(path)
             sentence = listing.left_out()
             if not listing.images:
@@ -185,7 +186,7 @@ def find_images(paths: Sequence[str | Path]) -> tuple[list[Path], list[str]]:
                 )
             left_out += [sentence] if sentence else []
             found |= dict.fromkeys(path / name for name in listing.images)
-        elif path.is_file():
+        elif os.path.isfile(path):
             found[path] = None
         else:
             raise DataError(f"there is no image or folder at {path}")

@@ -3,6 +3,7 @@ refused."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -41,10 +42,10 @@ def place_of(path: Path) -> tuple[Path, Path]:
         UsageError: it names neither, but a recipe.
         CheckpointError: there is no checkpoint.
     """
-    if path.is_file():
+    if os.path.isfile(path):
         return path.parent, path
-    if path.is_dir():
-        if not (path / "last.pt").is_file():
+    if os.path.isdir(path):
+        if not os.path.isfile(path / "last.pt"):
             raise CheckpointError(f"there is no checkpoint {path / 'last.pt'}: nothing of this run can go on")
         return path, path / "last.pt"
     if path.suffix in (".yaml", ".yml") or str(path) in shipped_recipes():
@@ -140,7 +141,7 @@ def own_recipe(folder: Path, asked: Recipe, overrides: Overrides) -> str | None:
 def _edited(folder: Path, state: dict[str, Any], overrides: Overrides) -> list[str]:
     """Compare recipe.yaml in the run folder with the recipe in the checkpoint, but for what is overridden."""
     file = folder / "recipe.yaml"
-    if not file.is_file():
+    if not os.path.isfile(file):
         return []
     try:
         here = parse_yaml(file.read_text(encoding="utf-8"), str(file)).plain()

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -50,7 +51,7 @@ def state_of(weights: str) -> dict[str, Tensor]:
     Raises:
         PartError: they cannot be had.
     """
-    if Path(weights).is_file():
+    if os.path.isfile(weights):
         return read_state(weights)
     family, dot, member = weights.partition(".")
     if dot and family.endswith("_Weights"):

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
-from pathlib import Path
 
 import torchvision
 from torch import nn
@@ -33,7 +33,7 @@ def find_published(weights: str | None, model: str) -> WeightsEnum | None:
     members = torchvision.models.get_model_weights(model).__members__
     if weights in members:
         return members[weights]
-    if not Path(weights).is_file() and not follow():
+    if not os.path.isfile(weights) and not follow():
         raise PartError(
             f"weights {weights!r} are neither a file (relative paths start in the working directory) "
             f"nor weights that torchvision has for "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -25,7 +26,7 @@ class DatabaseSource(TableSource):
     @classmethod
     def recognise(cls, path: Path, split: str | None = None) -> dict[str, Any] | None:
         """Recognise a file by its marks, whatever its name."""
-        if not path.is_file():
+        if not os.path.isfile(path):
             return None
         with open(path, "rb") as file:
             head = file.read(100)

@@ -169,7 +169,7 @@ def extended_text(file: Path, split: str, names: Sequence[str]) -> str:
     Raises DataError where it is no data.yaml, has the split or other classes, or is relative to another
     folder.
     """
-    if not file.is_file():
+    if not os.path.isfile(file):
         raise DataError(
             f"{file.parent} is there already and not empty, but has no data.yaml: give another name"
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 from pathlib import Path
 from typing import Any, ClassVar
@@ -80,9 +81,9 @@ class CocoSource(TableSource):
 
         The places are those of COCO itself, of this project and of Roboflow.
         """
-        if path.is_dir():
+        if os.path.isdir(path):
             return cls._in_folder(path, split)
-        if path.suffix.lower() != ".json" or not path.is_file():
+        if path.suffix.lower() != ".json" or not os.path.isfile(path):
             return None
         with open(path, "rb") as file:
             head = file.read(HEAD).lstrip(b"\xef\xbb\xbf \t\r\n")
@@ -108,7 +109,7 @@ class CocoSource(TableSource):
         )
         plain = [] if split else [path / "annotations.json"]
         for file in (*roboflow, *named, *plain):
-            if file.is_file():
+            if os.path.isfile(file):
                 return {"annotations": str(file), "images": str(_images_of(file))}
         return None
 
@@ -127,6 +128,6 @@ def _images_of(file: Path) -> Path:
     split = file.stem.partition("_")[2]
     for base in (file.parent, file.parent.parent):
         for name in (split, f"images/{split}", "images"):
-            if (split and (base / name).is_dir()) or (name == "images" and (base / name).is_dir()):
+            if (split and os.path.isdir(base / name)) or (name == "images" and os.path.isdir(base / name)):
                 return base / name
     return file.parent

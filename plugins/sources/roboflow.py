@@ -59,9 +59,9 @@ class RoboflowSource(TableSource):
 
         The last two determine the split.
         """
-        if path.is_file():
+        if os.path.isfile(path):
             return cls._of_file(path) if path.name == COCO_FILE else None
-        if not path.is_dir() or split not in (None, *FOLDERS, "valid"):
+        if not os.path.isdir(path) or split not in (None, *FOLDERS, "valid"):
             return None
         own = next((name for name, folders in FOLDERS.items() if path.name in folders), None)
         for name in [_split_of(split)] if split is not None else FOLDERS:
@@ -94,16 +94,20 @@ def _form(folder: Path, split: str) -> tuple[str, Path] | None:
     """("coco", "yolo" or "voc", the split's folder), or None."""
     for name in FOLDERS[split]:
         place = folder / name
-        if (place / COCO_FILE).is_file():
+        if os.path.isfile(place / COCO_FILE):
             return "coco", place
-        if (folder / "data.yaml").is_file() and (place / "images").is_dir() and (place / "labels").is_dir():
+        if (
+            os.path.isfile(folder / "data.yaml")
+            and os.path.isdir(place / "images")
+            and os.path.isdir(place / "labels")
+        ):
             return "yolo", place
-        if place.is_dir() and any(
+        if os.path.isdir(place) and any(
             entry.name.lower().endswith(".xml") and not added_by_macos(entry.name)
             for entry in os.scandir(place)
         ):
             return "voc", place
-    if split == "train" and (folder / COCO_FILE).is_file():
+    if split == "train" and os.path.isfile(folder / COCO_FILE):
         return "coco", folder
     return None
 
@@ -122,7 +126,7 @@ def _source_of(folder: Path, split: str) -> TableSource:
         from densedet.plugins.sources.voc import VOCSource
 
         return VOCSource(annotations=str(place), images=str(place), corners="zero_based")
-    there = [name for name, names in FOLDERS.items() if any((folder / other).is_dir() for other in names)]
+    there = [name for name, names in FOLDERS.items() if any(os.path.isdir(folder / other) for other in names)]
     raise DataError(
         f"source roboflow: {folder} has no split {split!r} in a form that can be read (COCO, YOLO with "
         f"data.yaml, Pascal VOC): "

@@ -590,6 +590,15 @@ def test_file_that_is_not_there_names_the_shipped_ones() -> None:
     assert caught.value.exit_code == 2
 
 
+def test_a_name_too_long_for_the_system_is_a_file_that_is_not_there(tmp_path: Path) -> None:
+    name = "n" * 300  # file systems take 255 bytes
+    with pytest.raises(RecipeError, match=r"there is no such recipe file"):
+        load_recipe(name)
+    (tmp_path / "r.yaml").write_text(f"base: {name}\n")
+    with pytest.raises(RecipeError, match=r"r\.yaml:1:7: base: "):
+        load_recipe(tmp_path / "r.yaml")
+
+
 @pytest.mark.parametrize(
     ("code", "phrase"),
     [
