@@ -90,6 +90,11 @@ class WorkerError(DensedetError):
     exit_code = 1
 
 
+class ConvertedError(RuntimeError):
+    """An error of a loader's worker process whose own class torch cannot bring over. Its text is the
+    `sentence` of that error."""
+
+
 class Interrupted(KeyboardInterrupt):
     """A signal ends the work at once.
 
@@ -120,6 +125,11 @@ def sentence(error: BaseException) -> str:
         return text or type(error).__name__
     if IN_A_WORKER in text:
         text = str(error).strip().splitlines()[-1]  # "KeyError: 'boxes'"
+        told = text.partition(": ")[2]
+        if isinstance(error, ConvertedError):
+            return told
+        if isinstance(error, ValueError) and told:
+            text = told
     elif not isinstance(error, ValueError) or not text:
         text = f"{type(error).__name__}: {text}".rstrip(": ")
     return text + author_place(error)

@@ -47,8 +47,8 @@ def atomic_path(path: Path, *, overwrite: bool = True) -> Iterator[Path]:
     """
     if not overwrite and os.path.lexists(path):
         raise taken(path)
+    make_folder(path.parent)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
         sweep(path.parent)
         handle, name = tempfile.mkstemp(
             dir=path.parent, prefix=f".{path.name}.{os.getpid()}@{_MACHINE}-", suffix=".tmp"
@@ -74,10 +74,32 @@ def atomic_path(path: Path, *, overwrite: bool = True) -> Iterator[Path]:
         raise
 
 
+def make_folder(path: Path, advice: str = "give another path") -> None:
+    """Make a folder, and those above it, where there is none.
+
+    Args:
+        path: the folder.
+        advice: what to do where it cannot be made.
+
+    Raises:
+        OutputError: it cannot be made.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        advice = "make room on its disk" if error.errno in FULL else advice
+        why = error.strerror or error
+        raise OutputError(f"the folder {path} cannot be made ({why}): {advice}") from error
+
+
 def unwritable(path: Path, error: OSError) -> OutputError:
     """Return the error that names the file and what to do."""
     advice = "make room on its disk" if error.errno in FULL else "look at its folder"
-    kept = " What was there is as it was." if path.exists() else ""
+    if error.errno == errno.ENAMETOOLONG:
+        advice = "give a shorter name"
+    elif error.errno == errno.EISDIR:
+        advice = "move the folder of this name away"
+    kept = " What was there is as it was." if os.path.isfile(path) else ""
     return OutputError(f"{path} cannot be written ({error.strerror or error}): {advice}.{kept}")
 
 
@@ -222,7 +244,8 @@ def locked(folder: Path) -> Iterator[None]:
         yield
     finally:
         if lock.lock_counter == 1:
-            holder.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                holder.unlink()
         lock.release()
 
 

@@ -119,6 +119,18 @@ def check_seal(file: BinaryIO) -> None:
         raise ValueError("it was changed or damaged since it was written: its checksum is another")
 
 
+def damage(path: Path) -> str | None:
+    """Say why the bytes of a file are not those that `write` wrote; None where they are."""
+    try:
+        with open(path, "rb") as file:
+            check_seal(file)
+    except ValueError as error:
+        return str(error)
+    except OSError as error:
+        return error.strerror or str(error)
+    return None
+
+
 def _tail(digest: hashlib._Hash) -> bytes:
     comment = MARK + digest.hexdigest().encode()
     return struct.pack("<H", len(comment)) + comment

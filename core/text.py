@@ -6,6 +6,7 @@ import json
 import math
 import re
 import sys
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -16,6 +17,8 @@ HIDDEN = re.compile(
     "\ud800-\udfff]"  # halves of pairs: bytes of a file name that are no UTF-8
 )
 
+
+_PLAIN_WARNING = warnings.formatwarning
 
 LONGEST = 40
 """Letters of a name in a table or chart."""
@@ -52,6 +55,13 @@ def say(text: object = "", *, error: bool = False) -> None:
         error: whether it goes to standard error.
     """
     print(visible(str(text), lines=True), file=sys.stderr if error else sys.stdout, flush=error)
+
+
+def format_warning(
+    message: Warning | str, category: type[Warning], filename: str, lineno: int, line: str | None = None
+) -> str:
+    """Write a warning as Python does, its text `visible`; stands in for ``warnings.formatwarning``."""
+    return visible(_PLAIN_WARNING(message, category, filename, lineno, line), lines=True)
 
 
 def json_text(value: Any, *, indent: int | None = None, default: Callable[[Any], Any] | None = None) -> str:

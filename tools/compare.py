@@ -102,8 +102,10 @@ def prepare(names: list[str], overrides: list[str]) -> None:
         raise UsageError(f"{overrides[0]} changes nothing: everything to compare is trained already")
     if recipes:
         from densedet.core.recipe.loading import load_recipe
+        from densedet.core.recipe.merging import find_recipe
 
         for name in recipes:
+            find_recipe(name, "there is neither such a run folder nor such a recipe")
             load_recipe(name, overrides)
 
 

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 from densedet.core.errors import DataError, UsageError
+from densedet.core.files import make_folder, unwritable
 from densedet.core.text import json_text, say
 
 if TYPE_CHECKING:
@@ -194,6 +195,8 @@ def _new_report(path: Path, overwrite: bool) -> TextIO:
         return open(path, "w" if overwrite else "x", encoding="utf-8", errors="backslashreplace")
     except FileExistsError as error:
         raise _taken(path) from error
+    except OSError as error:
+        raise unwritable(path, error) from error
 
 
 def _taken(path: Path) -> UsageError:
@@ -236,7 +239,7 @@ def bring_images(
     for index in bar.track(chosen, description="images"):
         name = source.table.name(index)
         origin, destination = Path(source.image(index)), place / name
-        destination.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(destination.parent)
         try:
             if os.path.lexists(destination):
                 if origin.exists() and not (

@@ -11,11 +11,12 @@ import re
 import signal
 import sys
 import traceback
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from densedet.core.text import say, visible
+from densedet.core.text import format_warning, say, visible
 
 COMMANDS = ("train", "evaluate", "predict", "compare", "convert", "show", "check", "new", "benchmark")
 ON_MANY = ("train", "evaluate")
@@ -125,10 +126,12 @@ def _commands_of(parser: argparse.ArgumentParser) -> Any:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; the exit code. Errors are one sentence on standard error. Of the processes of a
     torchrun, the first alone shows anything else, and an error is told once."""
-    if not launched_with_others():
-        return run_command(argv)
-    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # each process would repeat torch's warnings
     with contextlib.ExitStack() as stack:
+        plain, warnings.formatwarning = warnings.formatwarning, format_warning
+        stack.callback(setattr, warnings, "formatwarning", plain)
+        if not launched_with_others():
+            return run_command(argv)
+        os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # each process would repeat torch's warnings
         if os.environ["RANK"] != "0":
             nowhere = stack.enter_context(open(os.devnull, "w", encoding="utf-8"))
             stack.enter_context(contextlib.redirect_stdout(nowhere))
@@ -172,7 +175,8 @@ def run_command(argv: Sequence[str] | None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except OSError as error:
-        return fail(arguments.command, error, 1, debug)
+        text = f"{error.filename} cannot be used ({error.strerror}): look at it, or give another path"
+        return fail(arguments.command, error, 1, debug, text if error.filename is not None else None)
     except Exception as error:
         if isinstance(error, MemoryError) or NO_MEMORY.search(str(error)):
             return fail(arguments.command, error, 1, debug, OUT_OF_MEMORY)

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import argparse
 import keyword
+import os
 import re
 import string
 import sys
@@ -99,13 +100,14 @@ def add_parser(subparsers: Any) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Write the package; an existing folder is left alone."""
     from densedet.core.errors import UsageError
+    from densedet.core.files import make_folder
 
     name, kind = part_name(arguments.name, arguments.kind), arguments.kind
     words = words_of(name, kind)
     folder = Path(arguments.output or words["package"])
-    if folder.exists():
+    if os.path.lexists(folder):
         raise UsageError(f"{folder} is there already: give another name or --output")
-    folder.mkdir(parents=True)
+    make_folder(folder, "give another --output")
     for file, text in package_files(words).items():
         (folder / file).write_text(text, encoding="utf-8")
     say(

@@ -170,10 +170,11 @@ def _wanted(paths: list[str], arguments: argparse.Namespace, predictor: Predicto
 def empty_folder(folder: Path) -> Path:
     """Make ``folder`` if need be and return it. UsageError where it holds something."""
     from densedet.core.errors import UsageError
+    from densedet.core.files import make_folder
 
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+    if os.path.lexists(folder) and (not folder.is_dir() or any(folder.iterdir())):
         raise UsageError(f"--output {folder} is there already and not empty: give another folder")
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder, "give another --output")
     return folder
 
 

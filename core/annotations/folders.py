@@ -14,7 +14,7 @@ from pathlib import Path
 
 from densedet.core.annotations.image_header import SUFFIXES, UNREADABLE
 from densedet.core.errors import DataError
-from densedet.core.files import rename_new
+from densedet.core.files import make_folder, rename_new, unwritable
 
 
 def is_free(path: Path) -> bool:
@@ -31,8 +31,11 @@ def new_folder(path: Path) -> Iterator[Path]:
     """
     if not is_free(path):
         raise _taken(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp"))
+    make_folder(path.parent)
+    try:
+        temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp"))
+    except OSError as error:
+        raise unwritable(path, error) from error
     try:
         yield temporary
         os.chmod(temporary, 0o755)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -15,7 +16,8 @@ from densedet.core.annotations.views import base_of
 from densedet.core.contracts import Source
 
 READ_AT_MOST = 128 << 20
-"""Bytes of image files that are read; more files than that are told by their sizes and times of change."""
+"""Bytes of image files that are read. Of a larger set, files that are evenly spread over it are read, and
+their times of change tell of the others."""
 
 
 def fingerprint(source: Source) -> dict[str, Any]:
@@ -28,8 +30,9 @@ def fingerprint(source: Source) -> dict[str, Any]:
 
     Returns:
         "images" and "boxes", their numbers (boxes: None where only the source knows); "names", "order",
-        "truth" (labels and boxes) and "pixels", a digest of each; "files", the number of image files that
-        are there.
+        "truth" (labels and boxes), "pixels" (sizes of the image files and the bytes that are read; the same
+        on another disk) and "times" (of change, "" where all bytes are read), a digest of each; "files", the
+        number of image files that are there.
     """
     base, indices = base_of(source)
     table = getattr(base, "table", None)
@@ -69,7 +72,7 @@ def differences(then: dict[str, Any], now: dict[str, Any], what: str) -> list[st
         found.append(f"the boxes of the {what} images have changed")
     if then["files"] > now["files"]:
         found.append(f"{then['files'] - now['files']} of {then['files']} {what} image files are gone")
-    elif then["pixels"] != now["pixels"]:
+    elif (then["pixels"], then["times"]) != (now["pixels"], now["times"]):
         found.append(f"the image files of the {what} images have changed")
     return found
 
@@ -93,12 +96,17 @@ def _truth(table: AnnotationTable, positions: np.ndarray) -> Iterator[bytes]:
 def _pixels(source: Source, positions: Sequence[int]) -> dict[str, Any]:
     """Count and digest the image files; a source whose images are no files digests them itself."""
     if not len(source) or not isinstance(source.image(0), (str, os.PathLike)):
-        return {"files": len(source), "pixels": ""}
+        return {"files": len(source), "pixels": "", "times": ""}
     paths = [Path(source.image(position)) for position in positions]  # type: ignore[arg-type]
     states = [_state(path) for path in paths]
-    small = sum(size for size, _ in filter(None, states)) <= READ_AT_MOST
-    content = (_content(path) for path in paths) if small else (repr(state).encode() for state in states)
-    return {"files": len(states) - states.count(None), "pixels": _digest(content)}
+    sizes, times = zip(*((None, None) if state is None else state for state in states))
+    step = max(1, -(-sum(filter(None, sizes)) // READ_AT_MOST))  # every step-th file is read
+    content = (_content(path) for path in paths[::step])
+    return {
+        "files": len(states) - states.count(None),
+        "pixels": _digest(itertools.chain([repr(sizes).encode()], content)),
+        "times": "" if step == 1 else _digest([repr(times).encode()]),
+    }
 
 
 def _state(path: Path) -> tuple[int, int] | None:

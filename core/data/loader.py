@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import pickle
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -20,10 +21,11 @@ from densedet.core import signals
 from densedet.core.contracts import BatchTransform
 from densedet.core.data.dataset import Broken, DetectionDataset, Sample
 from densedet.core.data.sampling import BatchKey
-from densedet.core.errors import IN_A_WORKER, DensedetError, WorkerError
+from densedet.core.errors import IN_A_WORKER, ConvertedError, DensedetError, WorkerError, sentence
 from densedet.core.extras import moved_extra, scaling
 from densedet.core.placement import blank_outside, place
 from densedet.core.seeding import drawing_from, generator_of, seed_of
+from densedet.core.text import format_warning
 from densedet.core.types import Batch
 
 
@@ -280,7 +282,7 @@ def portable(error: Exception) -> Exception:
         with suppress(Exception):
             if str(type(error)(IN_A_WORKER)) in (IN_A_WORKER, repr(IN_A_WORKER)):
                 return error
-    return RuntimeError(" ".join(f"{type(error).__name__}: {error}".split()))
+    return ConvertedError(sentence(error))
 
 
 def _dead(batches: Any) -> str:
@@ -333,6 +335,7 @@ def _loader(
 
 def _start_worker(parent: int, number: int) -> None:
     signals.leave_to_parent(parent)
+    warnings.formatwarning = format_warning
 
 
 def _as_it_is(batch: Batch) -> Batch:

@@ -312,8 +312,16 @@ def shipped_recipes() -> list[str]:
     return sorted(f.as_posix() for f in files if f.parts[0] != "base")
 
 
-def find_recipe(path: str | Path) -> Path:
-    """Find the file of a recipe given as a path, as ``package:path`` or as a shipped recipe's bare name."""
+def find_recipe(path: str | Path, missing: str = "there is no such recipe file") -> Path:
+    """Find the file of a recipe.
+
+    Args:
+        path: a path, ``package:path``, or a shipped recipe's bare name.
+        missing: begins the message where there is none.
+
+    Raises:
+        RecipeError: there is none.
+    """
     text = str(path)
     if os.path.exists(path):
         return Path(path)
@@ -322,7 +330,7 @@ def find_recipe(path: str | Path) -> Path:
     except ValueError as error:
         raise RecipeError([Fault(text, 0, 0, "", str(error))]) from None
     if not os.path.exists(file) and ":" not in text:
-        raise RecipeError([Fault(text, 1, 1, "", f"there is no such recipe file.{_near(text)}")])
+        raise RecipeError([Fault(text, 0, 0, "", f"{missing}.{_near(text)}")])
     return file
 
 

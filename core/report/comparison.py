@@ -7,7 +7,7 @@ import datetime
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 from densedet.core.report.records import RunRecord, at_path
 from densedet.core.text import short
@@ -226,8 +226,13 @@ def _ratio(runs: Sequence[RunRecord], key: str, sentence: str) -> list[str]:
 
 UNRANKED = "The runs are not ranked: the warnings say why."
 
-CONTENT = ("train.names", "train.truth", "val.names", "val.truth")
-"""Of a summary's fingerprints, what is the same where the same images and boxes lie on another disk."""
+CONTENT = {
+    f"{split}.{of}": f"the {what} of the {images} images"
+    for split, images in (("train", "training"), ("val", "validation"))
+    for of, what in (("names", "names"), ("truth", "boxes"), ("pixels", "pixels"))
+}
+"""{key of a summary's fingerprints: words} of what is the same where the same images and boxes lie on another
+disk."""
 DATA = (
     "data.root",
     "data.train",
@@ -241,6 +246,9 @@ DATA = (
 )
 """Paths of a recipe on which the meaning of a run's numbers depends."""
 
+PLACES = ("data.root", "data.train", "data.val")
+"""Those of them that may differ where the images and boxes are known to be the same."""
+
 
 def obstacles(runs: Sequence[RunRecord]) -> list[str]:
     """Return sentences on why the runs cannot be ranked, none where they can: they differ in data,
@@ -248,15 +256,16 @@ def obstacles(runs: Sequence[RunRecord]) -> list[str]:
     if len(runs) < 2:
         return []
     found = []
-    paths = [path for path in DATA if _differ(runs, path)]
+    same = _same_content(runs)
+    paths = [path for path in DATA if _differ(runs, path) and not (same and path in PLACES)]
     if any(at_path(run.recipe, "data.holdout") for run in runs) and _differ(runs, "train.seed"):
         paths.append("train.seed")  # it draws the images that are held out
     if paths:
         found.append(f"The runs do not share the same data ({', '.join(paths)} differ).")
     elif len({tuple(r.class_names()) for r in runs if r.class_names()}) > 1:
         found.append("The runs were evaluated on different classes.")
-    elif any(_differ(runs, f"fingerprints.{of}", where="summary") for of in CONTENT):
-        found.append("The images or boxes were changed between the runs.")
+    elif other := [words for of, words in CONTENT.items() if _content_differs(runs, of)]:
+        found.append(f"The data were changed between the runs: {', '.join(other)}.")
     if _differ(runs, "evaluate.evaluator"):
         found.append("The runs were evaluated by different rules (evaluate.evaluator differs).")
     if len({(run.metric, run.higher_is_better) for run in runs}) > 1:
@@ -271,6 +280,13 @@ def obstacles(runs: Sequence[RunRecord]) -> list[str]:
     elif any(budgets) and not minutes and _unequal(runs, "images_seen"):
         found.append("The runs have seen different numbers of images.")
     return found + _unfinished(runs)
+
+
+def _same_content(runs: Sequence[RunRecord]) -> bool:
+    """Whether all fingerprints of the runs' data are known and the same."""
+    told = [[at_path(run.summary, f"fingerprints.{of}") for of in CONTENT] for run in runs]
+    train, val = told[0][: len(CONTENT) // 2], told[0][len(CONTENT) // 2 :]
+    return all(train) and (all(val) or not any(val)) and all(one == told[0] for one in told)
 
 
 def _unfinished(runs: Sequence[RunRecord]) -> list[str]:
@@ -312,18 +328,23 @@ def warnings_of(runs: Sequence[RunRecord]) -> list[str]:
                 f"{what[0].upper()}{what[1:]} by more than 10 %: "
                 f"{detail}{' minutes' if key == 'minutes' else ''}."
             )
+    found += [f"{run.name}: {told}." for run in runs for told in run.damaged]
     found += obstacles(runs) if len(runs) > 1 else _unfinished(runs)
     if _machines_differ(runs):
         found.append("The runs come from different machines: their speed and memory do not compare.")
     return found
 
 
-def _differ(runs: Sequence[RunRecord], path: str, *, where: Literal["recipe", "summary"] = "recipe") -> bool:
-    """Whether what stands at a dotted path is not the same in all runs that have a recipe or summary."""
-    found = [at_path(getattr(run, where), path) for run in runs if getattr(run, where)]
-    if where == "summary":
-        found = [value for value in found if value is not None]  # an unfinished run's has not all numbers
+def _differ(runs: Sequence[RunRecord], path: str) -> bool:
+    """Whether what stands at a dotted path is not the same in all runs that have a recipe."""
+    found = [at_path(run.recipe, path) for run in runs if run.recipe]
     return len({json.dumps(value, sort_keys=True, default=str) for value in found}) > 1
+
+
+def _content_differs(runs: Sequence[RunRecord], of: str) -> bool:
+    """Whether a fingerprint of the runs' data, one of `CONTENT`, is not the same wherever it is known."""
+    found = (at_path(run.summary, f"fingerprints.{of}") for run in runs)
+    return len({str(told) for told in found if told}) > 1
 
 
 def recipe_differences(runs: Sequence[RunRecord]) -> list[dict[str, Any]]:

@@ -17,7 +17,7 @@ from PIL import Image
 from torch import Tensor
 
 from densedet.core import boxes as box_functions
-from densedet.core.files import write_text
+from densedet.core.files import make_folder, write_text
 from densedet.core.report.drawing import draw_boxes, drawn_name
 from densedet.core.report.heatmaps import score_map_panel
 from densedet.core.text import json_text, say
@@ -152,7 +152,7 @@ def write_run_pictures(
     is none.
     """
     folder = Path(folder)
-    (folder / "pictures").mkdir(parents=True, exist_ok=True)
+    make_folder(folder / "pictures", "move what is there away")
     shown: Counter[int] = Counter()
     rows: list[dict[str, Any]] = []
     unwritten: list[str] = []

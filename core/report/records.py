@@ -27,6 +27,7 @@ class RunRecord:
         evaluations: the lines of metrics.jsonl with the event "evaluation", in order.
         summary: summary.json.
         pictures: pictures.json.
+        damaged: sentences on files of the run that cannot be used.
     """
 
     name: str
@@ -36,6 +37,7 @@ class RunRecord:
     evaluations: list[dict[str, Any]] = field(default_factory=list)
     summary: dict[str, Any] = field(default_factory=dict)
     pictures: dict[str, Any] = field(default_factory=dict)
+    damaged: list[str] = field(default_factory=list)
 
     @property
     def metric(self) -> str:
@@ -157,7 +159,25 @@ def read_run(folder: Path | str) -> RunRecord:
         evaluations=[e for e in events if e.get("event") == "evaluation"],
         summary=summary,
         pictures=_mapping(folder / "pictures.json"),
+        damaged=_damaged(folder),
     )
+
+
+def _damaged(folder: Path) -> list[str]:
+    """Return a sentence for each file of a run that is there and holds something else than it should."""
+    from densedet.core.sealed_file import damage  # imports torch, which reading a run else does without
+
+    found = [
+        f"{folder / name} cannot be used: {told}"
+        for name in ("best.pt", "last.pt")
+        if os.path.lexists(folder / name) and (told := damage(folder / name))
+    ]
+    readers = {"recipe.yaml": _recipe, "summary.json": _mapping, "pictures.json": _mapping}
+    return found + [
+        f"{folder / name} cannot be read"
+        for name, reader in readers.items()
+        if os.path.lexists(folder / name) and not reader(folder / name)
+    ]
 
 
 def _mapping(path: Path) -> dict[str, Any]:

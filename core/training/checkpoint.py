@@ -63,12 +63,15 @@ def load(path: Path) -> dict[str, Any]:
     """
     if not os.path.isfile(path):
         raise CheckpointError(
-            f"there is no checkpoint at {path}: give a run folder such as runs/quickstart_ssd/1 or a .pt file"
+            f"there is no checkpoint at {path}: give a run folder such as runs/quickstart_ssd/1, a .pt file, "
+            f"or a recipe with model.weights=FILE"
         )
     try:
         state = sealed_file.read(path)
     except (ValueError, OSError) as error:
-        raise CheckpointError(f"{path} is no readable checkpoint: {error}") from error
+        last = path.with_name("last.pt")
+        instead = f". Take {last}" if path.name == "best.pt" and os.path.isfile(last) else ""
+        raise CheckpointError(f"{path} is no readable checkpoint: {error}{instead}") from error
     if not isinstance(state, dict) or "format" not in state or "detector" not in state:
         raise CheckpointError(f"{path} is not a densedet checkpoint: it lacks 'format' and 'detector'")
     if type(state["format"]) is not int or state["format"] != FORMAT:

@@ -107,6 +107,7 @@ class DataFingerprint(_Table):
     truth: str
     files: Count
     pixels: str
+    times: str
 
 
 class Fingerprints(_Table):

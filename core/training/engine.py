@@ -20,6 +20,7 @@ from densedet.core.distributed import (
     sum_over_processes,
 )
 from densedet.core.errors import TrainingError
+from densedet.core.text import visible
 from densedet.core.training.evaluation import metric_value
 from densedet.core.training.first_batch import first_batch_warnings
 from densedet.core.training.random_states import seed_draws
@@ -87,7 +88,7 @@ def optimizer_step(run: Run, batches: tuple[Batch, ...]) -> dict[str, Any]:
         if run.step == 0 and number == 1 and run.is_main:
             with alone():
                 for warning in first_batch_warnings(run.detector, batch):
-                    warnings.warn(warning, RuntimeWarning, stacklevel=2)
+                    warnings.warn(visible(warning), RuntimeWarning, stacklevel=2)
         if run.settings.channels_last:
             batch.images = batch.images.contiguous(memory_format=torch.channels_last)
         # Processes exchange gradients once a step, with the last batch.

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
+import os
 from pathlib import Path
 
 from densedet.core.errors import CheckpointError, UsageError
-from densedet.core.files import name_fault
+from densedet.core.files import make_folder, name_fault, unwritable
 
 
 def new_folder(root: Path, name: str) -> Path:
@@ -14,17 +14,22 @@ def new_folder(root: Path, name: str) -> Path:
 
     Raises:
         UsageError: no folder should have this name.
+        OutputError: it cannot be made.
     """
     if fault := name_fault(name):
         raise UsageError(f"a run needs a name that a folder may have: {fault}")
     parent = root / name
-    parent.mkdir(parents=True, exist_ok=True)
-    number = max((int(p.name) for p in parent.iterdir() if p.name.isdigit()), default=0)
+    make_folder(parent, "give another run.folder")
+    number = max(_numbers(parent), default=0)
     while True:
         number += 1
-        with contextlib.suppress(FileExistsError):
+        try:
             (parent / str(number)).mkdir()
-            return parent / str(number)
+        except FileExistsError:
+            continue
+        except OSError as error:
+            raise unwritable(parent / str(number), error) from error
+        return parent / str(number)
 
 
 def latest_folder(root: Path, name: str) -> Path:
@@ -33,7 +38,16 @@ def latest_folder(root: Path, name: str) -> Path:
     Raises:
         CheckpointError: there is none.
     """
-    numbers = [int(p.name) for p in (root / name).glob("*") if p.name.isdigit()]
+    numbers = _numbers(root / name)
     if not numbers:
         raise CheckpointError(f"there is no run of {name!r} under {root} to resume")
     return root / name / str(max(numbers))
+
+
+def _numbers(parent: Path) -> list[int]:
+    """Return the numbers of the run folders in a folder, none where it cannot be read."""
+    try:
+        names = os.listdir(parent)
+    except OSError:
+        return []
+    return [int(name) for name in names if name.isdecimal()]

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from densedet.core import sealed_file
 from densedet.core.data.fingerprint import differences
 from densedet.core.distributed import from_main
 from densedet.core.errors import CheckpointError, UsageError
@@ -100,10 +101,23 @@ def continued(
             f"Python allow_changes=True) to go on with things as they are"
         )
     run.notes += [f"changed since the checkpoint: {sentence}" for sentence in found]
-    if run.best["value"] is not None and (other_val or _touches(changed, JUDGING)):
-        run.best, run.stale = {"value": None, "step": 0}, 0
-        run.notes.append("the best evaluation so far was of something else: the next one is the first")
+    if run.best["value"] is not None:
+        run.notes += _about_the_best(run, folder / "best.pt", other=other_val or _touches(changed, JUDGING))
     return run
+
+
+def _about_the_best(run: Run, file: Path, *, other: bool) -> list[str]:
+    """Forget the best evaluation so far where best.pt is not whole, or where the next evaluation is of
+    something else. Return sentences about it."""
+    damage = from_main(lambda: sealed_file.damage(file))
+    if damage is None and run.val_set is None:
+        return [f"nothing is evaluated any more: {file} stays that of step {run.best['step']}"]
+    if damage is None and not other:
+        return []
+    run.best, run.stale = {"value": None, "step": 0}, 0
+    if damage is not None:
+        return [f"{file} cannot be used and is written anew: {damage}"]
+    return ["the best evaluation so far was of something else: the next one is the first"]
 
 
 def larger_budget(run: Run) -> str:
@@ -127,11 +141,8 @@ def differing(one: Any, other: Any, path: str = "") -> Iterator[tuple[str, tuple
 
 def own_recipe(folder: Path, asked: Recipe, overrides: Overrides) -> str | None:
     """Say where the recipe of a run differs from the one by which the user found the run; None: nowhere."""
-    try:
-        own = parse_yaml((folder / "recipe.yaml").read_text(encoding="utf-8"), "recipe.yaml").plain()
-    except (OSError, ValueError, RecipeError):
-        return None
-    differ = _untold(asked.values, own, overrides)
+    own = _recipe_in(folder / "recipe.yaml")
+    differ = {} if own is None else _untold(asked.values, own, overrides)
     if not differ:
         return None
     listed = _listed(differ, "{path} is {new} there and {old} here")
@@ -143,16 +154,24 @@ def _edited(folder: Path, state: dict[str, Any], overrides: Overrides) -> list[s
     file = folder / "recipe.yaml"
     if not os.path.isfile(file):
         return []
-    try:
-        here = parse_yaml(file.read_text(encoding="utf-8"), str(file)).plain()
-    except (OSError, ValueError, RecipeError):
-        return [f"{file} cannot be read any more"]
+    here = _recipe_in(file)
+    if here is None:
+        return [f"{file} is no recipe any more"]
     differ = _untold(checkpoint.recipe_values(state), here, overrides)
     if not differ:
         return []
     return [
         f"{file} is not the recipe in the checkpoint ({_listed(differ, THERE)}): give changes as path=value"
     ]
+
+
+def _recipe_in(file: Path) -> dict[str, Any] | None:
+    """Return the plain values of a recipe, or None where the file holds none."""
+    try:
+        values = parse_yaml(file.read_text(encoding="utf-8"), str(file)).plain()
+    except (OSError, ValueError, RecipeError):
+        return None
+    return values if isinstance(values, dict) else None
 
 
 def _untold(one: Any, other: Any, overrides: Overrides) -> dict[str, tuple[Any, Any]]:

@@ -201,10 +201,11 @@ class Run:
 
         Raises:
             BusyError: another process uses it.
+            OutputError: it cannot be made.
             UsageError: it holds another run, which would be overwritten.
         """
         folder = self._folder or new_folder(Path(self.recipe.run.folder), self.recipe.name)
-        folder.mkdir(parents=True, exist_ok=True)
+        files.make_folder(folder, "give the run another folder")
         self.held.enter_context(files.locked(folder))
         if not self.resumed and (folder / "last.pt").exists():
             raise UsageError(f"{folder} holds a run already: resume it, or give another folder")

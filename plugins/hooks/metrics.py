@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from densedet.core.arguments import PositiveInt
-from densedet.core.files import LineFile, write_text
+from densedet.core.files import LineFile, unwritable, write_text
 from densedet.core.hookspecs import hookimpl
 from densedet.core.text import json_text
 
@@ -75,7 +75,11 @@ def cut_back(path: Path, step: int, *, evaluated: bool) -> None:
         evaluated: whether the checkpoint counts the evaluation after ``step``; else its line goes too.
     """
     kept = []
-    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+    try:
+        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError as error:
+        raise unwritable(path, error) from error
+    for line in lines:
         try:
             row = json.loads(line)
             if row["step"] < step + (evaluated or row["event"] != "evaluation"):

@@ -16,6 +16,7 @@ import torch
 from PIL import Image
 
 from densedet.core.arguments import NonNegativeInt, PositiveInt, Probability
+from densedet.core.errors import sentence
 from densedet.core.hookspecs import hookimpl
 from densedet.core.report.drawing import grid, side_by_side
 from densedet.core.report.pictures import heatmap_picture, prediction_picture, shown_classes, truth_picture
@@ -139,7 +140,7 @@ class TensorBoardHook:
         except Exception as error:
             # Hours of training are worth more than a picture; the warning says what to look into.
             warnings.warn(
-                f"hook tensorboard: no pictures of step {run.step}: {type(error).__name__}: {error}",
+                visible(f"hook tensorboard: no pictures of step {run.step}: {sentence(error)}"),
                 RuntimeWarning,
                 stacklevel=2,
             )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from densedet.core.errors import OURS, PartError, author_place, sentence
+from densedet.core.errors import OURS, ConvertedError, PartError, author_place, sentence
 
 
 def raised(code: str, error: type[Exception]) -> Exception:
@@ -40,4 +40,7 @@ def test_an_error_in_a_worker_is_one_line() -> None:
         f'  File "{OURS[0]}data/dataset.py", line 280, in _transformed\n    image = transform(image)\n'
         '  File "/home/u/my_part.py", line 7, in __call__\n    return target["x"]\nKeyError: \'x\'\n'
     )
+    told = text.replace("KeyError: 'x'", "densedet.core.errors.ConvertedError: Mine: 'x' (my_part.py line 7)")
+    assert sentence(ConvertedError(told)) == "Mine: 'x' (my_part.py line 7)"
+    assert sentence(ValueError(text.replace("KeyError:", "ValueError:"))) == "'x' (my_part.py line 7)"
     assert sentence(RuntimeError(text)) == "KeyError: 'x' (my_part.py line 7)"

@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 
 from densedet.core import files
-from densedet.core.errors import BusyError, UsageError
+from densedet.core.errors import BusyError, CheckpointError, OutputError, UsageError
+from densedet.core.training.folders import latest_folder, new_folder
+from densedet.plugins.hooks.metrics import cut_back
 
 
 def test_a_write_that_dies_leaves_the_old_file(tmp_path: Path) -> None:
@@ -32,6 +34,41 @@ def test_folders_are_made_and_a_path_can_be_written_by_others(tmp_path: Path) ->
         assert not (tmp_path / "a" / "b.bin").exists()
     assert (tmp_path / "a" / "b.bin").read_bytes() == b"new"
     assert len(list((tmp_path / "a").iterdir())) == 1
+
+
+def test_a_place_where_nothing_can_be_written_is_a_sentence(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for path, why, advice in (
+        (tmp_path / "file", "Not a directory", "give another run.folder"),
+        (tmp_path / "file" / "below", "Not a directory", "give another run.folder"),
+        (tmp_path / ("n" * 300), "File name too long", "give another run.folder"),
+    ):
+        with pytest.raises(OutputError, match=rf"the folder {path}/ssd cannot be made \({why}\): {advice}"):
+            new_folder(path, "ssd")
+        assert _no_run(path)
+    with pytest.raises(OutputError, match=r"\(File name too long\): give a shorter name"):
+        files.write_text(tmp_path / ("n" * 300), "x")
+    (tmp_path / "metrics.jsonl").mkdir()
+    for write in (
+        lambda path: files.LineFile(path),
+        lambda path: files.write_text(path, "x"),
+        lambda path: cut_back(path, 1, evaluated=True),
+    ):
+        with pytest.raises(OutputError, match=r"metrics\.jsonl cannot .*move the folder of this"):
+            write(tmp_path / "metrics.jsonl")
+
+
+def _no_run(path: Path) -> bool:
+    with pytest.raises(CheckpointError, match="there is no run of 'ssd'"):
+        latest_folder(path, "ssd")
+    return True
+
+
+def test_folders_of_other_names_are_no_runs(tmp_path: Path) -> None:
+    for name in ("²", "3", "x"):
+        (tmp_path / "ssd" / name).mkdir(parents=True)
+    assert latest_folder(tmp_path, "ssd").name == "3"
+    assert new_folder(tmp_path, "ssd").name == "4"
 
 
 @pytest.mark.parametrize("links", [True, False])

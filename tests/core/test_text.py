@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import densedet
-from densedet.core.text import json_text, say, short, visible
+from densedet.core.text import format_warning, json_text, say, short, visible
 
 ROOT = Path(densedet.__file__).parent
 
@@ -40,6 +40,11 @@ def test_say_keeps_lines(capsys: pytest.CaptureFixture[str]) -> None:
     say("a\n\tb\r\x1b")
     say("c\x1b", error=True)
     assert capsys.readouterr() == ("a\n\tb\\r\\x1b\n", "c\\x1b\n")
+
+
+def test_a_warning_is_visible() -> None:
+    shown = format_warning("class \x1b[2J\nand more", RuntimeWarning, "x\x1b.py", 3)
+    assert shown.splitlines()[:2] == ["x\\x1b.py:3: RuntimeWarning: class \\x1b[2J", "and more"]
 
 
 def test_json_has_no_nan() -> None:

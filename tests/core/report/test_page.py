@@ -12,6 +12,7 @@ import pytest
 import torch
 import yaml
 
+from densedet.core import sealed_file
 from densedet.core.errors import UsageError
 from densedet.core.report.comparison import (
     UNRANKED,
@@ -431,7 +432,12 @@ DIFFERENT = {
     "content": (
         {},
         {"fingerprints": {"val": {"truth": "b"}}},
-        "images or boxes were changed between the runs",
+        "changed between the runs: the boxes of the validation images.",
+    ),
+    "pixels": (
+        {},
+        {"fingerprints": {"val": {"truth": "a", "pixels": "q"}}},
+        "changed between the runs: the pixels of the validation images.",
     ),
     "evaluator": ({"evaluate": {"evaluator": {"name": "mine"}}}, {}, "by different rules"),
     "metric": ({"evaluate": {"metric": "AP50"}}, {}, "different metrics"),
@@ -449,7 +455,7 @@ def test_runs_that_do_not_compare_are_not_ranked(tmp_path: Path, what: str) -> N
         for name, ap in (("a", 0.4), ("b", 0.5))
     ]
     for run in runs:
-        run.summary["fingerprints"] = {"val": {"truth": "a"}}
+        run.summary["fingerprints"] = {"val": {"truth": "a", "pixels": "p"}}
         run.recipe["train"] = {"budget": {"steps": 40}, "seed": 0}
         if what == "held out":
             run.recipe["data"]["holdout"] = 0.1
@@ -468,6 +474,35 @@ def test_runs_that_do_not_compare_are_not_ranked(tmp_path: Path, what: str) -> N
     assert 'class="best"' not in path.read_text()
     assert "★ best" not in path.read_text()
     assert json.loads(path.with_suffix(".json").read_text())["ranked"] is False
+
+
+def test_the_same_images_on_another_disk_compare(tmp_path: Path) -> None:
+    known = {"names": "n", "truth": "t", "pixels": "p"}
+    runs = [
+        read_run(make_run(tmp_path / name, name=name, ap=ap, pictures=False, curves=False))
+        for name, ap in (("a", 0.4), ("b", 0.5))
+    ]
+    for place, run in enumerate(runs):
+        run.recipe["data"] |= {"root": f"/disk{place}", "train": {"name": "coco", "images": f"/disk{place}"}}
+        run.summary["fingerprints"] = {"train": {**known, "times": f"{place}"}, "val": known}
+    assert obstacles(runs) == []
+    for lacking in ({}, {"train": known | {"pixels": ""}, "val": known}, {"train": known, "val": {}}):
+        runs[1].summary["fingerprints"] = lacking
+        assert "do not share the same data (data.root, data.train differ)" in obstacles(runs)[0]
+
+
+def test_a_damaged_file_of_a_run_is_named(tmp_path: Path) -> None:
+    folder = make_run(tmp_path / "1", pictures=False, curves=False)
+    sealed_file.write(folder / "last.pt", {"x": 1})
+    assert read_run(folder).damaged == []
+    whole = (folder / "last.pt").read_bytes()
+    (folder / "best.pt").write_bytes(whole[:-100])
+    (folder / "last.pt").write_bytes(b"?" + whole[1:])
+    (folder / "recipe.yaml").write_text("[1, 2]")
+    text = table_text([read_run(folder)])
+    assert f"warning: ssd: {folder / 'best.pt'} cannot be used: it was cut off" in text
+    assert f"warning: ssd: {folder / 'last.pt'} cannot be used: it was changed or damaged" in text
+    assert f"warning: ssd: {folder / 'recipe.yaml'} cannot be read." in text
 
 
 def test_minutes_on_two_machines_are_no_equal_budget(tmp_path: Path) -> None:

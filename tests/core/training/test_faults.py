@@ -17,7 +17,7 @@ import pytest
 import torch
 
 from densedet.core.data.loader import portable
-from densedet.core.errors import DataError, DensedetError, OutputError, WorkerError
+from densedet.core.errors import ConvertedError, DataError, DensedetError, OutputError, WorkerError
 from densedet.core.hookspecs import hookimpl
 from densedet.core.recipe.loading import load_recipe
 from densedet.core.training import checkpoint, session
@@ -154,7 +154,8 @@ def test_an_error_that_torch_cannot_bring_over_from_a_worker_keeps_its_words_and
     told = portable(Needy(1, 2))
     assert (type(told), str(told)) == (DataError, "1 and 2")
     assert str(portable(OSError(28, "No space"))) == "OSError: [Errno 28] No space"
-    assert str(portable(ValueError("one\ntwo"))) == "ValueError: one two"
+    assert str(portable(ValueError("one\ntwo"))) == "one two", "as in the main process"
+    assert type(portable(ValueError("one\ntwo"))) is ConvertedError
     for error in (KeyError("x"), ValueError("x"), DataError("x"), MemoryError()):
         assert portable(error) is error
 

@@ -87,6 +87,7 @@ def here(tmp_path: Path) -> Path:
     run = Run(recipe(*data, "train.batch_size=4", "data.cache_gb=0"), folder=tmp_path / "run")
     run.best = {"value": 0.5, "step": 0}
     checkpoint.save(run.folder / "last.pt", run.state())
+    checkpoint.save(run.folder / "best.pt", run.state(with_optimizer=False))
     (run.folder / "recipe.yaml").write_text(run.recipe.to_yaml())
     return tmp_path
 
@@ -133,6 +134,10 @@ CHANGES = {
         "4 of 8 training image files are gone",
     ),
     "recipe.yaml": (edit_recipe, r"train\.budget\.steps is 60 there and 6 in the checkpoint"),
+    "a list": (
+        lambda h: (h / "run" / "recipe.yaml").write_text("[1, 2]"),
+        "recipe.yaml is no recipe any more",
+    ),
     "last.pt": (of_another_run, r"train\.batch_size is 4 there and 2 in the checkpoint"),
 }
 
@@ -155,6 +160,23 @@ def test_what_is_overridden_has_been_told(here: Path) -> None:
     assert (len(run.train_set), run.best["value"]) == (4, 0.5)
     for other in ("evaluate.metric=AP50", "data.val_filter.limit=1", "data.input_size_wh=[64, 64]"):
         assert go_on(here, "train.budget.steps=60", other).best["value"] is None, other
+
+
+def test_the_best_so_far_is_kept_where_nothing_is_evaluated_any_more(here: Path) -> None:
+    run = go_on(here, "data.val=null")
+    assert run.best == {"value": 0.5, "step": 0}
+    assert run.notes[1:] == [f"nothing is evaluated any more: {here}/run/best.pt stays that of step 0"]
+
+
+@pytest.mark.parametrize("left", [0, 100])
+def test_a_best_checkpoint_that_is_not_whole_is_told_and_written_anew(here: Path, left: int) -> None:
+    file = here / "run" / "best.pt"
+    file.write_bytes(file.read_bytes()[:left])
+    run = go_on(here)
+    assert run.best["value"] is None
+    assert run.notes[0].startswith(f"{file} cannot be used and is written anew: it was cut off")
+    with pytest.raises(CheckpointError, match=r"best\.pt is no readable.*Take .*last\.pt"):
+        checkpoint.load(checkpoint.resolve(here / "run"))
 
 
 @pytest.mark.parametrize(
@@ -196,6 +218,8 @@ def test_what_a_path_means(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
         resuming.place_of(Path("quickstart_ssd"))
     with pytest.raises(CheckpointError, match="no checkpoint at nowhere"):
         resuming.place_of(Path("nowhere"))
+    (tmp_path / "recipe.yaml").write_text("[1, 2]")
+    assert resuming.own_recipe(tmp_path, recipe(), ()) is None
 
 
 @pytest.mark.parametrize(
