@@ -6,15 +6,133 @@ import contextlib
 import ctypes
 import os
 import signal
+import subprocess
+import sys
+import tempfile
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from types import FrameType
+
+from densedet.core.errors import Interrupted
 
 PR_SET_PDEATHSIG = 1
 """Of Linux's prctl.h."""
 
 STOPPING = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
 """Ctrl-C, a cluster's or container's end, a closing terminal (which Windows does not have)."""
+
+REPEATED = 1.0
+"""Seconds in which a signal that comes again is still the same one: a terminal, `timeout` and a cluster reach
+the whole group of processes, and a parent hands on to its child what has reached the child already."""
+
+
+@contextmanager
+def handled(act: Callable[[int, FrameType | None], None]) -> Iterator[None]:
+    """Call ``act(number, frame)`` at the stopping signals, in the main thread, until the block ends.
+
+    A signal that this process was told to ignore stays ignored, and one that comes again within `REPEATED`
+    seconds after the first is dropped.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    first: list[float] = []
+
+    def note(number: int, frame: FrameType | None) -> None:
+        now = time.monotonic()
+        if not first or now - first[0] > REPEATED:
+            first.append(now)
+            act(number, frame)
+
+    heard = [number for number in STOPPING if signal.getsignal(number) is not signal.SIG_IGN]
+    previous = {number: signal.signal(number, note) for number in heard}
+    try:
+        yield
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
+def raised(asked: list[int]) -> Iterator[None]:
+    """Raise `Interrupted` at the stopping signals, so that what is half written is removed.
+
+    A signal in the midst of an import ends the process at once, since there is nothing yet to remove.
+
+    Args:
+        asked: gets the numbers of the signals. An error after one is its consequence: a process of the same
+            run may have ended by the same signal before.
+    """
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        asked.append(number)
+        if within_import(frame):  # an exception in the import of torch's C++ aborts the process
+            with contextlib.suppress(OSError, ValueError):
+                os.write(sys.stderr.fileno(), f"{words(number)}\n".encode())
+            os._exit(128 + number)
+        if not within_finalizer(frame):
+            raise Interrupted(number)
+        again = threading.Timer(1.1 * REPEATED, signal.raise_signal, (number,))
+        again.daemon = True
+        again.start()
+
+    with handled(stop):
+        yield
+
+
+def words(number: int) -> str:
+    """Return the last words of a command that a signal has ended."""
+    return f"densedet: interrupted by {signal.Signals(number).name}"
+
+
+def within_import(frame: FrameType | None) -> bool:
+    """Return whether a module is being imported."""
+    return any(code.f_globals.get("__name__") == "importlib._bootstrap" for code in _stack(frame))
+
+
+def within_finalizer(frame: FrameType | None) -> bool:
+    """Return whether a ``__del__`` runs, in which Python prints and swallows exceptions."""
+    return any(code.f_code.co_name == "__del__" for code in _stack(frame))
+
+
+def _stack(frame: FrameType | None) -> Iterator[FrameType]:
+    while frame is not None:
+        yield frame
+        frame = frame.f_back
+
+
+def run_to_end(command: Sequence[str], *, with_errors: bool = False) -> subprocess.CompletedProcess[str]:
+    """Run a command, and wait for it whatever comes: it is handed the signals that stop this process.
+
+    Args:
+        command: the program and its arguments.
+        with_errors: whether its standard error is taken, too, and not shown.
+
+    Returns:
+        Its exit code, its standard output and, where it was taken, its standard error.
+
+    Raises:
+        KeyboardInterrupt: a signal came; the command has ended.
+    """
+    asked: KeyboardInterrupt | None = None
+    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
+        process = subprocess.Popen(command, stdout=out, stderr=err if with_errors else None)
+        while process.returncode is None:
+            try:
+                process.wait()
+            except KeyboardInterrupt as error:
+                asked = asked or error
+                if os.name == "posix":  # on Windows a Ctrl-C reaches all processes of a console
+                    process.send_signal(getattr(error, "number", signal.SIGINT))
+        if asked is not None:
+            raise asked
+        texts = []
+        for file in (out, err):
+            file.seek(0)
+            texts.append(file.read().decode("utf-8", "replace"))
+    return subprocess.CompletedProcess(command, process.returncode, *texts)
 
 
 @contextmanager

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import subprocess
 import sys
 import tempfile
 import time
@@ -194,7 +193,9 @@ READERS = {"densedet convert x.json y.db": CONVERT, "json.load": LOAD, "pycocoto
 
 def in_process(script: str, *arguments: str) -> dict[str, Any]:
     """What a script prints, run alone in a fresh process."""
-    done = subprocess.run([sys.executable, "-c", script, *arguments], capture_output=True, text=True)
+    from densedet.core.signals import run_to_end
+
+    done = run_to_end([sys.executable, "-c", script, *arguments], with_errors=True)
     if done.returncode:
         return {"failed": done.stderr.strip().splitlines()[-1] if done.stderr.strip() else done.returncode}
     return json.loads(done.stdout.strip().splitlines()[-1])  # type: ignore[no-any-return]

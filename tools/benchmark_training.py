@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -56,11 +55,10 @@ def training(arguments: argparse.Namespace) -> dict[str, Any]:
 def trained(command: list[str]) -> Path:
     """The folder of a run of `densedet train`. Raises TrainingError with its last words."""
     from densedet.core.errors import TrainingError
+    from densedet.core.signals import run_to_end
 
-    done = subprocess.run(
-        [sys.executable, "-m", "densedet.tools.main", "train", *command, "--json"],
-        capture_output=True,
-        text=True,
+    done = run_to_end(
+        [sys.executable, "-m", "densedet.tools.main", "train", *command, "--json"], with_errors=True
     )
     if done.returncode:
         words = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]

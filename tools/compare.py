@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -63,9 +63,14 @@ def run(arguments: argparse.Namespace) -> int:
     path = Path(arguments.output) if arguments.output else new_folder(Path("runs"), "compare") / "report.html"
     if not arguments.json:
         say(table_text(records))
-    report = write_report(
-        records, path, title=" / ".join(dict.fromkeys(record.name for record in records)), sections=sections
-    )
+    title = " / ".join(dict.fromkeys(record.name for record in records))
+    try:
+        report = write_report(records, path, title=title, sections=sections)
+    except BaseException:
+        if not arguments.output:
+            with contextlib.suppress(OSError):  # it holds something
+                path.parent.rmdir()
+        raise
     if arguments.json:
         say(report.with_suffix(".json").read_text(encoding="utf-8"))
     say(f"report with curves and pictures: {report.resolve()}", error=True)
@@ -124,9 +129,10 @@ def budget_override(budget: str | None) -> list[str]:
 def train(recipe: str, overrides: list[str]) -> Path:
     """Train a recipe in a process of its own, so that nothing carries over, and return the run folder."""
     from densedet.core.errors import DensedetError
+    from densedet.core.signals import run_to_end
 
     command = [sys.executable, "-m", "densedet.tools.main", "train", recipe, *overrides, "--json"]
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
+    done = run_to_end(command)
     if done.returncode:
         error = DensedetError(f"training {recipe} failed (its message stands above)")
         error.exit_code = done.returncode

@@ -126,17 +126,38 @@ def _commands_of(parser: argparse.ArgumentParser) -> Any:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; the exit code. Errors are one sentence on standard error. Of the processes of a
     torchrun, the first alone shows anything else, and an error is told once."""
+    if argv is None and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C around the work needs no traceback either
     with contextlib.ExitStack() as stack:
         plain, warnings.formatwarning = warnings.formatwarning, format_warning
         stack.callback(setattr, warnings, "formatwarning", plain)
-        if not launched_with_others():
-            return run_command(argv)
-        os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # each process would repeat torch's warnings
-        if os.environ["RANK"] != "0":
-            nowhere = stack.enter_context(open(os.devnull, "w", encoding="utf-8"))
-            stack.enter_context(contextlib.redirect_stdout(nowhere))
-            stack.enter_context(contextlib.redirect_stderr(nowhere))
-        return run_command(argv)
+        if launched_with_others():
+            # Each process would repeat torch's warnings.
+            os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
+            if os.environ["RANK"] != "0":
+                nowhere = stack.enter_context(open(os.devnull, "w", encoding="utf-8"))
+                stack.enter_context(contextlib.redirect_stdout(nowhere))
+                stack.enter_context(contextlib.redirect_stderr(nowhere))
+        return interruptible_command(argv)
+
+
+def interruptible_command(argv: Sequence[str] | None) -> int:
+    """Run one command, which a stopping signal interrupts; the exit code."""
+    from densedet.core import signals
+
+    given = list(sys.argv[1:] if argv is None else argv)
+    asked: list[int] = []
+    try:
+        with signals.raised(asked):
+            return run_command(given, asked)
+    except BaseException as error:
+        if not asked and not isinstance(error, KeyboardInterrupt):
+            raise
+        number = asked[0] if asked else getattr(error, "number", signal.SIGINT)
+        if "--debug" in given:
+            say("".join(traceback.format_exception(error)), error=True)
+        say(signals.words(number), error=True)
+        return 128 + number
 
 
 def launched_with_others() -> bool:
@@ -144,15 +165,21 @@ def launched_with_others() -> bool:
     return "RANK" in os.environ and os.environ.get("WORLD_SIZE", "1") != "1"
 
 
-def run_command(argv: Sequence[str] | None) -> int:
-    """Parse the command line and run its command; the exit code."""
-    from densedet.core.errors import DensedetError, UsageError, author_place, sentence
-    from densedet.registry import RegistryError
+def run_command(given: Sequence[str], asked: Sequence[int]) -> int:
+    """Parse the command line and run its command; the exit code.
+
+    Args:
+        given: the arguments.
+        asked: numbers of the signals that have come so far. An error after one is its consequence.
+
+    Raises:
+        KeyboardInterrupt: a signal came.
+    """
+    from densedet.core.errors import Interrupted, UsageError
 
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a data set's names need not be printable
-    given = list(sys.argv[1:] if argv is None else argv)
     parser = build_parser()
     if not given or given[0] not in COMMANDS:
         add_plugin_commands(parser)
@@ -164,25 +191,31 @@ def run_command(argv: Sequence[str] | None) -> int:
         if not hasattr(arguments, "run"):
             raise UsageError("the plug-in that brings this command gave it no set_defaults(run=function)")
         return arguments.run(arguments) or 0
-    except DensedetError as error:
-        return fail(arguments.command, error, error.exit_code, debug)
-    except RegistryError as error:
-        return fail(arguments.command, error, 2, debug)
-    except KeyboardInterrupt as error:
-        say("\ninterrupted", error=True)
-        return 128 + getattr(error, "number", signal.SIGINT)
-    except BrokenPipeError:
+    except Exception as error:
+        if asked:
+            raise Interrupted(asked[0]) from error
+        return tell(arguments.command, error, debug)
+
+
+def tell(command: str, error: Exception, debug: bool) -> int:
+    """Say what went wrong in one sentence; the exit code."""
+    from densedet.core.errors import DensedetError, author_place, sentence
+    from densedet.registry import RegistryError
+
+    if isinstance(error, DensedetError):
+        return fail(command, error, error.exit_code, debug)
+    if isinstance(error, RegistryError):
+        return fail(command, error, 2, debug)
+    if isinstance(error, BrokenPipeError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
-    except OSError as error:
+    if isinstance(error, OSError):
         text = f"{error.filename} cannot be used ({error.strerror}): look at it, or give another path"
-        return fail(arguments.command, error, 1, debug, text if error.filename is not None else None)
-    except Exception as error:
-        if isinstance(error, MemoryError) or NO_MEMORY.search(str(error)):
-            return fail(arguments.command, error, 1, debug, OUT_OF_MEMORY)
-        fault = "" if author_place(error) else "a fault of densedet: "
-        text = f"{fault}{sentence(error)}; --debug shows the traceback"
-        return fail(arguments.command, error, 1, debug, text)
+        return fail(command, error, 1, debug, text if error.filename is not None else None)
+    if isinstance(error, MemoryError) or NO_MEMORY.search(str(error)):
+        return fail(command, error, 1, debug, OUT_OF_MEMORY)
+    fault = "" if author_place(error) else "a fault of densedet: "
+    return fail(command, error, 1, debug, f"{fault}{sentence(error)}; --debug shows the traceback")
 
 
 def join_others(arguments: argparse.Namespace) -> None:

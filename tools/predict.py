@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import re
 import sys
@@ -82,27 +83,36 @@ def run(arguments: argparse.Namespace) -> int:
         broken.append(str(error))
 
     drawn: dict[int, Any] = {}
-    stream = predictor.stream(files, batch_size=arguments.batch_size, on_broken=on_broken)
-    with progress() as bar:
-        for index, found in bar.track(stream, total=len(files), description="predicting"):
-            found = found.where(found.scores >= arguments.score)
-            rows += [
-                {**row, "file_name": str(files[index])}
-                for row in coco_results(found, wanted.image_ids[index], wanted.category_ids)
-            ]
-            if not arguments.no_pictures:
-                drawn[index] = found
-    write_text(folder / "results.json", json_text(rows, indent=0), overwrite=False)
+    try:
+        stream = predictor.stream(files, batch_size=arguments.batch_size, on_broken=on_broken)
+        with progress() as bar:
+            for index, found in bar.track(stream, total=len(files), description="predicting"):
+                found = found.where(found.scores >= arguments.score)
+                rows += [
+                    {**row, "file_name": str(files[index])}
+                    for row in coco_results(found, wanted.image_ids[index], wanted.category_ids)
+                ]
+                if not arguments.no_pictures:
+                    drawn[index] = found
+        write_text(folder / "results.json", json_text(rows, indent=0), overwrite=False)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            folder.rmdir()
+        raise
     if arguments.json:
         say(json_text(rows))
     unwritten: list[str] = []  # results are worth more than pictures
     with progress() as bar:
         for index, found in bar.track(drawn.items(), description="drawing"):
+            picture = folder / picture_name(index, files[index])
             try:
                 whole = open_image(files[index], predictor.decoding)
-                found.draw(whole, min_score=arguments.score).save(folder / picture_name(index, files[index]))
+                found.draw(whole, min_score=arguments.score).save(picture)
             except Exception as error:
                 unwritten.append(f"{files[index].name}: {sentence(error)}")
+            except KeyboardInterrupt:
+                picture.unlink(missing_ok=True)
+                raise
     if unwritten:
         say(
             f"warning: {len(unwritten)} pictures could not be written, the first of {unwritten[0]}",

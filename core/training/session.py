@@ -14,13 +14,12 @@ from typing import Any
 
 import torch
 
-from densedet.core import files, hookspecs
+from densedet.core import files, hookspecs, signals
 from densedet.core.data.loader import of_worker
 from densedet.core.distributed import alone, barrier, from_main, together
 from densedet.core.errors import CheckpointError, Interrupted, OutputError, sentence
 from densedet.core.recipe.loading import Recipe
 from densedet.core.recipe.merging import Overrides
-from densedet.core.signals import STOPPING
 from densedet.core.text import json_text
 from densedet.core.training import engine, resuming
 from densedet.core.training.evaluation import metric_value
@@ -192,30 +191,16 @@ def process_settings(run: Run) -> Iterator[None]:
 
 @contextmanager
 def interruptible(run: Run) -> Iterator[None]:
-    """End the run after its step, with all written, at the first of `STOPPING`; at once at the second, or
-    where there is nothing yet to write. A signal that this process was told to ignore stays ignored."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
+    """End the run after its step, with all written, at the first stopping signal; at once at the second, or
+    where there is nothing yet to write."""
 
     def note(number: int, frame: FrameType | None) -> None:
         # A closing terminal sends SIGHUP twice, and torchrun hands on what the terminal has sent already.
         again = run.asked is not None and run.world == 1 and number != getattr(signal, "SIGHUP", None)
         run.asked = run.asked or number
-        if (again or run.status == "building") and not _in_finalizer(frame):
+        deaf = signals.within_finalizer(frame) or signals.within_import(frame)
+        if (again or run.status == "building") and not deaf:
             raise Interrupted(number)
 
-    heard = [number for number in STOPPING if signal.getsignal(number) is not signal.SIG_IGN]
-    previous = {number: signal.signal(number, note) for number in heard}
-    try:
+    with signals.handled(note):
         yield
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
-
-
-def _in_finalizer(frame: FrameType | None) -> bool:
-    """Whether a ``__del__`` runs, which would print what is raised in it and swallow it."""
-    while frame is not None and frame.f_code.co_name != "__del__":
-        frame = frame.f_back
-    return frame is not None

@@ -83,7 +83,8 @@ def test_a_signal_ends_the_run_after_its_step_with_all_written(
     assert all(torch.equal(value, ends[1][name]) for name, value in ends[0].items())
 
 
-def test_the_second_signal_ends_at_once(tmp_path: Path) -> None:
+def test_the_second_signal_ends_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("densedet.core.signals.REPEATED", -1.0)
     run = Run(recipe(tmp_path), hooks=[Send(signal.SIGTERM, 3, times=2)])
     with pytest.raises(Interrupted) as caught:
         session.conduct(run)
@@ -92,7 +93,13 @@ def test_the_second_signal_ends_at_once(tmp_path: Path) -> None:
     assert checkpoint.load(run.folder / "last.pt")["step"] == 2  # of the evaluation
 
 
-def test_a_closing_terminal_sends_its_signal_twice(tmp_path: Path) -> None:
+def test_a_signal_to_a_group_and_from_the_parent_is_one(tmp_path: Path) -> None:
+    run = session.train(recipe(tmp_path), hooks=[Send(signal.SIGTERM, 3, times=2)])
+    assert (run.status, run.step, run.exit_code) == ("stopped", 3, 143)
+
+
+def test_a_closing_terminal_sends_its_signal_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("densedet.core.signals.REPEATED", -1.0)
     run = session.train(recipe(tmp_path), hooks=[Send(signal.SIGHUP, 3, times=2)])
     assert (run.status, run.step, run.exit_code) == ("stopped", 3, 129)
 
