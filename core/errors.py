@@ -100,11 +100,12 @@ class Interrupted(KeyboardInterrupt):
 
     Args:
         number: of the signal.
+        told: whether the user has been told.
     """
 
-    def __init__(self, number: int) -> None:
+    def __init__(self, number: int, *, told: bool = False) -> None:
         super().__init__(f"{signal.Signals(number).name} ended the work at once")
-        self.number = number
+        self.number, self.told = number, told
 
 
 IN_A_WORKER = "Original Traceback"

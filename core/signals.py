@@ -59,7 +59,8 @@ def handled(act: Callable[[int, FrameType | None], None]) -> Iterator[None]:
 def raised(asked: list[int]) -> Iterator[None]:
     """Raise `Interrupted` at the stopping signals, so that what is half written is removed.
 
-    A signal in the midst of an import ends the process at once, since there is nothing yet to remove.
+    A signal in the midst of an import comes again a second later. A longer import ends there with the
+    process, which has then nothing to remove.
 
     Args:
         asked: gets the numbers of the signals. An error after one is its consequence: a process of the same
@@ -68,11 +69,12 @@ def raised(asked: list[int]) -> Iterator[None]:
 
     def stop(number: int, frame: FrameType | None) -> None:
         asked.append(number)
-        if within_import(frame):  # an exception in the import of torch's C++ aborts the process
+        importing = within_import(frame)  # an exception in the import of torch's C++ aborts the process
+        if importing and len(asked) > 1:
             with contextlib.suppress(OSError, ValueError):
                 os.write(sys.stderr.fileno(), f"{words(number)}\n".encode())
             os._exit(128 + number)
-        if not within_finalizer(frame):
+        if not importing and not within_finalizer(frame):
             raise Interrupted(number)
         again = threading.Timer(1.1 * REPEATED, signal.raise_signal, (number,))
         again.daemon = True
@@ -114,7 +116,7 @@ def run_to_end(command: Sequence[str], *, with_errors: bool = False) -> subproce
         Its exit code, its standard output and, where it was taken, its standard error.
 
     Raises:
-        KeyboardInterrupt: a signal came; the command has ended.
+        Interrupted: a signal came; the command has ended.
     """
     asked: KeyboardInterrupt | None = None
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
@@ -127,7 +129,8 @@ def run_to_end(command: Sequence[str], *, with_errors: bool = False) -> subproce
                 if os.name == "posix":  # on Windows a Ctrl-C reaches all processes of a console
                     process.send_signal(getattr(error, "number", signal.SIGINT))
         if asked is not None:
-            raise asked
+            number = getattr(asked, "number", signal.SIGINT)
+            raise Interrupted(number, told=not with_errors) from asked
         texts = []
         for file in (out, err):
             file.seek(0)

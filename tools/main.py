@@ -156,7 +156,8 @@ def interruptible_command(argv: Sequence[str] | None) -> int:
         number = asked[0] if asked else getattr(error, "number", signal.SIGINT)
         if "--debug" in given:
             say("".join(traceback.format_exception(error)), error=True)
-        say(signals.words(number), error=True)
+        if not getattr(error, "told", False):
+            say(signals.words(number), error=True)
         return 128 + number
 
 

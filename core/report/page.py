@@ -48,6 +48,8 @@ def write_report(
     Raises:
         UsageError: one of the two files is there already.
     """
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
     path = Path(path)
     check_free(path, path.with_suffix(".json"))
     runs = _named_apart(runs)
@@ -58,21 +60,6 @@ def write_report(
         "evaluations": [{"name": r.name, "points": r.evaluations} for r in runs],
         "summaries": [{"name": r.name, "folder": str(r.folder), **r.summary} for r in runs],
     }
-    write_text(path.with_suffix(".json"), json_text(numbers, indent=1, default=str), overwrite=False)
-    try:
-        html = _html(runs, comparison, title=title, sections=sections)
-        write_text(path, html, overwrite=False)
-    except KeyboardInterrupt:  # the same command again finds both names free
-        path.with_suffix(".json").unlink()
-        raise
-    return path
-
-
-def _html(
-    runs: Sequence[RunRecord], comparison: dict[str, Any], *, title: str, sections: Sequence[str]
-) -> str:
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
     charts = _attempt("the charts", lambda: _charts(runs), comparison["warnings"])
     bars = _attempt("the bars", lambda: _class_bars(runs), comparison["warnings"])
     pictures = _attempt("the pictures", lambda: _pictures(runs), comparison["warnings"])
@@ -84,16 +71,24 @@ def _html(
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    return environment.get_template("compare.html").render(
-        title=title,
-        **comparison,
-        colors=[color_of(i) for i in range(len(runs))],
-        charts=charts,
-        bars=bars,
-        pictures=pictures,
-        min_score=next((number(run.pictures.get("min_score")) for run in runs if run.pictures), None),
-        sections=list(sections),
-    )
+    json = path.with_suffix(".json")
+    write_text(json, json_text(numbers, indent=1, default=str), overwrite=False)
+    try:
+        html = environment.get_template("compare.html").render(
+            title=title,
+            **comparison,
+            colors=[color_of(i) for i in range(len(runs))],
+            charts=charts,
+            bars=bars,
+            pictures=pictures,
+            min_score=next((number(run.pictures.get("min_score")) for run in runs if run.pictures), None),
+            sections=list(sections),
+        )
+        write_text(path, html, overwrite=False)
+    except KeyboardInterrupt:  # the same command again finds both names free
+        json.unlink()
+        raise
+    return path
 
 
 def _attempt(what: str, draw: Callable[[], T], warnings: list[str]) -> T | None:
