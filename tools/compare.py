@@ -48,8 +48,9 @@ def run(arguments: argparse.Namespace) -> int:
     folders = [Path(name) if is_run(Path(name)) else train(name, overrides) for name in names]
 
     from densedet.core.recipe.plugin_loading import load_plugins, warn
+    from densedet.core.report.arms import Arm, Comparison
     from densedet.core.report.comparison import table_text
-    from densedet.core.report.page import write_report
+    from densedet.core.report.page import named_apart, write_report
     from densedet.core.report.records import read_run
     from densedet.core.training.folders import new_folder
 
@@ -61,11 +62,12 @@ def run(arguments: argparse.Namespace) -> int:
         elif text is not None:
             warn(f"plug-in {plugin.name}: densedet_report_section gave a {type(text).__name__}, not HTML")
     path = Path(arguments.output) if arguments.output else new_folder(Path("runs"), "compare") / "report.html"
+    comparison = Comparison(named_apart([Arm(record.name, [record]) for record in records]))
     if not arguments.json:
-        say(table_text(records))
+        say(table_text(comparison))
     title = " / ".join(dict.fromkeys(record.name for record in records))
     try:
-        report = write_report(records, path, title=title, sections=sections)
+        report = write_report([comparison], path, title=title, sections=sections)
     except BaseException:
         if not arguments.output:
             with contextlib.suppress(OSError):  # it holds something
@@ -82,10 +84,11 @@ def check_output(path: Path) -> None:
     """Refuse a file that is there, or that is not the page, before a recipe has trained for an hour."""
     from densedet.core.errors import UsageError
     from densedet.core.files import check_free
+    from densedet.core.report.page import files_of
 
-    if path.suffix == ".json":
+    if path.suffix in (".json", ".md", ".csv"):
         raise UsageError(f"--output {path} names the HTML file: write {path.with_suffix('.html')}")
-    check_free(path, path.with_suffix(".json"))
+    check_free(*files_of(path))
 
 
 def is_run(path: Path) -> bool:

@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from densedet.core.report.arms import Arm, Comparison, class_names
+from densedet.core.report.charts.bars import Value
 from densedet.core.report.records import RunRecord, at_path
 from densedet.core.text import short
 
@@ -68,56 +70,75 @@ COST_ROWS = (
 )
 
 
-def compare(runs: Sequence[RunRecord]) -> dict[str, Any]:
-    """Return the comparison as plain values: date, machines, runs, rows, whether the runs are ranked, words,
-    warnings, differences."""
+def compare(comparison: Comparison) -> dict[str, Any]:
+    """Return the comparison as plain values: runs, rows, whether the arms are ranked, words, warnings,
+    differences."""
+    arms, runs = comparison.arms, comparison.runs
     return {
-        "date": datetime.datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z"),
-        "machines": _machines(runs),
+        "name": comparison.name,
+        "arms": [{"name": arm.name, "seeds": len(arm.runs)} for arm in arms],
         "runs": [
             {"name": r.name, "folder": str(r.folder), "status": str(r.summary.get("status") or "no summary")}
             for r in runs
         ],
-        "rows": table_rows(runs),
+        "rows": table_rows(comparison),
         "ranked": not obstacles(runs),
-        "words": summary_words(runs),
-        "warnings": warnings_of(runs),
-        "differences": recipe_differences(runs),
+        "interval": interval_words(arms),
+        "words": summary_words(comparison),
+        "warnings": [*warnings_of(arms), *comparison.notes],
+        "differences": recipe_differences([arm.runs[0] for arm in arms]),
     }
 
 
-def table_rows(runs: Sequence[RunRecord]) -> list[dict[str, Any]]:
-    """Return the rows of the table: key, label and note, and per run the value (None where unknown), its
-    text, and whether it is the best. No run is the best where all are equal, or where the runs do not compare
-    (`obstacles`)."""
-    metric, larger = runs[0].metric, runs[0].higher_is_better
+def interval_words(arms: Sequence[Arm]) -> str:
+    """Say what the ranges in the table are; "" where there is none."""
+    if any(arm.intervals for arm in arms):
+        return "the 95 % interval; where a row has none, from the least to the largest seed"
+    return "from the least to the largest seed" if any(len(arm.runs) > 1 for arm in arms) else ""
+
+
+def date_now() -> str:
+    """Return the time in words, for headings."""
+    return datetime.datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z")
+
+
+def table_rows(comparison: Comparison) -> list[dict[str, Any]]:
+    """Return the rows of the table: key, label and note, and per arm the value (None where unknown), its
+    ends, its text, and whether it is the best.
+
+    No arm is the best of a cost where all are equal, of a quality where chance is not ruled out
+    (`Comparison.distinct`), or of anything where the arms do not compare (`obstacles`).
+    """
+    arms = comparison.arms
+    metric, larger = arms[0].metric, arms[0].higher_is_better
     note = "highest" if larger else "lowest"
     rows = [
         *([] if metric in {row.key for row in COCO_ROWS} else [Row(metric, metric, "share", larger)]),
         *COCO_ROWS,
-        *(Row(f"classes.{name}.AP", f"AP of {name}", "share", True) for name in class_names(runs)),
+        *(Row(f"classes.{name}.AP", f"AP of {name}", "share") for name in class_names(arms)),
         Row(
             "best_value",
             f"best {metric} while training",
             "share",
-            larger,
+            None,
             f"{note} of all evaluations, which flatters: it was picked on these images",
         ),
         *COST_ROWS,
     ]
-    ranked = not obstacles(runs)
-    return [_row(row, runs, ranked) for row in rows]
+    distinct = comparison.distinct if not obstacles(comparison.runs) else ()
+    ranked = not obstacles(comparison.runs)
+    return [_row(row, arms, ranked, distinct if row.key == metric else None) for row in rows]
 
 
-def table_text(runs: Sequence[RunRecord]) -> str:
+def table_text(comparison: Comparison) -> str:
     """Return the table for a terminal, with a * behind the best of a row. Rows without a number are left
     out."""
-    rows = [row for row in table_rows(runs) if any(value is not None for value in row["values"])]
+    rows = [row for row in table_rows(comparison) if any(value is not None for value in row["values"])]
     cells = [
         [short(row["label"]), *(t + (" *" if best else "  ") for t, best in zip(row["texts"], row["best"]))]
         for row in rows
     ]
-    table = [["", *(f"{short(run.name)}  " for run in runs)], *cells]
+    table = [["", *(f"{short(arm.name)}  " for arm in comparison.arms)], *cells]
     widths = [max(len(line[column]) for line in table) for column in range(len(table[0]))]
     lines = [
         "  ".join(
@@ -125,27 +146,47 @@ def table_text(runs: Sequence[RunRecord]) -> str:
         ).rstrip()
         for line in table
     ]
-    lines += [UNRANKED] if obstacles(runs) else []
-    return "\n".join([*lines, *(f"warning: {text}" for text in warnings_of(runs))])
+    lines += summary_words(comparison)
+    return "\n".join([*lines, *(f"warning: {text}" for text in warnings_of(comparison.arms))])
 
 
-def _row(row: Row, runs: Sequence[RunRecord], ranked: bool) -> dict[str, Any]:
-    values = [run.value(row.key) for run in runs]
-    texts = [write_number(value, row.form) for value in values]
+def _row(row: Row, arms: Sequence[Arm], ranked: bool, distinct: Sequence[str] | None) -> dict[str, Any]:
+    """A row of the table. ``distinct``: the arms that are best by more than chance, for a quality; None for
+    costs."""
+    found = [arm.ranged(row.key) if row.form == "share" else Value(arm.value(row.key)) for arm in arms]
+    values = [each.value for each in found]
+    texts = [_cell(arm, row, each) for arm, each in zip(arms, found)]
     known = [value for value in values if value is not None]
+    shaky = any(not arm.measured[row.key].reliable for arm in arms if row.key in arm.measured)
     best = [False] * len(values)
+    if distinct is not None:
+        best = [arm.name in distinct for arm in arms]
     # The best is found among the written numbers: in three decimals 0.4002 is not better than 0.4001.
-    if ranked and row.better is not None and len(known) > 1 and len(set(texts) - {"–"}) > 1:
+    elif ranked and row.better is not None and row.form != "share" and len(known) > 1 and not shaky:
+        plain = [write_number(value, row.form) for value in values]
         top = write_number(max(known) if row.better else min(known), row.form)
-        best = [text == top for text in texts]
+        best = [text == top and len(set(plain) - {"–"}) > 1 for text in plain]
     return {
         "key": row.key,
         "label": row.label,
         "note": row.note,
         "values": values,
+        "lows": [each.low for each in found],
+        "highs": [each.high for each in found],
         "texts": texts,
         "best": best,
     }
+
+
+def _cell(arm: Arm, row: Row, value: Value) -> str:
+    """The text of a cell: the number, its range, and what makes it doubtful."""
+    if row.key == "seed":
+        return ", ".join(write_number(seed, row.form) for seed in arm.values(row.key)) or "–"
+    text = write_number(value.value, row.form)
+    if value.value is not None and value.low is not None and value.high is not None:
+        text += f" ({write_number(value.low, row.form)} to {write_number(value.high, row.form)})"
+    measured = arm.measured.get(row.key)
+    return text if measured is None or measured.reliable else f"{text} (unreliable)"
 
 
 def write_number(value: float | None, form: str) -> str:
@@ -170,39 +211,49 @@ def write_number(value: float | None, form: str) -> str:
     return f"{value:,.0f}" if form in ("mb", "whole") else f"{value:g}"
 
 
-def summary_words(runs: Sequence[RunRecord]) -> list[str]:
-    """Return what the table shows, in sentences."""
+def summary_words(comparison: Comparison) -> list[str]:
+    """Return what the table shows, in sentences: first which arm is better, then the costs."""
+    arms = comparison.arms
     ratios = [
         *_ratio(
-            runs,
+            arms,
             "predict_images_per_second",
             "{large} predicts {factor:.1f} times as many images per second as {small}.",
         ),
-        *_ratio(runs, "macs", "{large} takes {factor:.1f} times the multiply-adds of {small} for an image."),
-        *_ratio(runs, "peak_memory_mb", "{large} takes {factor:.1f} times the memory of {small} to train."),
+        *_ratio(arms, "macs", "{large} takes {factor:.1f} times the multiply-adds of {small} for an image."),
+        *_ratio(arms, "peak_memory_mb", "{large} takes {factor:.1f} times the memory of {small} to train."),
     ]
-    if obstacles(runs):
+    if obstacles(comparison.runs):
         return [UNRANKED, *ratios]
-    metric, larger = runs[0].metric, runs[0].higher_is_better
-    known = [(value, run) for run in runs if (value := run.value(metric)) is not None]
+    if comparison.verdicts:
+        return [*comparison.verdicts, *ratios]
+    metric, larger = arms[0].metric, arms[0].higher_is_better
+    known = [(value, arm) for arm in arms if (value := arm.value(metric)) is not None]
     known.sort(key=lambda pair: -pair[0] if larger else pair[0])
     if not known:
         return ["No run has been evaluated yet, so there is nothing to rank."]
     (value, best), *others = known
-    if len(runs) == 1:
+    if len(arms) == 1:
         words = [f"{best.name} reaches {metric} {value:.3f}{_also(best)}."]
     elif not others:
         words = [f"Only {best.name} has been evaluated: {metric} {value:.3f}{_also(best)}."]
     else:
-        words = [
-            _gap(metric, value, best, *others[0]),
-            "Each is one run: whether a difference of this size would show again with another seed, "
-            "these runs cannot tell.",
-        ]
+        words = [_gap(metric, value, best, *others[0]), _doubt(arms)]
     return [*words, *ratios]
 
 
-def _gap(metric: str, value: float, best: RunRecord, second_value: float, second: RunRecord) -> str:
+def _doubt(arms: Sequence[Arm]) -> str:
+    """Say what a difference without an interval is worth."""
+    if all(len(arm.runs) == 1 for arm in arms):
+        return (
+            "Each is one run: whether a difference of this size would show again with another seed, "
+            "these runs cannot tell."
+        )
+    seeds = ", ".join(f"{arm.name} {len(arm.runs)}" for arm in arms)
+    return f"These are means over seeds ({seeds}), without an interval for their difference."
+
+
+def _gap(metric: str, value: float, best: Arm, second_value: float, second: Arm) -> str:
     gap = abs(value - second_value)
     if gap < 0.0005:
         return f"{best.name} and {second.name} reach the same {metric}, {value:.3f}."
@@ -212,17 +263,26 @@ def _gap(metric: str, value: float, best: RunRecord, second_value: float, second
     )
 
 
-def _also(run: RunRecord) -> str:
-    value = run.value("AP50")
+def _also(arm: Arm) -> str:
+    value = arm.value("AP50")
     return f" (AP50 {value:.3f})" if value is not None else ""
 
 
-def _ratio(runs: Sequence[RunRecord], key: str, sentence: str) -> list[str]:
-    known = sorted(((value, run.name) for run in runs if (value := run.value(key))), key=lambda pair: pair[0])
+def _ratio(arms: Sequence[Arm], key: str, sentence: str) -> list[str]:
+    """The sentence about the largest and the smallest cost, where it is sure that they differ."""
+    if any(not arm.measured[key].reliable for arm in arms if key in arm.measured):
+        return []
+    known = sorted(((value, arm.name) for arm in arms if (value := arm.value(key))), key=lambda pair: pair[0])
     if len(known) < 2 or known[-1][0] / known[0][0] < UNEQUAL:
         return []
     return [sentence.format(large=known[-1][1], small=known[0][1], factor=known[-1][0] / known[0][0])]
 
+
+SPEEDS = {
+    "images_per_second": "The training speed",
+    "predict_images_per_second": "The prediction speed",
+}
+"""Costs that are measured in turns, by their key."""
 
 UNRANKED = "The runs are not ranked: the warnings say why."
 
@@ -302,17 +362,17 @@ def _unfinished(runs: Sequence[RunRecord]) -> list[str]:
     return found
 
 
-def _unequal(runs: Sequence[RunRecord], key: str) -> bool:
+def _unequal(runs: Sequence[RunRecord | Arm], key: str) -> bool:
     """Whether a number of the runs differs by more than the factor `UNEQUAL`."""
     known = [value for run in runs if (value := run.value(key)) is not None]
     return len(known) > 1 and max(known) > min(known) * UNEQUAL
 
 
 def _machines_differ(runs: Sequence[RunRecord]) -> bool:
-    return len(_machines([run for run in runs if run.summary.get("machine")])) > 1
+    return len(machines_of([run for run in runs if run.summary.get("machine")])) > 1
 
 
-def warnings_of(runs: Sequence[RunRecord]) -> list[str]:
+def warnings_of(arms: Sequence[Arm]) -> list[str]:
     """Return sentences on what makes the comparison unfair: unequal costs or machines, and `obstacles`."""
     found = []
     for key, what, form in (
@@ -321,17 +381,25 @@ def warnings_of(runs: Sequence[RunRecord]) -> list[str]:
         ("images_seen", "the number of images seen differs", "whole"),
         ("flops", "the arithmetic per image (FLOPs) differs", "count"),
     ):
-        if _unequal(runs, key):
-            known = [(value, run.name) for run in runs if (value := run.value(key)) is not None]
+        if _unequal(arms, key):
+            known = [(value, arm.name) for arm in arms if (value := arm.value(key)) is not None]
             detail = ", ".join(f"{name} {write_number(value, form)}" for value, name in known)
             found.append(
                 f"{what[0].upper()}{what[1:]} by more than 10 %: "
                 f"{detail}{' minutes' if key == 'minutes' else ''}."
             )
+    runs = Comparison(list(arms)).runs
     found += [f"{run.name}: {told}." for run in runs for told in run.damaged]
     found += obstacles(runs) if len(runs) > 1 else _unfinished(runs)
     if _machines_differ(runs):
         found.append("The runs come from different machines: their speed and memory do not compare.")
+    for key, label in SPEEDS.items():
+        shaky = [arm.name for arm in arms if key in arm.measured and not arm.measured[key].reliable]
+        if shaky:
+            found.append(
+                f"{label} of {', '.join(shaky)} is unreliable: its rounds differ by more than 10 %. Measure "
+                f"again while nothing else runs."
+            )
     return found
 
 
@@ -381,7 +449,7 @@ def _flat(value: Any, path: str = "") -> dict[str, str]:
     )
 
 
-def _machines(runs: Sequence[RunRecord]) -> list[str]:
+def machines_of(runs: Sequence[RunRecord]) -> list[str]:
     """Return each machine once, in words."""
     texts = []
     for run in runs:
@@ -397,8 +465,3 @@ def _machines(runs: Sequence[RunRecord]) -> list[str]:
         elif isinstance(machine, str) and machine:
             texts.append(machine)
     return list(dict.fromkeys(texts)) or ["–"]
-
-
-def class_names(runs: Sequence[RunRecord]) -> list[str]:
-    """Return the names of all classes that any run was evaluated on, each once."""
-    return list(dict.fromkeys(name for run in runs for name in run.class_names()))

@@ -1,11 +1,12 @@
-"""A comparison of runs as one HTML file that needs nothing beside it, and the same numbers as JSON."""
+"""A comparison as one HTML file that needs nothing beside it, and the same numbers as JSON, Markdown and
+CSV."""
 
 from __future__ import annotations
 
 import base64
 import io
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -14,55 +15,107 @@ from PIL import Image
 
 from densedet.core.errors import sentence
 from densedet.core.files import check_free, write_text
-from densedet.core.report.charts import Series, bar_chart, color_of, line_chart
-from densedet.core.report.comparison import class_names, compare
-from densedet.core.report.pictures import write_run_pictures
-from densedet.core.report.records import RunRecord, at_path, number, read_run
+from densedet.core.report.arms import Arm, Comparison
+from densedet.core.report.breakdowns import (
+    class_section,
+    difference_section,
+    error_section,
+    missed_section,
+    size_section,
+)
+from densedet.core.report.charts.chart import color_of
+from densedet.core.report.comparison import compare, date_now, machines_of
+from densedet.core.report.costs import cost_section
+from densedet.core.report.curves import score_section, training_section
+from densedet.core.report.recipe_diff import recipe_diff
+from densedet.core.report.records import RunRecord, number
+from densedet.core.report.sections import Diff, Section
+from densedet.core.report.summary_files import csv_text, markdown_text
 from densedet.core.text import json_text, say, visible
-
-__all__ = ["RunRecord", "compare", "read_run", "write_report", "write_run_pictures"]
 
 T = TypeVar("T")
 PICTURE_BYTES = 1_500_000
-"""Most bytes of all pictures of a report together, so that the file stays below 2 MB."""
+"""Most bytes of all pictures of a report together."""
+SHOWN = 6
+"""Most images of a data set that are shown."""
+
+
+def files_of(path: Path) -> list[Path]:
+    """Return the files that make a report: the page, then those beside it."""
+    return [path, *(path.with_suffix(ending) for ending in (".json", ".md", ".csv"))]
 
 
 def write_report(
-    runs: Sequence[RunRecord],
+    comparisons: Sequence[Comparison],
     path: Path | str,
     *,
     title: str = "Comparison of detectors",
     sections: Sequence[str] = (),
+    reach: float | None = None,
 ) -> Path:
-    """Write the report as an HTML file and, with the same stem, a JSON file of its numbers.
+    """Write the report as an HTML file and, with the same stem, a JSON file of its numbers, a Markdown
+    summary, and the table as CSV.
 
     Args:
-        runs: at least one, in the order of the columns.
+        comparisons: one a data set; at least one arm each, in the order of the columns.
         path: the HTML file; its folder is made if need be.
         title: heading of the page.
         sections: HTML fragments of plug-ins, appended as they are.
+        reach: value of the metric to which the minutes of training are told; None: that of the weakest arm.
 
     Returns:
         The path of the HTML file.
 
     Raises:
-        UsageError: one of the two files is there already.
+        UsageError: one of the files is there already.
     """
+    path = Path(path)
+    check_free(*files_of(path))
+    comparisons = [replace(one, arms=named_apart(one.arms)) for one in comparisons]
+    blocks = [_block(one, reach, PICTURE_BYTES // len(comparisons)) for one in comparisons]
+    told = [block["comparison"] for block in blocks]
+    about = {
+        "title": title,
+        "date": date_now(),
+        "machines": machines_of([run for one in comparisons for run in one.runs]),
+    }
+    numbers = {
+        **about,
+        "comparisons": [
+            {
+                **block["comparison"],
+                "sections": [section.plain() for section in block["sections"]],
+                "evaluations": [{"name": r.name, "points": r.evaluations} for r in one.runs],
+                "summaries": [{"name": r.name, "folder": str(r.folder), **r.summary} for r in one.runs],
+            }
+            for one, block in zip(comparisons, blocks)
+        ],
+    }
+    page, json_file, summary, table = files_of(path)
+    html = _html(about, blocks, sections, json_file.name)
+    texts = {
+        json_file: json_text(numbers, indent=1, default=str),
+        summary: markdown_text(title, told),
+        table: csv_text(told),
+        page: html,
+    }
+    try:
+        for file, text in texts.items():
+            write_text(file, text, overwrite=False)
+    except KeyboardInterrupt:  # the same command again finds all names free
+        for written in texts:
+            if written == file:
+                break
+            written.unlink()
+        raise
+    return page
+
+
+def _html(
+    about: dict[str, Any], blocks: list[dict[str, Any]], sections: Sequence[str], json_name: str
+) -> str:
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
-    path = Path(path)
-    check_free(path, path.with_suffix(".json"))
-    runs = _named_apart(runs)
-    comparison = compare(runs)
-    numbers = {
-        "title": title,
-        **comparison,
-        "evaluations": [{"name": r.name, "points": r.evaluations} for r in runs],
-        "summaries": [{"name": r.name, "folder": str(r.folder), **r.summary} for r in runs],
-    }
-    charts = _attempt("the charts", lambda: _charts(runs), comparison["warnings"])
-    bars = _attempt("the bars", lambda: _class_bars(runs), comparison["warnings"])
-    pictures = _attempt("the pictures", lambda: _pictures(runs), comparison["warnings"])
     environment = Environment(
         loader=PackageLoader("densedet.core.report"),
         autoescape=True,
@@ -71,24 +124,52 @@ def write_report(
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    json = path.with_suffix(".json")
-    write_text(json, json_text(numbers, indent=1, default=str), overwrite=False)
-    try:
-        html = environment.get_template("compare.html").render(
-            title=title,
-            **comparison,
-            colors=[color_of(i) for i in range(len(runs))],
-            charts=charts,
-            bars=bars,
-            pictures=pictures,
-            min_score=next((number(run.pictures.get("min_score")) for run in runs if run.pictures), None),
-            sections=list(sections),
-        )
-        write_text(path, html, overwrite=False)
-    except KeyboardInterrupt:  # the same command again finds both names free
-        json.unlink()
-        raise
-    return path
+    count = max(len(block["comparison"]["arms"]) for block in blocks)
+    return environment.get_template("compare.html").render(
+        **about,
+        blocks=blocks,
+        colors=[color_of(i) for i in range(count)],
+        json_name=json_name,
+        sections=list(sections),
+    )
+
+
+def _block(comparison: Comparison, reach: float | None, picture_bytes: int) -> dict[str, Any]:
+    """Return what the page shows of one data set."""
+    arms, told = comparison.arms, compare(comparison)
+    makers: dict[str, Callable[[], Section]] = {
+        "the differences": lambda: difference_section(comparison),
+        "the costs": lambda: cost_section(comparison, reach),
+        "the curves": lambda: training_section(arms),
+        "precision and F1": lambda: score_section(arms),
+        "the classes": lambda: class_section(arms),
+        "the errors": lambda: error_section(arms),
+        "the sizes": lambda: size_section(arms),
+        "the missed objects": lambda: missed_section(arms),
+        "the recipes": lambda: diff_section(arms),
+    }
+    found = [_attempt(what, make, told["warnings"]) for what, make in makers.items()]
+    shown = [replace(arm.shown or arm.runs[0], name=arm.name) for arm in arms]
+    return {
+        "comparison": told,
+        "sections": [section for section in found if section],
+        "pictures": _attempt("the pictures", lambda: _pictures(shown, picture_bytes), told["warnings"]),
+        "pictured": comparison.pictured,
+        "min_score": next((number(run.pictures.get("min_score")) for run in shown if run.pictures), None),
+    }
+
+
+def diff_section(arms: Sequence[Arm]) -> Section:
+    """The difference of each arm's recipe from the first one's."""
+    section = Section("What differs in the recipes")
+    first, *others = arms
+    for arm in others:
+        lines = recipe_diff(first.runs[0], arm.runs[0])
+        if lines:
+            section.diffs.append(Diff(f"from {first.name} to {arm.name}", lines))
+        else:
+            section.notes.append(f"{first.name} and {arm.name} share one recipe.")
+    return section
 
 
 def _attempt(what: str, draw: Callable[[], T], warnings: list[str]) -> T | None:
@@ -101,104 +182,36 @@ def _attempt(what: str, draw: Callable[[], T], warnings: list[str]) -> T | None:
         return None
 
 
-def _named_apart(runs: Sequence[RunRecord]) -> list[RunRecord]:
-    """Add the folder's name, and if that is not enough a number, to the names of runs of one recipe."""
-    counts = Counter(run.name for run in runs)
-    runs = [replace(r, name=f"{r.name}/{r.folder.resolve().name}") if counts[r.name] > 1 else r for r in runs]
-    counts = Counter(run.name for run in runs)
+def named_apart(arms: Sequence[Arm]) -> list[Arm]:
+    """Add the folder's name, and if that is not enough a number, to the names of arms that share one."""
+    counts = Counter(arm.name for arm in arms)
+    arms = [
+        replace(arm, name=f"{arm.name}/{arm.runs[0].folder.resolve().name}") if counts[arm.name] > 1 else arm
+        for arm in arms
+    ]
+    counts = Counter(arm.name for arm in arms)
     seen: Counter[str] = Counter()
     out = []
-    for run in runs:
-        seen[run.name] += 1
-        out.append(replace(run, name=f"{run.name} ({seen[run.name]})") if counts[run.name] > 1 else run)
+    for arm in arms:
+        seen[arm.name] += 1
+        out.append(replace(arm, name=f"{arm.name} ({seen[arm.name]})") if counts[arm.name] > 1 else arm)
     return out
 
 
-def _charts(runs: Sequence[RunRecord]) -> list[str]:
-    """Return SVGs of the metric over time and steps, losses over steps, and precision over recall."""
-
-    def lines(events: str, x: str, path: str) -> list[Series]:
-        return [Series(r.name, list(_points(getattr(r, events), x, path)), i) for i, r in enumerate(runs)]
-
-    def evaluated(x: str, metric: str) -> tuple[str, str, str, list[Series], bool]:
-        return metric, x, metric, lines("evaluations", x, f"metrics.{metric}"), True
-
-    metrics = list(dict.fromkeys([runs[0].metric, "AP", "AP50"]))
-    validation = [Series(r.name, _validation_losses(r), i) for i, r in enumerate(runs)]
-    curves = [Series(r.name, _precision_recall(r), i) for i, r in enumerate(runs)]
-    losses = dict.fromkeys(n for r in runs for e in r.steps[-1:] for n in (e.get("losses") or {}))
-    # title, horizontal axis, vertical axis, lines, whether each point is marked
-    wanted: list[tuple[str, str, str, list[Series], bool]] = [
-        *(evaluated("minutes", metric) for metric in metrics),
-        evaluated("step", metrics[0]),
-        ("training loss", "step", "training loss", lines("steps", "step", "loss"), False),
-        *(
-            (f"{n} loss", "step", f"{n} loss, training", lines("steps", "step", f"losses.{n}"), False)
-            for n in losses
-        ),
-        ("validation loss", "step", "validation loss", validation, True),
-        ("precision and recall", "recall", "mean precision at IoU 0.5", curves, False),
-    ]
-    drawn = [
-        line_chart(series, title=title, x_label=x, y_label=y, marks=marks)
-        for title, x, y, series, marks in wanted
-    ]
-    return [chart for chart in drawn if chart]
-
-
-def _points(events: Sequence[dict[str, Any]], x: str, path: str) -> Iterator[tuple[float, float]]:
-    """Yield (step or minutes, the number at ``path``) of each event that has both."""
-    key, unit = ("step", 1) if x == "step" else ("seconds", 60)
-    for event in events:
-        place, value = number(event.get(key)), number(at_path(event, path))
-        if place is not None and value is not None:
-            yield place / unit, value
-
-
-def _validation_losses(run: RunRecord) -> list[tuple[float, float]]:
-    """Return (step, sum of the losses) of each evaluation."""
-    points = []
-    for event in run.evaluations:
-        losses = (event.get("metrics") or {}).get("losses")
-        values = [number(v) for v in losses.values()] if isinstance(losses, dict) else []
-        step = number(event.get("step"))
-        if values and step is not None and None not in values:
-            points.append((step, sum(v for v in values if v is not None)))
-    return points
-
-
-def _precision_recall(run: RunRecord) -> list[tuple[float, float]]:
-    """Return (recall, mean precision over classes) of the last evaluation, at evenly spread recalls 0..1."""
-    curves = next(
-        (
-            c
-            for e in reversed(run.evaluations)
-            if isinstance(c := (e.get("metrics") or {}).get("curves"), dict) and c
-        ),
-        {},
-    )
-    rows = [row for row in curves.values() if isinstance(row, list) and len(row) > 1]
-    rows = [row for row in rows if len(row) == len(rows[0])]
-    if not rows:
-        return []
-    last = len(rows[0]) - 1
-    return [(i / last, sum(max(0.0, float(row[i])) for row in rows) / len(rows)) for i in range(last + 1)]
-
-
-def _class_bars(runs: Sequence[RunRecord]) -> str:
-    names = class_names(runs)
-    series = [(r.name, [r.value(f"classes.{name}.AP") for name in names], i) for i, r in enumerate(runs)]
-    return bar_chart(names[:40], series, title="AP per class")
-
-
-def _pictures(runs: Sequence[RunRecord]) -> list[dict[str, Any]]:
+def _pictures(runs: Sequence[RunRecord], most_bytes: int) -> list[dict[str, Any]]:
     """Return, per image that any run drew, its truth and per run prediction and heat map as data URLs.
 
-    They are made smaller, and then fewer, until all fit in `PICTURE_BYTES`.
+    They are made smaller, and then fewer, until all fit in ``most_bytes``.
     """
     drawn = [{str(row.get("image_id")): row for row in _picture_rows(run)} for run in runs]
-    order = list(dict.fromkeys(image_id for rows in drawn for image_id in rows))[:6]
-    for count, side, quality in ((6, 512, 85), (6, 448, 75), (4, 400, 70), (3, 320, 60), (1, 240, 50)):
+    order = list(dict.fromkeys(image_id for rows in drawn for image_id in rows))[:SHOWN]
+    for count, side, quality in (
+        (SHOWN, 512, 85),
+        (SHOWN, 448, 75),
+        (4, 400, 70),
+        (3, 320, 60),
+        (1, 240, 50),
+    ):
         found = [_picture(image_id, runs, drawn, side, quality) for image_id in order[:count]]
         taken = sum(
             len(url)
@@ -206,7 +219,7 @@ def _pictures(runs: Sequence[RunRecord]) -> list[dict[str, Any]]:
             for url in [image["truth"], *(c[k] for c in image["cells"] for k in ("picture", "heatmap"))]
             if url
         )
-        if taken <= PICTURE_BYTES:
+        if taken <= most_bytes:
             return found
     return []
 
@@ -237,9 +250,17 @@ def _picture(
                 "counts": f"{counts[1]:g} of {counts[0]:g} found, {counts[2]:g} wrong"
                 if None not in counts
                 else "",
+                "missed": _reasons(row.get("missed")),
             }
         )
     return {"image_id": image_id, "truth": truth, "cells": cells}
+
+
+def _reasons(missed: Any) -> str:
+    """Why objects of an image were missed, in words."""
+    if not isinstance(missed, dict):
+        return ""
+    return ", ".join(f"{reason} ({count})" if count != 1 else str(reason) for reason, count in missed.items())
 
 
 def _open(folder: Path, name: Any) -> Image.Image | None:

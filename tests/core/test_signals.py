@@ -15,6 +15,8 @@ import pytest
 from densedet.core import files, signals
 from densedet.core.errors import Interrupted
 from densedet.core.report import page
+from densedet.core.report.arms import Arm, Comparison
+from densedet.core.report.records import read_run
 from densedet.tools import predict
 from densedet.tools.main import main
 
@@ -130,13 +132,16 @@ def test_predict_that_is_interrupted_leaves_no_folder(
 
 
 def test_a_report_that_is_interrupted_leaves_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def stopped(*_: object, **__: object) -> str:
-        assert (tmp_path / "c.json").exists()
-        raise Interrupted(signal.SIGTERM)
+    def stopped(file: Path, *_: object, **__: object) -> None:
+        if file.suffix == ".html":
+            assert (tmp_path / "c.json").exists()
+            raise Interrupted(signal.SIGTERM)
+        file.touch()
 
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "recipe.yaml").write_text("model: {head: {name: ssd}}\n")
-    monkeypatch.setattr("jinja2.Template.render", stopped)
+    monkeypatch.setattr(page, "write_text", stopped)
+    arm = Arm("a", [read_run(tmp_path / "run")])
     with pytest.raises(Interrupted):
-        page.write_report([page.read_run(tmp_path / "run")], tmp_path / "c.html")
+        page.write_report([Comparison([arm])], tmp_path / "c.html")
     assert [path.name for path in tmp_path.iterdir()] == ["run"]

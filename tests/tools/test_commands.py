@@ -277,7 +277,8 @@ def test_compare_trains_recipes_and_writes_one_page(here: Path, capsys: pytest.C
     assert (here / "c" / "report.json").exists()
     # Finished runs are compared as they are.
     assert main(["compare", "runs/quickstart_ssd/1", "runs/quickstart_retinanet/1", "--json"]) == 0
-    assert len(json.loads(capsys.readouterr().out)["runs"]) == 2
+    [told] = json.loads(capsys.readouterr().out)["comparisons"]
+    assert len(told["runs"]) == 2
 
 
 def test_resume_from_the_command_line(here: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -14,6 +14,7 @@ import yaml
 
 from densedet.core import sealed_file
 from densedet.core.errors import UsageError
+from densedet.core.report.arms import Arm, Comparison
 from densedet.core.report.comparison import (
     UNRANKED,
     obstacles,
@@ -24,9 +25,9 @@ from densedet.core.report.comparison import (
     warnings_of,
     write_number,
 )
-from densedet.core.report.page import write_report
+from densedet.core.report.page import named_apart, write_report
 from densedet.core.report.pictures import tally, write_run_pictures
-from densedet.core.report.records import read_run
+from densedet.core.report.records import RunRecord, read_run
 from densedet.core.types import Batch, Detections, Explanation, Level, Targets
 
 CLASSES = ("cat", "dog")
@@ -135,6 +136,11 @@ def make_run(
     return folder
 
 
+def compared(*runs: RunRecord, **known: Any) -> Comparison:
+    """A comparison in which each run is an arm of its own."""
+    return Comparison(named_apart([Arm(run.name, [run]) for run in runs]), **known)
+
+
 class Page(HTMLParser):
     """Collects what would be fetched, and the text of the page; complains about tags that do not close."""
 
@@ -171,9 +177,8 @@ def test_report_is_one_file_with_everything_in_it(tmp_path: Path) -> None:
         read_run(make_run(tmp_path / "ssd" / "1")),
         read_run(make_run(tmp_path / "retina" / "1", name="retina", ap=0.5, minutes=3.0)),
     ]
-    path = write_report(
-        runs, tmp_path / "out" / "compare.html", title="A <b> & B", sections=["<h2>More</h2>"]
-    )
+    page_file = tmp_path / "out" / "compare.html"
+    path = write_report([compared(*runs)], page_file, title="A <b> & B", sections=["<h2>More</h2>"])
     html = path.read_text(encoding="utf-8")
     page = Page(html)
     assert not page.open
@@ -183,7 +188,7 @@ def test_report_is_one_file_with_everything_in_it(tmp_path: Path) -> None:
     assert set(re.findall(r"url\((.)", html)) == {"#"}, "charts refer to their own clip paths alone"
     ids = re.findall(r' id="([^"]+)"', html)
     assert len(ids) == len(set(ids))
-    assert html.count("<svg") == html.count("</desc>") == 9, "8 charts and the bars, each with a description"
+    assert html.count("<svg") == html.count("</desc>") == 12, "each chart with a description"
     # Per image: truth and 2 x (prediction, heat map) = 5; two images.
     assert len(page.fetched) == 10
     assert "A <b> & B" in page.text, "the title is escaped"
@@ -195,9 +200,9 @@ def test_report_is_one_file_with_everything_in_it(tmp_path: Path) -> None:
     )
     assert "NaN" not in html
     assert len(html) < 2_000_000
-    numbers = json.loads(path.with_suffix(".json").read_text())
+    [numbers] = json.loads(path.with_suffix(".json").read_text())["comparisons"]
     assert [row["values"] for row in numbers["rows"] if row["key"] == "AP"] == [[0.4, 0.5]]
-    assert [row["best"] for row in numbers["rows"] if row["key"] == "AP"] == [[False, True]]
+    assert [row["best"] for row in numbers["rows"] if row["key"] == "AP"] == [[False, False]], "one seed each"
     assert [difference["path"] for difference in numbers["differences"]] == ["model.head.name"]
 
 
@@ -210,7 +215,7 @@ def test_report_of_a_run_that_lacks_almost_everything(tmp_path: Path) -> None:
     with (killed / "metrics.jsonl").open("a") as file:
         file.write('{"event": "step", "step": 41, "loss": NaN}\n{"event": "evalua')
     runs = [read_run(bare), read_run(killed)]
-    html = write_report(runs, tmp_path / "c.html").read_text()
+    html = write_report([compared(*runs)], tmp_path / "c.html").read_text()
     Page(html)
     record = runs[1]
     # 0.3 at the last of the evaluations; 40 steps of 3 seconds are 2 minutes.
@@ -224,14 +229,17 @@ def test_report_of_a_run_that_lacks_almost_everything(tmp_path: Path) -> None:
 
 
 def test_one_run_alone(tmp_path: Path) -> None:
-    html = write_report([read_run(make_run(tmp_path / "1", curves=False))], tmp_path / "c.html").read_text()
+    html = write_report(
+        [compared(read_run(make_run(tmp_path / "1", curves=False)))], tmp_path / "c.html"
+    ).read_text()
     assert "What differs" not in html
     assert 'class="best"' not in html
 
 
 def test_runs_of_one_recipe_are_named_apart(tmp_path: Path) -> None:
     runs = [read_run(make_run(tmp_path / "ssd" / str(i), pictures=False, curves=False)) for i in (1, 2)] * 2
-    numbers = json.loads(write_report(runs, tmp_path / "c.html").with_suffix(".json").read_text())
+    path = write_report([compared(*runs)], tmp_path / "c.html")
+    [numbers] = json.loads(path.with_suffix(".json").read_text())["comparisons"]
     assert [run["name"] for run in numbers["runs"]] == ["ssd/1 (1)", "ssd/2 (1)", "ssd/1 (2)", "ssd/2 (2)"]
     assert "the same AP, 0.400" in numbers["words"][0]
 
@@ -256,7 +264,7 @@ def test_damaged_files_become_dashes(tmp_path: Path, damage: str) -> None:
         (folder / name).write_text(damage)
     (folder / "recipe.yaml").write_text("a: [1")
     html = write_report(
-        [read_run(folder), read_run(make_run(tmp_path / "b" / "1", name="other", curves=False))],
+        [compared(read_run(folder), read_run(make_run(tmp_path / "b" / "1", name="other", curves=False)))],
         tmp_path / "c.html",
     ).read_text()
     assert ">–</td>" in html
@@ -274,7 +282,7 @@ def test_pictures_outside_the_run_folder_are_not_taken_in(tmp_path: Path) -> Non
         ]
     }
     (folder / "pictures.json").write_text(json.dumps(rows))
-    html = write_report([read_run(folder)], tmp_path / "c.html").read_text()
+    html = write_report([compared(read_run(folder))], tmp_path / "c.html").read_text()
     assert "data:image" not in html
 
 
@@ -286,9 +294,9 @@ def test_pictures_shrink_until_they_fit(tmp_path: Path, monkeypatch: pytest.Monk
     )
     batch.valid_hw = torch.tensor([[96, 96]] * 3)
     write_run_pictures(folder, batch, [found()] * 3, None, CLASSES)
-    whole = write_report([read_run(folder)], tmp_path / "c.html").stat().st_size
+    whole = write_report([compared(read_run(folder))], tmp_path / "c.html").stat().st_size
     monkeypatch.setattr("densedet.core.report.page.PICTURE_BYTES", 200_000)
-    less = write_report([read_run(folder)], tmp_path / "d.html")
+    less = write_report([compared(read_run(folder))], tmp_path / "d.html")
     assert whole > 400_000
     assert less.stat().st_size < 200_000 + 60_000, "pictures and page"
     assert Page(less.read_text()).fetched, "smaller, but there"
@@ -300,7 +308,7 @@ def test_a_report_is_not_overwritten(tmp_path: Path) -> None:
         (tmp_path / name).write_text("mine")
     for name in ("c.html", "d.html"):
         with pytest.raises(UsageError, match=r"is there already, and nothing is overwritten"):
-            write_report(runs, tmp_path / name)
+            write_report([compared(*runs)], tmp_path / name)
     assert (tmp_path / "c.html").read_text() == (tmp_path / "d.json").read_text() == "mine"
     assert not (tmp_path / "c.json").exists()
     assert not (tmp_path / "d.html").exists()
@@ -310,14 +318,14 @@ def test_a_chart_that_cannot_be_drawn_costs_itself_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     runs = [read_run(make_run(tmp_path / "1"))]
-    monkeypatch.setattr("densedet.core.report.page.line_chart", lambda *_, **__: 1 / 0)
-    path = write_report(runs, tmp_path / "c.html")
+    monkeypatch.setattr("densedet.core.report.curves.line_chart", lambda *_, **__: 1 / 0)
+    path = write_report([compared(*runs)], tmp_path / "c.html")
     page = Page(path.read_text())
-    said = "The charts could not be drawn: ZeroDivisionError: division by zero"
+    said = "The curves could not be drawn: ZeroDivisionError: division by zero"
     assert said in page.text
     assert said in capsys.readouterr().err
     assert page.fetched, "the pictures"
-    assert json.loads(path.with_suffix(".json").read_text())["runs"]
+    assert json.loads(path.with_suffix(".json").read_text())["comparisons"][0]["runs"]
 
 
 def test_a_picture_that_cannot_be_written_costs_itself_alone(
@@ -384,11 +392,13 @@ def test_table_marks_the_best_as_written(tmp_path: Path) -> None:
         read_run(make_run(tmp_path / "a", pictures=False, ap=0.40011, parameters=2000, peak_memory_mb=None)),
         read_run(make_run(tmp_path / "b", pictures=False, ap=0.40029, parameters=1000)),
     ]
-    rows = {row["key"]: row for row in table_rows(runs)}
+    rows = {row["key"]: row for row in table_rows(compared(*runs))}
     assert rows["AP"]["texts"] == ["0.400", "0.400"]
-    assert rows["AP"]["best"] == [False, False], "equal in three decimals"
-    third = read_run(make_run(tmp_path / "c", pictures=False, ap=0.3))
-    assert table_rows([*runs, third])[0]["best"] == [True, True, False], "both are 0.400"
+    assert rows["AP"]["best"] == [False, False], "chance is not ruled out"
+    third = read_run(make_run(tmp_path / "c", name="c", pictures=False, ap=0.5, parameters=1000.4))
+    three = {row["key"]: row for row in table_rows(compared(*runs, third, distinct=("c",)))}
+    assert three["AP"]["best"] == [False, False, True]
+    assert three["parameters"]["best"] == [False, True, True], "both are 1 k"
     assert rows["parameters"]["best"] == [False, True], "fewer are better"
     assert rows["peak_memory_mb"]["texts"] == ["–", "900"]
     assert rows["peak_memory_mb"]["best"] == [False, False], "no rival"
@@ -402,7 +412,7 @@ def test_warnings(tmp_path: Path) -> None:
     near = read_run(
         make_run(tmp_path / "b", name="b", pictures=False, flops=109, minutes=2.1, images_seen=650)
     )
-    assert warnings_of([first, near]) == []
+    assert warnings_of(compared(first, near).arms) == []
     far = read_run(
         make_run(
             tmp_path / "c",
@@ -416,7 +426,7 @@ def test_warnings(tmp_path: Path) -> None:
     )
     far.recipe["data"]["input_size_wh"] = [128, 64]
     far.summary["machine"] = {"system": "macOS"}
-    text = "\n".join(warnings_of([first, far]))
+    text = "\n".join(warnings_of(compared(first, far).arms))
     assert "optimizer steps differs by more than 10 %: a 40, c 60." in text
     assert "The arithmetic per image (FLOPs) differs by more than 10 %: a 100, c 111." in text
     assert "(data.input_size_wh differ)" in text
@@ -459,21 +469,26 @@ def test_runs_that_do_not_compare_are_not_ranked(tmp_path: Path, what: str) -> N
         run.recipe["train"] = {"budget": {"steps": 40}, "seed": 0}
         if what == "held out":
             run.recipe["data"]["holdout"] = 0.1
-    assert any(any(row["best"]) for row in table_rows(runs)), "equal so far"
-    assert "follows with" in summary_words(runs)[0]
+    known: dict[str, Any] = {"distinct": ("b",), "verdicts": ["b is better."]}
+    assert table_rows(compared(*runs, **known))[0]["best"] == [False, True], "equal so far"
+    assert summary_words(compared(*runs, **known)) == ["b is better."]
     for section, values in recipe.items():
         runs[1].recipe.setdefault(section, {}).update(values)
     runs[1].summary |= summary
-    assert not any(any(row["best"]) for row in table_rows(runs))
-    assert "*" not in table_text(runs)
-    assert said in table_text(runs)
-    assert UNRANKED in table_text(runs)
-    assert summary_words(runs)[0] == UNRANKED
+    assert not any(any(row["best"]) for row in table_rows(compared(*runs, **known)))
+    text = table_text(compared(*runs, **known))
+    assert "*" not in text
+    assert "b is better" not in text
+    assert said in text
+    assert summary_words(compared(*runs, **known))[0] == UNRANKED
     assert said in " ".join(obstacles(runs))
-    path = write_report(runs, tmp_path / "c.html")
-    assert 'class="best"' not in path.read_text()
-    assert "★ best" not in path.read_text()
-    assert json.loads(path.with_suffix(".json").read_text())["ranked"] is False
+    if what == "budget":
+        path = write_report([compared(*runs, **known)], tmp_path / "c.html")
+        assert 'class="best"' not in path.read_text()
+        assert "★ best" not in path.read_text()
+        assert "none is marked as unbeaten" in path.read_text()
+        [told] = json.loads(path.with_suffix(".json").read_text())["comparisons"]
+        assert told["ranked"] is False
 
 
 def test_the_same_images_on_another_disk_compare(tmp_path: Path) -> None:
@@ -499,7 +514,7 @@ def test_a_damaged_file_of_a_run_is_named(tmp_path: Path) -> None:
     (folder / "best.pt").write_bytes(whole[:-100])
     (folder / "last.pt").write_bytes(b"?" + whole[1:])
     (folder / "recipe.yaml").write_text("[1, 2]")
-    text = table_text([read_run(folder)])
+    text = table_text(compared(read_run(folder)))
     assert f"warning: ssd: {folder / 'best.pt'} cannot be used: it was cut off" in text
     assert f"warning: ssd: {folder / 'last.pt'} cannot be used: it was changed or damaged" in text
     assert f"warning: ssd: {folder / 'recipe.yaml'} cannot be read." in text
@@ -519,11 +534,11 @@ def test_words(tmp_path: Path) -> None:
     fast = read_run(
         make_run(tmp_path / "b", name="fast", pictures=False, ap=0.3, predict_images_per_second=250.0)
     )
-    assert "fast predicts 2.5 times as many images per second as slow." in summary_words([slow, fast])
+    assert "fast predicts 2.5 times as many images per second as slow." in summary_words(compared(slow, fast))
     fast.summary.pop("AP")
     fast.evaluations.clear()
-    assert summary_words([slow, fast])[0].startswith("Only slow has been evaluated: AP 0.400")
-    assert summary_words([fast]) == ["No run has been evaluated yet, so there is nothing to rank."]
+    assert summary_words(compared(slow, fast))[0].startswith("Only slow has been evaluated: AP 0.400")
+    assert summary_words(compared(fast)) == ["No run has been evaluated yet, so there is nothing to rank."]
 
 
 def test_runs_go_by_the_metric_of_their_recipes(tmp_path: Path) -> None:
@@ -535,12 +550,12 @@ def test_runs_go_by_the_metric_of_their_recipes(tmp_path: Path) -> None:
         run.recipe["evaluate"] = {"metric": "error", "higher_is_better": False}
         for event, error in zip(run.evaluations, (0.875, 0.25, 0.625)):
             event["metrics"]["error"] = error
-    rows = {row["key"]: row for row in table_rows(runs)}
+    rows = {row["key"]: row for row in table_rows(compared(*runs, distinct=("a",)))}
     assert next(iter(rows)) == "error"
-    assert rows["error"]["best"] == [True, False], "0.5 is less than 0.75"
+    assert rows["error"]["best"] == [True, False], "a is better, by the statistics"
     assert rows["best_value"]["values"] == [0.25, 0.25], "the lowest of the evaluations"
-    assert rows["AP"]["best"] == [False, True]
-    assert summary_words(runs)[0] == (
+    assert rows["AP"]["best"] == [False, False], "nobody has looked"
+    assert summary_words(compared(*runs))[0] == (
         "a reaches error 0.500 (AP50 0.900); b follows with 0.750 (AP50 0.900), 0.250 more."
     )
     # A dotted path, and a class whose name has a dot: summary.json has the AP of "v1.0 cat".

@@ -1,0 +1,1 @@
+"""Charts of comparisons as SVG for a page and as PNG, drawn by matplotlib without a window."""

@@ -1,0 +1,66 @@
+"""The table of a comparison as Markdown, to paste into a pull request, and as CSV."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from densedet.core.text import visible
+
+MARKUP = re.compile(r"([\\`*_\[\]<>|~!@&])")
+"""Letters that Markdown, or HTML in it, would take for markup."""
+
+
+def markdown_text(title: str, comparisons: Sequence[dict[str, Any]]) -> str:
+    """Write the verdict, the warnings and the table in Markdown.
+
+    Args:
+        title: heading.
+        comparisons: one a data set, as `densedet.core.report.comparison.compare` returns them.
+    """
+    lines = [f"### {_plain(title)}", ""]
+    for told in comparisons:
+        lines += [f"#### {_plain(told['name'])}", ""] if told["name"] else []
+        lines += [line for words in told["words"] for line in (_plain(words), "")]
+        lines += [f"> **Note:** {_plain(text)}\n>" for text in told["warnings"]]
+        lines += [""] if told["warnings"] else []
+        names = [_plain(arm["name"]) for arm in told["arms"]]
+        lines += [f"| | {' | '.join(names)} |", f"|---|{'---:|' * len(names)}"]
+        for row in told["rows"]:
+            if any(value is not None for value in row["values"]):
+                texts = [f"**{t}**" if best else t for t, best in zip(row["texts"], row["best"])]
+                lines.append(f"| {_plain(row['label'])} | {' | '.join(texts)} |")
+        lines.append("")
+    return "\n".join(lines)
+
+
+def _plain(text: str) -> str:
+    """Escape markup in a text."""
+    return MARKUP.sub(r"\\\1", visible(text))
+
+
+def csv_text(comparisons: Sequence[dict[str, Any]]) -> str:
+    """Write the table as CSV: a line for each data set, number and arm, with the ends of its range.
+
+    Args:
+        comparisons: one a data set, as `densedet.core.report.comparison.compare` returns them.
+    """
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(["data", "key", "arm", "seeds", "value", "low", "high"])
+    for told in comparisons:
+        for row in told["rows"]:
+            for place, arm in enumerate(told["arms"]):
+                cells = (row[name][place] for name in ("values", "lows", "highs"))
+                texts = [_cell(told["name"]), _cell(row["key"]), _cell(arm["name"]), arm["seeds"]]
+                writer.writerow([*texts, *("" if cell is None else cell for cell in cells)])
+    return out.getvalue()
+
+
+def _cell(text: str) -> str:
+    """A name as a cell; a spreadsheet must not take it for a formula."""
+    text = visible(text)
+    return f"'{text}" if text[:1] in ("=", "+", "-", "@") else text
