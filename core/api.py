@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
 from PIL import Image
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
@@ -18,17 +17,14 @@ from torch.utils.data import DataLoader
 from densedet.core import assembly
 from densedet.core.data.dataset import sample_of
 from densedet.core.data.decoding import open_image
-from densedet.core.data.facts import data_facts, notes_on
 from densedet.core.data.loader import collate
-from densedet.core.distributed import join, together
-from densedet.core.errors import UsageError
 from densedet.core.recipe import loading
-from densedet.core.recipe.loading import Recipe
+from densedet.core.recipe.loading import Recipe, recipe_from
 from densedet.core.recipe.merging import Overrides
 from densedet.core.report.drawing import draw_boxes
 from densedet.core.training import session
-from densedet.core.training.evaluation import build_evaluator, evaluate_on, metric_value, report_lines
 from densedet.core.training.fit import check_fit
+from densedet.core.training.judging import Evaluation, source_of
 from densedet.core.training.prediction import Predictor, check_images, load
 from densedet.core.training.result import EvaluationResult
 from densedet.core.training.run import Run
@@ -82,7 +78,7 @@ def build(
         overrides: changes to it, ``["train.batch_size=8"]`` or ``{"train.batch_size": 8}``.
         num_classes: None opens the training source and counts its classes.
     """
-    recipe = _recipe(recipe, overrides)
+    recipe = recipe_from(recipe, overrides)
     if num_classes is None:
         num_classes = len(assembly.class_table(recipe, assembly.build_source(recipe, "train")))
     return assembly.build_with_weights(recipe, num_classes)[0]
@@ -106,9 +102,9 @@ def make_batch(
         split: "val" or "train", without augmentation; unused with ``images``.
         count: number of images, from the first on; unused with ``images``.
     """
-    recipe = _recipe(recipe, overrides)
+    recipe = recipe_from(recipe, overrides)
     if images is None:
-        source = _source(recipe, split)
+        source = source_of(recipe, split)
         dataset = assembly.make_dataset(recipe, source, assembly.class_table(recipe, source))
         return assembly.first_batch(recipe, dataset, count)
     check_images(images)
@@ -130,8 +126,8 @@ def dataloader(
         overrides: changes to the recipe.
         epoch: which epoch of "train", counted from 0; each has its own order and augmentation.
     """
-    recipe = _recipe(recipe, overrides)
-    source = _source(recipe, split)
+    recipe = recipe_from(recipe, overrides)
+    source = source_of(recipe, split)
     if split == "train":
         keys = list(assembly.build_batch_sampler(recipe, source).keys(epoch))
         return assembly.make_train_loader(recipe, assembly.make_train_set(recipe, source), keys)
@@ -158,7 +154,7 @@ def train(
         The finished run: ``run.folder``, ``run.metrics``, ``run.eval_detector``.
     """
     return session.train(
-        _recipe(recipe, overrides), folder=None if folder is None else Path(folder), hooks=hooks
+        recipe_from(recipe, overrides), folder=None if folder is None else Path(folder), hooks=hooks
     )
 
 
@@ -185,72 +181,6 @@ def resume(
     return session.resume(
         Path(run), overrides, [str(file) for file in plugins], hooks=hooks, allow_changes=allow_changes
     )
-
-
-class Evaluation:
-    """A detector and the images to evaluate it on; see `evaluate` for the arguments.
-
-    Attributes:
-        predictor: the detector with its recipe; ``category_ids`` are those of the source.
-        recipe: the recipe.
-        source: the truth.
-        dataset: the images.
-        facts: numbers about the data, see `densedet.core.data.facts.data_facts`.
-        notes: sentences about what in the data the user must know.
-    """
-
-    def __init__(
-        self,
-        detector: nn.Module | Run | str | Path,
-        overrides: Overrides = (),
-        *,
-        recipe: Recipe | str | Path | None = None,
-        split: str = "val",
-        device: str = "auto",
-        plugins: Sequence[str] = (),
-    ) -> None:
-        join()
-        if isinstance(detector, nn.Module | Run):
-            self.predictor = _predictor(detector, overrides, recipe)
-        elif recipe is not None:
-            raise UsageError(
-                f"{detector} has a recipe of its own: leave out recipe=, and change it by overrides="
-            )
-        else:
-            self.predictor = load(detector, overrides, device=device, plugins=plugins)
-        self.recipe = self.predictor.recipe
-        self.source = _source(self.recipe, split)
-        if not any(name in self.source.classes for name in self.predictor.classes):
-            raise self.recipe.error(
-                f"data.{split}",
-                f"none of the detector's classes ({', '.join(filter(None, self.predictor.classes))}) "
-                f"is in this data ({', '.join(self.source.classes)})",
-            )
-        ids = assembly.category_ids(self.recipe, self.predictor.classes, self.source)
-        self.predictor.category_ids = ids
-        self.dataset = assembly.make_dataset(self.recipe, self.source, self.predictor.classes)
-        self.facts = data_facts(self.source, self.predictor.classes)
-        self.notes = notes_on({split: self.facts})
-
-    def run(self, **callbacks: Any) -> EvaluationResult:
-        """Evaluate; ``callbacks`` are `densedet.core.training.evaluation.evaluate_detector`'s on_batch and
-        on_detections."""
-        with together():
-            numbers = evaluate_on(
-                self.recipe,
-                self.predictor.detector,
-                self.dataset,
-                self.predictor.classes,
-                assembly.make_eval_loader(self.recipe, self.dataset),
-                device=self.predictor.device,
-                **callbacks,
-            )
-        return EvaluationResult(numbers, self.recipe.evaluate.metric, metric_value(self.recipe, numbers))
-
-    def report(self, result: EvaluationResult) -> list[str]:
-        """Return the lines that `densedet evaluate` prints of a result, by the recipe's evaluator."""
-        evaluator = build_evaluator(self.recipe, self.dataset, self.predictor.classes)
-        return report_lines(evaluator, result.numbers)
 
 
 def evaluate(
@@ -299,49 +229,3 @@ def draw(
         extra=detections.extra,
         keypoints=detections.keypoints,
     )
-
-
-def _recipe(recipe: Recipe | str | Path, overrides: Overrides) -> Recipe:
-    if not isinstance(recipe, Recipe):
-        return loading.load_recipe(recipe, overrides)
-    return recipe.with_overrides(overrides) if overrides else recipe
-
-
-def _source(recipe: Recipe, split: str) -> Any:
-    """Return the filtered source of a split.
-
-    Raises:
-        UsageError: there is no such split.
-        RecipeError: the recipe has no source for it.
-    """
-    if split not in ("train", "val"):
-        raise UsageError(f"split {split!r}: write 'train' or 'val'")
-    source = assembly.build_split(recipe, split)
-    if source is None:
-        raise recipe.error("data", f"the recipe has no {split} source: give data.{split}")
-    return source
-
-
-def _predictor(
-    detector: nn.Module | Run, overrides: Overrides, recipe: Recipe | str | Path | None
-) -> Predictor:
-    """Return a module or a run's detector with its recipe, in the mode and on the device where it is."""
-    if isinstance(detector, Run):
-        if recipe is not None:
-            raise UsageError("a run has a recipe of its own: leave out recipe=, and change it by overrides=")
-        module, classes = detector.eval_detector, detector.classes
-        checked = _recipe(detector.recipe, overrides)
-    else:
-        if recipe is None:
-            raise UsageError(
-                "give the recipe that the module was built from: evaluate(module, recipe=recipe)"
-            )
-        module, checked = detector, _recipe(recipe, overrides)
-        classes = assembly.class_table(checked, assembly.build_source(checked, "train"))
-        if getattr(module, "num_classes", len(classes)) != len(classes):
-            raise UsageError(f"the module has {module.num_classes} classes, the recipe's data {len(classes)}")
-    device = next((p.device for p in module.parameters()), torch.device("cpu"))
-    training = module.training
-    predictor = Predictor(checked, module, classes, assembly.category_ids(checked, classes), device)
-    module.train(training)
-    return predictor

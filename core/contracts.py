@@ -335,7 +335,8 @@ class Postprocess(Protocol):
             boxes: float32 (B,N,4) xyxy in pixels of the network's input.
             levels: the feature maps, in the anchors' order.
             sizes: int64 (B,2), (height, width) of the image's part of the input.
-            trace: a dict to write each candidate's `densedet.core.types.Fate` into, as ``trace["fate"]``.
+            trace: a dict to write each candidate's fate into, and what removed it: ``trace["fate"]`` and
+                ``trace["by"]``, see `densedet.core.types.Trace`.
 
         Returns:
             B detections, best first, clipped to ``sizes``.
@@ -534,6 +535,8 @@ class Detector(Protocol):
     may also have
 
     - ``evaluate(batch)``, which returns `losses` and `predict` of one forward pass;
+    - a last argument ``trace`` of ``predict`` and ``evaluate``, a `densedet.core.types.Trace` to fill, from
+      which `densedet show missed` tells why an object was missed;
     - ``explain(batch)``, which returns an `Explanation` for pictures;
     - an attribute ``progress``, which the runner sets before each step, from 0 at the start of the training
       to 1 at its end.

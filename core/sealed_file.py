@@ -59,6 +59,21 @@ def write(path: Path, value: Any) -> None:
         file.write(_tail(hashed.digest))
 
 
+def write_archive(path: Path, content: bytes) -> None:
+    """Write a zip archive atomically with its digest.
+
+    Args:
+        path: file to replace; its folder is made.
+        content: the archive, which has no comment.
+
+    Raises:
+        OSError or OutputError: the disk does not take it; the old file is left as it was.
+    """
+    with atomic_file(path) as file:
+        file.write(content[: -len(NO_COMMENT)])
+        file.write(_tail(hashlib.sha256(content)))
+
+
 def read(path: Path) -> Any:
     """Read a file that `write` has written, onto the CPU.
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, TypedDict
 
 import torch
 from torch import Tensor
@@ -391,12 +391,33 @@ class Explanation:
         return maps
 
 
-Trace = dict[str, Any]
-"""A postprocess fills it, when handed one, with each candidate's fate: ``trace["fate"]`` is a list of int8
-(N,C) tensors, one per image, with values of `Fate`."""
-
-
 class Fate:
     """Values of a trace: what happened to the candidate (anchor, class)."""
 
     LOW_SCORE, CUT_BY_TOP_K, REMOVED_BY_NMS, CUT_BY_MAX_DETECTIONS, KEPT = range(5)
+
+
+class Trace(TypedDict, total=False):
+    """Record of one prediction, a dict that its caller hands over empty. A candidate is a pair of anchor and
+    class.
+
+    A postprocess writes ``fate`` and ``by``. A detector writes the rest, and one that has no postprocess
+    writes all; what a detector cannot give is left out.
+
+    Attributes:
+        fate: a tensor int8 (N,C) per image, with values of `Fate`.
+        by: a tensor int64 (N,C) per image: the candidate that removed this one, as anchor * C + class; -1
+            where none did.
+        scores: float32 (B,N,C), the scores that the postprocess got.
+        boxes: float32 (B,N,4) xyxy in pixels of the batch's images, clipped to ``valid_hw``.
+        anchors: float32 (N,4) xyxy in pixels of the batch's images.
+        matched_idxs: int64 (B,N), the matcher's choice for the batch's objects as in `Assignment`; written by
+            a detector's ``evaluate``.
+    """
+
+    fate: list[Tensor]
+    by: list[Tensor]
+    scores: Tensor
+    boxes: Tensor
+    anchors: Tensor
+    matched_idxs: Tensor

@@ -43,9 +43,10 @@ ROOMS = {
     "data": {"", "annotations"},
     "recipe": {"", "annotations"},
     "weights": {""},
+    "judgement": {""},
     "assembly": {"", "annotations", "data", "recipe", "weights"},
-    "training": {"", "annotations", "data", "recipe", "weights", "assembly"},
-    "report": {"", "annotations", "recipe"},
+    "training": {"", "annotations", "data", "recipe", "weights", "judgement", "assembly"},
+    "report": {"", "annotations", "recipe", "judgement"},
 }
 """Room of core -> rooms that it may import beside itself; "" is core's root."""
 

@@ -5,10 +5,15 @@ from __future__ import annotations
 
 import argparse
 import sys
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from densedet.core.text import json_text, say
+
+if TYPE_CHECKING:
+    from densedet.core.judgement.thresholds import ClassThreshold
+    from densedet.core.training.judging import Evaluation
 
 
 def add_parser(subparsers: Any) -> None:
@@ -31,6 +36,17 @@ def add_parser(subparsers: Any) -> None:
         metavar="FILE",
         help="a new file for the detections as COCO results JSON (source pixels, original category ids)",
     )
+    parser.add_argument(
+        "--thresholds",
+        metavar="WISH",
+        help="find the score of each class from which on a detection counts, on these images at IoU 0.5: f1 "
+        "(the best F1), precision=0.9 or recall=0.8 (at least so much)",
+    )
+    parser.add_argument(
+        "--save",
+        action="store_true",
+        help="write the thresholds into the checkpoint, for densedet predict",
+    )
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, mps")
     parser.add_argument(
         "--plugin", action="append", default=[], metavar="FILE", help="a plug-in file that the recipe needs"
@@ -41,12 +57,15 @@ def add_parser(subparsers: Any) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Evaluate, print the numbers and write the detections."""
-    from densedet.core.api import Evaluation
     from densedet.core.distributed import gather_objects, world
     from densedet.core.files import check_free, write_text
+    from densedet.core.judgement.thresholds import Wish, find_thresholds
     from densedet.core.terminal import progress
+    from densedet.core.training.judging import Evaluation, save_thresholds
     from densedet.core.training.prediction import coco_results
 
+    wish = None if arguments.thresholds is None else Wish.parse(arguments.thresholds)
+    check_save(arguments)
     if arguments.output:
         check_free(Path(arguments.output))
     rows: dict[int, list[dict[str, Any]]] = {}  # of each image, by its position in the source
@@ -63,26 +82,80 @@ def run(arguments: argparse.Namespace) -> int:
             detections, evaluation.source.annotation(index).image_id, evaluation.predictor.category_ids
         )
 
+    found = None
     with progress() as bar:
         task = bar.add_task("evaluating", total=len(evaluation.source))
-        result = evaluation.run(
-            on_batch=lambda done: bar.update(task, completed=done * world()[1]),
-            on_detections=keep if arguments.output else None,
-        )
+        callbacks: dict[str, Any] = {
+            "on_batch": lambda done: bar.update(task, completed=done * world()[1]),
+            "on_detections": keep if arguments.output else None,
+        }
+        if wish is None:
+            numbers = evaluation.run(**callbacks).numbers
+        else:
+            judgement = evaluation.judge(**callbacks)
+            numbers, found = judgement.metrics, find_thresholds(judgement, wish)
     if arguments.output:
         everyone: dict[int, Any] = {
             index: found for part in gather_objects(rows) for index, found in part.items()
         }
         listed = [row for index in sorted(everyone) for row in everyone[index]]
     if arguments.json:
-        say(json_text({**result.numbers, "data": evaluation.facts}))
+        told = {} if found is None else {"thresholds": threshold_facts(evaluation, wish, found)}
+        say(json_text({**numbers, "data": evaluation.facts, **told}))
     else:
-        say("\n".join([*evaluation.report(result), *evaluation.notes]))
+        told_lines = [] if found is None else threshold_lines(evaluation, wish, found)
+        say("\n".join([*evaluation.report(numbers), *told_lines, *evaluation.notes]))
+    if arguments.save and wish is not None and found is not None:
+        file = save_thresholds(evaluation, arguments.checkpoint, wish, found)
+        say(f"thresholds saved in {file}: densedet predict goes by them", error=True)
     if arguments.output:  # last: where the disk is full, the numbers are told all the same
         if world()[0] == 0:
             write_text(Path(arguments.output), json_text(listed), overwrite=False)
         say(f"{len(listed)} detections in {arguments.output}", error=True)
     return 0
+
+
+def check_save(arguments: argparse.Namespace) -> None:
+    """Raise UsageError where --save has nothing to save, or nowhere."""
+    from densedet.core.errors import UsageError
+    from densedet.core.training.prediction import is_recipe
+
+    if arguments.save and arguments.thresholds is None:
+        raise UsageError("--save goes with --thresholds: write --thresholds f1 --save")
+    if arguments.save and is_recipe(arguments.checkpoint):
+        raise UsageError(
+            f"--save writes into a checkpoint, and {arguments.checkpoint} is a recipe: give a run folder or "
+            f"a .pt file"
+        )
+
+
+def threshold_facts(evaluation: Evaluation, wish: Any, found: list[ClassThreshold]) -> dict[str, Any]:
+    """Return thresholds as plain values."""
+    return {
+        "wish": str(wish),
+        "images": evaluation.images,
+        "classes": {one.class_name: asdict(one) for one in found if one.class_name},
+    }
+
+
+def threshold_lines(evaluation: Evaluation, wish: Any, found: list[ClassThreshold]) -> list[str]:
+    """Return a table of thresholds, a line a class, and what they were found on."""
+    from densedet.core.judgement.thresholds import DEFAULT_SCORE
+
+    width = max(len("class"), *(len(one.class_name) for one in found))
+    lines = ["", f" {'class':<{width}}  score  precision  recall    F1  objects"]
+    for one in (one for one in found if one.class_name):
+        numbers = (
+            f"{one.score:5.3f}      {one.precision:.3f}   {one.recall:.3f} {one.f1:.3f}"
+            if one.score is not None
+            else "    -          -       -     -"
+        )
+        note = f"  {one.note}: the default {DEFAULT_SCORE} counts" if one.note else ""
+        lines.append(f" {one.class_name:<{width}}  {numbers}  {one.objects:7}{note}")
+    lines.append(f" thresholds ({wish}) at IoU 0.5, found on {evaluation.images}")
+    if evaluation.split == "train":
+        lines.append(" these are training images, on which scores are higher: find thresholds on others")
+    return lines
 
 
 if __name__ == "__main__":

@@ -20,6 +20,10 @@ OVERRIDE = re.compile(r"[a-z_]+(\.\w+)+=")
 """Tells changes to the recipe from images on the command line."""
 
 
+NAMED = 20
+"""Classes of which the thresholds are listed."""
+
+
 def add_parser(subparsers: Any) -> None:
     """densedet predict RUN IMAGE_OR_FOLDER ..."""
     parser = subparsers.add_parser("predict", help="find objects in images", description=__doc__)
@@ -42,7 +46,10 @@ def add_parser(subparsers: Any) -> None:
         "--output", metavar="DIR", help="folder for pictures and results.json (default: runs/predict/N)"
     )
     parser.add_argument(
-        "--score", type=float, default=0.3, help="draw and write detections from this score on (default 0.3)"
+        "--score",
+        type=float,
+        help="draw and write detections from this score on (default: the thresholds of the classes that "
+        "densedet evaluate --thresholds has saved in the checkpoint, else 0.3)",
     )
     parser.add_argument(
         "--batch_size", "--batch-size", type=int, default=16, help="images at once (default 16)"
@@ -61,11 +68,12 @@ def run(arguments: argparse.Namespace) -> int:
     from densedet.core.data.decoding import open_image, range_notes
     from densedet.core.errors import DataError, UsageError, sentence
     from densedet.core.files import write_text
+    from densedet.core.judgement.thresholds import DEFAULT_SCORE
     from densedet.core.terminal import progress
     from densedet.core.training.folders import new_folder
     from densedet.core.training.prediction import coco_results, load
 
-    if not 0 <= arguments.score <= 1:
+    if arguments.score is not None and not 0 <= arguments.score <= 1:
         raise UsageError(f"--score {arguments.score} is no score: give a number from 0 to 1")
     if arguments.batch_size < 1:
         raise UsageError(f"--batch_size {arguments.batch_size}: give at least 1")
@@ -83,11 +91,13 @@ def run(arguments: argparse.Namespace) -> int:
         broken.append(str(error))
 
     drawn: dict[int, Any] = {}
+    score = arguments.score
+    if score is None and predictor.thresholds is None:
+        score = DEFAULT_SCORE
     try:
-        stream = predictor.stream(files, batch_size=arguments.batch_size, on_broken=on_broken)
+        stream = predictor.stream(files, batch_size=arguments.batch_size, score=score, on_broken=on_broken)
         with progress() as bar:
             for index, found in bar.track(stream, total=len(files), description="predicting"):
-                found = found.where(found.scores >= arguments.score)
                 rows += [
                     {**row, "file_name": str(files[index])}
                     for row in coco_results(found, wanted.image_ids[index], wanted.category_ids)
@@ -107,7 +117,7 @@ def run(arguments: argparse.Namespace) -> int:
             picture = folder / picture_name(index, files[index])
             try:
                 whole = open_image(files[index], predictor.decoding)
-                found.draw(whole, min_score=arguments.score).save(picture)
+                found.draw(whole, min_score=0).save(picture)
             except Exception as error:
                 unwritten.append(f"{files[index].name}: {sentence(error)}")
             except KeyboardInterrupt:
@@ -119,10 +129,23 @@ def run(arguments: argparse.Namespace) -> int:
             error=True,
         )
     say(f"{len(rows)} objects in {len(files) - len(broken)} images -> {folder}", error=True)
+    say(threshold_line(predictor, arguments.score), error=True)
     notes = range_notes(files[:: len(files) // 16 + 1], predictor.decoding)
     for text in [*(f"left out: {text}" for text in broken), *wanted.left_out, wanted.note, *notes]:
         say(text, error=True)
     return DataError.exit_code if broken or wanted.left_out else 0
+
+
+def threshold_line(predictor: Predictor, score: float | None) -> str:
+    """Return the sentence that tells from which scores on detections are shown, and why."""
+    scores, origin = predictor.score_thresholds(score)
+    if len(set(scores)) == 1 or predictor.thresholds is None:
+        listed = f"{scores[0]:.3g} for all classes"
+    else:
+        named = [f"{name}: {value:.3f}" for name, value in zip(predictor.classes, scores) if name]
+        more = f" and {len(named) - NAMED} more" if len(named) > NAMED else ""
+        listed = ", ".join(named[:NAMED]) + more
+    return f"score thresholds: {listed} ({origin})"
 
 
 def picture_name(index: int, file: Path) -> str:

@@ -1,4 +1,5 @@
-"""Look inside: parts, plug-ins, a recipe with the origin of every value, the recipes' JSON Schema."""
+"""Look inside: parts, plug-ins, a recipe with the origin of every value, the recipes' JSON Schema, and why
+objects are missed."""
 
 from __future__ import annotations
 
@@ -10,10 +11,11 @@ from typing import Any
 
 from densedet.core.text import json_text, say
 from densedet.tools.show_environment import environment
+from densedet.tools.show_missed import add_missed, missed
 
 
 def add_parser(subparsers: Any) -> None:
-    """densedet show components | plugins | recipe | environment | schema"""
+    """densedet show components | plugins | recipe | environment | missed | schema"""
     parser = subparsers.add_parser(
         "show", help="look at parts, plug-ins, recipes, the schema", description=__doc__
     )
@@ -55,6 +57,9 @@ def add_parser(subparsers: Any) -> None:
     )
     machine.add_argument("--json", action="store_true", help="print as JSON")
     machine.set_defaults(run=environment)
+    lost = topics.add_parser("missed", help="why a detector misses objects", description=missed.__doc__)
+    add_missed(lost)
+    lost.set_defaults(run=missed)
     scheme = topics.add_parser("schema", help="a JSON Schema for editors", description=schema.__doc__)
     scheme.add_argument(
         "--plugin", action="append", default=[], metavar="FILE", help="include the parts of this plug-in file"

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from densedet.core.conformance.postprocessing import check_detections, same_detections
+from densedet.core.conformance.postprocessing import check_detections, check_fates, same_detections
 from densedet.core.conformance.requirements import (
     Factory,
     check,
@@ -22,7 +22,8 @@ from densedet.core.conformance.requirements import (
     wire,
 )
 from densedet.core.examples import CLASSES, example_batch
-from densedet.core.types import Batch
+from densedet.core.training.evaluation import takes_trace
+from densedet.core.types import Batch, Trace
 
 STEPS = 12
 
@@ -48,6 +49,9 @@ def check_detector(factory: Factory, **arguments: Any) -> None:
     batch = example_batch(channels)
     _check_padding(part.eval(), batch)
     _check_predictions(part, batch)
+    for method in ("predict", "evaluate"):
+        if takes_trace(getattr(part, method, None)):
+            _check_trace(part, method, batch)
     _check_state(part, batch)
     _check_training(copy.deepcopy(part).train(), batch)
 
@@ -131,6 +135,29 @@ def _check_predictions(part: Any, batch: Batch) -> None:
             same(losses, _losses(part, batch), 1e-3) and same_detections(detections, found),
             "evaluate(batch) gives other losses than losses(batch), or other detections than predict(batch)",
         )
+
+
+def _check_trace(part: Any, method: str, batch: Batch) -> None:
+    """A trace changes nothing, and its tensors have the shapes of the detections' candidates."""
+    trace: Trace = {}
+    plain, traced = getattr(part, method)(batch), getattr(part, method)(batch, trace=trace)
+    require(same(plain, traced, 1e-4), f"{method}(batch) gives something else where a trace is asked for")
+    if not trace:
+        return
+    scores: Any = trace.get("scores")
+    require(
+        isinstance(scores, Tensor) and scores.ndim == 3 and scores.shape[::2] == (len(batch), CLASSES),
+        f"trace['scores'] of {method} has the shape (B,N,C)",
+    )
+    count = scores.shape[1]
+    shapes = {"boxes": (len(batch), count, 4), "anchors": (count, 4), "matched_idxs": (len(batch), count)}
+    values: dict[str, Any] = {**trace}
+    for name, shape in shapes.items():
+        if name in values:
+            require(values[name].shape == shape, f"trace[{name!r}] of {method} has the shape {shape}")
+    require("boxes" in trace, f"{method} writes trace['boxes'] beside the scores")
+    if "fate" in trace:
+        check_fates(trace, plain if method == "predict" else plain[1], count, CLASSES)
 
 
 def _check_state(part: Any, batch: Batch) -> None:

@@ -12,7 +12,7 @@ from torch import Tensor
 from densedet.core import boxes as box_ops
 from densedet.core.conformance.requirements import Factory, check, finite, require, same, steady, wire
 from densedet.core.examples import CLASSES, STRIDES, example_grid
-from densedet.core.types import Detections, Fate, Level
+from densedet.core.types import Detections, Fate, Level, Trace
 
 SIZES = ((64, 96), (40, 50))
 """Valid (height, width) of the two images."""
@@ -102,16 +102,27 @@ def _check_many(part: Any, anchors: Tensor, levels: tuple[Level, ...]) -> None:
     require(all(len(one) for one in found), "252 anchors with scores up to 1 gave no detection")
     alone = part(scores[1:], boxes[1:], levels, sizes[1:])
     require(same(alone, found[1:], 1e-4), "an image's detections depend on the other images of the batch")
-    trace: dict[str, Any] = {}
+    trace: Trace = {}
     traced = part(scores, boxes, levels, sizes, trace)
     require(same(traced, found), "detections differ where a trace is asked for")
-    if not trace:
-        return
+    if trace:
+        check_fates(trace, found, len(anchors), CLASSES)
+
+
+def check_fates(trace: Trace, found: Sequence[Detections], anchors: int, classes: int) -> None:
+    """Require the fates that a trace holds to be those of the detections, and removals to name a survivor.
+
+    Args:
+        trace: what a postprocess or a detector's predict wrote.
+        found: the detections of each image.
+        anchors: N.
+        classes: C.
+    """
     fates: Any = trace.get("fate")
     require(
         isinstance(fates, list)
-        and len(fates) == 2
-        and all(f.shape == (len(anchors), CLASSES) for f in fates),
+        and len(fates) == len(found)
+        and all(f.shape == (anchors, classes) for f in fates),
         "trace['fate'] holds an (N,C) tensor an image",
     )
     for fate, one in zip(fates, found):
@@ -123,6 +134,27 @@ def _check_many(part: Any, anchors: Tensor, levels: tuple[Level, ...]) -> None:
         require(
             len(kept) == len(one) and (kept == real or -1 in one.anchors),
             f"the trace says {len(kept)} candidates were kept, there are {len(one)} detections, or others",
+        )
+    removals: Any = trace.get("by")
+    if removals is None:
+        return
+    require(
+        isinstance(removals, list)
+        and len(removals) == len(found)
+        and all(by.shape == (anchors, classes) and by.dtype == torch.int64 for by in removals),
+        "trace['by'] holds an int64 (N,C) tensor an image",
+    )
+    for fate, by in zip(fates, removals):
+        require(bool(((by >= -1) & (by < by.numel())).all()), "trace['by'] holds anchor * C + class, or -1")
+        named = by >= 0
+        require(
+            bool((fate[named] == Fate.REMOVED_BY_NMS).all()),
+            "trace['by'] names what removed a candidate that was not REMOVED_BY_NMS: write -1 there",
+        )
+        survived = (fate == Fate.KEPT) | (fate == Fate.CUT_BY_MAX_DETECTIONS)
+        require(
+            bool(survived.flatten()[by[named]].all()),
+            "trace['by'] names a candidate that was itself removed: name the one that stayed",
         )
 
 

@@ -155,6 +155,13 @@ class Recipe:
         )
 
 
+def recipe_from(recipe: Recipe | str | Path, overrides: Overrides = ()) -> Recipe:
+    """Return a recipe with ``overrides``; a file or the name of a shipped recipe is loaded."""
+    if not isinstance(recipe, Recipe):
+        return load_recipe(recipe, overrides)
+    return recipe.with_overrides(overrides) if overrides else recipe
+
+
 def load_recipe(
     path: str | Path,
     overrides: Overrides = (),

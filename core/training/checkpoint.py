@@ -14,7 +14,7 @@ from typing import Any
 from pydantic import ValidationError
 from torch import Tensor, nn
 
-from densedet.core import sealed_file
+from densedet.core import files, sealed_file
 from densedet.core.data.image_cache import cache_root, holds_caches
 from densedet.core.errors import CheckpointError
 from densedet.core.recipe.loading import Recipe, recipe_from_dict
@@ -53,6 +53,22 @@ def save(path: Path, state: dict[str, Any]) -> None:
     if fault:
         raise CheckpointError(f"{path} is not written, since it could not be read again: {fault}")
     sealed_file.write(path, state)
+
+
+def save_thresholds(path: Path, thresholds: dict[str, Any]) -> None:
+    """Write a checkpoint anew with other thresholds; everything else stays bit by bit.
+
+    Args:
+        path: the checkpoint.
+        thresholds: the fields of `densedet.core.training.checkpoint_fields.Thresholds`.
+
+    Raises:
+        BusyError: a run writes to its folder.
+        CheckpointError: it cannot be read, or the thresholds do not fit.
+        OutputError: it cannot be written.
+    """
+    with files.locked(path.parent):
+        save(path, {**load(path), "thresholds": thresholds})
 
 
 def load(path: Path) -> dict[str, Any]:

@@ -9,7 +9,7 @@ import torch
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 from torch import Tensor
 
-FORMAT = 2
+FORMAT = 3
 
 MOST = 2**53
 """Counts above it are no counts; every one below is exact as a float, too."""
@@ -162,10 +162,21 @@ class Counters(_Table):
     broken_images: dict[Annotated[str, Field(pattern="^[0-9]{1,15}$")], str]
 
 
+class Thresholds(_Table):
+    """Scores from which on a detection counts, of the averaged weights where there are any."""
+
+    scores: list[Annotated[Number, Field(ge=0, le=1)] | None] = Field(
+        description="of each class; None: none could be found"
+    )
+    wish: str = Field(description="what they are to reach, in words")
+    images: str = Field(description="the images that they were found on, in words")
+    fingerprint: DataFingerprint = Field(description="of these images")
+
+
 class Fields(_Table):
     """The state of a run."""
 
-    format: Literal[2] = Field(description="version of this table")
+    format: Literal[3] = Field(description="version of this table")
     densedet: str = Field(description="version that wrote it")
     recipe: str = Field(description="the resolved recipe, YAML text")
     recipe_name: Annotated[str, AfterValidator(_a_stem)] = Field(description="its name")
@@ -188,9 +199,14 @@ class Fields(_Table):
     fingerprints: Fingerprints = Field(description="what the data were")
     counters: Counters = Field(description="what a run counts")
     plugins: dict[str, dict[str, Plain]] = Field(description="{hook: what its densedet_state gave}")
+    thresholds: Thresholds | None = Field(
+        description="found for these very weights by densedet evaluate --thresholds --save, or None"
+    )
 
     @model_validator(mode="after")
     def _one_id_a_class(self) -> Fields:
         if len(self.category_ids) != len(self.classes):
             raise ValueError("category_ids has another length than classes")
+        if self.thresholds is not None and len(self.thresholds.scores) != len(self.classes):
+            raise ValueError("thresholds.scores has another length than classes")
         return self

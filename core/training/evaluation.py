@@ -3,6 +3,7 @@ to the evaluator."""
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Any
@@ -17,7 +18,7 @@ from densedet.core.contracts import Evaluator
 from densedet.core.data.dataset import DetectionDataset
 from densedet.core.distributed import alone, from_main, gather_objects, world
 from densedet.core.recipe.loading import Recipe
-from densedet.core.types import Batch, Detections
+from densedet.core.types import Batch, Detections, Trace
 
 
 def to_source(detections: Detections, batch: Batch, position: int) -> Detections:
@@ -39,6 +40,7 @@ def evaluate_detector(
     with_losses: bool = True,
     on_batch: Callable[[int], None] | None = None,
     on_detections: Callable[[int, Detections], None] | None = None,
+    on_trace: Callable[[Batch, Trace, list[Detections]], None] | None = None,
     leave: Callable[[], bool] | None = None,
 ) -> dict[str, Any]:
     """Run the detector over all batches and compare its detections with the truth.
@@ -56,6 +58,8 @@ def evaluate_detector(
         with_losses: False leaves the validation losses out.
         on_batch: called with the number of images that are done, after each batch.
         on_detections: called with (index in the source, detections in source pixels) for each image.
+        on_trace: called after each batch with the batch, what the detector wrote into a trace (nothing where
+            it takes none), and the detections in the batch's pixels.
         leave: asked before each batch whether to break off, as all processes do where one is asked to.
 
     Returns:
@@ -78,8 +82,9 @@ def evaluate_detector(
             if not len(batch):
                 continue
             batch = batch.to(device)
+            trace: Trace | None = None if on_trace is None else {}
             with alone():  # processes have different numbers of batches
-                losses, found = _forward(detector, batch, with_losses=with_losses)
+                losses, found = _forward(detector, batch, trace, with_losses=with_losses)
             sums.append((int(batch.indices[0]), {n: float(v) * len(batch) for n, v in losses.items()}))
             images += len(batch)
             for position, detections in enumerate(found):
@@ -88,6 +93,8 @@ def evaluate_detector(
                 evaluator.add(index, moved)
                 if on_detections is not None:
                     on_detections(index, moved)
+            if on_trace is not None and trace is not None:
+                on_trace(batch, trace, found)
             if on_batch is not None:
                 on_batch(images)
     finally:
@@ -97,13 +104,23 @@ def evaluate_detector(
     return _combine(evaluator, sums, images, broken)
 
 
-def _forward(detector: Any, batch: Batch, *, with_losses: bool) -> tuple[dict[str, Tensor], list[Detections]]:
-    if not with_losses:
-        return {}, detector.predict(batch)
-    if hasattr(detector, "evaluate"):
-        losses, found = detector.evaluate(batch)
+def _forward(
+    detector: Any, batch: Batch, trace: Trace | None, *, with_losses: bool
+) -> tuple[dict[str, Tensor], list[Detections]]:
+    if with_losses and hasattr(detector, "evaluate"):
+        losses, found = detector.evaluate(batch, **_traced(detector.evaluate, trace))
         return losses, found
-    return detector.losses(batch), detector.predict(batch)
+    losses = detector.losses(batch) if with_losses else {}
+    return losses, detector.predict(batch, **_traced(detector.predict, trace))
+
+
+def _traced(method: Any, trace: Trace | None) -> dict[str, Trace]:
+    return {"trace": trace} if trace is not None and takes_trace(method) else {}
+
+
+def takes_trace(method: Any) -> bool:
+    """Whether a detector's ``predict`` or ``evaluate`` has an argument ``trace``; None has none."""
+    return method is not None and "trace" in inspect.signature(method).parameters
 
 
 def _combine(

@@ -18,6 +18,7 @@ from densedet.core.class_table import of_classes
 from densedet.core.data.dataset import sample_of
 from densedet.core.data.loader import collate
 from densedet.core.errors import DataError, UsageError
+from densedet.core.judgement.thresholds import DEFAULT_SCORE
 from densedet.core.recipe.loading import Recipe, load_recipe
 from densedet.core.recipe.merging import Overrides, shipped_recipes
 from densedet.core.training import checkpoint
@@ -27,9 +28,16 @@ from densedet.core.types import Detections
 
 
 class Predictor:
-    """A detector with its recipe, ready to predict. detector: in evaluation mode. classes: names in label
-    order; an empty one is a slot that stands for nothing, and is never predicted. category_ids: None
-    there."""
+    """A detector with its recipe, ready to predict.
+
+    Args:
+        recipe: of the detector.
+        detector: is moved to ``device``, in evaluation mode.
+        classes: names in label order; an empty one is a slot that stands for nothing, and is never predicted.
+        category_ids: the data set's id of each class; None for an empty slot.
+        device: where to predict.
+        thresholds: the field of this name of the checkpoint that the weights are from, or None.
+    """
 
     def __init__(
         self,
@@ -38,27 +46,59 @@ class Predictor:
         classes: Sequence[str],
         category_ids: Sequence[int | None],
         device: torch.device,
+        *,
+        thresholds: dict[str, Any] | None = None,
     ) -> None:
         self.recipe, self.classes, self.category_ids = recipe, tuple(classes), tuple(category_ids)
+        self.thresholds = thresholds
         self.detector, self.device = detector.to(device).eval(), device
         self.decoding, self._resize = assembly.decoding_of(recipe), assembly.build_resize(recipe)
 
-    def predict(self, images: Sequence[Any], *, batch_size: int = 16) -> list[Detections]:
-        """One `Detections` an image, boxes in source pixels. images: paths, encoded bytes, or uint8 arrays
-        (H,W) or (H,W,3)."""
-        return [detections for _, detections in self.stream(images, batch_size=batch_size)]
+    def predict(
+        self, images: Sequence[Any], *, batch_size: int = 16, score: float | None = None
+    ) -> list[Detections]:
+        """Find the objects of images.
+
+        Args:
+            images: paths, encoded bytes, or uint8 arrays (H,W) or (H,W,3).
+            batch_size: images at once.
+            score: detections with a lower score are left out. None: those below the thresholds that the
+                checkpoint holds for its classes are left out; where it holds none, no detection is.
+
+        Returns:
+            One `Detections` an image, boxes in source pixels.
+        """
+        return [detections for _, detections in self.stream(images, batch_size=batch_size, score=score)]
+
+    def score_thresholds(self, score: float | None = None) -> tuple[list[float], str]:
+        """Return the score of each class from which on a detection is shown, and its origin in words.
+
+        Args:
+            score: one for all classes; None: those of the checkpoint, else the default.
+        """
+        if score is not None:
+            return [score] * len(self.classes), "given"
+        if self.thresholds is None:
+            return [DEFAULT_SCORE] * len(self.classes), "default"
+        scores = [DEFAULT_SCORE if value is None else value for value in self.thresholds["scores"]]
+        return scores, f"{self.thresholds['wish']} on {self.thresholds['images']}"
 
     def stream(
         self,
         images: Sequence[Any],
         *,
         batch_size: int = 16,
+        score: float | None = None,
         on_broken: Callable[[int, DataError], None] | None = None,
     ) -> Iterator[tuple[int, Detections]]:
         """(position, detections) as they come; at most ``batch_size`` images in memory. An image that cannot
-        be decoded goes to ``on_broken``, or stops with its DataError where there is none."""
+        be decoded goes to ``on_broken``, or stops with its DataError where there is none. The other arguments
+        are those of `predict`."""
         check_images(images)
         data = self.recipe.data
+        lowest = None
+        if score is not None or self.thresholds is not None:
+            lowest = torch.tensor(self.score_thresholds(score)[0])
         for start in range(0, len(images), batch_size):
             samples = []
             for index in range(start, min(start + batch_size, len(images))):
@@ -73,11 +113,10 @@ class Predictor:
             if samples:
                 batch = collate(samples, pad_to=data.pad_to).to(self.device)
                 for position, detections in enumerate(self.detector.predict(batch)):  # type: ignore[operator]
-                    moved = to_source(detections, batch, position).to("cpu")
-                    yield (
-                        int(batch.indices[position]),
-                        replace(of_classes(moved, self.classes), classes=self.classes),
-                    )
+                    moved = of_classes(to_source(detections, batch, position).to("cpu"), self.classes)
+                    if lowest is not None:
+                        moved = moved.where(moved.scores >= lowest[moved.labels])
+                    yield int(batch.indices[position]), replace(moved, classes=self.classes)
 
 
 def check_images(images: Any) -> None:
@@ -130,10 +169,16 @@ def load(
         recipe = recipe.with_overrides(overrides)
     detector, _ = assembly.build_with_weights(recipe, len(state["classes"]), wanted=False)
     average: dict[str, Tensor] | None = state["ema"]
-    checkpoint.load_weights(
-        detector, average if average is not None and weights == "ema" else state["detector"]
+    evaluated = average is None or weights == "ema"
+    checkpoint.load_weights(detector, average if average is not None and evaluated else state["detector"])
+    return Predictor(
+        recipe,
+        detector,
+        state["classes"],
+        state["category_ids"],
+        resolve_device(device),
+        thresholds=state["thresholds"] if evaluated else None,
     )
-    return Predictor(recipe, detector, state["classes"], state["category_ids"], resolve_device(device))
 
 
 def is_recipe(path: str | Path) -> bool:

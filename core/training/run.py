@@ -394,6 +394,7 @@ class Run:
                 "broken_images": {str(index): text for index, text in self.broken.items()},
             },
             "plugins": hookspecs.collect_state(self.hooks, self),
+            "thresholds": None,
         }
 
     def _optimizer(self) -> tuple[torch.optim.Optimizer, str, list[dict[str, Any]], nn.Module]:

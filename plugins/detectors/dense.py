@@ -316,8 +316,11 @@ class DenseDetector(nn.Module):
         return scores
 
     def _detections(self, output: Output, batch: Batch, trace: Trace | None = None) -> list[Detections]:
-        boxes = self.coder.decode(output.box, output.anchors)
-        found = self.postprocess(self._scores(output), boxes, output.levels, batch.valid_hw, trace)
+        boxes, scores = self.coder.decode(output.box, output.anchors), self._scores(output)
+        if trace is not None:
+            trace["scores"], trace["boxes"] = scores, box_ops.clip(boxes, batch.valid_hw)
+            trace["anchors"] = output.anchors
+        found = self.postprocess(scores, boxes, output.levels, batch.valid_hw, trace)
         carried = {name: branch.predict for name, branch in self.head.branches.items() if branch.predict}
         if not carried:
             return found
@@ -339,17 +342,22 @@ class DenseDetector(nn.Module):
 
     @torch.no_grad()
     def predict(self, batch: Batch, trace: Trace | None = None) -> list[Detections]:
-        """Return B detections in pixels of the batch's images, float32."""
+        """Return B detections in pixels of the batch's images, float32; ``trace`` as in `Trace`."""
         output = self.run_network(batch)
         with torch.autocast(batch.images.device.type, enabled=False):
             return self._detections(output, batch, trace)
 
     @torch.no_grad()
-    def evaluate(self, batch: Batch) -> tuple[dict[str, Tensor], list[Detections]]:
-        """Return `losses` and `predict` of a batch from one forward pass."""
+    def evaluate(
+        self, batch: Batch, trace: Trace | None = None
+    ) -> tuple[dict[str, Tensor], list[Detections]]:
+        """Return `losses` and `predict` of a batch from one forward pass; ``trace`` as in `Trace`."""
         output = self.run_network(batch)
         with torch.autocast(batch.images.device.type, enabled=False):
-            return self._losses(output, self.assign(output, batch)), self._detections(output, batch)
+            targets = self.assign(output, batch)
+            if trace is not None:
+                trace["matched_idxs"] = targets.matched_idxs
+            return self._losses(output, targets), self._detections(output, batch, trace)
 
     @torch.no_grad()
     def explain(self, batch: Batch) -> Explanation:

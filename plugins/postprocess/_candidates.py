@@ -23,6 +23,7 @@ class Candidates(NamedTuple):
         labels: int64 (M,), 0..C-1.
         anchors: int64 (M,), 0..N-1.
         fate: int8 (N,C) with values of `Fate`, at first KEPT for the candidates; None without a trace.
+        by: int64 (N,C), the candidate that removed this one, as in `Trace`; None without a trace.
     """
 
     boxes: Tensor
@@ -30,11 +31,25 @@ class Candidates(NamedTuple):
     labels: Tensor
     anchors: Tensor
     fate: Tensor | None
+    by: Tensor | None
 
     def note(self, which: Tensor | slice, fate: int) -> None:
         """Write the fate of candidates, given as indices or mask, into the trace, if there is one."""
         if self.fate is not None:
             self.fate[self.anchors[which], self.labels[which]] = fate
+
+    def note_removal(self, removed: Tensor, by: Tensor) -> None:
+        """Write into the trace, if there is one, which candidates ``by`` removed ``removed``.
+
+        Args:
+            removed: indices or mask of R candidates.
+            by: int64 (R,) indices of candidates, or () for all of them.
+        """
+        if self.by is not None:
+            classes = self.by.shape[1]
+            self.by[self.anchors[removed], self.labels[removed]] = (
+                self.anchors[by] * classes + self.labels[by]
+            )
 
 
 def candidates(
@@ -61,7 +76,7 @@ def candidates(
         per: "level": of each level, over anchors and classes together (RetinaNet); "class": of each class
             (SSD).
         min_size: pixels that both sides of a clipped box need.
-        trace: where to write fates, as trace["fate"]; boxes below ``min_size`` are LOW_SCORE there.
+        trace: where to write "fate" and "by"; boxes below ``min_size`` are LOW_SCORE there.
 
     Yields:
         The candidates of one image after the other.
@@ -69,7 +84,7 @@ def candidates(
     scores, boxes = scores.detach().float(), clip(boxes.detach().float(), sizes)
     classes = scores.shape[-1]
     if trace is not None:
-        trace["fate"] = []
+        trace["fate"], trace["by"] = [], []
     for image_scores, image_boxes in zip(scores, boxes):
         wanted = image_scores > score
         if min_size > 0:
@@ -79,14 +94,17 @@ def candidates(
             kept = _best_of_classes(image_scores, wanted, found, top_k)
         else:
             kept = _best_of_levels(image_scores, found, levels, top_k)
-        fate = None
+        fate = by = None
         if trace is not None:
-            fate = torch.full_like(wanted, Fate.LOW_SCORE, dtype=torch.int8)
+            # Contiguous, whatever the layout of the scores: it is written by flat indices.
+            fate = wanted.new_full(wanted.shape, Fate.LOW_SCORE, dtype=torch.int8)
             fate.view(-1)[found] = Fate.CUT_BY_TOP_K
             fate.view(-1)[kept] = Fate.KEPT
+            by = wanted.new_full(wanted.shape, -1, dtype=torch.int64)
             trace["fate"].append(fate)
-        anchors = kept // classes
-        yield Candidates(image_boxes[anchors], image_scores.flatten()[kept], kept % classes, anchors, fate)
+            trace["by"].append(by)
+        anchors, labels = kept // classes, kept % classes
+        yield Candidates(image_boxes[anchors], image_scores.flatten()[kept], labels, anchors, fate, by)
 
 
 def _best_of_levels(scores: Tensor, found: Tensor, levels: tuple[Level, ...], top_k: int) -> Tensor:

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 from functools import partial
 
+import torch
 from torch import Tensor
 from torchvision.ops import batched_nms
 from torchvision.ops import nms as plain_nms
 
 from densedet.core.arguments import NonNegativeFloat, PositiveInt, Probability
+from densedet.core.boxes import pairwise_iou
 from densedet.core.types import Detections, Fate, Level, Trace
-from densedet.plugins.postprocess._candidates import Per, candidates
+from densedet.plugins.postprocess._candidates import Candidates, Per, candidates
+
+LARGEST = 1 << 22
+"""Pairs of boxes whose IoU is computed at once."""
 
 
 class NMSPostprocess:
@@ -63,7 +68,25 @@ class NMSPostprocess:
             found.note(slice(None), Fate.REMOVED_BY_NMS)
             found.note(survivors, Fate.CUT_BY_MAX_DETECTIONS)
             found.note(kept, Fate.KEPT)
+            if trace is not None:
+                self._note_removals(found, survivors)
             results.append(
                 Detections(found.boxes[kept], found.scores[kept], found.labels[kept], found.anchors[kept])
             )
         return results
+
+    def _note_removals(self, found: Candidates, survivors: Tensor) -> None:
+        """Write into the trace which survivor removed each other candidate: the best that overlaps it."""
+        removed = torch.ones_like(found.scores, dtype=torch.bool)
+        removed[survivors] = False
+        if not bool(removed.any()):
+            return
+        for part in removed.nonzero().squeeze(1).split(max(1, LARGEST // max(1, len(survivors)))):
+            overlap = pairwise_iou(found.boxes[part], found.boxes[survivors])
+            if not self.class_agnostic:
+                overlap[found.labels[part, None] != found.labels[survivors]] = -1
+            # The survivors come best first, so that the first above the threshold removed the box. Where
+            # rounding leaves none above it, the nearest one did.
+            above = overlap > self.iou
+            first = torch.where(above.any(dim=1), above.int().argmax(dim=1), overlap.argmax(dim=1))
+            found.note_removal(part, survivors[first])

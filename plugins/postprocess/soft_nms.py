@@ -57,7 +57,8 @@ class SoftNMSPostprocess:
         sizes: Tensor,
         trace: Trace | None = None,
     ) -> list[Detections]:
-        """See `densedet.core.contracts.Postprocess`; REMOVED_BY_NMS is a score that sank to final_score."""
+        """See `densedet.core.contracts.Postprocess`; REMOVED_BY_NMS is a score that sank to final_score, by
+        the detection that lowered it last."""
         images = self.candidates(scores, boxes, levels, sizes, trace=trace)
         return [self._suppress(found) for found in images]
 
@@ -74,11 +75,14 @@ class SoftNMSPostprocess:
             picks.append(best)
             lowered.append(value)
             factor = self._factor(iou(found.boxes[best], found.boxes))
+            left = remaining > self.final_score
+            left[best] = False
             remaining *= (
                 factor
                 if self.class_agnostic
                 else torch.where(found.labels == found.labels[best], factor, 1.0)
             )
+            found.note_removal(left & (remaining <= self.final_score), best)
             remaining[best] = -1
         kept = torch.stack(picks) if picks else found.labels.new_zeros(0)
         found.note(remaining <= self.final_score, Fate.REMOVED_BY_NMS)

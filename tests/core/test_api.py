@@ -12,9 +12,9 @@ import torch
 from PIL import Image
 
 import densedet
-from densedet.core.api import Evaluation
 from densedet.core.errors import UsageError
 from densedet.core.recipe.loading import Recipe, RecipeError
+from densedet.core.training.judging import Evaluation
 from densedet.core.training.run import Run
 from densedet.registry import UnknownComponent
 

@@ -421,7 +421,7 @@ def test_no_output_overwrites_anything(
     for name in ("r.json", "s.json", "c.html", "d.json"):
         (here / name).write_text("mine")
     monkeypatch.setattr(
-        "densedet.core.api.Evaluation", lambda *_, **__: pytest.fail("refused before the work")
+        "densedet.core.training.judging.Evaluation", lambda *_, **__: pytest.fail("refused before the work")
     )
     for command in (
         ["evaluate", str(trained), "--output", "r.json"],

@@ -11,10 +11,10 @@ from PIL import Image
 
 from densedet.core.annotations.builder import TableBuilder
 from densedet.core.annotations.conversion import open_source, recognise
-from densedet.core.api import Evaluation
 from densedet.core.errors import DataError, UsageError
 from densedet.core.recipe.loading import load_recipe
 from densedet.core.recipe.plugin_loading import load_plugins
+from densedet.core.training.judging import Evaluation
 from densedet.core.training.run import Run
 from densedet.plugins.sources.flatbuffers_db import FlatBuffersSource
 from densedet.plugins.sources.sqlite import SQLiteSource

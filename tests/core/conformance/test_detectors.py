@@ -182,6 +182,22 @@ class OneForAll(DenseDetector):
         return super().predict(batch, trace)[:1]
 
 
+@broken("the shape")
+class TraceOfOneImage(DenseDetector):
+    def predict(self, batch: Batch, trace: Any = None) -> Any:
+        found = super().predict(batch, trace)
+        if trace is not None:
+            trace["boxes"] = trace["boxes"][0]
+        return found
+
+
+@broken("gives something else where a trace is asked for")
+class TraceChanges(DenseDetector):
+    def predict(self, batch: Batch, trace: Any = None) -> Any:
+        found = super().predict(batch, trace)
+        return found if trace is None else [one.where(one.scores > 2) for one in found]
+
+
 @broken("needs? no gradient|raised")
 class KeepsGraph(DenseDetector):
     def predict(self, batch: Batch, trace: Any = None) -> Any:

@@ -322,6 +322,49 @@ class TraceOff(Simple):
         return found
 
 
+def with_by(found: list[Detections], trace: Any, make: Any) -> list[Detections]:
+    """Write trace["by"] as ``make`` has it from an image's fates."""
+    if trace is not None:
+        trace["by"] = [make(fate) for fate in trace["fate"]]
+    return found
+
+
+@broken("was not REMOVED_BY_NMS")
+class RemovesAll(Simple):
+    """Says that each candidate removed itself."""
+
+    def __call__(
+        self, scores: Tensor, boxes: Tensor, levels: Any, sizes: Tensor, trace: Any = None
+    ) -> list[Detections]:
+        found = super().__call__(scores, boxes, levels, sizes, trace)
+        return with_by(found, trace, lambda fate: torch.arange(fate.numel()).view(fate.shape))
+
+
+@broken("was itself removed")
+class RemovedByTheRemoved(Simple):
+    """Names a candidate that was removed, too."""
+
+    def __call__(
+        self, scores: Tensor, boxes: Tensor, levels: Any, sizes: Tensor, trace: Any = None
+    ) -> list[Detections]:
+        def make(fate: Tensor) -> Tensor:
+            removed = fate == Fate.REMOVED_BY_NMS
+            return torch.where(removed, removed.flatten().int().argmax(), -1)
+
+        return with_by(super().__call__(scores, boxes, levels, sizes, trace), trace, make)
+
+
+@broken("int64")
+class RemovedByFloats(Simple):
+    """Indices as floats."""
+
+    def __call__(
+        self, scores: Tensor, boxes: Tensor, levels: Any, sizes: Tensor, trace: Any = None
+    ) -> list[Detections]:
+        found = super().__call__(scores, boxes, levels, sizes, trace)
+        return with_by(found, trace, lambda fate: torch.full(fate.shape, -1.0))
+
+
 @broken("each is found once|252 anchors")
 class TheFirstAlone(Simple):
     """An index into an index."""

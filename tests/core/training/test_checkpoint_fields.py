@@ -42,6 +42,7 @@ FITTING = {
     "scaler": ({}, {"a": 1}),
     "metrics": ({}, {"a": 1}),
     "plugins": ({},),
+    "thresholds": (None,),
 }
 """Values among WRONG that are right for a field."""
 
@@ -60,7 +61,7 @@ def test_a_field_of_a_wrong_type_is_refused(state: dict[str, Any], name: str) ->
     ("change", "message"),
     [
         ({"step": -1}, r"a\.pt is not a checkpoint that densedet has written: step: "),
-        ({"format": 1}, "has format 1, this densedet reads 2"),
+        ({"format": 1}, "has format 1, this densedet reads 3"),
         ({"format": torch.zeros(2)}, "has format"),
         ({"detector": 3}, "detector: "),
     ],

@@ -15,6 +15,7 @@ from densedet.core.errors import CheckpointError, TrainingError, UsageError
 from densedet.core.recipe.loading import RecipeError, load_recipe
 from densedet.core.state_dict import COUNT
 from densedet.core.training import checkpoint, engine, session
+from densedet.core.training.checkpoint_fields import FORMAT
 from densedet.core.training.ema import ExponentialMovingAverage
 from densedet.core.training.folders import new_folder
 from densedet.core.training.precision import resolve_device, resolve_precision
@@ -287,7 +288,7 @@ def test_loading_runs_no_code_and_names_damage(tmp_path: Path) -> None:
         def __reduce__(self) -> Any:
             return (Path.touch, (marker,))
 
-    sealed_file.write(bad, {"format": 2, "detector": Evil()})
+    sealed_file.write(bad, {"format": FORMAT, "detector": Evil()})
     with pytest.raises(CheckpointError, match="holds more than tensors"):
         load(bad)
     assert not marker.exists()

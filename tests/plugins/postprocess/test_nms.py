@@ -93,10 +93,29 @@ def test_fates():
         Fate.REMOVED_BY_NMS,
     ]
     assert trace["fate"][0].tolist() == [[fate] for fate in expected]
+    assert trace["by"][0].tolist() == [[-1], [-1], [-1], [-1], [0]]
     for per in ("level", "class"):
         run(NMSPostprocess(top_k=3, per=per), scores, boxes, trace=trace)
         expected = [Fate.KEPT, Fate.LOW_SCORE, Fate.CUT_BY_TOP_K, Fate.KEPT, Fate.REMOVED_BY_NMS]
         assert trace["fate"][0].tolist() == [[fate] for fate in expected]
+
+
+def test_what_removed_a_box():
+    """Class 1: box 0 (.9) removes box 1 (8/12 = 0.67) and box 2 (0.5 with it, which 0.45 is below); class 0:
+    box 2 (.8) removes box 1 (0.67). By anchor * 2 + class."""
+    boxes = [[0.0, 0.0, 10.0, 10.0], [2.0, 0.0, 12.0, 10.0], [10 / 3, 0.0, 40 / 3, 10.0]]
+    scores = [[0.0, 0.9], [0.7, 0.8], [0.8, 0.7]]
+    trace = {}
+    run(NMSPostprocess(iou=0.45), scores, boxes, trace=trace)
+    assert trace["by"][0].tolist() == [[-1, -1], [4, 1], [-1, 1]]
+    run(NMSPostprocess(iou=0.45, class_agnostic=True), scores, boxes, trace=trace)
+    assert trace["by"][0].tolist() == [[-1, -1], [1, 1], [1, 1]]
+    # A class that lies across memory, as softmax with the background cut off does.
+    wide = torch.tensor([[*row, 0.0] for row in scores])[None, :, :2]
+    trace = {}
+    NMSPostprocess(iou=0.45)(wide, torch.tensor(boxes)[None], (Level(1, 3, 1, 8),), BIG, trace)
+    assert trace["by"][0].tolist() == [[-1, -1], [4, 1], [-1, 1]]
+    assert int((trace["fate"][0] == Fate.REMOVED_BY_NMS).sum()) == 3
 
 
 @pytest.mark.parametrize(

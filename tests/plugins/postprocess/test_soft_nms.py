@@ -45,6 +45,7 @@ def test_fates_and_final_score():
     found = run([[0.9], [0.8], [0.7]], trace, final_score=0.65, max_detections=5)
     assert found.anchors.tolist() == [0, 2]
     assert trace["fate"][0].flatten().tolist() == [Fate.KEPT, Fate.REMOVED_BY_NMS, Fate.KEPT]
+    assert trace["by"][0].flatten().tolist() == [-1, 0, -1]
     run([[0.9], [0.8], [0.01]], trace, max_detections=1)
     assert trace["fate"][0].flatten().tolist() == [Fate.KEPT, Fate.CUT_BY_MAX_DETECTIONS, Fate.LOW_SCORE]
 
