@@ -485,7 +485,11 @@ class Evaluator(Protocol):
     """Compares detections with a source's truth, in source pixels.
 
     It may have a method ``report(metrics) -> list[str]``, the lines that `densedet evaluate` prints; without
-    one the numbers are printed by their names.
+    one the numbers are printed by their names. It may have a method ``resampled(weights) -> dict[str,
+    numpy.ndarray]``, without which comparisons cannot tell how much a number would vary on other images:
+    ``weights`` (R,I) has a row for each resample and a column for each image that was added, in the order of
+    their indices; an image of weight k counts as k images. It returns float64 (R,) for each number, by the
+    path that ``evaluate.metric`` has for it ("AP", "classes.cat.AP"); -1 where nothing counts.
 
     Wired: ``source`` (`Source`: the truth), ``classes`` (tuple of str: names in label order, empty for a
     label that stands for no class).

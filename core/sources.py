@@ -38,3 +38,10 @@ from densedet.core.annotations.table import (
 from densedet.core.annotations.where import RowIds, check_where_syntax, matching
 from densedet.core.recipe.faults import Fault, RecipeError
 from densedet.core.recipe.yaml_marks import parse_yaml
+from densedet.core.statistics.matches import (
+    RECALLS_11,
+    RECALLS_101,
+    ClassMatches,
+    MatchStore,
+    mean_of_known,
+)

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from densedet.plugins.coders import delta, distribution, ltrb
     from densedet.plugins.detectors import dense
     from densedet.plugins.evaluators import coco
+    from densedet.plugins.evaluators import voc as voc_evaluator
     from densedet.plugins.heads import fcos, retinanet, ssd, ssdlite
     from densedet.plugins.losses import (
         bce,
@@ -99,7 +100,7 @@ if TYPE_CHECKING:
     schedule: list[type[contracts.Schedule]] = [
         schedules.CosineSchedule, schedules.StepSchedule, schedules.ConstantSchedule,
     ]
-    evaluator: list[type[contracts.Evaluator]] = [coco.CocoEvaluator]
+    evaluator: list[type[contracts.Evaluator]] = [coco.CocoEvaluator, voc_evaluator.VocEvaluator]
     weight_map: list[type[contracts.WeightMap]] = [
         torchvision_fpn.TorchvisionRetinaNetMap, torchvision_fpn.TorchvisionFCOSMap,
         torchvision_ssd.TorchvisionSSDMap, torchvision_ssd.TorchvisionSSDLiteMap,

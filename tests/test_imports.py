@@ -46,7 +46,8 @@ ROOMS = {
     "judgement": {""},
     "assembly": {"", "annotations", "data", "recipe", "weights"},
     "training": {"", "annotations", "data", "recipe", "weights", "judgement", "assembly"},
-    "report": {"", "annotations", "recipe", "judgement"},
+    "report": {"", "annotations", "recipe", "judgement", "statistics"},
+    "statistics": {""},
 }
 """Room of core -> rooms that it may import beside itself; "" is core's root."""
 

@@ -9,6 +9,7 @@ import pickle
 from collections.abc import Iterable
 from typing import Any
 
+import numpy as np
 import torch
 
 from densedet.core.conformance.requirements import ConformanceError, Factory, check, require, same, wire
@@ -196,6 +197,8 @@ def check_evaluator(factory: Factory, *, metric: str | None = None, **arguments:
     turned = judged(perfect, reversed(range(5))) if name in best else {}
     require(_close(turned[name], top), f"{name} depends on the order of the images")
     _check_merge(build, judged(half), name)
+    if hasattr(build(), "resampled"):
+        _check_resampled(build, name)
     build().result()  # no image at all
 
 
@@ -211,6 +214,41 @@ def _plain(value: Any) -> str:
 
 def _close(first: Any, second: Any) -> bool:
     return abs(float(first) - float(second)) < 1e-9
+
+
+def _check_resampled(build: Any, name: str) -> None:
+    """Weights of 1 give the number itself, and an image of weight 0 is as good as not there."""
+    weights = np.ones((2, 5))
+    weights[1, 3:] = 0
+
+    def of(images: Iterable[int]) -> Any:
+        part = build()
+        for index in images:
+            part.add(index, with_doubtful(index) if index % 2 else half(index))
+        return part
+
+    numbers = of(reversed(range(5))).resampled(weights.copy())
+    require(
+        name in numbers,
+        f"resampled(weights) gives no {name!r}, only {', '.join(map(str, numbers))}: it gives what result() "
+        f"gives",
+    )
+    values = np.asarray(numbers[name])
+    require(
+        values.shape == (2,),
+        f"resampled(weights) gives {name} of the shape {values.shape} for weights of the shape (2, 5): one "
+        f"number for each row",
+    )
+    for value, images, what in (
+        (values[0], range(5), "1"),
+        (values[1], range(3), "0 for the last two images"),
+    ):
+        alone = of(images).result()[name]
+        require(
+            _close(value, alone),
+            f"resampled(weights) gives {name} {value:g} for weights of {what}, and result() of the images "
+            f"that count {alone:g}: a column stands for an image, in the order of their indices",
+        )
 
 
 def _check_merge(build: Any, whole: dict[str, Any], name: str) -> None:

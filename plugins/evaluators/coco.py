@@ -10,8 +10,10 @@ import numpy as np
 from densedet.core.arguments import PositiveInt
 from densedet.core.class_table import label_map, relabel
 from densedet.core.contracts import Source
+from densedet.core.sources import MatchStore
 from densedet.core.types import Annotation, Detections
 from densedet.plugins.evaluators._coco_lines import TWELVE, coco_lines
+from densedet.plugins.evaluators._coco_matches import coco_matches, coco_resampled, number_names
 
 
 class CocoEvaluator:
@@ -36,6 +38,7 @@ class CocoEvaluator:
         self.source, self.classes, self.max_detections = source, tuple(classes), max_detections
         self._labels = label_map(source.classes, self.classes)
         self._detections: dict[int, np.ndarray] = {}
+        self._matches: MatchStore | None = None
 
     def add(self, index: int, detections: Detections) -> None:
         """See `densedet.core.contracts.Evaluator`."""
@@ -44,7 +47,7 @@ class CocoEvaluator:
         rows[:, :2], rows[:, 2:4] = boxes[:, :2], boxes[:, 2:] - boxes[:, :2]
         rows[:, 4] = detections.scores.detach().cpu().numpy()
         rows[:, 5] = detections.labels.detach().cpu().numpy() + 1
-        self._detections[index] = rows
+        self._detections[index], self._matches = rows, None
 
     def state(self) -> dict[int, np.ndarray]:
         """What another process needs to `merge`."""
@@ -52,6 +55,7 @@ class CocoEvaluator:
 
     def merge(self, states: list[Any]) -> None:
         """Take in the detections of other processes."""
+        self._matches = None
         for state in states:
             self._detections.update(state)
 
@@ -102,15 +106,27 @@ class CocoEvaluator:
                 "classes": {name: {"AP": -1.0, "AP50": -1.0} for name in self.classes if name},
                 "curves": {},
             }
+        truth, _, found = self._gathered()
+        return coco_metrics(
+            truth, found, tuple(filter(None, self.classes)), max_detections=self.max_detections
+        )
+
+    def _gathered(self) -> tuple[hotcoco.COCO, np.ndarray, np.ndarray]:
+        """The truth of the added images, their ids (I,), and the rows (D,7) of all detections."""
         indices = sorted(self._detections)
         truth, ids = self._truth(indices)
-        found = [np.insert(self._detections[index], 0, number, axis=1) for index, number in zip(indices, ids)]
-        return coco_metrics(
-            truth,
-            np.concatenate(found),
-            tuple(filter(None, self.classes)),
-            max_detections=self.max_detections,
-        )
+        rows = [np.insert(self._detections[index], 0, number, axis=1) for index, number in zip(indices, ids)]
+        return truth, ids, np.concatenate(rows)
+
+    def resampled(self, weights: np.ndarray) -> dict[str, np.ndarray]:
+        """See `densedet.core.contracts.Evaluator`: COCO's twelve numbers, AP and AP50 of each class."""
+        names = tuple(filter(None, self.classes))
+        if not self._detections:
+            return dict.fromkeys(number_names(names), np.full(len(weights), -1.0))
+        if self._matches is None:
+            labels = [label for label, name in enumerate(self.classes) if name]
+            self._matches = coco_matches(*self._gathered(), labels, max_detections=self.max_detections)
+        return coco_resampled(self._matches, weights, names)
 
     def report(self, metrics: dict[str, Any]) -> list[str]:
         """The lines that `densedet evaluate` prints: COCO's twelve numbers, then two of each class."""

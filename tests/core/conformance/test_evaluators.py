@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -72,6 +73,40 @@ class F1:
 @legal("evaluator")
 class Plain(F1):
     pass
+
+
+@legal("evaluator")
+class Resampled(F1):
+    """Also for any weight per image."""
+
+    def resampled(self, weights: Any) -> Any:
+        sums = weights @ np.array([self.rows[index] for index in sorted(self.rows)])
+        return {self.name: np.array([self.value(*row) for row in sums])}
+
+
+@broken("evaluator", "a column stands for an image, in the order of their indices")
+class ColumnsAsAdded(Resampled):
+    def resampled(self, weights: Any) -> Any:
+        sums = weights @ np.array(list(self.rows.values()))
+        return {self.name: np.array([self.value(*row) for row in sums])}
+
+
+@broken("evaluator", "one number for each row")
+class OneNumber(Resampled):
+    def resampled(self, weights: Any) -> Any:
+        return {name: values.mean() for name, values in super().resampled(weights).items()}
+
+
+@broken("evaluator", "no 'F1', only val/F1: it gives what result")
+class OtherNames(Resampled):
+    def resampled(self, weights: Any) -> Any:
+        return {f"val/{name}": values for name, values in super().resampled(weights).items()}
+
+
+@broken("evaluator", "weights of 0 for the last two images")
+class HeedlessOfWeights(Resampled):
+    def resampled(self, weights: Any) -> Any:
+        return super().resampled(weights * 0 + 1)
 
 
 @legal("evaluator")

@@ -1,5 +1,5 @@
-"""AP equal to pycocotools' to 1e-9: on random cases that try every rule, through a source and its file, and
-on real data where at hand."""
+"""AP equal to pycocotools' to 1e-9: on random cases that try every rule, through a source and its file, on
+real data where at hand, and for resamples of the images."""
 
 from __future__ import annotations
 
@@ -246,11 +246,11 @@ def detections(results: list[dict[str, Any]], image: int, category_ids: tuple[in
 
 
 def through_the_source(
-    data: dict[str, Any], results: list[dict[str, Any]], folder: Path
+    data: dict[str, Any], results: list[dict[str, Any]], folder: Path, limit: int = 100
 ) -> tuple[CocoSource, CocoEvaluator]:
     (folder / "truth.json").write_text(json.dumps(data))
     source = CocoSource(annotations="truth.json", images=".", root=str(folder))
-    evaluator = CocoEvaluator(source=source, classes=source.classes)
+    evaluator = CocoEvaluator(source=source, classes=source.classes, max_detections=limit)
     for index in range(len(source)):
         evaluator.add(index, detections(results, int(source.annotation(index).image_id), source.category_ids))
     return source, evaluator
@@ -318,6 +318,79 @@ def test_the_lines_are_those_of_pycocotools(tmp_path: Path) -> None:
     data, results = random_case(1)
     _, evaluator = through_the_source(data, results, tmp_path)
     assert evaluator.report(evaluator.result())[:12] == reference(data, results)[1]
+
+
+def resample(
+    data: dict[str, Any], results: list[dict[str, Any]], copies: dict[int, int]
+) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """A COCO file and results in which each image comes so many times, with ids of their own: copies follow
+    one another, in the order of the images' ids."""
+    images, annotations, found = [], [], []
+    for image in sorted(data["images"], key=lambda row: row["id"]):
+        for _ in range(copies[image["id"]]):
+            number = len(images) + 1
+            images.append({**image, "id": number})
+            for rows, into in ((data["annotations"], annotations), (results, found)):
+                into.extend({**row, "image_id": number} for row in rows if row["image_id"] == image["id"])
+    for number, row in enumerate(annotations, start=1):
+        row["id"] = number
+    return {"images": images, "annotations": annotations, "categories": data["categories"]}, found
+
+
+def check_resamples(
+    data: dict[str, Any], results: list[dict[str, Any]], folder: Path, weights: np.ndarray, limit: int = 100
+) -> None:
+    """Compare all numbers of each resample; ``weights`` are in the order of the file's images."""
+    source, evaluator = through_the_source(data, results, folder, limit)
+    ids = [int(source.annotation(index).image_id) for index in range(len(source))]
+    numbers = evaluator.resampled(weights)
+    for row, drawn in enumerate(weights.astype(int).tolist()):
+        theirs = reference(*resample(data, results, dict(zip(ids, drawn))), limit)[0]
+        ours: dict[str, Any] = {key: float(numbers[key][row]) for key in TWELVE}
+        ours["classes"] = {
+            name: {key: float(numbers[f"classes.{name}.{key}"][row]) for key in ("AP", "AP50")}
+            for name in source.classes
+        }
+        assert_equal(ours, theirs, f"resample {drawn}, maxDets {limit}")
+
+
+def test_resamples_of_random_cases(tmp_path: Path) -> None:
+    """Four scores only, so that most detections tie: within an image, across images and across copies."""
+    for seed in range(2000, 2018):
+        data, results = random_case(seed)
+        count = len(data["images"])
+        weights = np.random.default_rng(seed).multinomial(count, np.full(count, 1 / count), size=3)
+        weights[0] = 1
+        check_resamples(data, results, tmp_path, weights, (100, 100, 100, 20, 5, 1)[seed % 6])
+
+
+@pytest.mark.skipif(not REFERENCES.exists(), reason="the reference data set is not beside the project")
+def test_resamples_of_real_data(tmp_path: Path) -> None:
+    data = json.loads((REFERENCES / "instances_val2014_100.json").read_text())
+    results = json.loads((REFERENCES / "instances_val2014_fakebbox100_results.json").read_text())
+    # What a detector gives: float32 corners and scores.
+    for row in results:
+        corner = np.array(row["bbox"])
+        corner[2:] += corner[:2]
+        corner = corner.astype(np.float32).astype(np.float64)
+        row["bbox"] = [*corner[:2].tolist(), *(corner[2:] - corner[:2]).tolist()]
+        row["score"] = float(np.float32(row["score"]))
+    weights = np.random.default_rng(0).multinomial(100, np.full(100, 0.01), size=1)
+    check_resamples(data, results, tmp_path, weights)
+
+
+def test_matches_are_made_anew_after_more_detections(tmp_path: Path) -> None:
+    data, results = random_case(1)
+    source, evaluator = through_the_source(data, results, tmp_path)
+    ones = np.ones((1, len(source)))
+    evaluator.resampled(ones)
+    for index in range(len(source)):
+        evaluator.add(index, Detections.empty())
+    assert evaluator.resampled(ones)["AP"][0] == evaluator.result()["AP"] == 0.0
+    other = CocoEvaluator(source=source, classes=source.classes)
+    assert other.resampled(np.ones((2, 0)))["AP"].tolist() == [-1.0, -1.0]
+    other.merge([through_the_source(data, results, tmp_path)[1].state()])
+    assert other.resampled(ones)["AP"][0] == pytest.approx(other.result()["AP"], abs=1e-12)
 
 
 @pytest.mark.skipif(not REFERENCES.exists(), reason="the reference data set is not beside the project")

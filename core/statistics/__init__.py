@@ -1,0 +1,1 @@
+"""Statistics of comparisons: metrics of resampled images, intervals over seeds and images, verdicts."""
