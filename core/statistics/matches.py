@@ -9,8 +9,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-CHUNK = 1 << 21
-"""Most detections times resamples that are in memory at once for each intermediate array."""
+CHUNK = 1 << 18
+"""Most detections times resamples of an intermediate array: 2 MB, which a processor's cache holds."""
 
 MOST_COPIES = 100
 """Copies of an image up to which ties within the image are ranked exactly."""
@@ -162,7 +162,7 @@ class MatchStore:
             step = max(1, CHUNK // len(rows))
             for start in range(0, len(weights), step):
                 part = slice(start, start + step)
-                drawn = weights[part, matches.image[rows]]
+                drawn = np.take(weights[part], matches.image[rows], axis=1)
                 if (copy >= 0).any():
                     rest = np.where((copy == most - 1) | (copy < 0), np.inf, 1.0)
                     drawn = np.clip(drawn - np.maximum(copy, 0), 0.0, rest)
@@ -194,23 +194,24 @@ class MatchStore:
         """
         counted = np.flatnonzero(curves[0].base)
         seen = np.zeros((len(drawn), len(counted) + 1))
-        np.cumsum(drawn[:, counted], axis=1, out=seen[:, 1:])
+        np.cumsum(np.take(drawn, counted, axis=1), axis=1, out=seen[:, 1:])
         up_to = np.cumsum(curves[0].base)
         total = np.maximum(objects, 1e-300)[:, None]
         for t, curve in enumerate(curves):
             for position, limit in enumerate(self.limits[:-1]):
-                found = drawn[:, curve.found[curve.place < limit]].sum(axis=1)
+                found = np.take(drawn, curve.found[curve.place < limit], axis=1).sum(axis=1)
                 recall[:, t, position] = found / total[:, 0]
             if not len(curve.hits):
                 continue
-            true = np.cumsum(drawn[:, curve.hits], axis=1)
+            true = np.cumsum(np.take(drawn, curve.hits, axis=1), axis=1)
             recall[:, t, -1] = true[:, -1] / total[:, 0]
-            counting = seen[:, up_to[curve.hits]]
+            counting = np.take(seen, up_to[curve.hits], axis=1)
             if len(curve.changes):
                 extra = np.cumsum(drawn[:, curve.changes] * curve.signs, axis=1)
                 before = np.searchsorted(curve.changes, curve.hits, side="right")
                 counting[:, before > 0] += extra[:, before[before > 0] - 1]
-            precision[:, t] = _area(true / (counting + np.spacing(1)), true / total, self.recalls)
+            counting += np.spacing(1)  # as pycocotools does; it divides 0 by 0 to 0
+            precision[:, t] = _area(true / counting, true / total, self.recalls)
 
 
 class _Curve(NamedTuple):
@@ -247,11 +248,11 @@ class _Curve(NamedTuple):
 def _area(precision: np.ndarray, recall: np.ndarray, recalls: np.ndarray | None) -> np.ndarray:
     """Average the precision of curves (N,P) given at their true detections: (N,)."""
     best = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
-    if recalls is None:
-        return np.einsum("np,np->n", best, np.diff(recall, axis=1, prepend=0.0))
-    reached = np.searchsorted(recalls, recall.ravel(), side="right").reshape(recall.shape)
-    steps = np.diff(reached, axis=1, prepend=0)
-    return np.einsum("np,np->n", best, steps.astype(np.float64)) / len(recalls)
+    if recalls is not None:
+        recall = np.searchsorted(recalls, recall, side="right") / len(recalls)
+    # Each true detection adds the recall, or the thresholds, that it reaches first.
+    added = best[:, 0] * recall[:, 0]
+    return added + np.einsum("np,np->n", best[:, 1:], recall[:, 1:] - recall[:, :-1])
 
 
 def mean_of_known(values: np.ndarray, axis: int | tuple[int, ...]) -> np.ndarray:

@@ -5,6 +5,9 @@ from __future__ import annotations
 import math
 from functools import lru_cache
 
+MOST_DF = 1e7
+"""Beyond it t and the normal distribution differ by less than 1e-8."""
+
 TINY = 1e-300
 """Keeps the continued fraction away from a division by zero."""
 
@@ -38,7 +41,7 @@ def two_sided_p(value: float, df: float) -> float:
 
 @lru_cache(maxsize=4096)
 def t_quantile(probability: float, df: float) -> float:
-    """Compute the value below which a t-distributed number lies with this probability, by bisection.
+    """Compute the value below which a t-distributed number lies with this probability.
 
     Args:
         probability: above 0 and below 1.
@@ -60,19 +63,32 @@ def t_quantile(probability: float, df: float) -> float:
     low, high = 0.0, 1.0
     while _upper_tail(high, df) > tail:
         low, high = high, 2 * high
-    while high - low > 1e-14 * high:
-        middle = (low + high) / 2
-        if middle in (low, high):
+    value = high
+    for _ in range(200):
+        # Newton's step where it stays within the bounds, else bisection.
+        excess = _upper_tail(value, df) - tail
+        low, high = (value, high) if excess > 0 else (low, value)
+        step = value + excess / _density(value, df)
+        step = step if low < step < high else (low + high) / 2
+        if abs(step - value) <= 1e-14 * step:
             break
-        low, high = (middle, high) if _upper_tail(middle, df) > tail else (low, middle)
-    return high if probability > 0.5 else -high
+        value = step
+    return value if probability > 0.5 else -value
+
+
+def _density(value: float, df: float) -> float:
+    """The density of the t distribution; of the normal distribution for df beyond its use."""
+    if df > MOST_DF:
+        return math.exp(-value * value / 2) / math.sqrt(2 * math.pi)
+    scale = math.lgamma((df + 1) / 2) - math.lgamma(df / 2) - math.log(df * math.pi) / 2
+    return math.exp(scale - (df + 1) / 2 * math.log1p(value * value / df)) or TINY
 
 
 def _upper_tail(value: float, df: float) -> float:
     """P(T > value) for value >= 0: half the incomplete beta function of df / (df + value^2)."""
     if math.isinf(value):
         return 0.0
-    if math.isinf(df) or df > 1e7:  # the two differ by less than 1e-8 there
+    if df > MOST_DF:
         return math.erfc(value / math.sqrt(2)) / 2
     square = value * value
     return _incomplete_beta(df / 2, 0.5, df / (df + square), square / (df + square)) / 2
