@@ -1,0 +1,62 @@
+"""The costs of finished runs, in turns."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from densedet.core.recipe.loading import load_recipe
+from densedet.core.training import costs, session
+
+
+class Counter:
+    """A meter that counts a joule at each reading."""
+
+    def __init__(self) -> None:
+        self.readings = 0
+
+    def read(self) -> tuple[float, ...]:
+        self.readings += 1
+        return (float(self.readings),)
+
+    def between(self, before: tuple[float, ...], after: tuple[float, ...]) -> float:
+        return after[0] - before[0]
+
+
+def test_costs_are_measured_in_turns(tmp_path: Path) -> None:
+    changes = [
+        "data.train.count=8",
+        "data.val.count=6",
+        "train.batch_size=4",
+        "train.budget={steps: 1}",
+        "run.hooks=[checkpoint]",
+        "data.cache_gb=0",
+        "data.workers=0",
+    ]
+    run = session.train(load_recipe("quickstart_ssd", changes), folder=tmp_path / "run")
+    saved = (run.folder / "last.pt").read_bytes()
+    threads, state = torch.get_num_threads(), torch.get_rng_state()
+    turns: list[int] = []
+    found = costs.measure_in_turns(
+        [run.folder, run.folder],
+        rounds=2,
+        seconds=0,
+        meter=Counter(),
+        on_round=turns.append,  # type: ignore[arg-type]
+    )
+    assert turns == [0, 1, 2], "the first is not counted"
+    for told in found:
+        assert sorted(told) == [
+            "images_per_second",
+            "predict_images_per_second",
+            "predict_joules",
+            "train_joules",
+        ]
+        assert all(len(values) == 2 and min(values) > 0 for values in told.values())
+        # One joule for two calls with 4 training images, or with all 6 validation images.
+        assert told["train_joules"] == [1 / 8, 1 / 8]
+        assert told["predict_joules"] == [1 / 12, 1 / 12]
+    assert (run.folder / "last.pt").read_bytes() == saved, "the run is as it was"
+    assert torch.get_num_threads() == threads
+    assert torch.equal(torch.get_rng_state(), state)
