@@ -56,6 +56,8 @@ def fit(run: Run) -> None:
         report |= {"step_seconds": time.perf_counter() - begin, "data_seconds": waited}
         report["images"] = run.settings.accumulate * run.sampler.batch_size
         run.images_seen += report["images"]
+        run.report = report
+        run.settle()
         with alone():
             run.hooks.hook.densedet_run_step(run=run, step=report)
             if any(ends):
@@ -80,8 +82,40 @@ def optimizer_step(run: Run, batches: tuple[Batch, ...]) -> dict[str, Any]:
         group["lr"] = base * factor
     run.hand_on_progress(run.detector)
     seed_draws(run.device, run.settings.seed, "step", run.step, run.rank)
-    run.optimizer.zero_grad(set_to_none=True)
     run.buffers.keep()
+    try:
+        losses, norm = gradients_of(run, batches)
+    except BaseException:
+        run.buffers.put_back()
+        run.optimizer.zero_grad(set_to_none=True)
+        raise
+    run.unsettle()
+    if norm is not None:
+        clip_gradients(run.detector, norm, run.settings.clip_norm)
+    run.scaler.step(run.optimizer)
+    run.scaler.update()
+    run.step += 1
+    average_statistics(run.detector)
+    if run.ema is not None:
+        run.ema.update(run.detector, run.step)
+    return {
+        "losses": losses,
+        "loss": sum(losses.values()),
+        "learning_rate": run.base_lrs[0] * factor,
+        "grad_norm": norm,
+    }
+
+
+def gradients_of(run: Run, batches: tuple[Batch, ...]) -> tuple[dict[str, float], float | None]:
+    """Run forward and backward on ``batches``; the network's buffers move, too.
+
+    Returns:
+        What `step_numbers` returns.
+
+    Raises:
+        TrainingError: a number is not finite.
+    """
+    run.optimizer.zero_grad(set_to_none=True)
     taken: list[tuple[Batch, dict[str, Tensor]]] = []
     for number, batch in enumerate(batches, start=1):
         batch = batch.to(run.device, non_blocking=True)
@@ -108,21 +142,7 @@ def optimizer_step(run: Run, batches: tuple[Batch, ...]) -> dict[str, Any]:
                 parameter.grad = None
     # Unscale before clipping: the limit is meant for the true gradients.
     run.scaler.unscale_(run.optimizer)
-    losses, norm = step_numbers(run, taken)
-    if norm is not None:
-        clip_gradients(run.detector, norm, run.settings.clip_norm)
-    run.scaler.step(run.optimizer)
-    run.scaler.update()
-    run.step += 1
-    average_statistics(run.detector)
-    if run.ema is not None:
-        run.ema.update(run.detector, run.step)
-    return {
-        "losses": losses,
-        "loss": sum(losses.values()),
-        "learning_rate": run.base_lrs[0] * factor,
-        "grad_norm": norm,
-    }
+    return step_numbers(run, taken)
 
 
 def step_numbers(
@@ -209,6 +229,7 @@ def evaluate(run: Run) -> None:
         run.stale += 1
     with alone():
         run.hooks.hook.densedet_run_evaluated(run=run, metrics=metrics)
+    run.settle()
     _stop_early(run)
 
 
@@ -219,13 +240,14 @@ def _stop_early(run: Run) -> None:
 
 
 def refuse_losses(run: Run, metrics: dict[str, Any]) -> None:
-    """Refuse an evaluation whose losses are not finite.
+    """Refuse an evaluation whose losses are not finite; a failed run keeps no checkpoint of such weights.
 
     Raises:
         TrainingError: the weights or an image are at fault.
     """
     losses = metrics.get("losses") or {}
     if not all(map(math.isfinite, losses.values())):
+        run.unsettle()
         raise TrainingError(
             f"the validation loss is not finite after step {run.step} ({_listed(losses)}): no checkpoint is "
             f"written of it. Look for validation images with values that no picture has, or try a smaller "
@@ -234,15 +256,10 @@ def refuse_losses(run: Run, metrics: dict[str, Any]) -> None:
 
 
 def refused(run: Run, taken: list[tuple[Batch, dict[str, Tensor]]]) -> TrainingError:
-    """Undo what a step has changed before it was refused.
-
-    Returns:
-        The error, which names what is not finite, in which images, and what usually helps.
-    """
+    """Return the error of a refused step, which names what is not finite, in which images, and what usually
+    helps."""
     faults = gather_objects(_fault(run, taken))
     fault = next((fault for fault in faults if fault), "the gradients are too large for their norm")
-    run.buffers.put_back()
-    run.optimizer.zero_grad(set_to_none=True)
     rate = run.optimizer.param_groups[0]["lr"]
     return TrainingError(
         f"{fault} at step {run.step + 1}: nothing was changed by this step. The learning rate was {rate:g}: "

@@ -39,6 +39,9 @@ if TYPE_CHECKING:
 
 MEMORY_EVERY_SECONDS = 2.0
 
+MOVING = ("seconds", "metrics", "best", "stale", "evaluations", "images_seen", "dropped")
+"""What moves on within a step or an evaluation, beside the weights and the sampler."""
+
 
 class Run:
     """The state of a training run. Hooks get it, read it, and may `stop` it.
@@ -65,6 +68,7 @@ class Run:
         broken: {position in the training source: sentence} of images that could not be read.
         images_seen: training images of all steps, over all processes, each time that they were taken.
         dropped: objects that augmentation lost.
+        report: of the last step, as hooks get it, or None before the first.
         stop_reason: why the run ends early, or None; the same on all processes of a torchrun.
         stop_wish: why this process wants the run to end early, or None.
         asked: number of a signal that asks this process to stop after its step, or None.
@@ -93,6 +97,8 @@ class Run:
         self.seconds = self.peak_memory_mb = self._memory_read = 0.0
         self.metrics: dict[str, Any] = {}
         self.best: dict[str, Any] = {"value": None, "step": 0}
+        self.report: dict[str, Any] | None = None
+        self._settled: dict[str, Any] | None = None
         self._batches_ahead = 0  # of those that steps account for, where a resume changed the batch size
         self.stop_reason: str | None = None
         self.stop_wish: str | None = None
@@ -321,6 +327,29 @@ class Run:
         """Training batches without end from where the run stands, each with whether it ends an epoch."""
         for batch in self.loader:
             yield batch, self.sampler.advance()
+
+    def settle(self) -> None:
+        """Note where the run stands, after a whole step or evaluation."""
+        place = self.sampler.epoch, self.sampler.batch
+        self._settled = {"place": place, **{name: getattr(self, name) for name in MOVING}}
+
+    def unsettle(self) -> None:
+        """Note that what belongs to a checkpoint is about to change, or that this step shall not be kept."""
+        self._settled = None
+
+    def go_back(self) -> bool:
+        """Go back to the last whole step or evaluation of this process, where the weights are still those of
+        it.
+
+        Returns:
+            Whether they are.
+        """
+        if self._settled is None:
+            return False
+        for name in MOVING:
+            setattr(self, name, self._settled[name])
+        self.sampler.seek(*self._settled["place"])
+        return True
 
     def note_memory(self) -> None:
         """Sample the memory now and then: reading it takes milliseconds."""

@@ -108,6 +108,8 @@ def conduct(run: Run) -> Run:
                 engine.fit(run)
         except BaseException as error:
             told = of_worker(error) or _of_full_disk(run, error) or error
+            if isinstance(told, OutputError | KeyboardInterrupt):
+                run.unsettle()  # a file lacks this step, or the user does not want to wait
             finish(run, "failed", sentence(told))
             if told is error:
                 raise

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 from densedet.core.arguments import PositiveFloat, PositiveInt
+from densedet.core.errors import DensedetError
 from densedet.core.hookspecs import hookimpl
+from densedet.core.text import say
 from densedet.core.training import checkpoint
 
 
 class CheckpointHook:
-    """Write last.pt now and then and at the end; write best.pt whenever ``evaluate.metric`` improves, or at
-    the end where there is no validation set.
+    """Write last.pt now and then and at the end, also of the last whole step of a run that fails. Write
+    best.pt whenever ``evaluate.metric`` improves, or at the end where there is no validation set.
 
     Args:
         every_minutes: minutes of training between two last.pt.
@@ -45,11 +48,24 @@ class CheckpointHook:
     @hookimpl
     def densedet_run_end(self, run: Any, summary: dict[str, Any]) -> None:
         if summary["status"] == "failed":
+            self._rescue(run)
             return
         if self._written_step != run.step:
             self._write_last(run)
         if run.best["value"] is None:
             self._save(run, "best.pt", with_optimizer=False)
+
+    def _rescue(self, run: Any) -> None:
+        """Write last.pt of the last whole step of a run that has failed, and say where it goes on."""
+        if self._written_step != run.step and run.go_back():
+            with contextlib.suppress(DensedetError):  # not finite, or what made the run fail
+                self._write_last(run)
+        if self._written_step >= 0:
+            say(
+                f"{run.folder / 'last.pt'} holds step {self._written_step}: go on with densedet train "
+                f"--resume {run.folder}",
+                error=True,
+            )
 
     def _write_last(self, run: Any) -> None:
         self._save(run, "last.pt", with_optimizer=True)

@@ -25,6 +25,7 @@ class MetricsHook:
     def __init__(self, *, every: PositiveInt = 1) -> None:
         self.every = every
         self._file: LineFile | None = None
+        self._seen = 0
 
     @hookimpl
     def densedet_run_start(self, run: Any) -> None:
@@ -35,6 +36,7 @@ class MetricsHook:
 
     @hookimpl
     def densedet_run_step(self, run: Any, step: dict[str, Any]) -> None:
+        self._seen = run.step
         if run.step % self.every == 0 or run.progress >= 1:
             self._write(run, "step", {**step, "losses": {k: round(v, 6) for k, v in step["losses"].items()}})
 
@@ -51,6 +53,8 @@ class MetricsHook:
     @hookimpl
     def densedet_run_end(self, run: Any, summary: dict[str, Any]) -> None:
         if self._file is not None:
+            if run.report is not None and self._seen != run.step:  # a hook before this one has failed
+                self.densedet_run_step(run, run.report)
             self._file.close()
             self._file = None
 

@@ -23,7 +23,7 @@ import densedet
 from densedet.core import api
 from densedet.core.distributed import alone, gather_objects, world
 from densedet.core.errors import DataError, PeerError, TrainingError
-from densedet.core.training import session
+from densedet.core.training import checkpoint, session
 from densedet.core.training.run import Run
 from densedet.tools.main import main
 
@@ -156,6 +156,8 @@ def fault(folder: Path) -> None:
     if rank == 0:
         summary = json.loads((folder / "quickstart_ssd/1/summary.json").read_text())
         assert summary["status"] == "failed"
+        kept = checkpoint.load(folder / "quickstart_ssd/1/last.pt")
+        assert (kept["step"], kept["evaluations"]) == (2, 0), "the last step that all have made"
 
 
 def work(rank: int, folder: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import multiprocessing
 import os
@@ -17,7 +18,15 @@ import pytest
 import torch
 
 from densedet.core.data.loader import portable
-from densedet.core.errors import ConvertedError, DataError, DensedetError, OutputError, WorkerError
+from densedet.core.errors import (
+    ConvertedError,
+    DataError,
+    DensedetError,
+    OutputError,
+    PluginError,
+    TrainingError,
+    WorkerError,
+)
 from densedet.core.hookspecs import hookimpl
 from densedet.core.recipe.loading import load_recipe
 from densedet.core.training import checkpoint, session
@@ -133,6 +142,115 @@ def test_a_fault_in_a_worker_is_told_as_in_the_main_process(
     with pytest.raises(DensedetError, match=r"^scene \d+ is broken$") as told:
         session.conduct(run_of(tmp_path, "data.workers=1"))
     assert told.value.exit_code == 3
+
+
+class Failing:
+    """Raise at step 2: in a hook, in an evaluation's hook, or in the next forward pass or batch."""
+
+    def __init__(self, where: str) -> None:
+        self.where = where
+
+    @hookimpl
+    def densedet_run_step(self, run: Run) -> None:
+        if run.step != 2:
+            return
+        if self.where == "step":
+            raise ZeroDivisionError
+        if self.where == "forward":  # which has moved the statistics of batch norm
+            run.detector.register_forward_hook(lambda *_: 1 / 0)
+        if self.where == "gradient":
+            next(run.detector.parameters()).register_hook(lambda gradient: gradient * torch.inf)
+        if self.where == "worker":  # torch raises its death where SIGCHLD comes in, which is here
+            signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGCHLD])
+            for child in multiprocessing.active_children():
+                os.kill(child.pid or 0, signal.SIGKILL)
+                os.waitid(os.P_PID, child.pid or 0, os.WEXITED | os.WNOWAIT)
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGCHLD])
+
+    @hookimpl
+    def densedet_run_evaluated(self, run: Run) -> None:
+        if self.where == "evaluation" and run.step == 2:
+            raise ZeroDivisionError
+
+
+RESCUED = (
+    *("train.accumulate=2", "train.batch_size=4", "train.evaluations=2", "train.ema_decay=0.9"),
+    *("data.val={name: digits, split: val, count: 4}", "run.hooks=[{name: metrics}, {name: checkpoint}]"),
+)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """The last.pt of four steps without a fault."""
+    return checkpoint.load(
+        session.conduct(run_of(tmp_path_factory.mktemp("whole"), *RESCUED)).folder / "last.pt"
+    )
+
+
+@pytest.mark.parametrize(
+    ("where", "error"),
+    [
+        ("step", ZeroDivisionError),
+        ("evaluation", ZeroDivisionError),
+        ("forward", ZeroDivisionError),
+        ("gradient", TrainingError),
+        ("batch", DataError),
+        ("worker", WorkerError),
+    ],
+)
+def test_a_run_that_fails_keeps_its_last_whole_step(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    whole: dict[str, Any],
+    where: str,
+    error: type[Exception],
+) -> None:
+    """No checkpoint is due before the evaluation of step 2; what was done by then is there after a resume."""
+    run = run_of(tmp_path, *RESCUED, *(["data.workers=1"] if where == "worker" else []))
+    run.hooks.register(Failing(where))  # called before all others, so that the metrics of step 2 lack yet
+    with monkeypatch.context() as patched:
+        if where == "batch":  # the second of step 3
+            patched.setattr(Run, "batches", lambda run: _breaking_off(Run_batches(run), 5))
+        with pytest.raises(error):
+            session.conduct(run)
+    assert checkpoint.load(run.folder / "last.pt")["step"] == 2
+    assert f"holds step 2: go on with densedet train --resume {run.folder}" in capsys.readouterr().err
+    resumed = session.resume(run.folder)
+    again = checkpoint.load(run.folder / "last.pt")
+    for part in ("detector", "ema"):
+        assert all(torch.equal(value, again[part][name]) for name, value in whole[part].items()), part
+    for key in ("epoch", "images", "counters", "best", "evaluations"):
+        assert again[key] == whole[key], key
+    rows = [json.loads(line) for line in (run.folder / "metrics.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in rows if row["event"] == "step"] == [1, 2, 3, 4]
+    assert [row["step"] for row in rows if row["event"] == "evaluation"] == [2, 4]
+    assert resumed.status == "done"
+
+
+Run_batches = Run.batches
+
+
+def _breaking_off(batches: Iterator[Any], count: int) -> Iterator[Any]:
+    yield from itertools.islice(batches, count)
+    raise DataError("an image is gone")
+
+
+def test_a_hook_that_fails_within_the_checkpoint_fails_once(tmp_path: Path) -> None:
+    class Keeps:
+        calls = 0
+
+        @hookimpl
+        def densedet_state(self, run: Run) -> None:
+            self.calls += 1
+            raise ZeroDivisionError
+
+    keeps = Keeps()
+    run = run_of(tmp_path, hooks=[keeps])
+    with pytest.raises(PluginError, match="Keeps#1: densedet_state: ZeroDivisionError"):
+        session.conduct(run)
+    assert keeps.calls == 2, "at the checkpoint and at the end"
+    assert not (run.folder / "last.pt").exists()
 
 
 def test_threads_of_one_run_do_not_stay(tmp_path: Path) -> None:
