@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from densedet.core.errors import DataError
+from densedet.core.text import counted
 from densedet.core.types import Annotation, Batch, Extra
 
 
@@ -34,7 +35,7 @@ def carried(annotation: Annotation, extras: dict[str, Extra]) -> tuple[dict[str,
             given = "is missing" if value is None else f"has the shape {tuple(value.shape)}"
             raise DataError(
                 f"image {annotation.image_id} ({annotation.file_name}): extra {name!r} {given}; the source "
-                f"declares {wanted} for its {len(annotation.boxes)} objects: correct Annotation.extra"
+                f"declares {wanted} for {counted(len(annotation.boxes), 'object')}: correct Annotation.extra"
             )
         values[name] = value
         known[name] = torch.ones(wanted[:1], dtype=torch.bool) if mask is None else mask

@@ -57,6 +57,13 @@ def say(text: object = "", *, error: bool = False) -> None:
     print(visible(str(text), lines=True), file=sys.stderr if error else sys.stdout, flush=error)
 
 
+def counted(count: int, what: str) -> str:
+    """Return "1 box", "2 boxes", "1,000 images" or "0 entries"."""
+    if count != 1:
+        what = f"{what[:-1]}ies" if what.endswith("ry") else what + ("es" if what[-1] in "sx" else "s")
+    return f"{count:,} {what}"
+
+
 def format_warning(
     message: Warning | str, category: type[Warning], filename: str, lineno: int, line: str | None = None
 ) -> str:

@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from densedet.core.text import json_text, say
+from densedet.core.text import counted, json_text, say
 from densedet.tools import check_plugin
 
 WIDTH = 120
@@ -65,7 +65,7 @@ def data(arguments: argparse.Namespace) -> int:
     from densedet.core.data.checking import check_source, problems, shared_images
     from densedet.core.terminal import Terminal, progress
 
-    splits, resize, decoding = sources(arguments)
+    splits, resize, decoding, rules_of = sources(arguments)
     facts: dict[str, dict[str, Any]] = {}
     with progress() as bar:
         for split, source in splits.items():
@@ -77,13 +77,16 @@ def data(arguments: argparse.Namespace) -> int:
                 decode_images=not arguments.no_images,
                 on_image=partial(_advance, bar, task),
             )
+    for split, rules in rules_of.items():
+        facts[split]["filter"] = rules(splits[split])
     shared = shared_images(*facts.values()) if len(facts) == 2 else 0
     wrong = sum(problems(row) for row in facts.values())
+    empty = any(row.get("filter") and not row["filter"]["boxes"] for row in facts.values())
     for row in facts.values():
         row.pop("digests", None)
     if arguments.json:
         say(json_text({**facts, "shared_images": shared, "problems": wrong}, indent=1))
-        return 3 if wrong else 0
+        return 3 if wrong or empty else 0
     console = Terminal()
     console.width = max(console.width, WIDTH)
     for split, row in facts.items():
@@ -94,10 +97,11 @@ def data(arguments: argparse.Namespace) -> int:
             console.print(f"classes with boxes in val and none in train: {', '.join(lacking)}")
     if shared:
         console.print(
-            f"{shared} images of val are, byte for byte, training images too: AP on them says nothing"
+            f"{counted(shared, 'image')} of val, byte for byte, in train too: AP on them says nothing"
         )
-    console.print(f"{wrong} boxes or images cannot be used" if wrong else "no box and no image is broken")
-    return 3 if wrong else 0
+    what = "box or image" if wrong == 1 else "boxes or images"
+    console.print(f"{wrong:,} {what} cannot be used" if wrong else "no box and no image is broken")
+    return 3 if wrong or empty else 0
 
 
 def recipe(arguments: argparse.Namespace) -> int:
@@ -119,8 +123,29 @@ def _advance(bar: Any, task: Any, done: int) -> None:
     bar.update(task, completed=done)
 
 
-def sources(arguments: argparse.Namespace) -> tuple[dict[str, Any], Any, Any]:
-    """({split: source}, resize, colour) of a recipe, unfiltered, or of an annotation file."""
+def what_is_left(recipe: Any, split: str, source: Any) -> dict[str, Any] | None:
+    """{"rules", "images", "boxes"}: what the recipe's filter leaves of a source; None where it has none."""
+    from densedet.core import assembly
+    from densedet.core.annotations.filters import describe
+    from densedet.core.data.facts import data_facts
+    from densedet.core.errors import DataError
+
+    name = "filter" if split == "train" else "val_filter"
+    rules = describe(getattr(recipe.data, name))
+    if not rules:
+        return None
+    try:
+        left = data_facts(
+            assembly.filtered_source(recipe, split, source), assembly.class_table(recipe, source)
+        )
+    except DataError:
+        left = {"images": 0, "boxes": 0}
+    return {"rules": f"data.{name} ({rules})", "images": left["images"], "boxes": left["boxes"]}
+
+
+def sources(arguments: argparse.Namespace) -> tuple[dict[str, Any], Any, Any, dict[str, Any]]:
+    """({split: source}, resize, colour, {split: `what_is_left` of its source}) of a recipe, the sources
+    unfiltered, or of an annotation file."""
     from densedet.core import assembly
     from densedet.core.annotations.conversion import holds_annotations, open_source
     from densedet.core.annotations.faults import Faults
@@ -132,6 +157,7 @@ def sources(arguments: argparse.Namespace) -> tuple[dict[str, Any], Any, Any]:
 
     path = Path(arguments.what)
     components = load_plugins(arguments.plugin).components
+    rules_of: dict[str, Any] = {}
     if arguments.what in shipped_recipes() or (
         path.suffix in (".yaml", ".yml") and not holds_annotations(path, components)
     ):
@@ -142,6 +168,7 @@ def sources(arguments: argparse.Namespace) -> tuple[dict[str, Any], Any, Any]:
             assembly.build_resize(recipe),
             assembly.decoding_of(recipe),
         )
+        rules_of = {split: partial(what_is_left, recipe, split) for split in splits}
     else:
         spec, _, note = choose(path, components, split=arguments.split)
         if note:
@@ -153,7 +180,7 @@ def sources(arguments: argparse.Namespace) -> tuple[dict[str, Any], Any, Any]:
     for source in splits.values():
         if hasattr(source, "faults"):
             source.faults = Faults(strict=False)
-    return splits, resize, decoding
+    return splits, resize, decoding, rules_of
 
 
 def show(console: Any, split: str, facts: dict[str, Any], *, decoded: bool) -> None:
@@ -161,8 +188,8 @@ def show(console: Any, split: str, facts: dict[str, Any], *, decoded: bool) -> N
     from rich.table import Table
 
     console.print(
-        f"{split}: {facts['images']:,} images ({facts['empty_images']:,} without a box), "
-        f"{facts['boxes']:,} boxes"
+        f"{split}: {counted(facts['images'], 'image')} ({facts['empty_images']:,} without a box), "
+        f"{counted(facts['boxes'], 'box')}"
     )
     table = Table(
         "label",
@@ -203,15 +230,18 @@ def show(console: Any, split: str, facts: dict[str, Any], *, decoded: bool) -> N
     absent = [row["name"] for row in facts["classes"] if not row["boxes"]]
     if absent:
         console.print(f"  classes without a box: {', '.join(absent)}")
+    if left := facts.get("filter"):
+        kept = f"{counted(left['images'], 'image')}, {counted(left['boxes'], 'box')} that count"
+        console.print(f"  left by {left['rules']}: {kept}")
     findings(console, facts["wrong"] or "worth a look", facts["invalid_boxes"])
-    findings(console, f"{len(facts['duplicate_boxes'])} boxes stand twice", facts["duplicate_boxes"])
+    findings(console, f"{counted(len(facts['duplicate_boxes']), 'box')} twice", facts["duplicate_boxes"])
     findings(console, "file names that stand twice", facts["duplicate_names"])
     findings(
         console,
         "images that are the same byte for byte",
         [" = ".join(group) for group in facts["duplicate_images"]],
     )
-    findings(console, f"{facts['broken_count']} images cannot be read", facts["broken_images"])
+    findings(console, f"{counted(facts['broken_count'], 'image')} cannot be read", facts["broken_images"])
     if not decoded:
         console.print("  images were not looked at (--no-images)")
 

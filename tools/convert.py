@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from densedet.core.errors import DataError, UsageError
 from densedet.core.files import make_folder, unwritable
-from densedet.core.text import json_text, say
+from densedet.core.text import counted, json_text, say
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -152,6 +152,9 @@ def run(arguments: argparse.Namespace) -> int:
             f"classes and flags only",
             error=True,
         )
+    if arguments.where is not None and not report.boxes and len(source.table.labels):
+        known = counted(len(source.table.labels), "box")
+        say(f"--where {arguments.where!r} means none of the {known}: the images have no object", error=True)
     total = sum(report.faults.counts.values())
     if total > SHOWN:
         rest = "" if arguments.report else " (--report FILE writes all)"
@@ -161,8 +164,9 @@ def run(arguments: argparse.Namespace) -> int:
         say(json_text(numbers))
         return 0
     say(
-        f"{path}: {report.images:,} images, {report.boxes:,} boxes of {report.classes} classes from "
-        f"{spec['name']}; {report.faults.words() or 'nothing was left out or clipped'}"
+        f"{path}: {counted(report.images, 'image')}, {counted(report.boxes, 'box')} of "
+        f"{counted(report.classes, 'class')} from {spec['name']}; "
+        f"{report.faults.words() or 'nothing was left out or clipped'}"
     )
     return 0
 
@@ -186,7 +190,7 @@ def convert_weights(arguments: argparse.Namespace) -> int:
     if arguments.json:
         say(json_text({"weight_map": used, "names": side, "entries": entries, "target": str(path)}))
     else:
-        say(f"{path}: {entries} entries under the names of {side} (by {used})")
+        say(f"{path}: {counted(entries, 'entry')} under the names of {side} (by {used})")
     return 0
 
 

@@ -9,7 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from densedet.core.text import json_text, say
+from densedet.core.text import counted, json_text, say
 
 if TYPE_CHECKING:
     from densedet.core.judgement.thresholds import ClassThreshold
@@ -111,7 +111,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.output:  # last: where the disk is full, the numbers are told all the same
         if world()[0] == 0:
             write_text(Path(arguments.output), json_text(listed), overwrite=False)
-        say(f"{len(listed)} detections in {arguments.output}", error=True)
+        say(f"{counted(len(listed), 'detection')} in {arguments.output}", error=True)
     return 0
 
 

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from densedet.core.text import json_text, say
+from densedet.core.text import counted, json_text, say
 
 if TYPE_CHECKING:
     from densedet.core.training.prediction import Predictor
@@ -128,7 +128,10 @@ def run(arguments: argparse.Namespace) -> int:
             f"warning: {len(unwritten)} pictures could not be written, the first of {unwritten[0]}",
             error=True,
         )
-    say(f"{len(rows)} objects in {len(files) - len(broken)} images -> {folder}", error=True)
+    say(
+        f"{counted(len(rows), 'object')} in {counted(len(files) - len(broken), 'image')} -> {folder}",
+        error=True,
+    )
     say(threshold_line(predictor, arguments.score), error=True)
     notes = range_notes(files[:: len(files) // 16 + 1], predictor.decoding)
     for text in [*(f"left out: {text}" for text in broken), *wanted.left_out, wanted.note, *notes]:

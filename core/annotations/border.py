@@ -24,6 +24,7 @@ from densedet.core.annotations.table import (
 from densedet.core.annotations.views import DROP, KEEP, acted_on
 from densedet.core.contracts import ImageData, Source
 from densedet.core.errors import DataError, PartError
+from densedet.core.text import counted
 from densedet.core.types import Annotation
 
 
@@ -230,7 +231,7 @@ def _contract_fault(truth: Any) -> str | None:
         )
     for name in ("labels", "ignore", "crowd", "area"):
         if fields[name].shape != (count,):
-            return f"{name} has shape {tuple(fields[name].shape)} for {count} boxes"
+            return f"{name} has shape {tuple(fields[name].shape)} for {counted(count, 'box')}"
     if truth.labels.is_floating_point() or truth.labels.dtype == torch.bool:
         return f"labels are int64, not {truth.labels.dtype}"
     for name in ("ignore", "crowd"):
@@ -238,7 +239,7 @@ def _contract_fault(truth: Any) -> str | None:
             return f"{name} is bool, not {fields[name].dtype}"
     for name, value in {**truth.extra, **truth.extra_known}.items():
         if not isinstance(value, Tensor) or value.shape[:1] != (count,):
-            return f"extra {name!r} is a tensor with a value for each of the {count} boxes"
+            return f"extra {name!r} is a tensor with a value for each of its boxes, {count} in all"
     if truth.xywh is not None and (not isinstance(truth.xywh, Tensor) or truth.xywh.shape != (count, 4)):
         return "xywh is None or a float64 tensor (G,4)"
     if not (is_side(truth.width) and is_side(truth.height)):

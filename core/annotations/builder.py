@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from array import array
 from bisect import bisect_right
+from collections import Counter
 from operator import itemgetter
 
 import numpy as np
@@ -24,6 +25,7 @@ from densedet.core.annotations.table import (
     positions_in,
 )
 from densedet.core.errors import DataError
+from densedet.core.text import counted
 
 NO_ID = -(1 << 63)
 """An annotation without an id of its own; it gets one in `TableBuilder.finish`."""
@@ -170,6 +172,7 @@ class TableBuilder:
         order = rows[
             self.faults.check_boxes(xywh[rows], sizes, owners[rows], lambda row: self._place(int(rows[row])))
         ]
+        self._note_repeated()
         self.faults.refuse()
         order = order[np.argsort(owners[order], kind="stable")]
         names, name_offsets = pack_names(self._names)
@@ -195,6 +198,31 @@ class TableBuilder:
         """Return the image of each box, -1 where there is no image of its id."""
         table = np.array([self._images.get(image_id, -1) for image_id in self._codes], dtype=np.int64)
         return table[codes] if len(codes) else codes
+
+    def _note_repeated(self) -> None:
+        """Note annotation ids that a file gives more than once, and file names of several images. Both are
+        kept: boxes belong to their image whatever their id is, and images are told apart by their ids."""
+        bounds = [*(start for start, _ in self._origins), len(self._ids)]
+        for (start, origin), end in zip(self._origins, bounds[1:]):
+            ids, counts = np.unique(_column(self._ids, np.int64)[start:end], return_counts=True)
+            same = ids[(counts > 1) & (ids != NO_ID)].tolist()
+            if same:
+                self.faults.note(
+                    "same_id",
+                    f"{origin}: {counted(len(same), 'annotation id')} given more than once ({same[0]}, "
+                    f"for one): "
+                    f"every box is kept, but pycocotools takes the last of an id for all of them",
+                    count=len(same),
+                )
+        if len(set(self._names)) < len(self._names):
+            names = [name for name, count in Counter(self._names).items() if count > 1]
+            self.faults.note(
+                "same_name",
+                f"{self.origin}: {counted(len(names), 'file name')} given more than once "
+                f"({names[0][:80]}, for one): "
+                f"each entry is an image of its own, in which the objects of the others are background",
+                count=len(names),
+            )
 
     def _place(self, row: int) -> str:
         start, origin = self._origins[bisect_right(self._origins, row, key=itemgetter(0)) - 1]

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from densedet.core.errors import DataError
+from densedet.core.text import counted
 
 MAX_SENTENCES = 1000
 """Sentences kept about faults; the counts go on."""
@@ -49,6 +50,9 @@ IMAGE_KINDS = {
 }
 """The same for images."""
 
+REPEATED_KINDS = {"same_id": "annotation id", "same_name": "file name"}
+"""{kind of what is given more than once and kept: what it is}."""
+
 NOT_FINITE, INVERTED, FLAT, OUTSIDE, CLIPPED = range(1, 6)
 """What `box_faults` finds: not finite; a width or height below 0; one of 0; nothing of it lies in the image
 (in float32); partly outside."""
@@ -77,8 +81,8 @@ class Faults:
 
     Attributes:
         sentences: the sentences that are kept.
-        counts: {kind: number}; kinds are those of `BOX_KINDS` and `IMAGE_KINDS`, "clipped", and others for
-            what is only worth knowing.
+        counts: {kind: number}; kinds are those of `BOX_KINDS`, `IMAGE_KINDS` and `REPEATED_KINDS`, "clipped",
+            and others for what is only worth knowing.
     """
 
     def __init__(self, *, strict: bool = True, on_fault: Callable[[str], None] | None = None) -> None:
@@ -183,7 +187,7 @@ class Faults:
         }
 
     def words(self) -> str:
-        """Return the numbers as they are printed, "" where nothing was left out or clipped."""
+        """Return the numbers as they are printed; see `fault_words`."""
         return fault_words(self.counts)
 
     def told(self) -> list[str]:
@@ -192,26 +196,23 @@ class Faults:
 
 
 def fault_words(counts: Mapping[str, int]) -> str:
-    """Return {kind: number} in words, "" where nothing was left out or clipped."""
+    """Return {kind: number} in words, "" where nothing was left out, clipped or repeated."""
     parts = []
     for what, kinds in (("box", BOX_KINDS), ("image", IMAGE_KINDS)):
         total = sum(counts.get(kind, 0) for kind in kinds)
         if total:
-            parts.append(f"{number(total, what)} left out ({_listed(counts, kinds)})")
+            parts.append(f"{counted(total, what)} left out ({_listed(counts, kinds)})")
     if counts.get("clipped"):
-        parts.append(f"{number(counts['clipped'], 'box')} clipped")
+        parts.append(f"{counted(counts['clipped'], 'box')} clipped")
+    for kind, what in REPEATED_KINDS.items():
+        if counts.get(kind):
+            parts.append(f"{counted(counts[kind], what)} given more than once")
     return ", ".join(parts)
 
 
 def _listed(counts: Mapping[str, int], kinds: dict[str, str]) -> str:
     """Return "3 without four numbers, 1 of no known class"."""
     return ", ".join(f"{counts[kind]:,} {text}" for kind, text in kinds.items() if counts.get(kind))
-
-
-def number(count: int, what: str) -> str:
-    """Return "1 box", "2 boxes" or "2 images"."""
-    plural = "" if count == 1 else "es" if what.endswith("x") else "s"
-    return f"{count:,} {what}{plural}"
 
 
 def box_faults(xywh: np.ndarray, sizes: np.ndarray, owners: np.ndarray | None = None) -> np.ndarray:

@@ -15,6 +15,7 @@ from pathlib import Path
 from densedet.core.annotations.image_header import SUFFIXES, UNREADABLE
 from densedet.core.errors import DataError
 from densedet.core.files import make_folder, rename_new, unwritable
+from densedet.core.text import counted
 
 
 def is_free(path: Path) -> bool:
@@ -169,9 +170,9 @@ class FileNames:
             return ""
         kinds = Counter(os.path.splitext(name)[1].lower() for name in names)
         counts = ", ".join(f"{count} {suffix}" for suffix, count in kinds.most_common())
-        what = "1 image is" if len(names) == 1 else f"{len(names)} images are"
         return (
-            f"{what} left out, because the format cannot be read here ({counts}): convert to JPEG or PNG "
+            f"{counted(len(names), 'image')} left out, because the format cannot be read here ({counts}): "
+            f"convert to JPEG or PNG "
             f"({self.folder / names[0]}{', ...' if len(names) > 1 else ''})"
         )
 

@@ -22,6 +22,7 @@ from densedet.core.annotations.sql import (
 )
 from densedet.core.annotations.table import AnnotationTable
 from densedet.core.errors import DataError, DensedetError
+from densedet.core.text import counted
 from densedet.registry import suggest
 
 if TYPE_CHECKING:
@@ -278,7 +279,7 @@ def _check_size(expression: str) -> None:
     selects = tokens.count("select")
     if words > MAX_WORDS or selects > MAX_SELECTS:
         raise WhereError(
-            f"where has {words} words and {selects} subqueries, the limits are {MAX_WORDS} and "
+            f"where has {words} words and {counted(selects, 'subquery')}, the limits are {MAX_WORDS} and "
             f"{MAX_SELECTS}: texts and numbers are free, "
             "so write column in (1, 2, 3) for column = 1 or column = 2 or column = 3"
         )

@@ -26,6 +26,7 @@ from densedet.core.distributed import world
 from densedet.core.errors import DataError
 from densedet.core.recipe.loading import Recipe
 from densedet.core.recipe.plugin_loading import load_plugins
+from densedet.core.text import counted
 from densedet.core.types import Batch
 from densedet.registry import suggest
 
@@ -41,9 +42,17 @@ def build_source(recipe: Recipe, split: str) -> Any:
 def _filtered(recipe: Recipe, split: str) -> Any:
     """Build the source of ``split`` with the images and boxes that the recipe's filter leaves."""
     source = build_source(recipe, split)
+    return None if source is None else filtered_source(recipe, split, source)
+
+
+def filtered_source(recipe: Recipe, split: str, source: Source) -> Source:
+    """Return the images and boxes that the recipe's filter leaves of the source of ``split``.
+
+    Raises:
+        DataError: no image is left.
+        RecipeError: the filter's ``where`` is wrong.
+    """
     key = "filter" if split == "train" else "val_filter"
-    if source is None:
-        return None
     rules = recipe.data.filter if split == "train" else recipe.data.val_filter
     try:
         return filtered(source, rules, classes=recipe.data.classes, resize=build_resize(recipe))
@@ -80,7 +89,7 @@ def build_sources(recipe: Recipe) -> tuple[Source, Source | None]:
         return train, val
     if len(train) < 2:
         raise recipe.error(
-            "data.holdout", f"the training source has {len(train)} images: nothing can be held out"
+            "data.holdout", f"the training source has {counted(len(train), 'image')}: nothing can be held out"
         )
     return hold_out(train, share, recipe.train.seed)
 
@@ -137,7 +146,7 @@ def category_ids(
     if listed is not None and len(listed) != len(classes):
         raise recipe.error(
             "data.category_ids",
-            f"has {len(listed)} ids for {len(classes)} classes: write one for each, or "
+            f"has {counted(len(listed), 'id')} for {counted(len(classes), 'class')}: write one for each, or "
             f"data.category_ids=null",
         )
     ids = range(len(classes)) if listed is None else listed

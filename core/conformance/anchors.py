@@ -21,6 +21,7 @@ from densedet.core.conformance.requirements import (
     wire,
 )
 from densedet.core.examples import level_sizes
+from densedet.core.text import counted
 
 LEVELS = (3, 1, 2, 4, 5, 6, 7)
 
@@ -56,7 +57,7 @@ def _check_levels(part: Any, strides: tuple[int, ...], image_hw: tuple[int, int]
     )
     require(
         len(counts) == len(strides),
-        f"num_anchors={counts} should have one entry for each of {len(strides)} levels",
+        f"num_anchors={counts} should have one entry for each of {counted(len(strides), 'level')}",
     )
     sizes = level_sizes(strides, image_hw)
     levels = steady("the anchors", part, sizes, image_hw, torch.device("cpu"))

@@ -12,6 +12,7 @@ from torch import Tensor
 from densedet.core import boxes as box_ops
 from densedet.core.conformance.requirements import Factory, check, finite, require, same, steady, wire
 from densedet.core.examples import CLASSES, STRIDES, example_grid
+from densedet.core.text import counted
 from densedet.core.types import Detections, Fate, Level, Trace
 
 SIZES = ((64, 96), (40, 50))
@@ -133,7 +134,8 @@ def check_fates(trace: Trace, found: Sequence[Detections], anchors: int, classes
         real = set(zip(one.anchors.tolist(), one.labels.tolist()))
         require(
             len(kept) == len(one) and (kept == real or -1 in one.anchors),
-            f"the trace says {len(kept)} candidates were kept, there are {len(one)} detections, or others",
+            f"the trace says {counted(len(kept), 'candidate')} kept, there are "
+            f"{counted(len(one), 'detection')}, or others",
         )
     removals: Any = trace.get("by")
     if removals is None:
@@ -163,7 +165,10 @@ def _check_best(part: Any, anchors: Tensor, levels: tuple[Level, ...], limit: in
     scores, sizes = torch.rand(2, len(anchors), CLASSES), torch.tensor(SIZES)
     boxes = anchors.expand(2, -1, -1).clone()
     found = part(scores, boxes, levels, sizes)
-    require(max(map(len, found)) <= limit, f"max_detections={limit} gives {max(map(len, found))} detections")
+    require(
+        max(map(len, found)) <= limit,
+        f"max_detections={limit} gives {counted(max(map(len, found)), 'detection')}",
+    )
     for one, score, own, size in zip(found, scores, boxes, sizes):
         clipped = box_ops.clip(own, size)
         whole = ((clipped[:, 2:] - clipped[:, :2]) > 8).all(-1)

@@ -37,7 +37,8 @@ def check_sampler(factory: Factory, **arguments: Any) -> None:
         )
         require(
             all(0 <= index < len(SOURCE) for index in order),
-            f"epoch {epoch} has positions beyond the source's {len(SOURCE)} images: {sorted(set(order))}",
+            f"epoch {epoch} has positions beyond the {len(SOURCE)} images of the source: "
+            f"{sorted(set(order))}",
         )
     torch.default_generator.manual_seed(99)
     for epoch in reversed(EPOCHS):

@@ -29,6 +29,7 @@ from densedet.core.data.decoding import Decoding, decode
 from densedet.core.errors import DataError
 from densedet.core.extras import carried, extras_of
 from densedet.core.placement import Placement
+from densedet.core.text import counted
 from densedet.core.types import Annotation, Extra
 
 MOST_ANNOTATIONS, MOST_IMAGES = 2000, 12
@@ -118,7 +119,10 @@ def check_annotation(truth: Annotation, classes: int, where: str) -> None:
     kinds = {"labels": torch.int64, "ignore": torch.bool, "crowd": torch.bool}
     for name in ("labels", "ignore", "crowd", "area"):
         values = getattr(truth, name)
-        require(values.shape == (count,), f"{where}: {name} has {len(values)} entries for {count} boxes")
+        require(
+            values.shape == (count,),
+            f"{where}: {name} has {counted(len(values), 'entry')} for {counted(count, 'box')}",
+        )
         wanted = kinds.get(name)
         require(
             values.dtype == wanted if wanted else values.is_floating_point(),

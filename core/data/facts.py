@@ -8,13 +8,14 @@ from typing import Any
 import numpy as np
 
 from densedet.core.annotations.border import CheckedSource
-from densedet.core.annotations.faults import Faults, fault_words, number
+from densedet.core.annotations.faults import Faults, fault_words
 from densedet.core.annotations.source import table_of
 from densedet.core.annotations.table import AnnotationTable
 from densedet.core.annotations.views import COUNT, KEEP, actions_of, base_of
 from densedet.core.class_table import EMPTY
 from densedet.core.contracts import Source
 from densedet.core.errors import DataError
+from densedet.core.text import counted
 
 LOOKED_AT = 500
 """Images of a source without a table whose annotations are made only to be counted. All are where they are
@@ -24,6 +25,9 @@ NAMED = 10
 """Classes that a sentence names."""
 
 PLACES = {"train": "training", "val": "validation"}
+
+NOTHING = ", so that nothing is measured: look at data.classes and data.val_filter"
+"""Where no box of the validation images counts."""
 
 
 def data_facts(source: Source, classes: Sequence[str]) -> dict[str, Any]:
@@ -78,9 +82,9 @@ def check_trainable(facts: dict[str, Any]) -> None:
     """Raise DataError where no training image has a box that counts."""
     if not facts["boxes"] and facts["looked_at"] == facts["images"]:
         lost = facts["dropped_boxes"]
-        why = f" ({number(lost, 'box')} could not be used)" if lost else ""
+        why = f" ({counted(lost, 'box')} could not be used)" if lost else ""
         raise DataError(
-            f"no box counts in the {number(facts['images'], 'training image')}{why}, so nothing can be "
+            f"no box counts in the {counted(facts['images'], 'training image')}{why}, so nothing can be "
             f"learnt: look at the data with densedet check data, and at data.classes and data.filter"
         )
 
@@ -100,8 +104,9 @@ def notes_on(facts: dict[str, dict[str, Any]], train_classes: Sequence[str] = ()
         if words := fault_words(row["faults"]):
             notes.append(f"{place} data: {words}{of}; densedet check data names them")
         if 2 * row["images_without_boxes"] >= images > 0:
-            of_all = f"{row['images_without_boxes']:,} of {number(images, f'{place} image')}"
-            notes.append(f"{of_all} have no box that counts")
+            of_all = f"{row['images_without_boxes']:,} of {counted(images, f'{place} image')}"
+            advice = NOTHING if split == "val" and not row["boxes"] else ""
+            notes.append(f"without a box that counts: {of_all}{advice}")
         lacking = row["classes_without_boxes"]
         if lacking and images == row["images"]:
             so = ", whose AP is not computed" if split == "val" else ""
@@ -110,7 +115,8 @@ def notes_on(facts: dict[str, dict[str, Any]], train_classes: Sequence[str] = ()
         if news:
             boxes = sum(row["other_classes"][name] for name in news)
             notes.append(
-                f"{number(boxes, f'{place} box')} ignored, of classes that the detector lacks: {_named(news)}"
+                f"{counted(boxes, f'{place} box')} ignored, of classes that the detector lacks: "
+                f"{_named(news)}"
             )
     return notes
 

@@ -14,6 +14,7 @@ import numpy as np
 from densedet.core.annotations.table import AnnotationTable
 from densedet.core.annotations.views import base_of
 from densedet.core.contracts import Source
+from densedet.core.text import counted
 
 READ_AT_MOST = 128 << 20
 """Bytes of image files that are read. Of a larger set, files that are evenly spread over it are read, and
@@ -60,18 +61,20 @@ def differences(then: dict[str, Any], now: dict[str, Any], what: str) -> list[st
         what: the kind of images, "training" or "validation".
     """
     if then["images"] != now["images"]:
-        return [f"there were {then['images']} {what} images, now there are {now['images']}"]
+        return [f"the number of {what} images was {then['images']} and is {now['images']}"]
     if then["names"] != now["names"]:
         return [f"some {what} images have other names"]
     found = []
     if then["order"] != now["order"]:
         found.append(f"the {what} images are in another order")
     if then["boxes"] != now["boxes"]:
-        found.append(f"the {what} images had {then['boxes']} boxes, now they have {now['boxes']}")
+        found.append(f"the number of boxes of the {what} images was {then['boxes']} and is {now['boxes']}")
     elif then["truth"] != now["truth"]:
         found.append(f"the boxes of the {what} images have changed")
     if then["files"] > now["files"]:
-        found.append(f"{then['files'] - now['files']} of {then['files']} {what} image files are gone")
+        found.append(
+            f"gone: {then['files'] - now['files']} of {counted(then['files'], f'{what} image file')}"
+        )
     elif (then["pixels"], then["times"]) != (now["pixels"], now["times"]):
         found.append(f"the image files of the {what} images have changed")
     return found

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from densedet.core.contracts import Sampler
 from densedet.core.errors import DataError, PartError, UsageError
+from densedet.core.text import counted
 
 
 class BatchKey(NamedTuple):
@@ -99,14 +100,15 @@ class BatchSampler:
         order = [int(index) for index in self.sampler(epoch)]
         if len(order) != len(self.sampler):
             raise PartError(
-                f"sampler {type(self.sampler).__name__} gave {len(order)} images in epoch {epoch}, but its "
+                f"sampler {type(self.sampler).__name__} gave {counted(len(order), 'image')} in epoch "
+                f"{epoch}, but its "
                 f"length is {len(self.sampler)}: every epoch has the same number of images"
             )
         if self.images is not None and not 0 <= min(order) <= max(order) < self.images:
             wrong = next(index for index in order if not 0 <= index < self.images)
             raise PartError(
                 f"sampler {type(self.sampler).__name__} gave position {wrong} in epoch {epoch}, but the "
-                f"source has {self.images} images: positions are 0 to {self.images - 1}"
+                f"source has {counted(self.images, 'image')}: positions are 0 to {self.images - 1}"
             )
         order *= -(-self.batch_size // len(order))
         for number in range(start, self.batches_per_epoch):

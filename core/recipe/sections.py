@@ -21,6 +21,7 @@ from densedet.core.arguments import (
     PositiveInt,
     Section,
 )
+from densedet.core.text import counted
 
 Side = Annotated[int, Field(gt=0, le=32_768)]
 """Width or height of an image in pixels. A larger one is a slip of the finger, and no memory holds it."""
@@ -169,7 +170,7 @@ class DataSection(Section):
         classes = info.data.get("classes")
         if ids is not None and classes is not None and len(ids) != len(classes):
             raise ValueError(
-                f"has {len(ids)} ids for {len(classes)} classes: write one for each, or "
+                f"has {counted(len(ids), 'id')} for {counted(len(classes), 'class')}: write one for each, or "
                 f"data.category_ids=null"
             )
         return ids

@@ -20,6 +20,7 @@ from densedet.core.errors import CheckpointError
 from densedet.core.recipe.loading import Recipe, recipe_from_dict
 from densedet.core.recipe.yaml_marks import parse_yaml
 from densedet.core.state_dict import misfit
+from densedet.core.text import counted
 from densedet.core.training.checkpoint_fields import FORMAT, Fields
 
 WEIGHTS = ("detector", "ema", "optimizer")
@@ -43,7 +44,7 @@ def save(path: Path, state: dict[str, Any]) -> None:
     """
     broken = [name for part in WEIGHTS for name in not_finite(state[part], part)]
     if broken:
-        more = f" and {len(broken) - 1} more tensors are" if len(broken) > 1 else " is"
+        more = f" and {counted(len(broken) - 1, 'more tensor')} are" if len(broken) > 1 else " is"
         raise CheckpointError(
             f"{path} is not written: {broken[0]}{more} not finite at step {state['step']}. An older file of "
             f"this name stays as it was: resume from it with a smaller train.optimizer.lr or a longer "

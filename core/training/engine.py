@@ -20,7 +20,7 @@ from densedet.core.distributed import (
     sum_over_processes,
 )
 from densedet.core.errors import TrainingError
-from densedet.core.text import visible
+from densedet.core.text import counted, visible
 from densedet.core.training.evaluation import metric_value
 from densedet.core.training.first_batch import first_batch_warnings
 from densedet.core.training.random_states import seed_draws
@@ -236,7 +236,7 @@ def evaluate(run: Run) -> None:
 def _stop_early(run: Run) -> None:
     patience = run.settings.early_stop
     if patience is not None and run.stale >= patience:
-        run.stop(f"no better {run.recipe.evaluate.metric} in {run.stale} evaluations")
+        run.stop(f"no better {run.recipe.evaluate.metric} in {counted(run.stale, 'evaluation')}")
 
 
 def refuse_losses(run: Run, metrics: dict[str, Any]) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from densedet.core.text import counted
 from densedet.core.types import Batch
 
 NAMED = 5
@@ -25,24 +26,24 @@ def first_batch_warnings(detector: Any, batch: Batch) -> list[str]:
     Returns:
         A sentence per finding, with the images; empty where nothing is wrong.
     """
-    boxes, counted = batch.boxes, batch.valid & ~batch.ignore
+    boxes, counting = batch.boxes, batch.valid & ~batch.ignore
     sides = (boxes[..., 2:] - boxes[..., :2]).amin(-1)
     limit = batch.valid_hw.flip(1).unsqueeze(1).to(boxes)
     outside = (boxes[..., :2] >= limit).any(-1) | (boxes[..., 2:] <= 0).any(-1)
     beyond = (boxes[..., :2] < -1).any(-1) | (boxes[..., 2:] > limit + 1).any(-1)
-    inverted = counted & (sides <= 0)
+    inverted = counting & (sides <= 0)
     found = {
-        "boxes are inverted or without area (x2 <= x1 or y2 <= y1): are they x, y, width, height?": inverted,
-        "boxes are less than a pixel wide or high in the network's input: are they shares of the image, or "
-        "is data.input_size_wh too small?": counted & (sides > 0) & (sides < 1),
-        "boxes lie outside of their image or reach beyond it: are they in pixels of this image?": counted
+        "inverted or without area (x2 <= x1 or y2 <= y1): are boxes x, y, width, height?": inverted,
+        "less than a pixel wide or high in the network's input: are boxes shares of the image, or "
+        "is data.input_size_wh too small?": counting & (sides > 0) & (sides < 1),
+        "outside of the image or partly so: are boxes in pixels of this image?": counting
         & (outside | beyond)
         & ~inverted,
     }
     if hasattr(detector, "explain"):
         found |= {
-            "objects have no positive anchor, so nothing is learned of them: see the anchors' sizes and the "
-            "matcher": counted & ~_matched(detector, batch)
+            "without a positive anchor, of which nothing is learned: see the anchors' sizes and the "
+            "matcher": counting & ~_matched(detector, batch)
         }
     return [_sentence(batch, which, text) for text, which in found.items() if bool(which.any())]
 
@@ -81,4 +82,4 @@ def _sentence(batch: Batch, which: Tensor, text: str) -> str:
         f"image {batch.image_ids[image]}: {box}" for (image, _), box in list(zip(places, boxes))[:NAMED]
     )
     more = f"; and {len(places) - NAMED} more" if len(places) > NAMED else ""
-    return f"first batch: {len(places)} {text} ({named}{more})"
+    return f"first batch: {counted(len(places), 'object')} {text} ({named}{more})"

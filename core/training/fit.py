@@ -7,6 +7,7 @@ import torch
 from densedet.core import assembly
 from densedet.core.recipe.loading import Recipe
 from densedet.core.state_dict import weights_follow
+from densedet.core.text import counted
 from densedet.core.training.parameter_groups import freeze, grouped
 from densedet.core.training.random_states import seeded
 from densedet.core.training.run import Run
@@ -60,10 +61,10 @@ def try_run(recipe: Recipe) -> list[str]:
         batch = next(iter(run.loader)).to(run.device)
         losses = run.detector.train().losses(batch)  # type: ignore[operator]
     told = ", ".join(f"{name} {float(value):.3f}" for name, value in losses.items())
-    held = "no" if run.val_set is None else len(run.val_set)
+    held = counted(0 if run.val_set is None else len(run.val_set), "validation image")
     parameters = sum(p.numel() for p in run.detector.parameters())
     return [
-        f"{len(run.train_set)} training images, {held} validation images, {len(run.classes)} classes",
+        f"{counted(len(run.train_set), 'training image')}, {held}, {counted(len(run.classes), 'class')}",
         f"{parameters:,} parameters; losses of the first batch: {told}",
         *run.notes,
     ]

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from densedet.core.errors import CheckpointError
+from densedet.core.text import counted
 
 
 def values_of(optimizer: torch.optim.Optimizer) -> list[dict[str, Any]]:
@@ -85,7 +86,7 @@ def restore(
     optimizer.load_state_dict(own)
     if not anew:
         return []
-    more = f" and {len(anew) - 1} more parameters" if len(anew) > 1 else ""
+    more = f" and {counted(len(anew) - 1, 'more parameter')}" if len(anew) > 1 else ""
     return [
         f"the optimizer's running averages of {anew[0]}{more} start anew: the checkpoint has none of them"
     ]

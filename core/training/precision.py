@@ -7,6 +7,7 @@ from torch import nn
 
 from densedet.core.distributed import local_rank, world
 from densedet.core.errors import UsageError
+from densedet.core.text import counted
 
 
 def resolve_device(name: str) -> torch.device:
@@ -30,7 +31,8 @@ def resolve_device(name: str) -> torch.device:
         raise UsageError(f"device {name!r} is not available on this machine: write device=auto or device=cpu")
     if device.type == "cuda" and device.index is not None and device.index >= torch.cuda.device_count():
         raise UsageError(
-            f"device {name!r} is not there: this machine has {torch.cuda.device_count()} CUDA devices"
+            f"device {name!r} is not there: this machine has "
+            f"{counted(torch.cuda.device_count(), 'CUDA device')}"
         )
     return device
 

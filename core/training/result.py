@@ -6,6 +6,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from densedet.core.text import counted
+
 
 @dataclass(frozen=True, repr=False)
 class EvaluationResult(Mapping[str, Any]):
@@ -43,4 +45,4 @@ class EvaluationResult(Mapping[str, Any]):
     def __repr__(self) -> str:
         others = {n: v for n, v in self.numbers.items() if isinstance(v, float) and n != self.metric_name}
         written = [f"{n} {v:.3f}" for n, v in [(self.metric_name, self.metric), *list(others.items())[:2]]]
-        return f"EvaluationResult({', '.join(written)}; {len(self.classes)} classes)"
+        return f"EvaluationResult({', '.join(written)}; {counted(len(self.classes), 'class')})"

@@ -20,7 +20,7 @@ from densedet.core.distributed import alone, barrier, from_main, together
 from densedet.core.errors import CheckpointError, Interrupted, OutputError, sentence
 from densedet.core.recipe.loading import Recipe
 from densedet.core.recipe.merging import Overrides
-from densedet.core.text import json_text
+from densedet.core.text import counted, json_text
 from densedet.core.training import engine, resuming
 from densedet.core.training.evaluation import metric_value
 from densedet.core.training.memory import keep_freed_memory
@@ -78,7 +78,7 @@ def resume(
         )
         if run.progress >= 1 and from_main(lambda: _is_done(folder)):
             raise CheckpointError(
-                f"{folder} has used its whole budget ({run.step} steps): give a larger one, e.g. "
+                f"{folder} has used its whole budget ({counted(run.step, 'step')}): give a larger one, e.g. "
                 f"{resuming.larger_budget(run)}"
             )
         return conduct(run)

@@ -8,6 +8,7 @@ from typing import Any, Literal
 from torch import Tensor
 
 from densedet.core.errors import PartError
+from densedet.core.text import counted
 from densedet.registry import Component, Registry
 
 
@@ -96,6 +97,6 @@ def in_their_names(
     nearest = min(gaps, key=lambda name: len(gaps[name]))
     raise PartError(
         f"these weights have no counterpart in {', '.join(gaps)}; {nearest} lacks {len(gaps[nearest])} "
-        f"of their {len(state)} names, "
+        f"of their {counted(len(state), 'name')}, "
         f"the first {gaps[nearest][0]}"
     )

@@ -14,6 +14,7 @@ from torch import Tensor
 from densedet.core.errors import PartError
 from densedet.core.files import atomic_file
 from densedet.core.state_dict import download, read_state
+from densedet.core.text import counted
 from densedet.core.weights.name_maps import in_their_names, renamings
 from densedet.registry import Registry, suggest
 
@@ -41,7 +42,7 @@ class Loaded:
             if self.left_out
             else ""
         )
-        return f"{self.entries} entries of {self.weights}{named} loaded{kept}"
+        return f"{counted(self.entries, 'entry')} of {self.weights}{named} loaded{kept}"
 
 
 def state_of(weights: str) -> dict[str, Tensor]:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from densedet.core.errors import PartError
+from densedet.core.text import counted
 
 Spacing = Literal["map", "floor", "stride"]
 """Distance of two cells in pixels. "map": image side / map side, so that the cells always tile the image.
@@ -43,7 +44,8 @@ def check_count(given: int, levels: int, what: str) -> None:
     """Raise PartError unless ``given`` equals the number of levels."""
     if given != levels:
         raise PartError(
-            f"{what}, but the neck has {levels} levels: give one entry per level, or change the neck's levels"
+            f"{what}, but the neck has {counted(levels, 'level')}: give one entry per level, or change "
+            f"the neck's levels"
         )
 
 
@@ -51,7 +53,8 @@ def check_maps(level_sizes: Sequence[tuple[int, int]], levels: int) -> None:
     """Raise PartError unless there is one feature map per level."""
     if len(level_sizes) != levels:
         raise PartError(
-            f"anchors for {levels} levels got {len(level_sizes)} feature maps: the neck's strides and "
+            f"anchors for {counted(levels, 'level')} got {counted(len(level_sizes), 'feature map')}: the "
+            f"neck's strides and "
             f"its maps disagree"
         )
 

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from densedet.core.arguments import PositiveFloat
 from densedet.core.errors import PartError
+from densedet.core.text import counted
 from densedet.plugins.anchors._grid import check_count, check_maps, per_level
 
 
@@ -66,11 +67,12 @@ class DefaultBoxAnchors:
             scales = _linear_scales(min_scale, max_scale, levels)
         elif len(scales) != levels + 1:
             raise PartError(
-                f"scales has {len(scales)} entries, but the neck has {levels} levels: give "
+                f"scales has {counted(len(scales), 'entry')}, but the neck has "
+                f"{counted(levels, 'level')}: give "
                 f"{levels + 1}, the last for the extra square"
             )
         if steps is not None:
-            check_count(len(steps), levels, f"steps has {len(steps)} entries")
+            check_count(len(steps), levels, f"steps has {counted(len(steps), 'entry')}")
         self.steps = steps
         self.clip = clip
         self.relative_to = relative_to

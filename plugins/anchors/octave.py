@@ -11,6 +11,7 @@ from torch import Tensor
 
 from densedet.core.arguments import LayerCount, PositiveFloat, Probability
 from densedet.core.errors import PartError
+from densedet.core.text import counted
 from densedet.plugins.anchors._grid import Spacing, around, centers, check_count, check_maps, per_level
 
 
@@ -75,7 +76,7 @@ class OctaveAnchors:
         if sizes is None:
             bases = tuple(base_scale * stride for stride in self.strides)
         else:
-            check_count(len(sizes), levels, f"sizes has {len(sizes)} entries")
+            check_count(len(sizes), levels, f"sizes has {counted(len(sizes), 'entry')}")
             if any(isinstance(size, (tuple, list)) for size in sizes):
                 return per_level(sizes, levels, "sizes")
             bases = sizes  # type: ignore[assignment]

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from densedet.core.errors import PartError
+from densedet.core.text import counted
 
 Statistics = tuple[tuple[float, ...], tuple[float, ...]]
 """(mean, std), one value per channel each."""
@@ -39,7 +40,7 @@ def image_statistics(
             given = default if in_channels == len(default) else (round(sum(default) / len(default), 6),)
         if len(given) not in (1, in_channels):
             raise PartError(
-                f"{name} has {len(given)} values, but the images have {in_channels} "
+                f"{name} has {counted(len(given), 'value')}, but the images have {in_channels} "
                 f"channel{'s' if in_channels > 1 else ''}: give one value, or one per channel, or null "
                 f"for the usual ones"
             )

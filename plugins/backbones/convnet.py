@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from densedet.core.arguments import LayerCount, PositiveFloat, PositiveInt
 from densedet.core.errors import PartError
 from densedet.core.layers import Activation, ConvNormAct, Norm, activation_layer, init_convolutions
+from densedet.core.text import counted
 from densedet.plugins.backbones._images import image_statistics
 from densedet.plugins.backbones._out_indices import check_out_indices
 
@@ -101,7 +102,8 @@ class ConvNetBackbone(nn.Module):
         for name, given in (("depths", depths), ("strides", steps)):
             if len(given) != len(widths):
                 raise PartError(
-                    f"{name} has {len(given)} entries, but widths has {len(widths)} stages: write one "
+                    f"{name} has {counted(len(given), 'entry')}, but widths has "
+                    f"{counted(len(widths), 'stage')}: write one "
                     f"entry per stage"
                 )
         numbers = tuple(range(1, len(widths) + 1))

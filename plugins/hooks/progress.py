@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from densedet.core.arguments import PositiveFloat
 from densedet.core.hookspecs import hookimpl
 from densedet.core.terminal import Terminal, progress
+from densedet.core.text import counted
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -35,11 +36,12 @@ class ProgressHook:
     @hookimpl
     def densedet_run_start(self, run: Any) -> None:
         data = run.recipe.data
-        held = "none" if run.val_set is None else len(run.val_set)
+        held = 0 if run.val_set is None else len(run.val_set)
         width, height = data.input_size_wh
         self._say(
-            f"{run.recipe.name}: {len(run.train_set)} training images, {held} validation images, "
-            f"{len(run.classes)} classes, {width}x{height} {data.color}, "
+            f"{run.recipe.name}: {counted(len(run.train_set), 'training image')}, "
+            f"{counted(held, 'validation image')}, {counted(len(run.classes), 'class')}, {width}x{height} "
+            f"{data.color}, "
             f"on {run.device} in {run.precision} -> {run.folder}"
         )
         for note in run.notes:
@@ -85,12 +87,15 @@ class ProgressHook:
                 self._bar.stop()
         reason = f" ({summary['reason']})" if summary.get("reason") else ""
         self._say(
-            f"{summary['status']}{reason} after {run.step} steps, {summary['minutes']:.2f} minutes of "
+            f"{summary['status']}{reason} after {counted(run.step, 'step')}, {summary['minutes']:.2f} "
+            f"minutes of "
             f"training -> {run.folder}"
         )
         broken = summary.get("broken_images") or []
         if broken:
-            self._say(f"{len(broken)} images could not be read and were left out (all in summary.json):")
+            self._say(
+                f"left out {counted(len(broken), 'image')} that could not be read (all in summary.json):"
+            )
         for sentence in broken[:NAMED]:
             self._say(f"  {sentence}")
 

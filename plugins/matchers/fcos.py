@@ -11,6 +11,7 @@ from torch import Tensor
 from densedet.core.arguments import NonNegativeFloat, PositiveFloat
 from densedet.core.boxes import area, centers
 from densedet.core.errors import PartError
+from densedet.core.text import counted
 from densedet.core.types import Assignment, Level
 from densedet.plugins.matchers import _pairs as pairs
 
@@ -118,7 +119,7 @@ class FCOSMatcher:
         )
         if len(inner) != len(levels) - 1:
             raise PartError(
-                f"ranges has {len(inner)} entries, but there are {len(levels)} levels: give "
+                f"ranges has {counted(len(inner), 'entry')} for {counted(len(levels), 'level')}: give "
                 f"{len(levels) - 1} (the last level is open)"
             )
         return [0.0, *inner, float("inf")]

@@ -19,6 +19,7 @@ from densedet.core.sources import (
     name_fault,
     packed_ids,
 )
+from densedet.core.text import counted
 from densedet.plugins.sources._label_files import read_small
 from densedet.plugins.sources._voc_xml import Corners, VocFile, VocObject, read_voc, xml_text
 
@@ -140,7 +141,7 @@ class VocReading:
         if self.from_zero and self.corners == "one_based":
             self.faults.note(
                 "corners",
-                f"{self.annotations}: {self.from_zero} files have boxes that start at 0, but VOC's "
+                f"{self.annotations}: boxes of {counted(self.from_zero, 'file')} start at 0, but VOC's "
                 f"pixels count from 1: if a tool wrote "
                 "them that counts from 0, set the source's 'corners' to zero_based",
             )

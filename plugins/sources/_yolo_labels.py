@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from densedet.core.sources import Faults
+from densedet.core.text import counted
 from densedet.plugins.sources._label_files import FLAWS, Flaw, read_small
 
 MAX_LINE = 1 << 20
@@ -82,7 +83,8 @@ def _label(words: Sequence[str], classes: int, keypoints: int) -> Label:
     if len(points) != 4 and (len(points) < 6 or len(points) % 2):
         raise Flaw(
             "columns",
-            f"{len(words)} numbers: a label has 5 (class x y width height), or a class and the x y of "
+            f"{counted(len(words), 'number')}: a label has 5 (class x y width height), or a class and the "
+            f"x y of "
             f"3 or more corners",
         )
     for place, value in enumerate(points):

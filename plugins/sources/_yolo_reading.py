@@ -19,6 +19,7 @@ from densedet.core.sources import (
     image_size,
     packed_ids,
 )
+from densedet.core.text import counted
 from densedet.plugins.sources._yolo_data import YoloData, yaml_name
 from densedet.plugins.sources._yolo_exact import ExactBox, ExactFile, ExactImage
 from densedet.plugins.sources._yolo_labels import Label, label_file, label_text, read_labels
@@ -52,7 +53,8 @@ class YoloReading:
         if len(categories) > len(self.names):
             self.faults.note(
                 "classes",
-                f"{file.path} is not used: it has {len(categories)} classes, data.yaml has {len(self.names)}",
+                f"{file.path} is not used: it has {counted(len(categories), 'class')}, data.yaml has "
+                f"{len(self.names)}",
             )
             return
         for label, (category_id, name) in enumerate(categories):
@@ -173,7 +175,7 @@ class YoloReading:
             )
         if self.ids and not self.found:
             raise DataError(
-                f"{place} has {len(self.ids)} images, but none has a file of labels: there is no "
+                f"{place} has {counted(len(self.ids), 'image')}, but none has a file of labels: there is no "
                 f"{self.missing}, for one"
             )
         if self.polygons:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import densedet
-from densedet.core.text import format_warning, json_text, say, short, visible
+from densedet.core.text import counted, format_warning, json_text, say, short, visible
 
 ROOT = Path(densedet.__file__).parent
 
@@ -45,6 +45,11 @@ def test_say_keeps_lines(capsys: pytest.CaptureFixture[str]) -> None:
 def test_a_warning_is_visible() -> None:
     shown = format_warning("class \x1b[2J\nand more", RuntimeWarning, "x\x1b.py", 3)
     assert shown.splitlines()[:2] == ["x\\x1b.py:3: RuntimeWarning: class \\x1b[2J", "and more"]
+
+
+def test_a_number_of_things() -> None:
+    for what, many in (("box", "boxes"), ("class", "classes"), ("entry", "entries"), ("image", "images")):
+        assert [counted(n, what) for n in (0, 1, 1000)] == [f"0 {many}", f"1 {what}", f"1,000 {many}"]
 
 
 def test_json_has_no_nan() -> None:

@@ -90,6 +90,32 @@ def test_convert_refuses(data, capsys, monkeypatch, arguments, code, sentence):
     assert sentence in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("where", "code", "left"),
+    [
+        ("lower(class) = 'dark'", 0, "1 image, 2 boxes that count"),  # both in image 0
+        ("lower(class) = 'drak'", 3, "0 images, 0 boxes that count"),
+    ],
+)
+def test_check_data_tells_what_a_filter_leaves(data, capsys, monkeypatch, where, code, left):
+    monkeypatch.chdir(data)
+    source = "{name: coco, annotations: a.json, images: images}"
+    given = ["data.root=.", f"data.train={source}", "data.val=null", f"data.filter.where={where}"]
+    assert main(["check", "data", "quickstart_ssd", *given, "--no-images"]) == code
+    assert f"left by data.filter (where: {where}): {left}\n" in capsys.readouterr().out
+
+
+def test_convert_tells_where_a_filter_leaves_no_object(data, capsys, monkeypatch):
+    monkeypatch.chdir(data)
+    value = json.loads((data / "a.json").read_text())
+    value["annotations"] = value["annotations"][1:3]  # both of image 0
+    (data / "b.json").write_text(json.dumps(value))
+    assert main(["convert", "b.json", "c.json", "--where", "class is null"]) == 0
+    told = capsys.readouterr()
+    assert "c.json: 11 images, 0 boxes" in told.out
+    assert "--where 'class is null' means none of the 2 boxes: the images have no object" in told.err
+
+
 def test_convert_tells_which_values_it_leaves_out(data, capsys, monkeypatch):
     monkeypatch.setattr(CocoSource, "extras", {"distance": Extra(), "age": Extra()}, raising=False)
     target = data / "c.db"
@@ -120,7 +146,7 @@ def test_convert_with_where_and_images(data, capsys, monkeypatch):
         )
         == 0
     )
-    assert "1 images, 2 boxes" in capsys.readouterr().out
+    assert "1 image, 2 boxes" in capsys.readouterr().out
     assert (data / "v" / "JPEGImages" / "0.png").read_bytes() == (data / "images" / "0.png").read_bytes()
     assert main(["convert", "v", "a.json", "--overwrite"]) == 0
     assert len(json.loads((data / "a.json").read_text())["annotations"]) == 2
@@ -263,7 +289,7 @@ def test_train_on_a_database_without_a_recipe(data, capsys, monkeypatch, name):
     assert summary["status"] == "done"
     assert len(summary["broken_images"]) == 1
     assert "11.png is in no known format" in summary["broken_images"][0]
-    assert "1 images could not be read and were left out" in told.err
+    assert "left out 1 image that could not be read" in told.err
     assert "cache:" in told.err
     assert main([*command, "--where", "widht > 50"]) == 2
     assert (

@@ -307,7 +307,7 @@ def test_check_data_tells_a_recipe_from_a_data_yaml_of_any_name(tmp_path, capsys
     other = tmp_path / "coco8.yaml"
     (tmp_path / "data.yaml").rename(other)
     assert main(["check", "data", str(other)]) == 0
-    assert "1 images (0 without a box), 1 boxes" in capsys.readouterr().out
+    assert "1 image (0 without a box), 1 box\n" in capsys.readouterr().out
     other.write_text("train: images\nnames: [cat]\nnc: 3\n")
     assert main(["check", "data", str(other)]) == 3
     assert "'nc' is 3, but 'names' has 1" in capsys.readouterr().err

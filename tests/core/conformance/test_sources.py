@@ -209,7 +209,7 @@ class FilteredCounts(Csv):
         return replace(truth, labels=truth.labels - 2 * (truth.labels == 1))
 
 
-@broken("has 1 entries for|has 3 entries for")
+@broken("has 1 entry for|has 3 entries for")
 class Lengths(Csv):
     """A flag too few."""
 

@@ -79,11 +79,11 @@ def test_notes(source):
     wrong = "1 box left out (1 without width or height), 1 box clipped; densedet check data names them"
     assert notes_on({"train": train, "val": train}, ("cat", "fish", "dog")) == [
         f"training data: {wrong}",
-        "3 of 4 training images have no box that counts",
+        "without a box that counts: 3 of 4 training images",
         "classes without a training box: fish",
         "1 training box ignored, of classes that the detector lacks: bird",
         f"validation data: {wrong}",
-        "3 of 4 validation images have no box that counts",
+        "without a box that counts: 3 of 4 validation images",
         "classes without a validation box, whose AP is not computed: fish",
         "1 validation box ignored, of classes that the detector lacks: bird",
     ]

@@ -53,4 +53,4 @@ def test_pixels_are_the_same_on_another_disk(
     source.paths[1].write_bytes(b"01234567890")  # longer, whether it is read or not
     assert fingerprint(source)["pixels"] != before["pixels"]
     source.paths[1].unlink()
-    assert differences(before, fingerprint(source), "training") == ["1 of 4 training image files are gone"]
+    assert differences(before, fingerprint(source), "training") == ["gone: 1 of 4 training image files"]

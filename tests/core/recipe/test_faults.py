@@ -347,7 +347,7 @@ EDITS = [
         "  classes: [cat]\n  category_ids: [3, 4]\n  input_size_wh:",
         "14:17",
         "data.category_ids",
-        "has 2 ids for 1 classes",
+        "has 2 ids for 1 class:",
     ),
     (
         "held out beside val",

@@ -45,10 +45,10 @@ def test_a_good_batch_gives_no_warning() -> None:
 @pytest.mark.parametrize(
     ("box", "sentence"),
     [
-        ([30.0, 20, 10, 40], r"1 boxes are inverted .* \(image 11: \[30.0, 20.0, 10.0, 40.0\]\)"),
-        ([0.1, 0.2, 0.4, 0.5], "1 boxes are less than a pixel"),
-        ([200.0, 10, 240, 40], "1 boxes lie outside"),
-        ([50.0, 10, 140, 40], "1 boxes lie outside"),
+        ([30.0, 20, 10, 40], r"1 object inverted .* \(image 11: \[30.0, 20.0, 10.0, 40.0\]\)"),
+        ([0.1, 0.2, 0.4, 0.5], "1 object less than a pixel"),
+        ([200.0, 10, 240, 40], "1 object outside of the image"),
+        ([50.0, 10, 140, 40], "1 object outside of the image"),
     ],
 )
 def test_a_box_in_wrong_units_is_named_with_its_image(box: list[float], sentence: str) -> None:
@@ -59,7 +59,7 @@ def test_a_box_in_wrong_units_is_named_with_its_image(box: list[float], sentence
 
 def test_objects_without_a_positive_anchor_are_named_but_not_ignored_ones() -> None:
     [warning] = first_batch_warnings(Explains(0), example_batch())
-    assert warning.startswith("first batch: 1 objects have no positive anchor")
+    assert warning.startswith("first batch: 1 object without a positive anchor")
     assert "image 11" in warning
     assert "image 12" not in warning  # its object in slot 1 is ignored
 

@@ -128,10 +128,10 @@ CHANGES = {
         lambda h: write_data(h, value=91),
         "the image files of the training images have changed; the image",
     ),
-    "shorter": (lambda h: write_data(h, keep=4), "there were 8 training images, now there are 4"),
+    "shorter": (lambda h: write_data(h, keep=4), "the number of training images was 8 and is 4"),
     "files": (
         lambda h: [(h / f"{i}.png").unlink() for i in (4, 5, 6, 7)],
-        "4 of 8 training image files are gone",
+        "gone: 4 of 8 training image files",
     ),
     "recipe.yaml": (edit_recipe, r"train\.budget\.steps is 60 there and 6 in the checkpoint"),
     "a list": (

@@ -79,7 +79,7 @@ def test_clip_cuts_sides_and_not_corners():
     ("arguments", "words"),
     [
         ({"scales": (0.1, 0.2)}, "scales has 2 entries.*give 3"),
-        ({"steps": (8,)}, "steps has 1 entries.*2 levels"),
+        ({"steps": (8,)}, "steps has 1 entry.*2 levels"),
         ({"ratios": ((2,), (2,), (2,))}, "ratios has 3 lists.*2 levels"),
         ({"ratios": (0.5, 1.0, 2.0)}, "leave the 1 out"),
         ({"ratios": (0.5, 2.0)}, "leave 2 out"),

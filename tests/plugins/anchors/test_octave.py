@@ -88,5 +88,5 @@ def test_arguments_that_do_not_fit_are_refused(arguments, words):
 
 
 def test_another_number_of_maps_is_refused():
-    with pytest.raises(PartError, match="1 levels got 2"):
+    with pytest.raises(PartError, match="1 level got 2"):
         OctaveAnchors(strides=(8,))([(8, 8), (4, 4)], (64, 64), "cpu")

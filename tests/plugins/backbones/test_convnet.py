@@ -66,7 +66,7 @@ def test_norms_and_activations(norm, activation):
     ("arguments", "message"),
     [
         ({"depths": (1, 1)}, "depths has 2 entries, but widths has 3 stages"),
-        ({"strides": (2,)}, "strides has 1 entries, but widths has 3 stages"),
+        ({"strides": (2,)}, "strides has 1 entry, but widths has 3 stages"),
         ({"out_indices": (4,)}, "out_indices has 4, which does not exist: choose from 1, 2, 3"),
         ({"out_indices": (2, 1)}, "fine to coarse"),
         ({"widths": ()}, "widths is empty"),

@@ -131,7 +131,7 @@ def test_empty_slots_and_chunks_change_nothing(scene, levels, points, monkeypatc
 
 
 def test_arguments_that_do_not_fit_are_refused(scene, levels, points):
-    with pytest.raises(PartError, match=r"ranges has 1 entries.*3 levels: give 2"):
+    with pytest.raises(PartError, match=r"ranges has 1 entry for 3 levels: give 2"):
         FCOSMatcher(ranges=(64,))(*scene(0), points, levels)
     with pytest.raises(PartError, match="must grow"):
         FCOSMatcher(ranges=(64, 32))

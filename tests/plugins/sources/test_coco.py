@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from densedet.core.contracts import Source
+from densedet.core.data.facts import data_facts, notes_on
 from densedet.core.errors import DataError
 from densedet.plugins.sources.coco import CocoSource
 
@@ -156,6 +157,28 @@ def test_files_are_joined(make):
     assert source.annotation(3).labels.tolist() == [1]
     assert source.annotation(1).labels.tolist() == [2, 1]
     assert source.annotation(1).image_id == 7
+
+
+def test_what_a_file_gives_more_than_once_is_kept_and_said_in_a_line(make):
+    value = content()
+    value["annotations"][3]["id"] = value["annotations"][2]["id"] = 2  # 1, 2, 2, 2
+    value["images"][2]["file_name"] = "b.jpg"
+    source = make(value)
+    assert len(source.table.labels) == 4
+    assert len(source) == 3
+    assert source.faults.counts == {"same_id": 1, "same_name": 1}
+    words = "1 annotation id given more than once, 1 file name given more than once"
+    assert source.faults.words() == words
+    assert notes_on({"train": data_facts(source, source.classes)})[0] == (
+        f"training data: {words}; densedet check data names them"
+    )
+    first, second = source.faults.sentences
+    assert "0.json: 1 annotation id given more than once (2, for one): every box is kept" in first
+    assert "1 file name given more than once (b.jpg, for one): each entry is an image" in second
+    second = content()  # files that are joined number their objects alike
+    second["images"] = [{"id": 100 + i, "file_name": f"{i}.png", "width": 100, "height": 50} for i in (7, 42)]
+    second["annotations"] = [{**row, "image_id": row["image_id"] + 100} for row in second["annotations"]]
+    assert not make(content(), second).table.faults.counts
 
 
 def test_files_that_do_not_fit_are_not_joined(make):

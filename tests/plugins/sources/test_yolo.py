@@ -182,7 +182,7 @@ def test_the_images_of_a_folder_are_those_that_predict_finds(make, tmp_path):
     source = make(texts, [f"images/{name}" for name in readable])
     assert names(source) == readable
     sentence = (
-        "3 images are left out, because the format cannot be read here (2 .heic, 1 .svg): convert to JPEG or "
+        "3 images left out, because the format cannot be read here (2 .heic, 1 .svg): convert to JPEG or "
         f"PNG ({tmp_path}/images/x.heic, ...)"
     )
     assert source.faults.sentences == [sentence]
@@ -195,14 +195,14 @@ def test_the_images_of_a_folder_are_those_that_predict_finds(make, tmp_path):
     )
     source = make({"images/only/x.heic": "", "data.yaml": "train: images/only\nnames: [cat]"})
     for reading in (lambda: len(source), lambda: find_images([tmp_path / "images" / "only"])):
-        with pytest.raises(DataError, match=r"1 image is left out, because .* \(1 .heic\): convert"):
+        with pytest.raises(DataError, match=r"1 image left out, because .* \(1 .heic\): convert"):
             reading()
 
 
 def test_no_labels_or_images_at_all(make, tmp_path):
     source = make({"data.yaml": DATA}, ["images/train/a.png"])
     with pytest.raises(
-        DataError, match=r"1 images, but none has a file of labels: there is no .*labels/train/a\.txt"
+        DataError, match=r"1 image, but none has a file of labels: there is no .*labels/train/a\.txt"
     ):
         len(source)
     (tmp_path / "images" / "train" / "a.png").unlink()
