@@ -60,10 +60,10 @@ class CheckpointHook:
         if self._written_step != run.step and run.go_back():
             with contextlib.suppress(DensedetError):  # not finite, or what made the run fail
                 self._write_last(run)
-        if self._written_step >= 0:
+        file = run.folder / "last.pt"
+        if self._written_step >= 0 and file.is_file():
             say(
-                f"{run.folder / 'last.pt'} holds step {self._written_step}: go on with densedet train "
-                f"--resume {run.folder}",
+                f"{file} holds step {self._written_step}: go on with densedet train --resume {run.folder}",
                 error=True,
             )
 
