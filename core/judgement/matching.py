@@ -60,6 +60,7 @@ def matches_of(judgement: Judgement, evaluation: hotcoco.COCOeval) -> list[Match
         )
         for _ in evaluation.params.iou_thrs
     ]
+    ignored = np.append(truth.ignored, False)  # its last is that of no object, -1
     for cell in evaluation.eval_imgs:
         if not cell or cell["aRng"][1] != EVERY_AREA:
             continue
@@ -69,7 +70,7 @@ def matches_of(judgement: Judgement, evaluation: hotcoco.COCOeval) -> list[Match
             matches.within[rows] = True
             matches.counted[rows] = ~np.asarray(cell["dtIgnore"][position], dtype=bool)
             matches.found_object[rows] = objects
-            hits = (objects >= 0) & ~truth.ignored[objects]
+            hits = (objects >= 0) & ~ignored[objects]
             matches.detection[objects[hits]] = rows[hits]
             matches.found_object[rows[(objects >= 0) & ~hits]] = -1
     return result

@@ -104,13 +104,14 @@ def score_curves(judgement: Judgement, matches: Matches | None = None) -> dict[s
         matches: at the wanted IoU; None: at IoU 0.5.
     """
     matches = match(judgement) if matches is None else matches
-    return {name: _curve(judgement, matches, label) for label, name in enumerate(judgement.classes) if name}
+    return {name: curve_of(judgement, matches, label) for label, name in enumerate(judgement.classes) if name}
 
 
-def _curve(judgement: Judgement, matches: Matches, label: int) -> ScoreCurve:
+def curve_of(judgement: Judgement, matches: Matches, label: int | None) -> ScoreCurve:
+    """Return the curve of one class, or of all classes together where ``label`` is None."""
     truth, found = judgement.truth, judgement.found
-    objects = int((~truth.ignored & (truth.labels == label)).sum())
-    rows = np.flatnonzero(matches.counted & (found.labels == label))
+    objects = int((~truth.ignored & (True if label is None else truth.labels == label)).sum())
+    rows = np.flatnonzero(matches.counted & (True if label is None else found.labels == label))
     order = rows[np.argsort(-found.scores[rows], kind="stable")]
     scores = found.scores[order].astype(np.float64)
     hits = np.cumsum(matches.found_object[order] >= 0)
