@@ -24,6 +24,7 @@ from pydantic import (
 
 __all__ = [
     "BatchSize",
+    "ChannelCount",
     "Factor",
     "LayerCount",
     "NonNegativeFloat",
@@ -33,6 +34,7 @@ __all__ = [
     "PositiveInt",
     "Probability",
     "Section",
+    "Side",
 ]
 
 Probability = Annotated[float, Field(ge=0, le=1)]
@@ -46,8 +48,16 @@ LayerCount = Annotated[int, Field(ge=0, le=200)]
 """A number of layers or levels, which are built one by one: a slip of the finger must not take hours."""
 
 
+ChannelCount = Annotated[int, Field(gt=0, le=16_384)]
+"""Channels of a map. A convolution between two of the largest has 10 GB of weights."""
+
+
+Side = Annotated[int, Field(gt=0, le=32_768)]
+"""Width or height of an image in pixels. A larger one is a slip of the finger, and no memory holds it."""
+
+
 BatchSize = Annotated[int, Field(gt=0, le=65536)]
-"""Images that are in memory at once."""
+"""Images, or batches, that are in memory at once."""
 
 
 @dataclass(frozen=True)

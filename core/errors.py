@@ -108,6 +108,9 @@ class Interrupted(KeyboardInterrupt):
         self.number, self.told = number, told
 
 
+NO_MEMORY = re.compile("can't allocate memory|out of memory", re.IGNORECASE)
+"""In the text of torch's errors where it got none."""
+
 IN_A_WORKER = "Original Traceback"
 """In the text of an exception that torch brings over from a loader's worker process, with its traceback."""
 
@@ -124,6 +127,8 @@ def sentence(error: BaseException) -> str:
     text = " ".join(str(error).split())
     if isinstance(error, (DensedetError, RegistryError)):
         return text or type(error).__name__
+    if is_out_of_memory(error):
+        return "it needs more memory than there is: use smaller sizes"
     if IN_A_WORKER in text:
         text = str(error).strip().splitlines()[-1]  # "KeyError: 'boxes'"
         told = text.partition(": ")[2]
@@ -134,6 +139,11 @@ def sentence(error: BaseException) -> str:
     elif not isinstance(error, ValueError) or not text:
         text = f"{type(error).__name__}: {text}".rstrip(": ")
     return text + author_place(error)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Return whether there was no memory for what was asked for."""
+    return isinstance(error, MemoryError) or bool(NO_MEMORY.search(str(error)))
 
 
 def author_place(error: BaseException) -> str:

@@ -27,8 +27,6 @@ EPILOG = (
 )
 
 
-NO_MEMORY = re.compile("can't allocate memory|out of memory", re.IGNORECASE)
-"""In the text of torch's errors where it got none."""
 OUT_OF_MEMORY = "out of memory: use a smaller train.batch_size or data.input_size_wh"
 CHANGE = re.compile(r"[a-z_]+(\.\w+)+=")
 """Begins a change to a recipe, such as train.batch_size=8."""
@@ -200,7 +198,7 @@ def run_command(given: Sequence[str], asked: Sequence[int]) -> int:
 
 def tell(command: str, error: Exception, debug: bool) -> int:
     """Say what went wrong in one sentence; the exit code."""
-    from densedet.core.errors import DensedetError, author_place, sentence
+    from densedet.core.errors import DensedetError, author_place, is_out_of_memory, sentence
     from densedet.registry import RegistryError
 
     if isinstance(error, DensedetError):
@@ -213,7 +211,7 @@ def tell(command: str, error: Exception, debug: bool) -> int:
     if isinstance(error, OSError):
         text = f"{error.filename} cannot be used ({error.strerror}): look at it, or give another path"
         return fail(command, error, 1, debug, text if error.filename is not None else None)
-    if isinstance(error, MemoryError) or NO_MEMORY.search(str(error)):
+    if is_out_of_memory(error):
         return fail(command, error, 1, debug, OUT_OF_MEMORY)
     fault = "" if author_place(error) else "a fault of densedet: "
     return fail(command, error, 1, debug, f"{fault}{sentence(error)}; --debug shows the traceback")

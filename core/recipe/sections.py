@@ -20,11 +20,9 @@ from densedet.core.arguments import (
     PositiveFloat,
     PositiveInt,
     Section,
+    Side,
 )
 from densedet.core.text import counted
-
-Side = Annotated[int, Field(gt=0, le=32_768)]
-"""Width or height of an image in pixels. A larger one is a slip of the finger, and no memory holds it."""
 
 
 def section_of_field(info: FieldInfo | None) -> type[Section] | None:
@@ -211,7 +209,7 @@ class TrainSection(Section):
     schedule: Annotated[Any, Part("schedule")] = Field(
         {"name": "cosine"}, description="learning rate over the budget"
     )
-    accumulate: PositiveInt = Field(1, description="batches whose gradients are added up before a step")
+    accumulate: BatchSize = Field(1, description="batches whose gradients are added up before a step")
     clip_norm: PositiveFloat | None = Field(
         10.0, description="largest norm of the whole gradient; null: no clipping"
     )

@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 from torch import Tensor, nn
 
-from densedet.core.arguments import LayerCount, PositiveFloat, PositiveInt
+from densedet.core.arguments import ChannelCount, LayerCount, PositiveFloat, PositiveInt
 from densedet.core.errors import PartError
 from densedet.core.layers import Activation, ConvNormAct, Norm, activation_layer, init_convolutions
 from densedet.core.text import counted
@@ -81,10 +81,10 @@ class ConvNetBackbone(nn.Module):
         self,
         *,
         in_channels: int,
-        widths: Annotated[tuple[PositiveInt, ...], Field(max_length=50)] = (24, 48, 96),
+        widths: Annotated[tuple[ChannelCount, ...], Field(max_length=50)] = (24, 48, 96),
         depths: tuple[LayerCount, ...] | None = None,
         strides: tuple[Literal[1, 2], ...] | None = None,
-        stem: PositiveInt = 16,
+        stem: ChannelCount = 16,
         stem_stride: Literal[1, 2] = 2,
         out_indices: tuple[PositiveInt, ...] | None = None,
         norm: Norm = "batch",

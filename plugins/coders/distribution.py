@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from densedet.core.arguments import PositiveFloat, PositiveInt
+from densedet.core.arguments import ChannelCount, PositiveFloat
 from densedet.core.contracts import Space
 from densedet.plugins.coders._distances import anchor_units, from_distances, to_distances
 
@@ -32,7 +32,7 @@ class DistributionCoder:
 
     spaces: tuple[Space, ...] = ("bins", "deltas", "boxes")
 
-    def __init__(self, *, bins: PositiveInt = 16, bin_size: PositiveFloat = 1.0) -> None:
+    def __init__(self, *, bins: ChannelCount = 16, bin_size: PositiveFloat = 1.0) -> None:
         self.bins = bins
         self.bin_size = bin_size
         self.box_channels = 4 * (bins + 1)

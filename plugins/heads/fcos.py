@@ -6,7 +6,7 @@ from typing import Literal
 
 from torch import Tensor, nn
 
-from densedet.core.arguments import LayerCount, PositiveInt
+from densedet.core.arguments import ChannelCount, LayerCount
 from densedet.core.layers import Norm, Scale
 from densedet.core.types import Branch, Prediction
 from densedet.plugins.heads import _centerness as centerness
@@ -52,7 +52,7 @@ class FCOSHead(nn.Module):
         box_channels: int,
         class_bias: float,
         depth: LayerCount = 4,
-        channels: PositiveInt | None = None,
+        channels: ChannelCount | None = None,
         norm: Norm = "group",
         bias: bool | None = True,
         share: bool = True,

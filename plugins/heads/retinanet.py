@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from densedet.core.arguments import LayerCount, PositiveInt
+from densedet.core.arguments import ChannelCount, LayerCount
 from densedet.core.layers import Norm
 from densedet.core.types import Branch, Prediction
 from densedet.plugins.heads._canvas import predict_levels
@@ -44,7 +44,7 @@ class RetinaNetHead(nn.Module):
         box_channels: int,
         class_bias: float,
         depth: LayerCount = 4,
-        channels: PositiveInt | None = None,
+        channels: ChannelCount | None = None,
         norm: Norm = "none",
         bias: bool | None = None,
         share: bool = True,

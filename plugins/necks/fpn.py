@@ -7,7 +7,7 @@ from typing import Literal
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from densedet.core.arguments import LayerCount, NonNegativeInt, PositiveInt
+from densedet.core.arguments import ChannelCount, LayerCount, NonNegativeInt
 from densedet.core.errors import PartError
 from densedet.plugins.necks._pyramid import ExtraLevels, PyramidNorm, TopDown, extended
 
@@ -40,7 +40,7 @@ class FPNNeck(nn.Module):
         *,
         in_channels: tuple[int, ...],
         in_strides: tuple[int, ...],
-        channels: PositiveInt = 64,
+        channels: ChannelCount = 64,
         norm: PyramidNorm = "none",
         extra_levels: LayerCount = 0,
         extra: Literal["p5", "c5", "maxpool"] = "p5",

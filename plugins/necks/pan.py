@@ -6,7 +6,7 @@ import itertools
 
 from torch import Tensor, nn
 
-from densedet.core.arguments import LayerCount, PositiveInt
+from densedet.core.arguments import ChannelCount, LayerCount
 from densedet.core.layers import Activation, ConvNormAct, init_convolutions
 from densedet.plugins.necks._pyramid import ExtraLevels, PyramidNorm, TopDown, extended, resized
 
@@ -39,7 +39,7 @@ class PANNeck(nn.Module):
         *,
         in_channels: tuple[int, ...],
         in_strides: tuple[int, ...],
-        channels: PositiveInt = 64,
+        channels: ChannelCount = 64,
         top_down: bool = True,
         norm: PyramidNorm = "batch",
         activation: Activation = "relu",

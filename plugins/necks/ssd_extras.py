@@ -9,7 +9,7 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
-from densedet.core.arguments import NonNegativeInt, PositiveFloat, PositiveInt
+from densedet.core.arguments import ChannelCount, NonNegativeInt, PositiveFloat, PositiveInt
 from densedet.core.errors import PartError
 from densedet.core.layers import Activation, ConvNormAct, Norm, init_convolutions
 from densedet.plugins.necks._l2_norm import L2Norm
@@ -20,8 +20,8 @@ class Stage(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    out_channels: PositiveInt = Field(..., description="channels of the new map")
-    hidden_channels: PositiveInt | None = Field(
+    out_channels: ChannelCount = Field(..., description="channels of the new map")
+    hidden_channels: ChannelCount | None = Field(
         default=None, description="channels between the two convolutions; null: half of out_channels"
     )
     kernel: PositiveInt = Field(default=3, description="side of the second convolution")

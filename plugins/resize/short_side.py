@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from densedet.core.arguments import PositiveInt
+from densedet.core.arguments import Side
 from densedet.core.placement import Placement
 
 
@@ -23,7 +23,7 @@ class ShortSideResize:
             torchvision's detection models do.
     """
 
-    def __init__(self, *, short: PositiveInt = 800, max: PositiveInt = 1333, antialias: bool = True) -> None:
+    def __init__(self, *, short: Side = 800, max: Side = 1333, antialias: bool = True) -> None:
         self.short = short
         self.max = max
         self.antialias = antialias

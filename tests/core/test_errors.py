@@ -25,6 +25,14 @@ def test_the_type_stands_where_the_text_alone_would_not_tell() -> None:
     assert sentence(PartError("write 3")) == "write 3"
 
 
+def test_an_error_of_memory_is_told_without_torchs_words() -> None:
+    text = (
+        "[enforce fail at alloc_cpu.cpp:127] err == 0. DefaultCPUAllocator: can't allocate memory: you tried"
+    )
+    for error in (RuntimeError(text), MemoryError(), RuntimeError("CUDA out of memory. Tried to allocate")):
+        assert sentence(error) == "it needs more memory than there is: use smaller sizes"
+
+
 def test_lines_of_libraries_are_not_an_authors() -> None:
     assert author_place(raised("import json\njson.loads('{')", ValueError)) == " (my_part.py line 2)"
     error = raised("import json\njson.loads('{')", ValueError)
