@@ -9,9 +9,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from densedet.core.mappings import at_path
 from densedet.core.report.arms import Arm, Comparison, class_names
 from densedet.core.report.charts.bars import Value
-from densedet.core.report.records import RunRecord, at_path
+from densedet.core.report.records import RunRecord
 from densedet.core.text import short
 
 UNEQUAL = 1.10

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from densedet.core.mappings import at_path
 from densedet.core.report.arms import Arm, Comparison, Measured
 from densedet.core.report.charts.bars import Value
 from densedet.core.report.charts.chart import Chart
 from densedet.core.report.charts.pareto import Offer, pareto_chart
 from densedet.core.report.comparison import obstacles, write_number
-from densedet.core.report.records import RunRecord, at_path, number
+from densedet.core.report.records import RunRecord, number
 from densedet.core.report.sections import Section, Table, charts_of
 
 OFFERS = (

@@ -7,10 +7,11 @@ from typing import Any
 
 import numpy as np
 
+from densedet.core.mappings import at_path
 from densedet.core.report.arms import Analysis, Arm
 from densedet.core.report.charts.chart import Chart
 from densedet.core.report.charts.lines import Points, Series, line_chart, over_seeds
-from densedet.core.report.records import RunRecord, at_path, number
+from densedet.core.report.records import RunRecord, number
 from densedet.core.report.sections import Section, charts_of
 
 BANDS = "A line is the mean of an arm's seeds, its band goes from the least to the largest of them."

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from densedet.core.errors import UsageError
+from densedet.core.mappings import at_path
 from densedet.core.recipe.faults import RecipeError
 from densedet.core.recipe.yaml_marks import parse_yaml
 
@@ -86,18 +87,6 @@ class RunRecord:
         """Return the classes that the run was evaluated on, in the order of the labels."""
         classes = self.metrics().get("classes")
         return [str(name) for name in classes] if isinstance(classes, dict) else []
-
-
-def at_path(values: Any, dotted: str) -> Any:
-    """Return what stands at a dotted path of nested mappings, or None. A class's name may contain dots."""
-    if not isinstance(values, dict):
-        return None
-    if dotted in values:
-        return values[dotted]
-    for end, letter in enumerate(dotted):
-        if letter == "." and dotted[:end] in values:
-            return at_path(values[dotted[:end]], dotted[end + 1 :])
-    return None
 
 
 def number(value: Any) -> float | None:

@@ -17,6 +17,7 @@ from densedet.core.class_table import of_classes
 from densedet.core.contracts import Evaluator
 from densedet.core.data.dataset import DetectionDataset
 from densedet.core.distributed import alone, from_main, gather_objects, world
+from densedet.core.mappings import at_path
 from densedet.core.recipe.loading import Recipe
 from densedet.core.types import Batch, Detections, Trace
 
@@ -160,14 +161,15 @@ def metric_value(recipe: Recipe, metrics: dict[str, Any]) -> float:
     Raises:
         RecipeError: the evaluator gives no such number.
     """
-    value: Any = metrics
-    for key in recipe.evaluate.metric.split("."):
-        value = value.get(key) if isinstance(value, dict) else None
+    value = at_path(metrics, recipe.evaluate.metric)
     if isinstance(value, bool) or not isinstance(value, int | float):
         numbers = [key for key, number in metrics.items() if isinstance(number, float)]
+        name = next(iter(metrics.get("classes") or ()), None)
+        inside = "" if name is None else f", or of one class, e.g. classes.{name}.AP"
         raise recipe.error(
             "evaluate.metric",
-            f"the evaluator gives no number {recipe.evaluate.metric!r}: write one of {', '.join(numbers)}",
+            f"the evaluator gives no number {recipe.evaluate.metric!r}: "
+            f"write one of {', '.join(numbers)}{inside}",
         )
     return float(value)
 

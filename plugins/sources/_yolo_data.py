@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,9 @@ MAX_YAML = 1 << 20
 
 SPLITS = {"train": ("train",), "val": ("val", "valid", "validation"), "test": ("test",)}
 """The keys of each split."""
+
+ALWAYS_NAMED = {"val": ("../valid/images",), "test": ("../test/images",)}
+"""Entries that Roboflow writes into every data.yaml, whether the export has these splits or not."""
 
 FIRST = ("path", "names", "nc", "kpt_shape", *(key for keys in SPLITS.values() for key in keys))
 """The keys that are read; what is wrong elsewhere in the file is no business of ours."""
@@ -49,10 +52,18 @@ class YoloData:
             )
         return [self._place(split, entry) for entry in self.entries[split]]
 
-    def _place(self, split: str, entry: str) -> Path:
+    def has(self, split: str) -> bool:
+        """Return whether the data set has a split."""
+        named = self.entries[split]
+        return named != ALWAYS_NAMED.get(split) or any(map(os.path.isdir, self._tried(*named)))
+
+    def _tried(self, entry: str) -> list[Path]:
         # Roboflow's files say ../train/images where train/images is meant, as Ultralytics' trainer allows.
         texts = [entry, entry[3:]] if entry.startswith("../") else [entry]
-        tried = [base / text for base in self.bases for text in texts]
+        return [base / text for base in self.bases for text in texts]
+
+    def _place(self, split: str, entry: str) -> Path:
+        tried = self._tried(entry)
         found = next((place for place in tried if os.path.isdir(place) or os.path.isfile(place)), None)
         if found is None:
             raise DataError(
@@ -110,7 +121,8 @@ def read_yolo_data(file: Path) -> YoloData:
         key = next((key for key in keys if content.get(key) not in (None, "", [])), None)
         if key is not None:
             entries[split] = _entries(file, key, content[key])
-    return YoloData(file, path or "", _names(file, content), entries, _keypoints(content.get("kpt_shape")))
+    data = YoloData(file, path or "", _names(file, content), entries, _keypoints(content.get("kpt_shape")))
+    return replace(data, entries={split: named for split, named in entries.items() if data.has(split)})
 
 
 def _entries(file: Path, key: str, value: Any) -> tuple[str, ...]:

@@ -49,7 +49,7 @@ def test_bases_that_double_are_refused_and_few_are_merged(tmp_path: Path) -> Non
         ("model.backbone.widths=[8, 8, 1000000000]", "at most 16384"),
         ("model.neck={name: fpn, channels: 1000000000}", "at most 16384"),
         ("model.neck={name: pan, channels: 1000000000}", "at most 16384"),
-        ("model.neck.stages=[{out_channels: 1000000000}]", "at most 16384"),
+        ("model.neck.stages=[{out_channels: 1000000000}]", "less than or equal to 16384"),
         ("model.head={name: retinanet, channels: 1000000000}", "at most 16384"),
         ("model.head={name: fcos, channels: 1000000000}", "at most 16384"),
         ("model.coder={name: distribution, bins: 1000000000}", "at most 16384"),

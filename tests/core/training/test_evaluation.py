@@ -6,7 +6,9 @@ import torch
 from torch import nn
 
 from densedet.core.examples import example_batch
-from densedet.core.training.evaluation import evaluate_detector, report_lines
+from densedet.core.recipe.faults import RecipeError
+from densedet.core.recipe.loading import load_recipe
+from densedet.core.training.evaluation import evaluate_detector, metric_value, report_lines
 from densedet.core.types import Detections
 
 METRICS = {"F1": 0.25, "images": 3, "losses": {"class": 1.5, "box": 0.25}}
@@ -60,3 +62,10 @@ def test_one_forward_pass_where_the_detector_has_one():
         Once(), [example_batch()], evaluator, device=torch.device("cpu"), with_losses=False
     )
     assert without == {"images": 2}
+
+
+def test_the_metric_of_a_class_whose_name_has_dots() -> None:
+    metrics = {"AP": 0.1, "classes": {"a.b": {"AP": 0.25}}}
+    assert metric_value(load_recipe("quickstart_ssd", {"evaluate.metric": "classes.a.b.AP"}), metrics) == 0.25
+    with pytest.raises(RecipeError, match=r"write one of AP, or of one class, e.g. classes\.a\.b\.AP"):
+        metric_value(load_recipe("quickstart_ssd", {"evaluate.metric": "classes.a.AP"}), metrics)

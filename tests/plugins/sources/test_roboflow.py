@@ -5,6 +5,7 @@ from PIL import Image
 
 from densedet.core.annotations.conversion import open_source, recognise
 from densedet.core.annotations.faults import Faults
+from densedet.core.annotations.parts import parts_of, training_sources
 from densedet.core.contracts import Source
 from densedet.core.errors import DataError
 from densedet.core.recipe.plugin_loading import load_plugins
@@ -222,3 +223,20 @@ def test_recognise(tmp_path):
     image(tmp_path / "other" / "images" / "train" / "a.jpg")
     (tmp_path / "other" / "data.yaml").write_text("train: images/train\nnames: [a]")
     assert RoboflowSource.recognise(tmp_path / "other") is None
+
+
+def test_yolo_s_data_file_names_splits_that_the_export_lacks(tmp_path):
+    """Roboflow writes ../valid/images and ../test/images into each; any other missing folder is a typo."""
+    yolo(tmp_path, "train")
+    file = tmp_path / "data.yaml"
+    file.write_text(
+        "train: ../train/images\nval: ../valid/images\ntest: ../test/images\nnc: 2\nnames: [a, b]\n"
+    )
+    components = load_plugins().components
+    assert list(parts_of(tmp_path, components)) == list(parts_of(file, components)) == ["train"]
+    _, val, _ = training_sources(str(tmp_path), None, components, images=None, val_images=None)
+    assert val is None
+    with pytest.raises(DataError, match="has no 'val': name its folder of images there.*it has train"):
+        recognise(file, components, split="val")
+    file.write_text("train: ../train/images\nval: ../vaild/images\nnc: 2\nnames: [a, b]\n")
+    assert list(parts_of(file, components)) == ["train", "val"]

@@ -1,0 +1,19 @@
+"""Values in nested mappings. No torch here."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+def at_path(values: Any, dotted: str) -> Any:
+    """Return what stands at a dotted path of nested mappings, or None. A key may contain dots."""
+    if not isinstance(values, dict):
+        return None
+    if dotted in values:
+        return values[dotted]
+    for end, letter in enumerate(dotted):
+        if letter == "." and dotted[:end] in values:
+            found = at_path(values[dotted[:end]], dotted[end + 1 :])
+            if found is not None:
+                return found
+    return None
