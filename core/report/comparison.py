@@ -114,12 +114,12 @@ def table_rows(comparison: Comparison) -> list[dict[str, Any]]:
     metric, larger = arms[0].metric, arms[0].higher_is_better
     note = "highest" if larger else "lowest"
     rows = [
-        *([] if metric in {row.key for row in COCO_ROWS} else [Row(metric, metric, "share", larger)]),
+        *([] if metric in {row.key for row in COCO_ROWS} else [Row(metric, short(metric), "share", larger)]),
         *COCO_ROWS,
-        *(Row(f"classes.{name}.AP", f"AP of {name}", "share") for name in class_names(arms)),
+        *(Row(f"classes.{name}.AP", f"AP of {short(name)}", "share") for name in class_names(arms)),
         Row(
             "best_value",
-            f"best {metric} while training",
+            f"best {short(metric)} while training",
             "share",
             None,
             f"{note} of all evaluations, which flatters: it was picked on these images",

@@ -125,8 +125,8 @@ def test_predict_that_is_interrupted_leaves_no_folder(
     monkeypatch.setattr("densedet.core.training.prediction.load", lambda *_, **__: Stopped())
     monkeypatch.setattr(predict, "_wanted", lambda *_: wanted)
     monkeypatch.chdir(tmp_path)
-    assert main(["predict", "run", "a.png", "--output", str(tmp_path / "out")]) == 143
-    assert main(["predict", "run", "a.png"]) == 143
+    assert main(["predict", "run", "a.png", "--score", "0.3", "--output", str(tmp_path / "out")]) == 143
+    assert main(["predict", "run", "a.png", "--score", "0.3"]) == 143
     assert not (tmp_path / "out").exists()
     assert list((tmp_path / "runs" / "predict").iterdir()) == []
 
