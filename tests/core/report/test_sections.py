@@ -44,6 +44,13 @@ def make_arm(name: str, *points: tuple[float, ...], **known: Any) -> Arm:
     return Arm(name, [make_record(name, seed=i, points=each) for i, each in enumerate(points)], **known)
 
 
+def test_the_table_cuts_long_names_of_classes() -> None:
+    name = "x" * 220
+    arm = Arm("a", [make_record(classes={name: {"AP": 0.5}})])
+    [row] = [row for row in table_rows(Comparison([arm])) if row["key"] == f"classes.{name}.AP"]
+    assert (row["label"], row["texts"]) == (f"AP of {'x' * 39}…", ["0.500"])
+
+
 def test_a_number_of_several_seeds() -> None:
     arm = make_arm("a", (0.2,), (0.4,), (0.6,), intervals={"AP50": Value(0.5, 0.3, 0.8)})
     assert arm.value("AP") == pytest.approx(0.4)
