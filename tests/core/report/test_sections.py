@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +47,9 @@ def make_arm(name: str, *points: tuple[float, ...], **known: Any) -> Arm:
 
 def test_the_table_cuts_long_names_of_classes() -> None:
     name = "x" * 220
-    arm = Arm("a", [make_record(classes={name: {"AP": 0.5}})])
+    metrics = {"AP": 0.5, "classes": {name: {"AP": 0.5}}}
+    record = replace(make_record(), evaluations=[{"step": 1, "seconds": 60.0, "metrics": metrics}])
+    arm = Arm("a", [record])
     [row] = [row for row in table_rows(Comparison([arm])) if row["key"] == f"classes.{name}.AP"]
     assert (row["label"], row["texts"]) == (f"AP of {'x' * 39}…", ["0.500"])
 
