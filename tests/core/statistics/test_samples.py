@@ -66,6 +66,17 @@ def test_the_interaction_counts_once() -> None:
     assert expected[0] == pytest.approx(0.01 * 10 / 9 / 4)
 
 
+def test_what_more_seeds_would_leave() -> None:
+    # Two seeds: interaction .004 of the images' .01 and of the seeds' .01. Eight leave a quarter of it, .001,
+    # beside the images' own .006 and a quarter of the seeds' own .006; twice the images halve what varies
+    # with them.
+    spread = Spread(0.5, (2,), (0.01,), (0.004,), 0.01, 100, 100)
+    eight, twice = spread.total("new images", seeds=8), spread.total("new images", seeds=8, images=200)
+    assert eight is not None and twice is not None
+    assert eight[0] == pytest.approx(0.006 + 0.001 + 0.0015)
+    assert twice[0] == pytest.approx(0.007 / 2 + 0.0015)
+
+
 def test_the_difference_pairs_images_and_not_seeds() -> None:
     first, second = Sample("a", VALUES, ALIKE, 10), Sample("b", np.array([0.1, 0.3, 0.5]), ALIKE[[0] * 3], 10)
     spread = Spread.of(first, second)
