@@ -142,20 +142,20 @@ class Arm:
 
 @dataclass(frozen=True)
 class Difference:
-    """How much better one arm is than another.
+    """The difference of two arms' numbers.
 
     Attributes:
         what: the metric, the class or the size.
         first: name of the arm.
         second: name of the other.
-        gain: of the first over the second, with its interval.
+        value: of the first minus that of the second, with its interval.
         p: probability of such a difference by chance, corrected for several comparisons; None: unknown.
     """
 
     what: str
     first: str
     second: str
-    gain: Value
+    value: Value
     p: float | None = None
 
 

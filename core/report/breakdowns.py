@@ -37,27 +37,23 @@ def difference_section(comparison: Comparison) -> Section:
         return Section("Differences")
     pairs = list(dict.fromkeys((one.first, one.second) for one in found))
     charts: list[Chart | None] = []
+    tables = []
     for first, second in pairs:
         rows = [one for one in found if (one.first, one.second) == (first, second)]
-        title = f"{first} over {second}"
-        series = [(title, [row.gain for row in rows], 0)]
+        title = f"{first} minus {second}"
+        series = [(title, [row.value for row in rows], 0)]
         charts.append(
             forest_chart(
                 [row.what for row in rows[:MOST]], series, title=title, x_label="difference", zero=True
             )
         )
-    table = Table(
-        ("of", "arm", "over", "difference (95 % interval)", "p, corrected"),
-        [
-            (o.what, o.first, o.second, o.gain.text("+.3f"), "–" if o.p is None else f"{o.p:.3g}")
-            for o in found
-        ],
-    )
+        cells = [(row.what, row.value.text("+.3f"), "–" if row.p is None else f"{row.p:.3g}") for row in rows]
+        tables.append(Table(("", "difference (95 % interval)", "p, corrected"), cells, title))
     notes = [
         "An interval that does not touch the line at 0 rules chance out, for that row alone. Of many rows "
         "some do so by chance: p is corrected for their number (Holm)."
     ]
-    return Section("Differences", notes, charts_of(*charts), [table])
+    return Section("Differences", notes, charts_of(*charts), tables)
 
 
 def class_section(arms: Sequence[Arm]) -> Section:

@@ -17,8 +17,9 @@ from densedet.core.report.sections import Section, charts_of
 BANDS = "A line is the mean of an arm's seeds, its band goes from the least to the largest of them."
 
 
-def training_section(arms: Sequence[Arm]) -> Section:
-    """Charts of the metric over time and steps, and of the losses over steps."""
+def training_section(arms: Sequence[Arm], *, brief: bool = False) -> Section:
+    """Charts of the metric over time and steps, and of the losses over steps; of the metric over time and
+    the whole loss alone where they are to be ``brief``."""
 
     def lines(points_of: Callable[[RunRecord], Points]) -> list[Series]:
         return [over_seeds(a.name, [points_of(r) for r in a.runs], i) for i, a in enumerate(arms)]
@@ -31,6 +32,10 @@ def training_section(arms: Sequence[Arm]) -> Section:
         series = lines(lambda run: list(_points(run.steps, "step", path)))
         return line_chart(series, title=name, x_label="step", y_label=name)
 
+    if brief:
+        return Section(
+            "Curves", [], charts_of(metric("minutes", arms[0].metric), loss("training loss", "loss"))
+        )
     runs = [run for arm in arms for run in arm.runs]
     losses = dict.fromkeys(n for r in runs for e in r.steps[-1:] for n in (e.get("losses") or {}))
     metrics = list(dict.fromkeys([arms[0].metric, "AP", "AP50"]))

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import base64
 import io
+import re
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -124,6 +125,7 @@ def _html(
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.filters["breakable"] = _breakable
     count = max(len(block["comparison"]["arms"]) for block in blocks)
     return environment.get_template("compare.html").render(
         **about,
@@ -288,6 +290,13 @@ def _data_url(picture: Image.Image | None, width: int, quality: int) -> str | No
     # Full colour resolution: halved, thin coloured lines and letters blur.
     picture.save(data, "jpeg", quality=quality, subsampling=0)
     return f"data:image/jpeg;base64,{base64.b64encode(data.getvalue()).decode('ascii')}"
+
+
+def _breakable(text: Any) -> Any:
+    """Let a long name break after its underscores, slashes and dots."""
+    from markupsafe import Markup, escape
+
+    return Markup(re.sub(r"([_/.])(?=[^\d\s])", r"\1<wbr>", str(escape(_shown(text)))))
 
 
 def _shown(value: Any) -> Any:

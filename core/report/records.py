@@ -29,6 +29,7 @@ class RunRecord:
         summary: summary.json.
         pictures: pictures.json.
         damaged: sentences on files of the run that cannot be used.
+        changes: to its recipe, under which its detector is judged: for another data set.
     """
 
     name: str
@@ -39,6 +40,7 @@ class RunRecord:
     summary: dict[str, Any] = field(default_factory=dict)
     pictures: dict[str, Any] = field(default_factory=dict)
     damaged: list[str] = field(default_factory=list)
+    changes: tuple[str, ...] = ()
 
     @property
     def metric(self) -> str:
@@ -147,7 +149,7 @@ def read_run(folder: Path | str) -> RunRecord:
         steps=[e for e in events if e.get("event") == "step"],
         evaluations=[e for e in events if e.get("event") == "evaluation"],
         summary=summary,
-        pictures=_mapping(folder / "pictures.json"),
+        pictures=read_pictures(folder),
         damaged=_damaged(folder),
     )
 
@@ -167,6 +169,12 @@ def _damaged(folder: Path) -> list[str]:
         for name, reader in readers.items()
         if os.path.lexists(folder / name) and not reader(folder / name)
     ]
+
+
+def read_pictures(folder: Path) -> dict[str, Any]:
+    """Read the list of the pictures in a folder, as `densedet.core.report.pictures.write_run_pictures` has
+    written it; empty where there is none."""
+    return _mapping(folder / "pictures.json")
 
 
 def _mapping(path: Path) -> dict[str, Any]:

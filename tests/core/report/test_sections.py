@@ -225,10 +225,10 @@ def test_differences_and_classes() -> None:
     ]
     section = difference_section(Comparison([make_arm("a"), make_arm("b")], differences=rows))
     assert section.tables[0].rows == [
-        ("AP", "b", "a", "+0.100 (+0.050 to +0.150)", "0.01"),
-        ("AP of c|t", "b", "a", "-0.100 (-0.300 to +0.100)", "–"),
+        ("AP", "+0.100 (+0.050 to +0.150)", "0.01"),
+        ("AP of c|t", "-0.100 (-0.300 to +0.100)", "–"),
     ]
-    assert section.charts[0].title == "b over a"
+    assert section.charts[0].title == "b minus a"
     arms = [Arm("a", [make_record(points=(0.5,), classes={"cat": {"AP": 0.5}, "dog": {"AP": -1.0}})])]
     assert class_section(arms).charts[0].rows == (("cat", "0.500"), ("dog", "–"))
     assert not class_section([make_arm("a")])
