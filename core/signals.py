@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -74,7 +75,7 @@ def raised(asked: list[int]) -> Iterator[None]:
             with contextlib.suppress(OSError, ValueError):
                 os.write(sys.stderr.fileno(), f"{words(number)}\n".encode())
             os._exit(128 + number)
-        if not importing and not within_finalizer(frame):
+        if not importing and not is_deaf(frame):
             raise Interrupted(number)
         again = threading.Timer(1.1 * REPEATED, signal.raise_signal, (number,))
         again.daemon = True
@@ -94,9 +95,17 @@ def within_import(frame: FrameType | None) -> bool:
     return any(code.f_globals.get("__name__") == "importlib._bootstrap" for code in _stack(frame))
 
 
-def within_finalizer(frame: FrameType | None) -> bool:
-    """Return whether a ``__del__`` runs, in which Python prints and swallows exceptions."""
-    return any(code.f_code.co_name == "__del__" for code in _stack(frame))
+def is_deaf(frame: FrameType | None) -> bool:
+    """Return whether an exception at this moment would be swallowed, or printed by another process.
+
+    Python swallows one in a ``__del__``. While a tensor comes from a worker process, the worker's thread that
+    hands it over prints a traceback where its peer is gone.
+    """
+    return any(
+        code.f_code.co_name == "__del__"
+        or code.f_globals.get("__name__") == "multiprocessing.resource_sharer"
+        for code in _stack(frame)
+    )
 
 
 def _stack(frame: FrameType | None) -> Iterator[FrameType]:
@@ -178,6 +187,9 @@ def leave_to_parent(parent: int) -> None:
     """
     with contextlib.suppress(AttributeError, OSError, TypeError):  # Linux: end when the parent does
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, int(signal.SIGKILL))
+    owner = multiprocessing.parent_process()
+    if owner is not None and not owner.is_alive():  # it went while this process was starting
+        os._exit(0)
     if not hasattr(signal, "sigwaitinfo"):  # macOS, Windows
         for number in STOPPING:
             signal.signal(number, signal.SIG_IGN)

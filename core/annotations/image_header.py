@@ -249,9 +249,14 @@ def load_pixels(picture: Image.Image, name: str) -> None:
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             picture.load()
     except Exception as error:  # as on opening: OSError, SyntaxError, struct.error, zlib.error, ... by format
-        raise DataError(
-            f"image {name} is damaged or cut short: replace it or take it out of the annotations ({error})"
-        ) from error
+        raise damaged(name, error) from error
+
+
+def damaged(name: str, error: Exception) -> DataError:
+    """Return the error of a picture whose pixels cannot be had."""
+    return DataError(
+        f"image {name} is damaged or cut short: replace it or take it out of the annotations ({error})"
+    )
 
 
 def _early_orientation(picture: Image.Image) -> int:

@@ -29,6 +29,7 @@ from torch import Tensor
 
 from densedet.core.annotations.image_header import (
     LOW_BYTES,
+    damaged,
     displayed,
     load_pixels,
     open_picture,
@@ -181,7 +182,10 @@ def _to_mode(
     if picture.mode == mode:
         return picture
     if picture.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in picture.info:
-        picture = picture.convert("RGBA")
+        try:
+            picture = picture.convert("RGBA")
+        except ValueError as error:  # more transparencies than colours in the palette
+            raise damaged(name, error) from error
         picture = Image.alpha_composite(Image.new("RGBA", picture.size, (0, 0, 0, 255)), picture).convert(
             "RGB"
         )
@@ -257,9 +261,7 @@ def _scaled(values: np.ndarray, name: str, value_range: tuple[float, float] | No
         return table.round().clip(0, 255).astype(np.uint8)[values]  # type: ignore[no-any-return]
     scaled = np.empty(values.shape, dtype=np.uint8)
     for start in range(0, len(values), ROWS):  # a photograph as a whole would take several times its memory
-        part = (
-            (values[start : start + ROWS] - np.float32(black)) * np.float32(255) / np.float32(white - black)
-        )
+        part = (values[start : start + ROWS].astype(np.float64) - black) * 255 / (white - black)
         scaled[start : start + ROWS] = np.nan_to_num(part).round().clip(0, 255)
     return scaled
 

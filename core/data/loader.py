@@ -262,6 +262,8 @@ class BatchLoader(DataLoader[Batch]):
         try:
             with signals.held():
                 batches = super().__iter__()
+                for worker in batches._workers:
+                    worker.terminate = worker.kill  # one that is still starting holds back SIGTERM
             yield from batches
         except Exception as error:
             # A worker that is gone shows as a broken connection, or as a file that it had shared.

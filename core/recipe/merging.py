@@ -229,6 +229,9 @@ def _add_file(file: Path, merged: Merged, chain: tuple[Path, ...], named_at: Ori
         except ValueError as error:
             merged.faults.append(Fault.at(place, "base", str(error)))
             continue
+        if os.path.isfile(base) and base.suffix.lower() not in (".yaml", ".yml"):
+            merged.faults.append(Fault.at(place, "base", f"{base} is not a .yaml file: a base is a recipe"))
+            continue
         if merged.count >= MAX_FILES:
             too_many = f"more than {MAX_FILES:,} bases are merged, each as often as it is named: name it once"
             raise RecipeError([Fault.at(place, "base", too_many)])

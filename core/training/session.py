@@ -200,7 +200,7 @@ def interruptible(run: Run) -> Iterator[None]:
         # A closing terminal sends SIGHUP twice, and torchrun hands on what the terminal has sent already.
         again = run.asked is not None and run.world == 1 and number != getattr(signal, "SIGHUP", None)
         run.asked = run.asked or number
-        deaf = signals.within_finalizer(frame) or signals.within_import(frame)
+        deaf = signals.is_deaf(frame) or signals.within_import(frame)
         if (again or run.status == "building") and not deaf:
             raise Interrupted(number)
 

@@ -89,6 +89,24 @@ def test_a_signal_in_a_finalizer_comes_again(monkeypatch: pytest.MonkeyPatch) ->
     assert asked == [signal.SIGTERM, signal.SIGTERM]
 
 
+def test_a_signal_while_a_tensor_comes_from_a_worker_comes_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The worker's thread prints a traceback where its peer goes in the midst of a handshake."""
+    monkeypatch.setattr(signals, "REPEATED", 0.01)
+    space = {"__name__": "multiprocessing.resource_sharer", "os": os, "signal": signal}
+    exec("def arrive():\n    os.kill(os.getpid(), signal.SIGTERM)\n    return 'whole'", space)
+    arrived, asked = [], []
+
+    def work() -> None:
+        with signals.raised(asked):
+            arrived.append(space["arrive"]())
+            time.sleep(60)
+
+    with pytest.raises(Interrupted):
+        work()
+    assert arrived == ["whole"]
+    assert asked == [signal.SIGTERM, signal.SIGTERM]
+
+
 CHILD = """
 import os, pathlib, signal, sys, time
 def stop(number, frame):

@@ -249,6 +249,17 @@ def test_floats_of_one_and_of_255_look_as_eight_bits():
         assert decoded(tiff(values))[0].tolist() == GREY.tolist()
 
 
+def test_more_transparencies_than_colours():
+    picture = Image.new("P", (2, 2))
+    picture.putpalette([0, 0, 0, 255, 255, 255])
+    png = encoded(picture)
+    chunk = b"tRNS" + bytes(257)
+    chunk = struct.pack(">I", 257) + chunk + struct.pack(">I", zlib.crc32(chunk))
+    at = png.index(b"IDAT") - 4
+    with pytest.raises(DataError, match=r"is damaged or cut short: replace it .*palette index out of range"):
+        decoded(png[:at] + chunk + png[at:])
+
+
 def test_a_range_of_values_is_obeyed():
     """A thermal camera: 7000 is black, 9000 white; 8000 is 127.5, rounded to the even 128."""
     values = np.array([[0, 7000, 8000, 9000, 60000]], np.uint16)
@@ -256,6 +267,9 @@ def test_a_range_of_values_is_obeyed():
         assert decoded(form, value_range=(7000, 9000))[0].tolist() == [[0, 0, 128, 255, 255]]
     minus = tiff(np.array([[-10.0, 0, 10, np.nan]], np.float32))
     assert decoded(minus, value_range=(-10, 10))[0].tolist() == [[0, 128, 255, 0]]
+    huge = tiff(np.array([[-3e38, 0, 1.5e38, 3e38]], np.float32))
+    assert decoded(huge, value_range=(0, 3e38))[0].tolist() == [[0, 0, 128, 255]]
+    assert decoded(huge, value_range=(-10, 10))[0].tolist() == [[0, 128, 255, 255]]
     grey = encoded(Image.fromarray(GREY))
     assert decoded(grey, value_range=(7000, 9000))[0].tolist() == GREY.tolist()  # 8 bits are left alone
 

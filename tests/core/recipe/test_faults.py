@@ -599,6 +599,14 @@ def test_a_name_too_long_for_the_system_is_a_file_that_is_not_there(tmp_path: Pa
         load_recipe(tmp_path / "r.yaml")
 
 
+def test_a_base_is_a_yaml_file_and_no_other_is_opened(tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text("model: [\n")  # a fault of its own, were it read
+    (tmp_path / "r.yaml").write_text("base: secret\n")
+    with pytest.raises(RecipeError, match=r"r\.yaml:1:7: base: \S+secret is not a \.yaml file") as caught:
+        load_recipe(tmp_path / "r.yaml")
+    assert not any("secret" in fault.file for fault in caught.value.faults)
+
+
 @pytest.mark.parametrize(
     ("code", "phrase"),
     [

@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import torch
 
@@ -200,3 +201,43 @@ def test_spawned_workers_are_still_starting(tmp_path: Path, method: str, number:
     assert process.wait() == 128 + number
     assert json.loads((folder / "summary.json").read_text())["reason"] == number.name
     assert (folder / "last.pt").exists()
+
+
+SLOW = """
+import sys, time
+if __name__ == "__mp_main__":
+    time.sleep({seconds})
+"""
+
+
+def start_slowly(folder: Path, seconds: int) -> tuple[subprocess.Popen[str], list[psutil.Process]]:
+    """Train with spawned workers that take long to start; return the process and its children."""
+    file = folder / "main.py"
+    file.write_text(SLOW.format(seconds=seconds) + SPAWNED)
+    command = [*SMALL, "data.workers=2", f"run.folder={folder}"]
+    process = subprocess.Popen(
+        [sys.executable, str(file), "spawn", "train", "quickstart_ssd", *command],
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    while len(children := psutil.Process(process.pid).children()) < 3:  # the resource tracker and two workers
+        assert process.poll() is None
+    return process, children
+
+
+@pytest.mark.long
+def test_a_spawned_worker_that_takes_long_to_start_is_not_waited_for(tmp_path: Path) -> None:
+    """It holds back SIGTERM, and would print a traceback where it wakes up after this process has gone."""
+    process, _ = start_slowly(tmp_path, 40)
+    process.send_signal(signal.SIGTERM)
+    said = process.communicate()[1]
+    assert process.returncode == 143
+    assert "Traceback" not in said, said
+
+
+@pytest.mark.long
+def test_spawned_workers_that_were_still_starting_end_with_a_killed_run(tmp_path: Path) -> None:
+    process, children = start_slowly(tmp_path, 3)
+    process.kill()
+    process.communicate()
+    assert psutil.wait_procs(children, timeout=120)[1] == []
