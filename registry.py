@@ -42,6 +42,7 @@ KINDS: dict[str, str] = {
     "schedule": "progress -> factor on the learning rate",
     "evaluator": "detections and truth -> metrics",
     "weight_map": "another library's names for a detector's weights",
+    "launcher": "commands -> processes here or elsewhere",
     "hook": "called by the runner: loggers, checkpoints, displays",
 }
 

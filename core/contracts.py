@@ -10,7 +10,7 @@ Parts with parameters are an nn.Module and write ``forward``; all others are pla
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from typing import Any, Literal, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 from torchvision import tv_tensors
 
+from densedet.core.jobs import Job, JobOutcome
 from densedet.core.placement import Placement
 from densedet.core.types import (
     Annotation,
@@ -520,6 +521,39 @@ class WeightMap(Protocol):
 
     def theirs(self, name: str, /) -> str | None:
         """Their present name of our ``name``, None where they have no such weight."""
+
+
+@runtime_checkable
+class Launcher(Protocol):
+    """Runs commands, each a training run of `densedet compare`, on this machine or by an engine elsewhere.
+
+    It holds no order of its own: jobs start in the order that they come in, as many at a time as there is
+    room for. Where the generator is closed or an exception is raised in it, the commands that still run are
+    ended by SIGTERM, so that they write their checkpoints, unless the engine keeps them running on its own.
+
+    Attributes:
+        cores: CPU cores that each job may use at most; None: not limited.
+        on_this_machine: whether the jobs run on this machine, and so share its cache of decoded images.
+    """
+
+    @property
+    def cores(self) -> int | None: ...
+
+    @property
+    def on_this_machine(self) -> bool: ...
+
+    def describe(self, jobs: Sequence[Job], /) -> str:
+        """Say in one line where these jobs will run, how many at a time, and what each gets."""
+
+    def __call__(self, jobs: Sequence[Job], /) -> Generator[JobOutcome, None, None]:
+        """Run jobs.
+
+        Args:
+            jobs: in the order in which they start; may be empty.
+
+        Yields:
+            The outcome of each job, as soon as it has ended. A job that fails stops no other.
+        """
 
 
 class Hook(Protocol):

@@ -176,6 +176,12 @@ def start_helpers(method: str) -> None:
             resource_tracker.ensure_running()  # Python before 3.12 lets SIGINT and SIGTERM through in here
 
 
+def end_with_parent(number: int = signal.SIGTERM) -> None:
+    """Let this process get a signal when the thread that started it has ended, where the system can."""
+    with contextlib.suppress(AttributeError, OSError, TypeError):  # Linux has it
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, int(number))
+
+
 def leave_to_parent(parent: int) -> None:
     """Let a worker process, started while signals were `held`, outlive a signal to the whole group.
 
@@ -185,8 +191,7 @@ def leave_to_parent(parent: int) -> None:
     Args:
         parent: the process that may end this one by SIGTERM.
     """
-    with contextlib.suppress(AttributeError, OSError, TypeError):  # Linux: end when the parent does
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, int(signal.SIGKILL))
+    end_with_parent(signal.SIGKILL)
     owner = multiprocessing.parent_process()
     if owner is not None and not owner.is_alive():  # it went while this process was starting
         os._exit(0)

@@ -33,6 +33,7 @@ FAMILIES = (
     "optim",
     "evaluators",
     "weight_maps",
+    "launchers",
     "hooks",
 )
 

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from densedet.plugins.evaluators import coco
     from densedet.plugins.evaluators import voc as voc_evaluator
     from densedet.plugins.heads import fcos, retinanet, ssd, ssdlite
+    from densedet.plugins.launchers import local, ray, slurm
     from densedet.plugins.losses import (
         bce,
         ciou,
@@ -99,6 +100,9 @@ if TYPE_CHECKING:
     optimizer: list[contracts.Optimizer] = [optimizers.adamw, optimizers.sgd]
     schedule: list[type[contracts.Schedule]] = [
         schedules.CosineSchedule, schedules.StepSchedule, schedules.ConstantSchedule,
+    ]
+    launcher: list[type[contracts.Launcher]] = [
+        local.LocalLauncher, slurm.SlurmLauncher, ray.RayLauncher,
     ]
     evaluator: list[type[contracts.Evaluator]] = [coco.CocoEvaluator, voc_evaluator.VocEvaluator]
     weight_map: list[type[contracts.WeightMap]] = [

@@ -48,6 +48,10 @@ ROOMS = {
     "training": {"", "annotations", "data", "recipe", "weights", "judgement", "assembly"},
     "report": {"", "annotations", "recipe", "judgement", "statistics"},
     "statistics": {""},
+    "study": {
+        *("", "annotations", "data", "recipe", "weights", "judgement", "statistics"),
+        *("assembly", "training", "report"),
+    },
 }
 """Room of core -> rooms that it may import beside itself; "" is core's root."""
 

@@ -1,26 +1,40 @@
-"""Compare recipes or finished runs: one table, curves and pictures side by side, in one HTML file."""
+"""Compare recipes or finished runs, with several seeds and data sets: table, curves and pictures side by side
+in one HTML file. Interrupted, the same command goes on."""
 
 from __future__ import annotations
 
 import argparse
 import contextlib
-import json
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from densedet.core.text import say
 
+if TYPE_CHECKING:
+    from densedet.core.jobs import Job
+    from densedet.core.report.arms import Comparison
+    from densedet.core.report.records import RunRecord
+    from densedet.core.study.planning import Plan
+    from densedet.core.study.study import Study, StudyRun
+
 
 def add_parser(subparsers: Any) -> None:
-    """densedet compare RUN|RECIPE ... [--budget minutes=5]"""
+    """densedet compare RUN|RECIPE ... [--seeds N] [--budget minutes=5] [--vary PATH=a,b] [--on NAME=PATH]"""
     parser = subparsers.add_parser("compare", help="compare recipes or runs", description=__doc__)
     parser.add_argument(
         "what",
         nargs="+",
         metavar="RUN|RECIPE",
-        help="run folders, recipes (trained first, one after the other), or path=value",
+        help="run folders, recipes (which are trained first), or path=value",
+    )
+    parser.add_argument(
+        "--seeds",
+        type=int,
+        metavar="N",
+        help="train each recipe with the seeds 0 to N-1 (default: its own seed)",
     )
     parser.add_argument(
         "--budget",
@@ -28,56 +42,91 @@ def add_parser(subparsers: Any) -> None:
         help="the same budget for all recipes: minutes=5, epochs=10 or steps=500",
     )
     parser.add_argument(
+        "--vary",
+        action="append",
+        default=[],
+        metavar="PATH=A,B",
+        help="train each recipe with each of these values; given several times, with each combination",
+    )
+    parser.add_argument(
+        "--on",
+        action="extend",
+        nargs="+",
+        default=[],
+        metavar="NAME=PATH",
+        help="train and evaluate each recipe on these data sets instead of its own, and evaluate finished "
+        "runs on them: annotations as for densedet train --db, TRAIN,VAL, or a recipe with a section data",
+    )
+    parser.add_argument(
+        "--on-images",
+        action="extend",
+        nargs="+",
+        default=[],
+        metavar="NAME=DIR",
+        help="folder of the images of a data set, or TRAIN_DIR,VAL_DIR (default: where the format has them)",
+    )
+    parser.add_argument(
+        "--jobs", type=int, metavar="N", help="runs at a time (default 1, or one on each GPU)"
+    )
+    parser.add_argument(
+        "--launcher",
+        metavar="NAME",
+        help="where the runs run: local (default), slurm or ray, or with arguments, {name: slurm, cpus: 8}",
+    )
+    parser.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="print the commands of the runs, for any scheduler; the same command without it takes the runs",
+    )
+    parser.add_argument(
         "--output",
         metavar="FILE",
         help="a new HTML file, with its numbers in a JSON file beside it (default: runs/compare/N/...)",
+    )
+    parser.add_argument(
+        "--plugin", action="append", default=[], metavar="FILE", help="a plug-in file that the recipes need"
     )
     parser.add_argument("--json", action="store_true", help="print the comparison as JSON")
     parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Train the recipes, then write and print the comparison."""
-    overrides = [w for w in arguments.what if "=" in w and not os.path.exists(w)] + budget_override(
-        arguments.budget
-    )
-    names = [w for w in arguments.what if w not in overrides]
-    prepare(names, overrides)
+    """Train what is not trained yet, then write and print the comparison."""
+    plan, root = planned(arguments)
     if arguments.output:
         check_output(Path(arguments.output))
-    folders = [Path(name) if is_run(Path(name)) else train(name, overrides) for name in names]
+    trained = place(plan, root)
+    if arguments.dry_run:
+        return dry_run(plan, trained, root)
+    train(plan, trained, root, arguments)
+    return report(plan, root, arguments)
 
-    from densedet.core.recipe.plugin_loading import load_plugins, warn
-    from densedet.core.report.arms import Arm, Comparison
-    from densedet.core.report.comparison import table_text
-    from densedet.core.report.page import named_apart, write_report
-    from densedet.core.report.records import read_run
-    from densedet.core.training.folders import new_folder
 
-    records = [read_run(folder) for folder in folders]
-    sections = []
-    for plugin, text in load_plugins().call_each("densedet_report_section", comparison=records):
-        if isinstance(text, str):
-            sections.append(text)
-        elif text is not None:
-            warn(f"plug-in {plugin.name}: densedet_report_section gave a {type(text).__name__}, not HTML")
-    path = Path(arguments.output) if arguments.output else new_folder(Path("runs"), "compare") / "report.html"
-    comparison = Comparison(named_apart([Arm(record.name, [record]) for record in records]))
-    if not arguments.json:
-        say(table_text(comparison))
-    title = " / ".join(dict.fromkeys(record.name for record in records))
-    try:
-        report = write_report([comparison], path, title=title, sections=sections)
-    except BaseException:
-        if not arguments.output:
-            with contextlib.suppress(OSError):  # it holds something
-                path.parent.rmdir()
-        raise
-    if arguments.json:
-        say(report.with_suffix(".json").read_text(encoding="utf-8"))
-    say(f"report with curves and pictures: {report.resolve()}", error=True)
-    say(f"TensorBoard: tensorboard --logdir {folders[0].parent.parent}", error=True)
-    return 0
+def planned(arguments: argparse.Namespace) -> tuple[Plan, Path]:
+    """Plan the study. Returns it, and the folder of all studies."""
+    from densedet.core.errors import UsageError
+    from densedet.core.study.data_sets import data_sets
+    from densedet.core.study.planning import plan_study
+
+    for name in ("seeds", "jobs"):
+        value = getattr(arguments, name)
+        if value is not None and value < 1:
+            raise UsageError(f"--{name} {value}: write a number that is at least 1")
+    overrides = [word for word in arguments.what if "=" in word and not os.path.exists(word)]
+    names = [word for word in arguments.what if word not in overrides]
+    overrides += budget_override(arguments.budget)
+    if not names:
+        raise UsageError(
+            "give at least one run folder or recipe, e.g. densedet compare quickstart_ssd "
+            "quickstart_retinanet"
+        )
+    sets = data_sets(arguments.on, arguments.on_images, arguments.plugin)
+    plan = plan_study(
+        names, overrides, vary=arguments.vary, sets=sets, seeds=arguments.seeds, plugins=arguments.plugin
+    )
+    plan.study.notes += [data.note for data in sets if data.note]
+    below = next((recipe.run.folder for recipe in plan.recipes.values()), "runs")
+    return plan, Path(below) / "compare"
 
 
 def check_output(path: Path) -> None:
@@ -88,33 +137,12 @@ def check_output(path: Path) -> None:
 
     if path.suffix in (".json", ".md", ".csv"):
         raise UsageError(f"--output {path} names the HTML file: write {path.with_suffix('.html')}")
-    check_free(*files_of(path))
+    check_free(*files_of(path), study_file(path))
 
 
-def is_run(path: Path) -> bool:
-    """Return whether ``path`` is a folder, and not a recipe."""
-    return os.path.isdir(path)
-
-
-def prepare(names: list[str], overrides: list[str]) -> None:
-    """Refuse a faulty recipe before the first one has trained for an hour."""
-    from densedet.core.errors import UsageError
-
-    if not names:
-        raise UsageError(
-            "give at least one run folder or recipe, e.g. densedet compare quickstart_ssd "
-            "quickstart_retinanet"
-        )
-    recipes = [name for name in names if not is_run(Path(name))]
-    if overrides and not recipes:
-        raise UsageError(f"{overrides[0]} changes nothing: everything to compare is trained already")
-    if recipes:
-        from densedet.core.recipe.loading import load_recipe
-        from densedet.core.recipe.merging import find_recipe
-
-        for name in recipes:
-            find_recipe(name, "there is neither such a run folder nor such a recipe")
-            load_recipe(name, overrides)
+def study_file(page: Path) -> Path:
+    """Return where study.json of a report lies."""
+    return page.with_name("study.json") if page.name == "report.html" else page.with_suffix(".study.json")
 
 
 def budget_override(budget: str | None) -> list[str]:
@@ -129,18 +157,166 @@ def budget_override(budget: str | None) -> list[str]:
     return [f"train.budget.{unit}={amount}"]
 
 
-def train(recipe: str, overrides: list[str]) -> Path:
-    """Train a recipe in a process of its own, so that nothing carries over, and return the run folder."""
-    from densedet.core.errors import DensedetError
-    from densedet.core.signals import run_to_end
+def place(plan: Plan, root: Path) -> list[StudyRun]:
+    """Give each run its folder, and say which are finished already. Returns those that are to be trained."""
+    if not plan.recipes:
+        return []
+    from densedet.core.study.placing import Placer
 
-    command = [sys.executable, "-m", "densedet.tools.main", "train", recipe, *overrides, "--json"]
-    done = run_to_end(command)
-    if done.returncode:
-        error = DensedetError(f"training {recipe} failed (its message stands above)")
-        error.exit_code = done.returncode
-        raise error
-    return Path(json.loads(done.stdout.strip().splitlines()[-1])["folder"])
+    placer = Placer(root)
+    for one in plan.study.runs:
+        if recipe := plan.recipes.get((one.arm, one.data)):
+            placer.place(one, recipe.with_overrides({"train.seed": one.seed}))
+    for note in [*plan.study.notes, *placer.notes]:
+        say(note, error=True)
+    return [one for one in plan.study.runs if one.status == "planned"]
+
+
+def jobs_of(plan: Plan, runs: Sequence[StudyRun], root: Path, cores: int | None) -> list[Job]:
+    """Return the command of each run."""
+    from densedet.core.study.running import job_of
+
+    return [job_of(one, plan.recipes[one.arm, one.data], root, cores) for one in runs]
+
+
+def dry_run(plan: Plan, runs: Sequence[StudyRun], root: Path) -> int:
+    """Print the commands of the runs that are to be trained."""
+    from densedet.core.study.running import shell_line
+
+    for job in jobs_of(plan, runs, root, None):
+        say(shell_line(job))
+    done = len(plan.study.runs) - len(runs)
+    say(
+        f"{len(runs)} runs to train, {done} finished; the same command without --dry-run takes them",
+        error=True,
+    )
+    return 0
+
+
+def train(plan: Plan, runs: Sequence[StudyRun], root: Path, arguments: argparse.Namespace) -> None:
+    """Train the runs by the launcher."""
+    from densedet.core.study.decoding import decode_once
+    from densedet.core.study.launching import build_launcher
+    from densedet.core.study.running import carry_out
+
+    launcher = build_launcher(arguments.launcher, jobs=arguments.jobs, plugins=arguments.plugin)
+    if not runs:
+        return
+    jobs = jobs_of(plan, runs, root, launcher.cores)
+    say(launcher.describe(jobs), error=True)
+    if launcher.on_this_machine and len(runs) > 1:
+        decode_once(plan.recipes[one.arm, one.data] for one in runs)
+    carry_out(runs, jobs, launcher)
+
+
+def report(plan: Plan, root: Path, arguments: argparse.Namespace) -> int:
+    """Write and print the comparison. Returns 1 where a run failed."""
+    from densedet.core.errors import DensedetError
+    from densedet.core.files import write_text
+    from densedet.core.recipe.plugin_loading import load_plugins, warn
+    from densedet.core.report.comparison import table_text
+    from densedet.core.report.page import write_report
+    from densedet.core.study import table
+    from densedet.core.training.folders import new_folder
+
+    study = plan.study
+    study.notes += [f"{one.title} failed: {one.reason}" for one in study.failed]
+    records = records_of(study)
+    if not any(records):
+        raise DensedetError(f"no run has left anything to compare: {study.notes[-1]}")
+    path = Path(arguments.output) if arguments.output else new_folder(root.parent, root.name) / "report.html"
+    try:
+        judge(plan, records, path, arguments.plugin)
+        comparisons = comparisons_of(study, records)
+        rows = table.metric_rows(comparisons)
+        many = len(comparisons) > 1
+        sections = [table.table_html(rows, "Each recipe on each data set")] if many else []
+        known = [record for record in records if record is not None]
+        for plugin, text in load_plugins().call_each("densedet_report_section", comparison=known):
+            if isinstance(text, str):
+                sections.append(text)
+            elif text is not None:
+                warn(f"plug-in {plugin.name}: densedet_report_section gave a {type(text).__name__}, not HTML")
+        if not arguments.json:
+            for comparison in comparisons:
+                say(f"{comparison.name}:\n" * many + table_text(comparison))
+            say(f"\n{table.table_text(rows)}" * many)
+        title = " / ".join(arm.name for arm in study.arms)
+        page = write_report(comparisons, path, title=title, sections=sections)
+        write_text(study_file(page), study.to_json(), overwrite=False)
+    except BaseException:
+        if not arguments.output:
+            with contextlib.suppress(OSError):  # it holds something
+                path.parent.rmdir()
+        raise
+    if arguments.json:
+        say(page.with_suffix(".json").read_text(encoding="utf-8"))
+    say(f"report with curves and pictures: {page.resolve()}", error=True)
+    say(f"TensorBoard: tensorboard --logdir {known[0].folder.parent}", error=True)
+    for one in study.failed:
+        say(f"warning: {one.title} failed: {one.reason}", error=True)
+    return 1 if study.failed else 0
+
+
+def records_of(study: Study) -> list[RunRecord | None]:
+    """Read the folder of each run; None where there is nothing to read."""
+    from densedet.core.errors import UsageError
+    from densedet.core.report.records import read_run
+
+    records: list[RunRecord | None] = []
+    for one in study.runs:
+        try:
+            records.append(read_run(one.folder))
+        except UsageError:
+            records.append(None)
+    return records
+
+
+def comparisons_of(study: Study, records: Sequence[RunRecord | None]) -> list[Comparison]:
+    """Group the records by data set and arm, sorted by seed."""
+    from densedet.core.report.arms import Arm, Comparison
+
+    pairs = sorted(zip(study.runs, records), key=lambda pair: pair[0].seed)
+    comparisons = []
+    for data in study.data:
+        arms = []
+        for arm in study.arms:
+            runs = [r for one, r in pairs if r is not None and (one.arm, one.data) == (arm.name, data)]
+            arms += [Arm(arm.name, runs)] if runs else []
+        notes = [note for note in study.notes if not data or data in note]
+        comparisons += [Comparison(arms, data, notes=notes)] if arms else []
+    return comparisons
+
+
+def judge(plan: Plan, records: list[RunRecord | None], page: Path, plugins: Sequence[str]) -> None:
+    """Evaluate finished detectors on other images, and put those numbers in place of their own."""
+    if not plan.to_judge:
+        return
+    from dataclasses import replace
+
+    from densedet.core.api import Evaluation
+    from densedet.core.data.fingerprint import fingerprint
+    from densedet.core.files import write_text
+    from densedet.core.text import json_text
+
+    for number, (one, changes) in enumerate(plan.to_judge):
+        place = next(i for i, other in enumerate(plan.study.runs) if other == one)
+        record = records[place]
+        if record is None:
+            continue
+        say(f"evaluating {one.title} ({one.folder})", error=True)
+        evaluation = Evaluation(one.folder / "last.pt", changes, plugins=plugins)
+        numbers = evaluation.run().numbers
+        one = plan.study.runs[place]
+        one.judged = page.parent / "judged" / f"{page.stem}-{number}.json"
+        fingerprints = {"train": None, "val": fingerprint(evaluation.source)}
+        write_text(one.judged, json_text({**numbers, "fingerprints": fingerprints}), overwrite=False)
+        gone = {"best_value", "best_step", "AP", "AP50", "AP75"}
+        summary = {key: value for key, value in record.summary.items() if key not in gone}
+        summary |= numbers | {"fingerprints": fingerprints}
+        records[place] = replace(
+            record, recipe=evaluation.recipe.values, summary=summary, evaluations=[], pictures={}
+        )
 
 
 if __name__ == "__main__":

@@ -76,6 +76,7 @@ PLACES = {
     "schedule": "train:\n  schedule: {name: $name}\n",
     "evaluator": "evaluate:\n  evaluator: {name: $name}\n  metric: recall\n",
     "weight_map": "# model: {weights: theirs.pth} reads a file with their names.\n",
+    "launcher": "# densedet compare recipe.yaml --launcher $name runs it by this launcher.\n",
     "hook": "run:\n  hooks: [metrics, checkpoint, tensorboard, progress, {name: $name}]\n",
 }
 """kind -> where a recipe names a part of it; all others are parts of the section ``model``."""

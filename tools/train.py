@@ -35,6 +35,12 @@ def add_parser(subparsers: Any) -> None:
         help="continue a run folder, or a checkpoint in one (without RUN: the recipe's newest)",
     )
     parser.add_argument(
+        "--folder",
+        metavar="DIR",
+        help="the run folder itself, instead of the next free one; a run that is there goes on, or is left "
+        "as it is where it has ended, so that the same command can be given again",
+    )
+    parser.add_argument(
         "--allow-changes",
         action="store_true",
         help="resume although the data or recipe.yaml have changed since",
@@ -113,7 +119,13 @@ def add_parser(subparsers: Any) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Train and say where the results are."""
+    from densedet.core.errors import UsageError
+
     recipe, overrides = normalise(arguments)
+    if arguments.folder is not None and arguments.resume is not None:
+        raise UsageError(
+            "give either --folder DIR with the recipe, which goes on with the run in DIR, or --resume DIR"
+        )
     if arguments.plan:
         return plan(str(recipe), overrides, arguments.json)
     if arguments.resume is not None:
@@ -124,7 +136,15 @@ def run(arguments: argparse.Namespace) -> int:
         loaded = load_recipe(str(recipe), overrides)  # before torch is imported: faults are told at once
         from densedet.core.training import session
 
-        finished = session.train(loaded)
+        if arguments.folder is None:
+            finished = session.train(loaded)
+        else:
+            folder = Path(arguments.folder)
+            run = session.train_in(loaded, folder, allow_changes=arguments.allow_changes)
+            if run is None:
+                say(f"{folder} holds this run already, and it has ended")
+                return 0
+            finished = run
     if arguments.json:
         summary = json.loads((finished.folder / "summary.json").read_text())
         say(json_text({**summary, "folder": str(finished.folder)}))

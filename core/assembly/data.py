@@ -91,7 +91,8 @@ def build_sources(recipe: Recipe) -> tuple[Source, Source | None]:
         raise recipe.error(
             "data.holdout", f"the training source has {counted(len(train), 'image')}: nothing can be held out"
         )
-    return hold_out(train, share, recipe.train.seed)
+    seed = recipe.data.holdout_seed
+    return hold_out(train, share, recipe.train.seed if seed is None else seed)
 
 
 def build_split(recipe: Recipe, split: str) -> Source | None:

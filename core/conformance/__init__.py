@@ -23,6 +23,7 @@ from densedet.core.conformance.detectors import check_detector
 from densedet.core.conformance.evaluators import check_evaluator
 from densedet.core.conformance.heads import check_head
 from densedet.core.conformance.hooks import check_hook
+from densedet.core.conformance.launchers import check_launcher
 from densedet.core.conformance.matchers import check_matcher
 from densedet.core.conformance.networks import check_backbone, check_neck
 from densedet.core.conformance.optimization import check_optimizer, check_schedule
@@ -52,6 +53,7 @@ CHECKS: dict[str, Callable[..., None]] = {
     "schedule": check_schedule,
     "evaluator": check_evaluator,
     "weight_map": check_weight_map,
+    "launcher": check_launcher,
     "hook": check_hook,
 }
 """kind -> its check."""
@@ -86,6 +88,7 @@ __all__ = [
     "check_evaluator",
     "check_head",
     "check_hook",
+    "check_launcher",
     "check_matcher",
     "check_neck",
     "check_optimizer",

@@ -64,8 +64,11 @@ class DataSection(Section):
     )
     holdout: Annotated[float, Field(gt=0, lt=1)] | None = Field(
         None,
-        description="where `val` is null: this share of the training images, drawn by train.seed, is "
+        description="where `val` is null: this share of the training images, drawn by `holdout_seed`, is "
         "held out to evaluate on",
+    )
+    holdout_seed: Annotated[int, Field(ge=0, le=2**53)] | None = Field(
+        None, description="draws the images of `holdout`; null: train.seed does"
     )
     input_size_wh: tuple[Side, Side] = Field(
         (128, 64), description="WIDTH, HEIGHT of the network's input in pixels"

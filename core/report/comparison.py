@@ -299,6 +299,7 @@ DATA = (
     "data.train",
     "data.val",
     "data.holdout",
+    "data.holdout_seed",
     "data.filter",
     "data.val_filter",
     "data.input_size_wh",
@@ -319,7 +320,9 @@ def obstacles(runs: Sequence[RunRecord]) -> list[str]:
     found = []
     same = _same_content(runs)
     paths = [path for path in DATA if _differ(runs, path) and not (same and path in PLACES)]
-    if any(at_path(run.recipe, "data.holdout") for run in runs) and _differ(runs, "train.seed"):
+    drawn = [run for run in runs if at_path(run.recipe, "data.holdout")]
+    drawn = [run for run in drawn if at_path(run.recipe, "data.holdout_seed") is None]
+    if drawn and _differ(runs, "train.seed"):
         paths.append("train.seed")  # it draws the images that are held out
     if paths:
         found.append(f"The runs do not share the same data ({', '.join(paths)} differ).")

@@ -1,12 +1,41 @@
-"""Run folders: FOLDER/RECIPE/1, 2, 3 ..., none of them ever overwritten."""
+"""Run folders: FOLDER/RECIPE/1, 2, 3 ..., none of them ever overwritten. No torch here."""
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
+from typing import Any, Literal
 
 from densedet.core.errors import CheckpointError, UsageError
 from densedet.core.files import make_folder, name_fault, unwritable
+from densedet.core.signals import STOPPING
+
+BY_SIGNAL = {number.name for number in STOPPING}
+"""Reasons in summary.json for which a run has stopped that is to go on."""
+
+
+def summary_of(folder: Path) -> dict[str, Any]:
+    """Return the content of summary.json, empty where there is none."""
+    try:
+        summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return summary if isinstance(summary, dict) else {}
+
+
+def stage_of(folder: Path) -> Literal["new", "begun", "ended"]:
+    """Return how far the run in a folder is.
+
+    Returns:
+        "ended": it has used its budget, or has stopped by a rule of its recipe. summary.json is written last,
+        so all of it is there. "begun": it can go on from its last.pt. "new": nothing is there that counts.
+    """
+    summary = summary_of(folder)
+    status, reason = summary.get("status"), summary.get("reason")
+    if status == "done" or (status == "stopped" and reason not in BY_SIGNAL):
+        return "ended"
+    return "begun" if os.path.isfile(folder / "last.pt") else "new"
 
 
 def new_folder(root: Path, name: str) -> Path:

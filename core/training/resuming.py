@@ -6,7 +6,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from densedet.core import sealed_file
 from densedet.core.data.fingerprint import differences
@@ -17,6 +17,7 @@ from densedet.core.recipe.loading import Recipe
 from densedet.core.recipe.merging import Overrides, shipped_recipes
 from densedet.core.recipe.yaml_marks import parse_yaml
 from densedet.core.training import checkpoint
+from densedet.core.training.folders import stage_of
 from densedet.core.training.run import Run
 
 NAMED = 4
@@ -28,10 +29,13 @@ JUDGING = (
 )
 """Where these change, the best value so far is no longer to be compared with."""
 
-OF_THE_DATA = ("data.root", "data.train", "data.filter", "data.classes", "data.holdout", "train.seed")
-OF_VALIDATION = ("data.root", "data.val", "data.val_filter", "data.classes", "data.holdout", "train.seed")
+HELD_OUT = ("data.root", "data.classes", "data.holdout", "data.holdout_seed", "train.seed")
+OF_THE_DATA = (*HELD_OUT, "data.train", "data.filter")
+OF_VALIDATION = (*HELD_OUT, "data.val", "data.val_filter")
 """Where these change, the user has asked for other images or boxes."""
 
+MEANS = ("run", "plugins", "description", "data.workers", "train.threads")
+"""Where two recipes differ in these alone, they describe the same training."""
 
 THERE = "{path} is {new} there and {old} in the checkpoint"
 
@@ -141,12 +145,37 @@ def differing(one: Any, other: Any, path: str = "") -> Iterator[tuple[str, tuple
 
 def own_recipe(folder: Path, asked: Recipe, overrides: Overrides) -> str | None:
     """Say where the recipe of a run differs from the one by which the user found the run; None: nowhere."""
-    own = _recipe_in(folder / "recipe.yaml")
-    differ = {} if own is None else _untold(asked.values, own, overrides)
+    differ = _but_told(_own_differences(folder, asked), overrides)
     if not differ:
         return None
     listed = _listed(differ, "{path} is {new} there and {old} here")
     return f"{folder} goes on with its own recipe, which differs from {asked.name}: {listed}"
+
+
+def checked_stage(folder: Path, asked: Recipe) -> Literal["new", "begun", "ended"]:
+    """Return how far the run in a folder is (`stage_of`).
+
+    Raises:
+        UsageError: it is a run of another recipe than the one asked for.
+    """
+    stage = stage_of(folder)
+    differ = {} if stage == "new" else _own_differences(folder, asked)
+    if other := {path: values for path, values in differ.items() if not _touches([path], MEANS)}:
+        listed = _listed(other, "{path} is {new} there and {old} here")
+        raise UsageError(f"{folder} holds a run of another recipe ({listed}): give another folder")
+    return stage
+
+
+def other_means(folder: Path, asked: Recipe) -> dict[str, Any]:
+    """Return the overrides by which the run in a folder goes on with the threads and workers asked for."""
+    differ = _own_differences(folder, asked)
+    return {path: here for path, (here, _) in differ.items() if path in ("data.workers", "train.threads")}
+
+
+def _own_differences(folder: Path, asked: Recipe) -> dict[str, tuple[Any, Any]]:
+    """Return where a recipe differs from that of the run in a folder; {} where it cannot be read."""
+    own = _recipe_in(folder / "recipe.yaml")
+    return {} if own is None else dict(differing(asked.values, own))
 
 
 def _edited(folder: Path, state: dict[str, Any], overrides: Overrides) -> list[str]:
@@ -176,8 +205,12 @@ def _recipe_in(file: Path) -> dict[str, Any] | None:
 
 def _untold(one: Any, other: Any, overrides: Overrides) -> dict[str, tuple[Any, Any]]:
     """Return where two recipes differ, but for what is overridden."""
+    return _but_told(dict(differing(one, other)), overrides)
+
+
+def _but_told(differ: dict[str, tuple[Any, Any]], overrides: Overrides) -> dict[str, tuple[Any, Any]]:
     given = [o.partition("=")[0].strip() for o in overrides]  # the keys of a mapping, likewise
-    return {path: values for path, values in differing(one, other) if not _touches([path], given)}
+    return {path: values for path, values in differ.items() if not _touches([path], given)}
 
 
 def _other_data(run: Run, state: dict[str, Any], changed: Mapping[str, Any]) -> list[str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import signal
 import threading
 from collections.abc import Iterator, Sequence
@@ -23,6 +22,7 @@ from densedet.core.recipe.merging import Overrides
 from densedet.core.text import counted, json_text
 from densedet.core.training import engine, resuming
 from densedet.core.training.evaluation import metric_value
+from densedet.core.training.folders import summary_of
 from densedet.core.training.memory import keep_freed_memory
 from densedet.core.training.random_states import seeded
 from densedet.core.training.run import Run
@@ -76,7 +76,7 @@ def resume(
         run = resuming.continued(
             folder, file, overrides, plugins=plugins, hooks=hooks, allow_changes=allow_changes
         )
-        if run.progress >= 1 and from_main(lambda: _is_done(folder)):
+        if run.progress >= 1 and from_main(lambda: summary_of(folder).get("status") == "done"):
             raise CheckpointError(
                 f"{folder} has used its whole budget ({counted(run.step, 'step')}): give a larger one, e.g. "
                 f"{resuming.larger_budget(run)}"
@@ -84,12 +84,32 @@ def resume(
         return conduct(run)
 
 
-def _is_done(folder: Path) -> bool:
-    """Whether the run was not killed after its last step: summary.json is written last."""
-    try:
-        return json.loads((folder / "summary.json").read_text(encoding="utf-8"))["status"] == "done"
-    except (OSError, ValueError, TypeError, KeyError):
-        return False
+def train_in(
+    recipe: Recipe, folder: Path, *, hooks: Sequence[Any] = (), allow_changes: bool = False
+) -> Run | None:
+    """Train what the recipe describes in this very folder, or go on with what is there.
+
+    Args:
+        recipe: what to train.
+        folder: the run folder.
+        hooks: hook objects that are called after those of the recipe.
+        allow_changes: whether to go on where the data have changed since.
+
+    Returns:
+        The finished run; None where the folder holds it already.
+
+    Raises:
+        BusyError: another process uses the run folder.
+        UsageError: the folder holds a run of another recipe.
+    """
+    with together():
+        stage = from_main(lambda: resuming.checked_stage(folder, recipe))
+    if stage == "new":
+        return train(recipe, folder=folder, hooks=hooks)
+    if stage == "ended":
+        return None
+    means = from_main(lambda: resuming.other_means(folder, recipe))
+    return resume(folder, means, recipe.values.get("plugins") or [], hooks=hooks, allow_changes=allow_changes)
 
 
 def conduct(run: Run) -> Run:

@@ -13,8 +13,8 @@ from densedet.core.text import json_text
 
 
 class MetricsHook:
-    """Write ``{"event": "step", ...}`` and ``{"event": "evaluation", ...}`` lines. A resumed run first drops
-    the lines after its checkpoint.
+    """Write ``{"event": "step", ...}`` and ``{"event": "evaluation", ...}`` lines. First it drops the lines
+    that the run writes anew: those after its checkpoint, or all where there is none.
 
     Args:
         every: steps between two step lines.
@@ -30,8 +30,9 @@ class MetricsHook:
     @hookimpl
     def densedet_run_start(self, run: Any) -> None:
         path = run.folder / "metrics.jsonl"
-        if run.resumed and path.exists():
-            cut_back(path, run.step, evaluated=run.evaluations >= run.evaluations_due)
+        if path.exists():  # of a run that is resumed, or that was killed before its first checkpoint
+            evaluated = run.resumed and run.evaluations >= run.evaluations_due
+            cut_back(path, run.step, evaluated=evaluated)
         self._file = LineFile(path)
 
     @hookimpl

@@ -276,7 +276,7 @@ def test_compare_trains_recipes_and_writes_one_page(here: Path, capsys: pytest.C
     assert not [link for link in ("http://", "https://") if f'src="{link}' in html or f'href="{link}' in html]
     assert (here / "c" / "report.json").exists()
     # Finished runs are compared as they are.
-    assert main(["compare", "runs/quickstart_ssd/1", "runs/quickstart_retinanet/1", "--json"]) == 0
+    assert main(["compare", *map(str, Path("runs/compare/runs").iterdir()), "--json"]) == 0
     [told] = json.loads(capsys.readouterr().out)["comparisons"]
     assert len(told["runs"]) == 2
 
@@ -319,6 +319,12 @@ def test_resume_from_the_command_line(here: Path, capsys: pytest.CaptureFixture[
         (["compare", "quickstart_ssd", "--budget", "hours=1"], 2, "minutes=5"),
         (["compare", "nowhere"], 2, "nowhere: there is neither such a run folder nor such a recipe."),
         (["compare", "quickstart_sdd"], 2, "nor such a recipe. Did you mean 'quickstart_ssd'?"),
+        (["compare", "quickstart_ssd", "quickstart_ssd"], 2, "named twice: --seeds 2"),
+        (["compare", "quickstart_ssd", "--seeds", "0"], 2, "at least 1"),
+        (["compare", "quickstart_ssd", "--on", "BCCD"], 2, "--on cells=BCCD"),
+        (["compare", "quickstart_ssd", "--launcher", "slrum"], 2, "Did you mean 'slurm'"),
+        (["compare", "quickstart_ssd", "--launcher", "{name: local, job: 2}"], 2, "jobs"),
+        (["train", "quickstart_ssd", "--folder", "a", "--resume", "a"], 2, "give either --folder"),
         (["show", "components", "haed"], 2, "head"),
         (["show", "components", "head", "retinnet"], 2, "retinanet"),
         (["show", "recipe", "nowhere"], 2, "nowhere"),

@@ -69,6 +69,7 @@ def assembly_kinds() -> set[str]:
         "batch_transform",
         "optimizer",
         "schedule",
+        "launcher",
     }
 
 

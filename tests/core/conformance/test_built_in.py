@@ -21,6 +21,8 @@ ARGUMENTS: dict[tuple[str, str], dict[str, Any]] = {
     ("head", "fcos"): {"depth": 1},
     ("anchors", "default_boxes"): {"ratios": (2.0,)},
     ("source", "digits"): {"count": 12},
+    ("launcher", "local"): {"jobs": 3},
+    ("launcher", "slurm"): {"cluster": "local", "poll_seconds": 0.1},
     ("transform", "CenterCrop"): {"size": (80, 100)},
     ("transform", "GaussianBlur"): {"kernel_size": 3},
     ("transform", "Grayscale"): {"num_output_channels": 3},
@@ -45,14 +47,21 @@ LARGER = ("resnet34", "resnet50", "mobilenet_v3_large")
 """Backbones of the same code as a smaller one."""
 
 
-def rows() -> Iterator[tuple[str, str]]:
+NEEDS = {"slurm": "submitit", "ray": "ray"}
+"""Name of a part -> the library of an extra that it needs."""
+
+
+def rows() -> Iterator[Any]:
     for component in load_plugins().components.find():
         if component.name == "digits" or not (component.kind in SKIPPED or component.name in LARGER):
-            yield component.kind, component.name
+            marks = [pytest.mark.long] if component.name == "ray" else []
+            yield pytest.param(component.kind, component.name, marks=marks)
 
 
 @pytest.mark.parametrize(("kind", "name"), list(rows()))
 def test_built_in(kind: str, name: str) -> None:
+    if name in NEEDS:
+        pytest.importorskip(NEEDS[name])
     torch.manual_seed(0)
     factory = load_plugins().components.get(kind, name).load()
     conformance.check_part(kind, factory, **ARGUMENTS.get((kind, name), {}))
