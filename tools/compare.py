@@ -84,7 +84,11 @@ def add_parser(subparsers: Any) -> None:
         help="a new HTML file, with its numbers in a JSON file beside it (default: runs/compare/N/...)",
     )
     parser.add_argument(
-        "--plugin", action="append", default=[], metavar="FILE", help="a plug-in file that the recipes need"
+        "--plugin",
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="a plug-in file that brings the launcher or a data format, or that finished runs need",
     )
     parser.add_argument("--json", action="store_true", help="print the comparison as JSON")
     parser.set_defaults(run=run)
@@ -121,9 +125,7 @@ def planned(arguments: argparse.Namespace) -> tuple[Plan, Path]:
             "quickstart_retinanet"
         )
     sets = data_sets(arguments.on, arguments.on_images, arguments.plugin)
-    plan = plan_study(
-        names, overrides, vary=arguments.vary, sets=sets, seeds=arguments.seeds, plugins=arguments.plugin
-    )
+    plan = plan_study(names, overrides, vary=arguments.vary, sets=sets, seeds=arguments.seeds)
     plan.study.notes += [data.note for data in sets if data.note]
     below = next((recipe.run.folder for recipe in plan.recipes.values()), "runs")
     return plan, Path(below) / "compare"

@@ -67,7 +67,7 @@ def data_sets(given: Sequence[str], images: Sequence[str], plugins: Sequence[str
     for name in folders.keys() - set(names):
         raise UsageError(f"--on-images {name}=...: there is no --on {name}=...")
     components = load_plugins(plugins).components
-    return [_data_set(name, path, folders.get(name), components) for name, path in pairs]
+    return [_data_set(name, path, folders.get(name), components, tuple(plugins)) for name, path in pairs]
 
 
 def _named(text: str, option: str) -> tuple[str, str]:
@@ -86,7 +86,9 @@ def _two(text: str | None) -> tuple[str | None, str | None]:
     return first, second
 
 
-def _data_set(name: str, path: str, images: str | None, components: Registry) -> DataSet:
+def _data_set(
+    name: str, path: str, images: str | None, components: Registry, plugins: tuple[str, ...]
+) -> DataSet:
     if _is_recipe(path):
         if images is not None:
             raise UsageError(f"--on-images {name}=...: the recipe {path} says where its images are")
@@ -107,7 +109,9 @@ def _data_set(name: str, path: str, images: str | None, components: Registry) ->
         "classes": None,
         "category_ids": None,
     }
-    return DataSet(name, _overrides(values), _judging(values), note=f"{name}: {told}" if told else "")
+    local = any(components.get("source", spec["name"]).local for spec in (train, val) if spec)
+    own = plugins if local else ()
+    return DataSet(name, _overrides(values), _judging(values), own, f"{name}: {told}" if told else "")
 
 
 def _is_recipe(path: str) -> bool:

@@ -48,7 +48,6 @@ def plan_study(
     vary: Sequence[str] = (),
     sets: Sequence[DataSet] = (),
     seeds: int | None = None,
-    plugins: Sequence[str] = (),
 ) -> Plan:
     """Plan the runs, and refuse what cannot be trained before the first one has trained for an hour.
 
@@ -59,7 +58,6 @@ def plan_study(
         vary: grids, PATH=a,b,c each; every recipe is trained with each combination of values.
         sets: data sets that every recipe is trained on; none: its own.
         seeds: number of seeds, which are 0, 1, 2 ...; None: the recipe's own.
-        plugins: plug-in files.
 
     Raises:
         UsageError: two arms would train the same, the seed is varied, or a folder is no run.
@@ -81,7 +79,7 @@ def plan_study(
         for data in sets or [DataSet()]:
             given = [*data.overrides, *overrides, *settings]
             find_recipe(name, "there is neither such a run folder nor such a recipe")
-            recipe = _fair(load_recipe(name, given, plugins=[*plugins, *data.plugins]))
+            recipe = _fair(load_recipe(name, given, plugins=data.plugins))
             recipes[title, data.name] = recipe
             chosen = [recipe.train.seed] if seeds is None else range(seeds)
             runs += [StudyRun(title, data.name, seed, NOWHERE) for seed in chosen]

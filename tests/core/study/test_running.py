@@ -7,7 +7,7 @@ import json
 import os
 import re
 import sys
-import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -198,7 +198,6 @@ def write_coco(folder: Path, width: int) -> None:
 def test_a_run_that_another_process_trains_is_waited_for(
     here: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("densedet.core.study.running.BUSY_SECONDS", 0.05)
     assert main(["compare", "../small.yaml", "--dry-run"]) == 0
     folder = Path(re.search(r"--folder (\S+)", capfd.readouterr().out)[1])  # type: ignore[index]
     folder.mkdir(parents=True)
@@ -210,7 +209,14 @@ def test_a_run_that_another_process_trains_is_waited_for(
             os.read(over[0], 1)
         os._exit(0)
     os.read(ready[0], 1)
-    threading.Timer(0.5, lambda: os.write(over[1], b"1")).start()
+    sleep = time.sleep
+
+    def release(seconds: float) -> None:
+        """The other process ends as soon as this one waits for it."""
+        os.write(over[1], b"1")
+        sleep(0.01)
+
+    monkeypatch.setattr(time, "sleep", release)
     assert compare() == 0
     os.waitpid(pid, 0)
     assert f"waiting: {folder} is in use by process {pid}" in capfd.readouterr().err
