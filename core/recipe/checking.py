@@ -109,6 +109,13 @@ class Checker:
         self._suggest(resolved)
         return resolved
 
+    def part(self, node: Node, kind: str) -> Node:
+        """Resolve one part that stands in no recipe. The result counts only where `faults` stays empty."""
+        self.home = node.origin
+        resolved = self.component(node, kind, kind)
+        self._suggest(resolved)
+        return resolved
+
     def _suggest(self, resolved: Node) -> None:
         """Note the unknown keys, each with the places of the recipe where such a key stands."""
         paths = list(_paths(resolved))

@@ -30,7 +30,7 @@ def build_launcher(
     loaded = load_plugins(plugins)
     checker = Checker(loaded)
     node = parse_yaml(text or "local", "--launcher")
-    node = checker.component(node, "launcher", "launcher")
+    node = checker.part(node, "launcher")
     if checker.faults:
         raise RecipeError(checker.faults)
     spec = node.plain()
