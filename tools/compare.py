@@ -223,12 +223,11 @@ def report(plan: Plan, root: Path, arguments: argparse.Namespace) -> int:
 
     study = plan.study
     study.notes += [f"{one.title} failed: {one.reason}" for one in study.failed]
-    records = records_of(study)
+    records = records_of(study, arguments.plugin)
     if not any(records):
         raise DensedetError(f"no run has left anything to compare: {study.notes[-1]}")
     path = Path(arguments.output) if arguments.output else new_folder(root.parent, root.name) / "report.html"
     try:
-        judge(plan, records, path, arguments.plugin)
         comparisons = comparisons_of(study, records)
         rows = table.metric_rows(comparisons)
         many = len(comparisons) > 1
@@ -260,15 +259,17 @@ def report(plan: Plan, root: Path, arguments: argparse.Namespace) -> int:
     return 1 if study.failed else 0
 
 
-def records_of(study: Study) -> list[RunRecord | None]:
-    """Read the folder of each run; None where there is nothing to read."""
+def records_of(study: Study, plugins: Sequence[str]) -> list[RunRecord | None]:
+    """Read the folder of each run, and judge finished detectors on other images; None where there is nothing
+    to read."""
     from densedet.core.errors import UsageError
     from densedet.core.report.records import read_run
 
     records: list[RunRecord | None] = []
     for one in study.runs:
         try:
-            records.append(read_run(one.folder))
+            record = read_run(one.folder)
+            records.append(judged(one, record, plugins) if one.changes else record)
         except UsageError:
             records.append(None)
     return records
@@ -290,35 +291,21 @@ def comparisons_of(study: Study, records: Sequence[RunRecord | None]) -> list[Co
     return comparisons
 
 
-def judge(plan: Plan, records: list[RunRecord | None], page: Path, plugins: Sequence[str]) -> None:
-    """Evaluate finished detectors on other images, and put those numbers in place of their own."""
-    if not plan.to_judge:
-        return
+def judged(one: StudyRun, record: RunRecord, plugins: Sequence[str]) -> RunRecord:
+    """Return the record of a finished detector with its numbers on the study's images."""
     from dataclasses import replace
 
-    from densedet.core.api import Evaluation
-    from densedet.core.data.fingerprint import fingerprint
-    from densedet.core.files import write_text
-    from densedet.core.text import json_text
+    from densedet.core.recipe.yaml_marks import parse_yaml
+    from densedet.core.report.comparison import COST_ROWS
+    from densedet.core.training import judging
 
-    for number, (one, changes) in enumerate(plan.to_judge):
-        place = next(i for i, other in enumerate(plan.study.runs) if other == one)
-        record = records[place]
-        if record is None:
-            continue
-        say(f"evaluating {one.title} ({one.folder})", error=True)
-        evaluation = Evaluation(one.folder / "last.pt", changes, plugins=plugins)
-        numbers = evaluation.run().numbers
-        one = plan.study.runs[place]
-        one.judged = page.parent / "judged" / f"{page.stem}-{number}.json"
-        fingerprints = {"train": None, "val": fingerprint(evaluation.source)}
-        write_text(one.judged, json_text({**numbers, "fingerprints": fingerprints}), overwrite=False)
-        gone = {"best_value", "best_step", "AP", "AP50", "AP75"}
-        summary = {key: value for key, value in record.summary.items() if key not in gone}
-        summary |= numbers | {"fingerprints": fingerprints}
-        records[place] = replace(
-            record, recipe=evaluation.recipe.values, summary=summary, evaluations=[], pictures={}
-        )
+    say(f"judging {one.title} ({one.folder})", error=True)
+    judgement = judging.judge(one.folder, one.changes, plugins=plugins)
+    kept = ("status", "reason", "recipe", "machine", "device", "precision", *(row.key for row in COST_ROWS))
+    summary = {name: record.summary[name] for name in kept if name in record.summary}
+    summary |= judgement.metrics | {"fingerprints": {"train": None, "val": judgement.data}}
+    recipe = parse_yaml(judgement.recipe, judgement.recipe_name).plain()
+    return replace(record, recipe=recipe, summary=summary, evaluations=[], pictures={})
 
 
 if __name__ == "__main__":

@@ -32,13 +32,10 @@ class Plan:
     Attributes:
         study: the study. Runs that are to be trained have no folder yet.
         recipes: recipe of each arm on each data set, by (arm, data); without those of finished runs.
-        to_judge: finished runs whose detectors are to be evaluated on other images than those that they were
-            evaluated on while they trained, each with the changes to its recipe.
     """
 
     study: Study
     recipes: dict[tuple[str, str], Recipe]
-    to_judge: list[tuple[StudyRun, tuple[str, ...]]]
 
 
 def plan_study(
@@ -70,7 +67,6 @@ def plan_study(
     if not named:
         _refuse_idle(overrides, judging, vary, seeds)
     arms, runs, recipes = [], list[StudyRun](), dict[tuple[str, str], Recipe]()
-    to_judge: list[tuple[StudyRun, tuple[str, ...]]] = []
     titles = _titles(named)
     for name, values in itertools.product(named, list(_combinations(vary))):
         settings = [f"{path}={text}" for path, text in values.items()]
@@ -88,11 +84,9 @@ def plan_study(
     for arm, own in _finished(folders, {arm.name for arm in arms}):
         arms.append(arm)
         for data in sets or [DataSet()]:
-            on_set = [replace(run, data=data.name) for run in own]
-            runs += on_set
             changes = (*data.to_judge, *judging)
-            to_judge += [(run, changes) for run in on_set if changes]
-    return Plan(Study(arms, [data.name for data in sets] or [""], in_turns(runs)), recipes, to_judge)
+            runs += [replace(run, data=data.name, changes=changes) for run in own]
+    return Plan(Study(arms, [data.name for data in sets] or [""], in_turns(runs)), recipes)
 
 
 def _refuse_idle(

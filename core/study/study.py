@@ -38,8 +38,8 @@ class StudyRun:
         status: "planned", "done" (it has used its budget, or has stopped by a rule of its recipe), or
             "failed".
         reason: why it failed; empty for all others.
-        judged: a JSON file with the numbers of this detector on the study's images, where they are not those
-            that it was evaluated on while it trained; None: summary.json of the run folder has them.
+        changes: to its recipe, as on the command line, where the study judges a finished detector on other
+            images than its own (`densedet.core.training.judging.judge` takes them); empty for all others.
     """
 
     arm: str
@@ -48,7 +48,7 @@ class StudyRun:
     folder: Path
     status: str = "planned"
     reason: str = ""
-    judged: Path | None = None
+    changes: tuple[str, ...] = ()
 
     @property
     def title(self) -> str:
@@ -100,9 +100,8 @@ def read_study(path: Path) -> Study:
     """
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
-        runs = [StudyRun(**run | {"folder": Path(run["folder"])}) for run in values["runs"]]
-        for run in runs:
-            run.judged = None if run.judged is None else Path(run.judged)
+        typed = [{"folder": Path(run["folder"]), "changes": tuple(run["changes"])} for run in values["runs"]]
+        runs = [StudyRun(**run | as_typed) for run, as_typed in zip(values["runs"], typed)]
         arms = [Arm(**arm) for arm in values["arms"]]
         return Study(arms, list(values["data"]), runs, list(values["notes"]))
     except (OSError, ValueError, KeyError, TypeError) as error:
