@@ -406,7 +406,7 @@ class Trace(TypedDict, total=False):
 
     Attributes:
         fate: a tensor int8 (N,C) per image, with values of `Fate`.
-        by: a tensor int64 (N,C) per image: the candidate that removed this one, as anchor * C + class; -1
+        by: a tensor int32 (N,C) per image: the candidate that removed this one, as anchor * C + class; -1
             where none did.
         scores: float32 (B,N,C), the scores that the postprocess got.
         boxes: float32 (B,N,4) xyxy in pixels of the batch's images, clipped to ``valid_hw``.

@@ -53,10 +53,10 @@ def missed(arguments: argparse.Namespace) -> int:
     from densedet.core.training.judging import judge
     from densedet.core.training.prediction import is_recipe
 
-    for name in ("threshold", "iou"):
-        value = getattr(arguments, name)
-        if value is not None and not 0 <= value <= 1:
-            raise UsageError(f"--{name} {value}: give a number from 0 to 1")
+    if arguments.threshold is not None and not 0 <= arguments.threshold <= 1:
+        raise UsageError(f"--threshold {arguments.threshold}: give a number from 0 to 1")
+    if not 0 < arguments.iou <= 1:
+        raise UsageError(f"--iou {arguments.iou}: give a number above 0, up to 1")
     detector: Any = arguments.checkpoint
     if not is_recipe(detector):
         detector = checkpoint.resolve(Path(detector))

@@ -143,8 +143,8 @@ def check_fates(trace: Trace, found: Sequence[Detections], anchors: int, classes
     require(
         isinstance(removals, list)
         and len(removals) == len(found)
-        and all(by.shape == (anchors, classes) and by.dtype == torch.int64 for by in removals),
-        "trace['by'] holds an int64 (N,C) tensor an image",
+        and all(by.shape == (anchors, classes) and by.dtype == torch.int32 for by in removals),
+        "trace['by'] holds an int32 (N,C) tensor an image",
     )
     for fate, by in zip(fates, removals):
         require(bool(((by >= -1) & (by < by.numel())).all()), "trace['by'] holds anchor * C + class, or -1")
@@ -155,7 +155,7 @@ def check_fates(trace: Trace, found: Sequence[Detections], anchors: int, classes
         )
         survived = (fate == Fate.KEPT) | (fate == Fate.CUT_BY_MAX_DETECTIONS)
         require(
-            bool(survived.flatten()[by[named]].all()),
+            bool(survived.flatten()[by[named].long()].all()),
             "trace['by'] names a candidate that was itself removed: name the one that stayed",
         )
 

@@ -11,12 +11,11 @@ import numpy as np
 from densedet.core.errors import UsageError
 from densedet.core.judgement.judgement import Found, Judgement
 from densedet.core.judgement.matching import (
-    EVERY_AREA,
     Matches,
+    Matching,
     average_precision,
     evaluated,
     match,
-    matches_of,
 )
 from densedet.core.judgement.missed import thresholds_of
 from densedet.core.judgement.thresholds import ScoreCurve, curve_of
@@ -271,7 +270,8 @@ def by_size(
         sizes = _sides(truth.boxes)[:, 1] * scale[truth.image, 1]
         detected = _sides(found.boxes)[:, 1] * scale[found.image, 1]
         edges = edges or _even_edges(sizes[~truth.ignored])
-    return [_in_range(judgement, sizes, detected, low, high, ious) for low, high in pairwise(edges)]
+    matching = Matching(judgement, lowest=min(ious))
+    return [_in_range(matching, sizes, detected, low, high, ious) for low, high in pairwise(edges)]
 
 
 def _sides(boxes: np.ndarray) -> np.ndarray:
@@ -288,7 +288,7 @@ def _even_edges(sizes: np.ndarray, ranges: int = 5) -> tuple[float, ...]:
 
 
 def _in_range(
-    judgement: Judgement,
+    matching: Matching,
     sizes: np.ndarray,
     detected: np.ndarray,
     low: float,
@@ -298,13 +298,14 @@ def _in_range(
     """Evaluate the objects of one range.
 
     Args:
-        judgement: of the detector.
+        matching: of the detector's detections.
         sizes: (G,) of the objects.
         detected: (D,) of the detections.
         low: of the range.
         high: of the range, not in it.
         ious: as in `by_size`.
     """
+    judgement = matching.judgement
     truth, found = judgement.truth, judgement.found
     inside = (sizes >= low) & (sizes < high)
     here = (detected >= low) & (detected < high)
@@ -313,12 +314,10 @@ def _in_range(
     if not objects:
         middle = low if high == INFINITE else (low + high) / 2
         return SizeRange(low, high, middle, 0, None, None, None)
-    # hotcoco ignores objects by their area alone: those of other sizes get one that is out of range.
-    areas = np.where(inside, 1.0, 2 * EVERY_AREA)
-    evaluation = evaluated(judgement, ious, areas=areas)
     values = np.full((len(ious), len(judgement.classes)), np.nan)
     recall = 0.0
-    for number, matches in enumerate(matches_of(judgement, evaluation)):
+    for number, iou in enumerate(ious):
+        matches = matching.at(iou, inside=inside)
         hits = matches.found_object >= 0
         rows = matches.counted & (hits | here)
         if number == 0:

@@ -1,4 +1,4 @@
-"""COCO's greedy matching of detections and objects, and the numbers that follow from it; by hotcoco."""
+"""COCO's greedy matching of detections and objects, and hotcoco's evaluation of a judgement."""
 
 from __future__ import annotations
 
@@ -44,45 +44,93 @@ def match(judgement: Judgement, iou: float = 0.5, *, max_detections: int | None 
         iou: from which on a detection can find an object.
         max_detections: detections per image and class that count; None: those of the judgement.
     """
-    evaluation = evaluated(judgement, [iou], max_detections=max_detections)
-    return matches_of(judgement, evaluation)[0]
+    return Matching(judgement, lowest=iou).at(iou, max_detections=max_detections)
 
 
-def matches_of(judgement: Judgement, evaluation: hotcoco.COCOeval) -> list[Matches]:
-    """Return the matches of an evaluation at each of its IoUs, over all areas."""
-    truth, found = judgement.truth, judgement.found
-    result = [
-        Matches(
-            np.full(len(truth.image), -1),
-            np.full(len(found.image), -1),
-            np.zeros(len(found.image), dtype=bool),
-            np.zeros(len(found.image), dtype=bool),
+class Matching:
+    """Matches a judgement's detections and objects at several IoUs, or with several sets of objects.
+
+    hotcoco hands its matches out as one Python dict per image and class, which takes half a minute for
+    COCO's validation images; this takes a second. All cells of an image and a class are matched together,
+    their best detections first, then the second ones, and so on.
+
+    Args:
+        judgement: detections and truth.
+        lowest: smallest IoU that `at` will be asked for.
+    """
+
+    def __init__(self, judgement: Judgement, *, lowest: float = 0.5) -> None:
+        truth, found, classes = judgement.truth, judgement.found, len(judgement.classes)
+        self.judgement, self.lowest = judgement, lowest
+        cells = found.image * classes + found.labels
+        order = np.lexsort((-found.scores, cells))  # stable: equal scores stay in their order
+        starts = np.searchsorted(cells[order], cells[order])
+        self.rank = np.empty(len(cells), dtype=np.int64)
+        self.rank[order] = np.arange(len(cells)) - starts
+        # Pairs of a detection and an object of its image and class.
+        own = truth.image * classes + truth.labels
+        by_cell = np.argsort(own, kind="stable")
+        first, last = (np.searchsorted(own[by_cell], cells, side=side) for side in ("left", "right"))
+        count = last - first
+        self.rows = np.repeat(np.arange(len(cells)), count)
+        place = np.arange(len(self.rows)) - np.repeat(np.cumsum(count) - count, count)
+        self.objects = by_cell[np.repeat(first, count) + place]
+        self.overlap = _overlap(
+            found.boxes[self.rows], truth.boxes[self.objects], truth.ignored[self.objects]
         )
-        for _ in evaluation.params.iou_thrs
-    ]
-    ignored = np.append(truth.ignored, False)  # its last is that of no object, -1
-    for cell in evaluation.eval_imgs:
-        if not cell or cell["aRng"][1] != EVERY_AREA:
-            continue
-        rows = np.asarray(cell["dtIds"], dtype=np.int64) - 1
-        for position, matches in enumerate(result):
-            objects = np.asarray(cell["dtMatches"][position], dtype=np.int64) - 1
-            matches.within[rows] = True
-            matches.counted[rows] = ~np.asarray(cell["dtIgnore"][position], dtype=bool)
-            matches.found_object[rows] = objects
-            hits = (objects >= 0) & ~ignored[objects]
-            matches.detection[objects[hits]] = rows[hits]
-            matches.found_object[rows[(objects >= 0) & ~hits]] = -1
-    return result
+        near = self.overlap >= min(lowest, 1 - 1e-10)
+        self.rows, self.objects, self.overlap = self.rows[near], self.objects[near], self.overlap[near]
+
+    def at(
+        self, iou: float, *, max_detections: int | None = None, inside: np.ndarray | None = None
+    ) -> Matches:
+        """Return the matches at an IoU.
+
+        Args:
+            iou: from which on a detection can find an object, at least ``lowest``.
+            max_detections: per image and class; None: those of the judgement.
+            inside: bool (G,), objects that count; the others are ignored. None: all.
+        """
+        truth, found = self.judgement.truth, self.judgement.found
+        within = self.rank < (max_detections or self.judgement.max_detections)
+        counts = ~truth.ignored if inside is None else ~truth.ignored & inside
+        taken = np.zeros(len(truth.image), dtype=bool)
+        partner = np.full(len(found.image), -1)
+        usable = (self.overlap >= min(iou, 1 - 1e-10)) & within[self.rows]
+        rows, objects, overlap = self.rows[usable], self.objects[usable], self.overlap[usable]
+        # The pairs of a detection follow one another: ignored objects first, then by IoU, the best last.
+        order = np.lexsort((objects, overlap, counts[objects], rows, self.rank[rows]))
+        rows, objects = rows[order], objects[order]
+        ranks = self.rank[rows]
+        ends = np.flatnonzero(np.diff(ranks, append=-1))
+        for start, end in zip([0, *(ends[:-1] + 1).tolist()], (ends + 1).tolist()):
+            free = np.flatnonzero(truth.ignored[objects[start:end]] | ~taken[objects[start:end]]) + start
+            best = free[np.diff(rows[free], append=-1) != 0]
+            partner[rows[best]] = objects[best]
+            taken[objects[best]] = True
+        hits = (partner >= 0) & np.append(counts, False)[partner]
+        detection = np.full(len(truth.image), -1)
+        detection[partner[hits]] = np.flatnonzero(hits)
+        counted = within & ((partner < 0) | hits)
+        return Matches(detection, np.where(hits, partner, -1), counted, within)
+
+
+def _overlap(boxes: np.ndarray, objects: np.ndarray, crowd: np.ndarray) -> np.ndarray:
+    """IoU of each pair of boxes (M,4) xyxy: (M,). On a crowd, the share of the first box that lies on it."""
+    boxes = boxes.astype(np.float64)
+    corner = np.minimum(boxes[:, 2:], objects[:, 2:]) - np.maximum(boxes[:, :2], objects[:, :2])
+    shared = corner.clip(min=0).prod(axis=1)
+    area = (boxes[:, 2:] - boxes[:, :2]).clip(min=0).prod(axis=1)
+    other = (objects[:, 2:] - objects[:, :2]).clip(min=0).prod(axis=1)
+    whole = np.where(crowd, area, area + other - shared)
+    return shared / np.maximum(whole, np.finfo(np.float64).tiny)
 
 
 def evaluated(
     judgement: Judgement,
     ious: Sequence[float] | None = None,
     *,
-    max_detections: int | None = None,
     pixels: str = "source",
-    areas: np.ndarray | None = None,
     ranges: Sequence[tuple[float, float]] = ((0, EVERY_AREA),),
 ) -> hotcoco.COCOeval:
     """Return hotcoco's evaluation of a judgement, after ``evaluate`` and ``accumulate``.
@@ -90,17 +138,15 @@ def evaluated(
     Args:
         judgement: detections and truth.
         ious: thresholds; None: COCO's ten.
-        max_detections: per image and class; None: those of the judgement.
         pixels: "source", or "network" for boxes in pixels of the network's input.
-        areas: float (G,), the areas that ``ranges`` go by; None: those of the truth in these pixels.
         ranges: of the areas, (from, to).
     """
-    truth, detections = coco_objects(judgement, pixels=pixels, areas=areas)
+    truth, detections = coco_objects(judgement, pixels=pixels)
     evaluation = hotcoco.COCOeval(truth, truth.load_res(detections if len(detections) else []), "bbox")
     parameters = evaluation.params
     if ious is not None:
         parameters.iou_thrs = [float(iou) for iou in ious]
-    parameters.max_dets = [max_detections or judgement.max_detections]
+    parameters.max_dets = [judgement.max_detections]
     parameters.area_rng = [[float(low), float(high)] for low, high in ranges]
     parameters.area_rng_lbl = [f"range {number}" for number in range(len(ranges))]
     evaluation.params = parameters
@@ -109,9 +155,7 @@ def evaluated(
     return evaluation
 
 
-def coco_objects(
-    judgement: Judgement, *, pixels: str = "source", areas: np.ndarray | None = None
-) -> tuple[hotcoco.COCO, np.ndarray]:
+def coco_objects(judgement: Judgement, *, pixels: str = "source") -> tuple[hotcoco.COCO, np.ndarray]:
     """Return a judgement's truth as hotcoco has it, and its detections as rows.
 
     Ids of images, objects and detections count from 1 in the judgement's order; a category's id is its
@@ -120,15 +164,12 @@ def coco_objects(
     Args:
         judgement: detections and truth.
         pixels: "source", or "network" for boxes in pixels of the network's input.
-        areas: float (G,), areas of the objects; None: those of the truth in these pixels.
 
     Returns:
         The truth, and float64 (D,7) rows of image id, x, y, w, h, score, category id.
     """
     truth, found = judgement.truth, judgement.found
     scale = judgement.scales_xy if pixels == "network" else np.ones((len(judgement), 2))
-    if areas is None:
-        areas = truth.areas * scale[truth.image].prod(axis=1)
     classes = [{"id": label + 1, "name": name} for label, name in enumerate(judgement.classes) if name]
     images = [
         {"id": number + 1, "width": int(width), "height": int(height)}
@@ -141,7 +182,7 @@ def coco_objects(
         truth.labels + 1,
         _xywh(truth.boxes, scale[truth.image]),
         ids=np.arange(1, len(truth.image) + 1),
-        area=np.asarray(areas, dtype=np.float64),
+        area=truth.areas * scale[truth.image].prod(axis=1),
         iscrowd=truth.ignored.astype(np.int64),
     )
     rows = np.empty((len(found.image), 7))

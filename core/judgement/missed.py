@@ -278,6 +278,7 @@ class _Explanation:
         )
 
     def _verdict(self, position: int) -> _Verdict:
+        self._look_at(position)
         evidence, own = self.judgement.evidence, int(self.matches.detection[position])
         threshold = float(self.thresholds[self.judgement.truth.labels[position]])
         if evidence.filtered[position] or evidence.positives[position] == 0:
@@ -307,6 +308,13 @@ class _Explanation:
         if not evidence.traced[position]:
             return _Verdict(UNKNOWN, "no detection is near")
         return self._silent(position, threshold)
+
+    def _look_at(self, position: int) -> None:
+        """Find the detections of an object's image, and their IoUs with it."""
+        truth, found = self.judgement.truth, self.judgement.found
+        image = int(truth.image[position])
+        self.rows = np.arange(self.starts[image], self.starts[image + 1])
+        self.overlap = overlaps(truth.boxes[position][None], found.boxes[self.rows])[0]
 
     def _untrained(self, position: int) -> _Verdict:
         """The reason of an object that training leaves out."""
@@ -368,11 +376,9 @@ class _Explanation:
             iou: None: the judgement's.
         """
         truth, found = self.judgement.truth, self.judgement.found
-        image = int(truth.image[position])
-        rows = np.arange(self.starts[image], self.starts[image + 1])
+        wanted = self.overlap >= (self.judgement.iou if iou is None else iou)
+        rows = self.rows[wanted]
         rows = rows[among[rows] & ((found.labels[rows] == truth.labels[position]) == of_class)]
-        near = overlaps(truth.boxes[position][None], found.boxes[rows])[0]
-        rows = rows[near >= (self.judgement.iou if iou is None else iou)]
         return self._box(position, int(rows[found.scores[rows].argmax()])) if len(rows) else None
 
     def _box(self, position: int, detection: int) -> Box:

@@ -158,7 +158,7 @@ def _candidates(boxes: Tensor, labels: Tensor, trace: Trace, images: slice, iou:
     }
     if "by" in trace:
         by = of_class(torch.stack(trace["by"][images])).gather(2, at.unsqueeze(-1)).squeeze(-1)
-        by = by.masked_fill(~there, -1)
+        by = by.long().masked_fill(~there, -1)
         anchor, label = by.clamp(min=0) // scores.shape[2], by.clamp(min=0) % scores.shape[2]
         columns["by_box"] = _boxes_at(candidates, anchor)
         columns["by_label"] = label.masked_fill(by < 0, -1)

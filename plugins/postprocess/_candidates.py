@@ -23,7 +23,7 @@ class Candidates(NamedTuple):
         labels: int64 (M,), 0..C-1.
         anchors: int64 (M,), 0..N-1.
         fate: int8 (N,C) with values of `Fate`, at first KEPT for the candidates; None without a trace.
-        by: int64 (N,C), the candidate that removed this one, as in `Trace`; None without a trace.
+        by: int32 (N,C), the candidate that removed this one, as in `Trace`; None without a trace.
     """
 
     boxes: Tensor
@@ -47,9 +47,8 @@ class Candidates(NamedTuple):
         """
         if self.by is not None:
             classes = self.by.shape[1]
-            self.by[self.anchors[removed], self.labels[removed]] = (
-                self.anchors[by] * classes + self.labels[by]
-            )
+            places = self.anchors[by] * classes + self.labels[by]
+            self.by[self.anchors[removed], self.labels[removed]] = places.int()
 
 
 def candidates(
@@ -100,7 +99,7 @@ def candidates(
             fate = wanted.new_full(wanted.shape, Fate.LOW_SCORE, dtype=torch.int8)
             fate.view(-1)[found] = Fate.CUT_BY_TOP_K
             fate.view(-1)[kept] = Fate.KEPT
-            by = wanted.new_full(wanted.shape, -1, dtype=torch.int64)
+            by = wanted.new_full(wanted.shape, -1, dtype=torch.int32)
             trace["fate"].append(fate)
             trace["by"].append(by)
         anchors, labels = kept // classes, kept % classes

@@ -337,7 +337,7 @@ class RemovesAll(Simple):
         self, scores: Tensor, boxes: Tensor, levels: Any, sizes: Tensor, trace: Any = None
     ) -> list[Detections]:
         found = super().__call__(scores, boxes, levels, sizes, trace)
-        return with_by(found, trace, lambda fate: torch.arange(fate.numel()).view(fate.shape))
+        return with_by(found, trace, lambda fate: torch.arange(fate.numel()).int().view(fate.shape))
 
 
 @broken("was itself removed")
@@ -349,12 +349,12 @@ class RemovedByTheRemoved(Simple):
     ) -> list[Detections]:
         def make(fate: Tensor) -> Tensor:
             removed = fate == Fate.REMOVED_BY_NMS
-            return torch.where(removed, removed.flatten().int().argmax(), -1)
+            return torch.where(removed, removed.flatten().int().argmax(), -1).int()
 
         return with_by(super().__call__(scores, boxes, levels, sizes, trace), trace, make)
 
 
-@broken("int64")
+@broken("int32")
 class RemovedByFloats(Simple):
     """Indices as floats."""
 

@@ -53,6 +53,40 @@ def test_average_precision_by_hand() -> None:
     assert average_precision(np.zeros(0), np.zeros(0, dtype=bool), 2) == 0
 
 
+@pytest.mark.parametrize("iou", [0.5, 0.75])
+@pytest.mark.parametrize("limit", [3, 100])
+def test_matches_are_hotcocos(judged: Make, iou: float, limit: int) -> None:
+    """Many boxes on a grid of whole pixels, so that scores and IoUs tie; every fifth object is a crowd."""
+    rng = np.random.default_rng(1)
+
+    def box() -> list[int]:
+        x, y, w, h = (int(v) for v in (*rng.integers(0, 3, 2), *rng.integers(5, 8, 2)))
+        return [x, y, x + w, y + h]
+
+    objects = [(image, box(), int(rng.integers(2))) for image in range(12) for _ in range(8)]
+    detections = [
+        (image, box(), round(float(rng.random()), 1), int(rng.integers(2)))
+        for image in range(12)
+        for _ in range(30)
+    ]
+    ignored = [number % 5 == 0 for number in range(len(objects))]
+    made = judged(objects, detections, images=12, ignored=ignored, max_detections=limit)
+    own, told = match(made, iou), evaluated(made, [iou]).eval_imgs
+    assert (own.detection >= 0).sum() >= 10
+    seen = np.zeros(len(detections), dtype=bool)
+    for cell in filter(None, told):
+        rows = np.array(cell["dtIds"]) - 1
+        seen[rows] = True
+        partners = np.array(cell["dtMatches"][0]) - 1
+        crowd = np.append(made.truth.ignored, False)[partners]
+        np.testing.assert_array_equal(own.found_object[rows], np.where(crowd, -1, partners))
+        np.testing.assert_array_equal(own.counted[rows], ~np.array(cell["dtIgnore"][0]))
+        for row, partner in zip(rows, partners):
+            if partner >= 0 and not made.truth.ignored[partner]:
+                assert own.detection[partner] == row
+    np.testing.assert_array_equal(own.within, seen)
+
+
 def test_average_precision_is_hotcocos(judged: Make) -> None:
     rng = np.random.default_rng(0)
     objects = [(i, [x, x, x + 20, x + 20], i % 2) for i in range(6) for x in (0, 30, 60)]
