@@ -17,6 +17,7 @@ from densedet.core.report.records import at_path, read_run
 from densedet.core.study.data_sets import DataSet
 from densedet.core.study.places import digest_of
 from densedet.core.study.study import Arm, Study, StudyRun, in_turns
+from densedet.core.training.fit import check_fit
 
 NOWHERE = Path()
 """Folder of a run that has no place yet."""
@@ -105,7 +106,8 @@ def _refuse_idle(
 
 def _fair(recipe: Recipe) -> Recipe:
     """Return the recipe as a study trains it: all seeds hold out the same images, and each run gets its GPU
-    from the launcher."""
+    from the launcher. Raises RecipeError, also where its parts do not fit each other."""
+    check_fit(recipe)
     device = recipe.train.device
     if ":" in device:
         raise recipe.error(

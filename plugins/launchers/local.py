@@ -10,6 +10,7 @@ from collections.abc import Generator, Sequence
 
 from densedet.core.arguments import PositiveInt
 from densedet.core.jobs import Job, JobOutcome, end_job, exit_code, start_job
+from densedet.core.text import counted
 
 POLL_SECONDS = 0.1
 
@@ -33,7 +34,9 @@ class LocalLauncher:
     @property
     def cores(self) -> int | None:
         """The share of the cores that each of several jobs has; None where one runs at a time."""
-        at_once = self.jobs or len(self._slots(1)) or 1
+        return self._share(self._at_once(self._slots(1)))
+
+    def _share(self, at_once: int) -> int | None:
         if at_once == 1:
             return None
         given = os.environ.get("OMP_NUM_THREADS", "")
@@ -43,14 +46,14 @@ class LocalLauncher:
     def describe(self, jobs: Sequence[Job], /) -> str:
         """Say how many run at a time, and what each gets."""
         slots = self._slots(max((job.gpus for job in jobs), default=0))
-        at_once = min(self._at_once(slots), len(jobs))
-        text = f"{len(jobs)} run{'s' * (len(jobs) != 1)} on this machine, {at_once} at a time"
+        at_once = self._at_once(slots)
+        text = f"{counted(len(jobs), 'run')} on this machine, {at_once} at a time"
         if slots:
             share = f"one of {self.runs_per_gpu} on a GPU" if self.runs_per_gpu > 1 else "a GPU of its own"
             text += f", each with {share}"
-        cores = self.cores
-        if at_once > 1 and cores is not None:
-            text += f"{' and' if slots else ', each with'} {cores} of {usable_cores()} cores"
+        cores = self._share(at_once)
+        if cores is not None:
+            text += f"{' and' if slots else ', each with'} {cores} of {counted(usable_cores(), 'core')}"
         return text
 
     def _slots(self, gpus: int) -> list[str]:
@@ -63,7 +66,8 @@ class LocalLauncher:
     def __call__(self, jobs: Sequence[Job], /) -> Generator[JobOutcome, None, None]:
         """Run jobs; see `densedet.core.contracts.Launcher`."""
         free = self._slots(max((job.gpus for job in jobs), default=0))
-        has_gpus, at_once, cores = bool(free), self._at_once(free), self.cores
+        has_gpus, at_once = bool(free), self._at_once(free)
+        cores = self._share(at_once)
         waiting, running = list(jobs), dict[subprocess.Popen[bytes], tuple[Job, str | None]]()
         try:
             while waiting or running:

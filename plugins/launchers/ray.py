@@ -9,6 +9,7 @@ from typing import Any
 from densedet.core.arguments import PositiveInt
 from densedet.core.errors import PartError
 from densedet.core.jobs import Job, JobOutcome, run_job
+from densedet.core.text import counted
 
 
 class RayLauncher:
@@ -49,7 +50,7 @@ class RayLauncher:
     def describe(self, jobs: Sequence[Job], /) -> str:
         """Say where the jobs run, and what each gets."""
         where = f"of the cluster {self.address}" if self.address else "of Ray on this machine"
-        return f"{len(jobs)} tasks {where}, each with {self.cpus} core{'s' * (self.cpus > 1)}"
+        return f"{counted(len(jobs), 'task')} {where}, each with {counted(self.cpus, 'core')}"
 
     def __call__(self, jobs: Sequence[Job], /) -> Generator[JobOutcome, None, None]:
         """Run jobs; see `densedet.core.contracts.Launcher`."""

@@ -13,6 +13,7 @@ from densedet.core.arguments import NonNegativeInt, PositiveFloat, PositiveInt
 from densedet.core.errors import PartError
 from densedet.core.files import write_text
 from densedet.core.jobs import Job, JobOutcome, run_job
+from densedet.core.text import counted
 
 TICKET = "slurm.json"
 """File in a run folder with the number of its job, by which a second `densedet compare` finds the job."""
@@ -87,9 +88,9 @@ class SlurmLauncher:
         where = "on this machine by submitit" if self.cluster == "local" else "on Slurm"
         part = f", partition {self.partition}" if self.partition else ""
         most = f", {self.jobs} at a time" if self.jobs else ""
-        gpus = f", {self.gpus} GPU{'s' * (self.gpus > 1)}" if self.gpus else ""
-        each = f"each with {self.cpus} cores{gpus} for {self.minutes} minutes"
-        return f"{len(jobs)} jobs {where}{part}{most}, {each}"
+        gpus = f", {counted(self.gpus, 'GPU')}" if self.gpus else ""
+        each = f"each with {counted(self.cpus, 'core')}{gpus} for {counted(self.minutes, 'minute')}"
+        return f"{counted(len(jobs), 'job')} {where}{part}{most}, {each}"
 
     def __call__(self, jobs: Sequence[Job], /) -> Generator[JobOutcome, None, None]:
         """Run jobs; see `densedet.core.contracts.Launcher`."""

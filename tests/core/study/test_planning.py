@@ -83,6 +83,8 @@ def test_what_cannot_be_compared_is_refused(
 def test_a_faulty_value_of_a_grid_is_refused_before_anything_is_trained() -> None:
     with pytest.raises(RecipeError, match="model.matcher.positive"):
         plan_study(["quickstart_ssd"], vary=["model.matcher.positive=0.5,2"])
+    with pytest.raises(RecipeError, match="shared by all levels"):  # each part is right, and they do not fit
+        plan_study(["quickstart_retinanet"], vary=["model.neck=fpn,identity"])
 
 
 def test_all_seeds_hold_out_the_same_images() -> None:
