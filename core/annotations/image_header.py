@@ -13,6 +13,7 @@ import stat
 import struct
 import sys
 import warnings
+from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -166,7 +167,10 @@ def _opened(file: BinaryIO, name: str) -> Image.Image:
         for factory, accept in map(Image.OPEN.__getitem__, FORMATS):
             if accept is None or accept(head):
                 file.seek(0)
-                with contextlib.suppress(SyntaxError, IndexError, TypeError, struct.error):
+                with (
+                    contextlib.suppress(SyntaxError, IndexError, TypeError, struct.error),
+                    _without_size_warnings(),
+                ):
                     return factory(file, "")
     except Image.DecompressionBombError as error:
         raise DataError(_too_large(name, "", 2 * (Image.MAX_IMAGE_PIXELS or 0) / 1e6)) from error
@@ -245,11 +249,18 @@ def _low_bytes(image: bytes, form: str, name: str) -> Image.Image:
 def load_pixels(picture: Image.Image, name: str) -> None:
     """Decode a picture. Raises DataError where it is damaged."""
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        with _without_size_warnings():
             picture.load()
     except Exception as error:  # as on opening: OSError, SyntaxError, struct.error, zlib.error, ... by format
         raise damaged(name, error) from error
+
+
+@contextlib.contextmanager
+def _without_size_warnings() -> Iterator[None]:
+    """Keep Pillow from warning of large pictures: the limit is ours, and is checked."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        yield
 
 
 def damaged(name: str, error: Exception) -> DataError:

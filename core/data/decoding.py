@@ -261,7 +261,9 @@ def _scaled(values: np.ndarray, name: str, value_range: tuple[float, float] | No
         return table.round().clip(0, 255).astype(np.uint8)[values]  # type: ignore[no-any-return]
     scaled = np.empty(values.shape, dtype=np.uint8)
     for start in range(0, len(values), ROWS):  # a photograph as a whole would take several times its memory
-        part = (values[start : start + ROWS].astype(np.float64) - black) * 255 / (white - black)
+        with np.errstate(invalid="ignore"):  # signalling NaNs
+            part = values[start : start + ROWS].astype(np.float64)
+        part = (part - black) * 255 / (white - black)
         scaled[start : start + ROWS] = np.nan_to_num(part).round().clip(0, 255)
     return scaled
 

@@ -267,6 +267,8 @@ def test_a_range_of_values_is_obeyed():
         assert decoded(form, value_range=(7000, 9000))[0].tolist() == [[0, 0, 128, 255, 255]]
     minus = tiff(np.array([[-10.0, 0, 10, np.nan]], np.float32))
     assert decoded(minus, value_range=(-10, 10))[0].tolist() == [[0, 128, 255, 0]]
+    signalling = tiff(np.array([[0x7F800001, 0]], np.uint32).view(np.float32))
+    assert decoded(signalling, value_range=(-10, 10))[0].tolist() == [[0, 128]]
     huge = tiff(np.array([[-3e38, 0, 1.5e38, 3e38]], np.float32))
     assert decoded(huge, value_range=(0, 3e38))[0].tolist() == [[0, 0, 128, 255]]
     assert decoded(huge, value_range=(-10, 10))[0].tolist() == [[0, 128, 255, 255]]
@@ -394,3 +396,13 @@ def test_large_photographs_are_decoded():
             pixels, source = decode(large, decoding=Decoding("grey"), placement_of=at(8, 4))
         assert source == size
         assert pixels.unique().tolist() == [255 if form == "TIFF" else 1]
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_large_frame_of_a_small_gif():
+    """Pillow looks at a GIF's frame while it opens the file, and warns there."""
+    gif = bytearray(encoded(Image.new("L", (2, 2)), format="GIF"))
+    frame = gif.index(b"\x2c", 13 + 3 * 2)
+    gif[frame + 5 : frame + 9] = struct.pack("<HH", 12000, 9730)
+    with pytest.raises(DataError, match="is damaged or cut short"):  # as far as there are pixels
+        open_image(bytes(gif))
