@@ -135,11 +135,9 @@ class Spread:
     ) -> tuple[float, float] | None:
         """Add up the variance, with the degrees of freedom of the sum.
 
-        On new images the interaction of seeds and images is in the images' part, and half of it stays in the
-        seeds' part: to count it once would be right for a mean over images, but AP of few images is skewed
-        and a little too high. Degrees of freedom are Satterthwaite's (1946). They are too many where few
-        seeds happen to lie close together: the seeds' part is taken 1 + 8 / d^2 times larger for them, where
-        it has d degrees of freedom in all.
+        On new images the interaction of seeds and images is counted once. Degrees of freedom are
+        Satterthwaite's (1946). They are too many where few seeds happen to lie close together: the seeds'
+        part is taken 1 + 8 / d^2 times larger for them, where it has d degrees of freedom in all.
 
         Args:
             kind: what it is for.
@@ -162,10 +160,10 @@ class Spread:
         over_images = (max(self.images - sum(self.interactions), 0.0) + sum(shares)) / larger
         if seeds is None and images is None:
             over_images = self.images
-        rest = [max(mean - share / 2, 0.0) for mean, share in zip(means, shares)]
+        rest = [max(mean - share, 0.0) for mean, share in zip(means, shares)]
         degrees = sum(count - 1 for count in counts)
         cautious = [
-            (max((1 + 8 / degrees**2) * mean - share / degrees, 0.0), count - 1)
+            (max((1 + 8 / degrees**2) * mean - share, 0.0), count - 1)
             for mean, share, count in zip(means, shares, counts)
         ]
         df = _satterthwaite([*cautious, (over_images, max(self.holding * larger - 1, 1.0))])

@@ -51,30 +51,30 @@ def test_variances_by_origin() -> None:
     assert spread.total("these images") == pytest.approx((0.01, 1.0))
 
 
-def test_half_of_the_interaction_is_taken_off_the_seeds() -> None:
+def test_the_interaction_counts_once() -> None:
     spread = Spread.of(Sample("a", VALUES, APART, 10))
     # The mean never moves; each seed moves by .1 around it: variance .01 each, so .02 / (2 - 1) for one seed
-    # and .01 for the mean of two, times 10 / 9. Half of it is taken off the seeds' variance (.01).
+    # and .01 for the mean of two, times 10 / 9. That is all of the seeds' variance (.01).
     assert spread.images == pytest.approx(0.0, abs=1e-15)
     assert spread.interactions == pytest.approx((0.01 * 10 / 9,))
     total = spread.total("new images")
     assert total is not None
-    assert total[0] == pytest.approx(0.01 - 0.005 * 10 / 9)
-    # Where it is more than twice the seeds' variance nothing is left.
-    much = Spread(0.5, (2,), (0.01,), (0.03,), 0.04, 10, 10).total("new images")
-    assert much is not None
-    assert much[0] == pytest.approx(0.04)
+    assert total[0] == pytest.approx(0.0, abs=1e-15)
+    # With 8 seeds the expected variance over images is that of the interaction, a quarter.
+    expected = spread.total("new images", seeds=8)
+    assert expected is not None
+    assert expected[0] == pytest.approx(0.01 * 10 / 9 / 4)
 
 
 def test_what_more_seeds_would_leave() -> None:
     # Two seeds: interaction .004 of the images' .01 and of the seeds' .01. Eight leave a quarter of it, .001,
-    # beside the images' own .006, and .0025 - .001 / 2 of the seeds; twice the images halve what varies
+    # beside the images' own .006 and a quarter of the seeds' own .006; twice the images halve what varies
     # with them.
     spread = Spread(0.5, (2,), (0.01,), (0.004,), 0.01, 100, 100)
     eight, twice = spread.total("new images", seeds=8), spread.total("new images", seeds=8, images=200)
     assert eight is not None and twice is not None
-    assert eight[0] == pytest.approx(0.006 + 0.001 + 0.002)
-    assert twice[0] == pytest.approx(0.007 / 2 + 0.002)
+    assert eight[0] == pytest.approx(0.006 + 0.001 + 0.0015)
+    assert twice[0] == pytest.approx(0.007 / 2 + 0.0015)
 
 
 def test_the_difference_pairs_images_and_not_seeds() -> None:
