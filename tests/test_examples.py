@@ -20,6 +20,7 @@ from PIL import Image
 
 import densedet
 from densedet.core import assembly, conformance, hookspecs
+from densedet.core.annotations.filter_rules import FilterSection
 from densedet.core.assembly import make_dataset
 from densedet.core.boxes import pairwise_iou
 from densedet.core.conformance import check_detector, check_head, check_source, wire
@@ -29,7 +30,8 @@ from densedet.core.errors import DataError, DensedetError, PartError
 from densedet.core.recipe.plugin_loading import load_plugins
 from densedet.core.training import checkpoint
 from densedet.core.training.evaluation import evaluate_on
-from densedet.core.types import Detections, Targets
+from densedet.core.training.evidence import EvidenceCollector
+from densedet.core.types import Detections, Targets, Trace
 from densedet.plugins.samplers.shuffle import ShuffleSampler
 from densedet.registry import KINDS
 from densedet.tools.main import main
@@ -287,6 +289,13 @@ def test_centernet_learns_four_images() -> None:
         overlap, which = pairwise_iou(boxes, found.boxes[: len(boxes)]).max(dim=1)
         assert bool((overlap > 0.5).all())
         assert torch.equal(found.labels[which], labels)
+    # Its trace tells of each object which candidate reaches it: the one that found it.
+    collector, trace = EvidenceCollector(0.5, FilterSection()), Trace()
+    collector(batch, trace, detector.predict(batch, trace))
+    for row in collector.rows.values():
+        assert row["traced"].all()
+        assert (row["best_iou"] > 0.5).all()
+        assert (row["best_score"] > 0.1).all()
 
 
 def test_an_ignored_object_neither_counts_nor_hurts_in_centernet() -> None:

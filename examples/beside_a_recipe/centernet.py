@@ -11,7 +11,7 @@ from densedet.core.boxes import clip
 from densedet.core.distributed import shared_normalizer
 from densedet.core.layers import ConvNormAct
 from densedet.core.placement import blank_outside
-from densedet.core.types import Batch, Detections
+from densedet.core.types import Batch, Detections, Fate, Trace
 
 
 @densedet.register("detector", "centernet")
@@ -108,20 +108,32 @@ class CenterNet(nn.Module):
         inside = ((y >= top) & (y < bottom))[..., :, None] & ((x >= left) & (x < right))[..., None, :]
         return ~(inside & ignored[..., None, None]).any(dim=1, keepdim=True)
 
+    def _boxes(self, cells: Tensor, width: int, size: Tensor, offset: Tensor, batch: Batch) -> Tensor:
+        """Boxes (B,G,4) in pixels, of the cells (B,G) of a map of this width."""
+        centers = torch.stack([cells % width, cells // width], dim=-1) + at(offset, cells)
+        half = at(size, cells).clamp(min=0) / 2
+        return clip(torch.cat([centers - half, centers + half], dim=-1) * self.stride, batch.valid_hw)
+
     @torch.no_grad()
-    def predict(self, batch: Batch) -> list[Detections]:
+    def predict(self, batch: Batch, trace: Trace | None = None) -> list[Detections]:
         logits, size, offset = self.run_network(batch)
-        heat = logits.sigmoid()
-        heat = heat * (
-            heat == functional.max_pool2d(heat, 3, stride=1, padding=1)
-        )  # the peaks: all that this detector needs for NMS
+        every = logits.sigmoid()
+        peaks = every == functional.max_pool2d(every, 3, stride=1, padding=1)
+        heat = every * peaks  # all that this detector needs for NMS
         scores, index = heat.flatten(1).topk(min(self.top_k, heat[0].numel()))
         cell, labels = index % heat[0, 0].numel(), index // heat[0, 0].numel()
-        centers = torch.stack([cell % heat.shape[3], cell // heat.shape[3]], dim=-1) + at(offset, cell)
-        half = at(size, cell).clamp(min=0) / 2
-        boxes = clip(torch.cat([centers - half, centers + half], dim=-1) * self.stride, batch.valid_hw)
+        boxes = self._boxes(cell, heat.shape[3], size, offset, batch)
         keep = (scores >= self.score) & (boxes[..., 2:] > boxes[..., :2]).all(dim=-1)
         none = torch.full_like(labels, -1)
+        if trace is not None:
+            cells = torch.arange(heat[0, 0].numel(), device=heat.device).expand(len(heat), -1)
+            trace["boxes"] = self._boxes(cells, heat.shape[3], size, offset, batch)
+            trace["scores"] = every.flatten(2).transpose(1, 2)  # (B,h*w,C): the cells are the anchors
+            fate = torch.where(peaks, Fate.CUT_BY_TOP_K, Fate.REMOVED_BY_NMS).flatten(2).transpose(1, 2)
+            fate = fate.masked_fill(trace["scores"] < self.score, Fate.LOW_SCORE).to(torch.int8)
+            for one, c, label, k in zip(fate, cell, labels, keep):
+                one[c[k], label[k]] = Fate.KEPT
+            trace["fate"] = list(fate)
         return [
             Detections(b[k], s[k], c[k], n[k]) for b, s, c, n, k in zip(boxes, scores, labels, none, keep)
         ]

@@ -36,10 +36,10 @@ RECIPES: dict[str, tuple[str, list[str]]] = {
 SMALL = [
     *("data.train.count=32", "data.val.count=12", "data.input_size_wh=[96, 48]", "data.cache_gb=0"),
     "data.classes=['0', '3', '7', '8']",
-    *("train.batch_size=8", "train.budget.steps=40", "train.evaluations=1", "train.threads=1"),
+    *("train.batch_size=8", "train.budget.steps=20", "train.evaluations=1", "train.threads=1"),
     "run.hooks=[{name: checkpoint}]",
 ]
-TIGHT = ["model.postprocess.iou=0.1", "model.postprocess.top_k=100", "model.postprocess.score=0.02"]
+TIGHT = ["model.postprocess.iou=0.1", "model.postprocess.top_k=100", "model.postprocess.score=0.005"]
 """A postprocess that loses objects in each of its ways."""
 LOOSE = {
     "model.postprocess.iou": 1.0,
