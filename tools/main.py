@@ -18,7 +18,9 @@ from typing import Any
 
 from densedet.core.text import format_warning, say, visible
 
-COMMANDS = ("train", "evaluate", "predict", "compare", "convert", "show", "check", "new", "benchmark")
+COMMANDS = (
+    *("train", "evaluate", "predict", "compare", "tune", "convert", "show", "check", "new", "benchmark"),
+)
 ON_MANY = ("train", "evaluate")
 """Commands whose work the processes of a torchrun share."""
 EPILOG = (

@@ -89,6 +89,8 @@ def _note(run: StudyRun, outcome: JobOutcome) -> None:
     if stage_of(run.folder) == "ended":
         run.status = "done"
         return
+    if run.status == "pruned":
+        return
     summary = summary_of(run.folder)
     run.status = "failed"
     if outcome.code is None:
@@ -106,6 +108,8 @@ def _result(run: StudyRun) -> str:
     """Return the numbers of a finished run, or why it failed."""
     if run.status == "failed":
         return f"failed: {run.reason} ({run.folder / LOG})"
+    if run.status == "pruned":
+        return "stopped by the pruner: it is worse than the median of the trials before"
     summary = summary_of(run.folder)
     metric = str(summary.get("metric") or "AP")
     value: Any = summary

@@ -35,8 +35,8 @@ class StudyRun:
         data: name of its data set; "" where the study has one data set.
         seed: of the run.
         folder: the run folder.
-        status: "planned", "done" (it has used its budget, or has stopped by a rule of its recipe), or
-            "failed".
+        status: "planned", "done" (it has used its budget, or has stopped by a rule of its recipe), "failed",
+            or "pruned" (a search has stopped it).
         reason: why it failed; empty for all others.
         changes: to its recipe, as on the command line, where the study judges a finished detector on other
             images than its own (`densedet.core.training.judging.judge` takes them); empty for all others.
