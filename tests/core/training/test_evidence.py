@@ -154,6 +154,19 @@ def test_a_right_detection_of_a_neighbour_is_no_wrong_class(planted: Plant) -> N
     assert only(made).reason == reasons.NOTHING
 
 
+def test_a_detection_of_an_ignored_object_is_no_wrong_class(judged: Plant) -> None:
+    """The dog that it lies on is ignored."""
+    objects, found = [(0, OBJECT, 0), (0, NEAR, 1)], [(0, NEAR, 0.8, 1)]
+    assert only(judged(objects, found, ignored=[False, True])).reason == reasons.UNKNOWN
+
+
+def test_what_happens_elsewhere_is_no_reason(planted: Plant) -> None:
+    """An ignored anchor far from the object, and a candidate that is removed far from it."""
+    assert only(planted([(FAR, [0.0, 0.0])], matched=[-2])).reason == reasons.NO_ANCHOR
+    made = planted([(NEAR, [0.04, 0.0]), (FAR, [0.9, 0.0]), (FAR, [0.8, 0.0])])
+    assert only(made).reason == reasons.NOTHING
+
+
 def test_score_below_the_threshold_and_undone(planted: Plant) -> None:
     made = planted([(NEAR, [0.2, 0])])
     one = only(made)
