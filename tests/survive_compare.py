@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 COMMAND = (
-    *("compare", "../small_ssd.yaml", "../small_retinanet.yaml", "--budget", "steps=6"),
+    *("compare", "../small_ssd.yaml", "../small_retinanet.yaml", "--budget", "steps=6", "--rounds", "0"),
     *("--output", "c/report.html"),
 )
 RECIPE = """

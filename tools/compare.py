@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from densedet.core.jobs import Job
     from densedet.core.report.arms import Comparison
     from densedet.core.report.records import RunRecord
+    from densedet.core.statistics.differences import Difference
     from densedet.core.study.planning import Plan
     from densedet.core.study.study import Study, StudyRun
 
@@ -79,6 +80,26 @@ def add_parser(subparsers: Any) -> None:
         help="print the commands of the runs, for any scheduler; the same command without it takes the runs",
     )
     parser.add_argument(
+        "--rounds",
+        type=int,
+        default=5,
+        metavar="N",
+        help="how often the speeds are measured, all recipes in turns (default 5; 0: as while training)",
+    )
+    parser.add_argument(
+        "--reach",
+        type=float,
+        metavar="VALUE",
+        help="tell the minutes of training to this value of the metric (default: that of the weakest recipe)",
+    )
+    parser.add_argument(
+        "--fail-if-worse",
+        type=float,
+        metavar="VALUE",
+        help="exit with 1 where another recipe is worse than the first one by more than this, even at the "
+        "better end of the difference's 95 %% interval, or where that cannot be told",
+    )
+    parser.add_argument(
         "--output",
         metavar="FILE",
         help="a new HTML file, with its numbers in a JSON file beside it (default: runs/compare/N/...)",
@@ -112,10 +133,11 @@ def planned(arguments: argparse.Namespace) -> tuple[Plan, Path]:
     from densedet.core.study.data_sets import data_sets
     from densedet.core.study.planning import plan_study
 
-    for name in ("seeds", "jobs"):
+    for name, least in (("seeds", 1), ("jobs", 1), ("rounds", 0), ("fail_if_worse", 0)):
         value = getattr(arguments, name)
-        if value is not None and value < 1:
-            raise UsageError(f"--{name} {value}: write a number that is at least 1")
+        if value is not None and not value >= least:
+            option = name.replace("_", "-")
+            raise UsageError(f"--{option} {value}: write a number that is at least {least}")
     overrides = [word for word in arguments.what if "=" in word and not os.path.exists(word)]
     names = [word for word in arguments.what if word not in overrides]
     overrides += budget_override(arguments.budget)
@@ -215,10 +237,10 @@ def report(plan: Plan, root: Path, arguments: argparse.Namespace) -> int:
     """Write and print the comparison. Returns 1 where a run failed."""
     from densedet.core.errors import DensedetError
     from densedet.core.files import write_text
-    from densedet.core.recipe.plugin_loading import load_plugins, warn
     from densedet.core.report.comparison import table_text
     from densedet.core.report.page import write_report
     from densedet.core.study import table
+    from densedet.core.study.evidence import Wanted, evidence
     from densedet.core.training.folders import new_folder
 
     study = plan.study
@@ -227,23 +249,19 @@ def report(plan: Plan, root: Path, arguments: argparse.Namespace) -> int:
     if not any(records):
         raise DensedetError(f"no run has left anything to compare: {study.notes[-1]}")
     path = Path(arguments.output) if arguments.output else new_folder(root.parent, root.name) / "report.html"
+    comparisons = comparisons_of(study, records)
     try:
-        comparisons = comparisons_of(study, records)
-        rows = table.metric_rows(comparisons)
-        many = len(comparisons) > 1
-        sections = [table.table_html(rows, "Each recipe on each data set")] if many else []
-        known = [record for record in records if record is not None]
-        for plugin, text in load_plugins().call_each("densedet_report_section", comparison=known):
-            if isinstance(text, str):
-                sections.append(text)
-            elif text is not None:
-                warn(f"plug-in {plugin.name}: densedet_report_section gave a {type(text).__name__}, not HTML")
-        if not arguments.json:
-            for comparison in comparisons:
-                say(f"{comparison.name}:\n" * many + table_text(comparison))
-            say(f"\n{table.table_text(rows)}" * many)
-        title = " / ".join(arm.name for arm in study.arms)
-        page = write_report(comparisons, path, title=title, sections=sections)
+        with evidence(comparisons, Wanted(tuple(arguments.plugin), arguments.rounds)) as pairs:
+            rows = table.metric_rows(comparisons)
+            many = len(comparisons) > 1
+            sections = [table.table_html(rows, "Each recipe on each data set")] if many else []
+            sections += sections_of([record for record in records if record is not None])
+            if not arguments.json:
+                for comparison in comparisons:
+                    say(f"{comparison.name}:\n" * many + table_text(comparison))
+                say(f"\n{table.table_text(rows)}" * many)
+            title = " / ".join(arm.name for arm in study.arms)
+            page = write_report(comparisons, path, title=title, sections=sections, reach=arguments.reach)
         write_text(study_file(page), study.to_json(), overwrite=False)
     except BaseException:
         if not arguments.output:
@@ -253,10 +271,42 @@ def report(plan: Plan, root: Path, arguments: argparse.Namespace) -> int:
     if arguments.json:
         say(page.with_suffix(".json").read_text(encoding="utf-8"))
     say(f"report with curves and pictures: {page.resolve()}", error=True)
-    say(f"TensorBoard: tensorboard --logdir {known[0].folder.parent}", error=True)
+    say(f"TensorBoard: tensorboard --logdir {comparisons[0].runs[0].folder.parent}", error=True)
     for one in study.failed:
         say(f"warning: {one.title} failed: {one.reason}", error=True)
-    return 1 if study.failed else 0
+    worse = arguments.fail_if_worse is not None and too_bad(comparisons, pairs, arguments.fail_if_worse)
+    return 1 if study.failed or worse else 0
+
+
+def sections_of(records: list[RunRecord]) -> list[str]:
+    """Return what plug-ins add to the report, as HTML."""
+    from densedet.core.recipe.plugin_loading import load_plugins, warn
+
+    sections = []
+    for plugin, text in load_plugins().call_each("densedet_report_section", comparison=records):
+        if isinstance(text, str):
+            sections.append(text)
+        elif text is not None:
+            warn(f"plug-in {plugin.name}: densedet_report_section gave a {type(text).__name__}, not HTML")
+    return sections
+
+
+def too_bad(comparisons: Sequence[Comparison], pairs: Sequence[Sequence[Difference]], most: float) -> bool:
+    """Say which arms are worse than the first one by more than ``most``, or of which that cannot be told."""
+    from densedet.core.report.verdicts import worse_than
+
+    found = False
+    for comparison, differences in zip(comparisons, pairs):
+        first, *others = (arm.name for arm in comparison.arms)
+        known = worse_than(differences, first, most)
+        told = {name for pair in differences for name in (pair.first, pair.second)}
+        known |= {name: None for name in others if name not in told or first not in told}
+        where = f" on {comparison.name}" if comparison.name else ""
+        for name, least in known.items():
+            why = "whether it is, cannot be told" if least is None else f"it is by {least:.3f} at least"
+            say(f"--fail-if-worse {most:g}: {name} against {first}{where}: {why}", error=True)
+        found |= bool(known)
+    return found
 
 
 def records_of(study: Study, plugins: Sequence[str]) -> list[RunRecord | None]:
@@ -305,7 +355,8 @@ def judged(one: StudyRun, record: RunRecord, plugins: Sequence[str]) -> RunRecor
     summary = {name: record.summary[name] for name in kept if name in record.summary}
     summary |= judgement.metrics | {"fingerprints": {"train": None, "val": judgement.data}}
     recipe = parse_yaml(judgement.recipe, judgement.recipe_name).plain()
-    return replace(record, recipe=recipe, summary=summary, evaluations=[], pictures={})
+    changes = tuple(one.changes)
+    return replace(record, recipe=recipe, summary=summary, evaluations=[], pictures={}, changes=changes)
 
 
 if __name__ == "__main__":

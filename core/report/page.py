@@ -9,6 +9,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -150,7 +151,7 @@ def _block(comparison: Comparison, reach: float | None, picture_bytes: int) -> d
         "the missed objects": lambda: missed_section(arms),
         "the recipes": lambda: diff_section(arms),
     }
-    found = [_attempt(what, make, told["warnings"]) for what, make in makers.items()]
+    found = [_attempt(what, partial(_drawn, make), told["warnings"]) for what, make in makers.items()]
     shown = [replace(arm.shown or arm.runs[0], name=arm.name) for arm in arms]
     return {
         "comparison": told,
@@ -159,6 +160,14 @@ def _block(comparison: Comparison, reach: float | None, picture_bytes: int) -> d
         "pictured": comparison.pictured,
         "min_score": next((number(run.pictures.get("min_score")) for run in shown if run.pictures), None),
     }
+
+
+def _drawn(make: Callable[[], Section]) -> Section:
+    """Make a section and draw its charts, here where a failure is noted."""
+    section = make()
+    for chart in section.charts:
+        _ = chart.svg
+    return section
 
 
 def diff_section(arms: Sequence[Arm]) -> Section:

@@ -32,7 +32,7 @@ def measure_in_turns(
     seconds: float = 0.5,
     plugins: Sequence[str] = (),
     meter: EnergyMeter | None = None,
-    on_round: Callable[[int], None] | None = None,
+    on_round: Callable[[int], object] | None = None,
 ) -> list[Rounds]:
     """Measure finished runs in turns: in each round each of them once, so that a machine that slows down for
     a while does so for all.

@@ -12,6 +12,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from html import escape
 from typing import TYPE_CHECKING, Any
 
@@ -51,7 +52,6 @@ class Chart:
     Attributes:
         title: names the chart.
         description: says what it shows to those who do not see it.
-        svg: the SVG element.
         figure: matplotlib's figure.
         head: names of the columns of the numbers.
         rows: the numbers.
@@ -60,11 +60,29 @@ class Chart:
 
     title: str
     description: str
-    svg: str
     figure: Figure
     head: tuple[str, ...]
     rows: tuple[tuple[Cell, ...], ...]
     short: bool = True
+
+    @cached_property
+    def svg(self) -> str:
+        """The chart as an SVG element with title and description."""
+        from matplotlib import rc_context
+
+        out = io.StringIO()
+        # One salt per chart: ids stay apart on the page, and the file is the same each time it is written.
+        with styled(), rc_context({"svg.hashsalt": self.title + self.description}):
+            metadata = {"Title": self.title, "Date": None}
+            self.figure.savefig(out, format="svg", transparent=True, metadata=metadata)
+        svg = out.getvalue()
+        svg = re.sub(
+            r"\s*<metadata>.*?</metadata>|<style.*?</style>", "", svg[svg.index("<svg") :], flags=re.S
+        )
+        svg = re.sub(r' id="[\w.]+_\d+"', "", svg).replace(INK, "currentColor")
+        return svg.replace("<svg ", '<svg role="img" ', 1).replace(
+            "</title>", f"</title><desc>{escape(self.description)}</desc>", 1
+        )
 
     def png(self) -> bytes:
         """Return the chart as a PNG file on white paper."""
@@ -129,19 +147,7 @@ def finish(
         rows: the numbers.
         short: whether they are few enough to stand on a page.
     """
-    from matplotlib import rc_context
-
     if handles:
         columns = max(1, 56 // (max(map(len, names)) + 8))
         figure.legend(handles, names, loc="outside lower center", ncols=columns)
-    out = io.StringIO()
-    # One salt per chart: ids stay apart on the page, and the file is the same each time it is written.
-    with rc_context({"svg.hashsalt": title + description}):
-        figure.savefig(out, format="svg", transparent=True, metadata={"Title": title, "Date": None})
-    svg = out.getvalue()
-    svg = re.sub(r"\s*<metadata>.*?</metadata>|<style.*?</style>", "", svg[svg.index("<svg") :], flags=re.S)
-    svg = re.sub(r' id="[\w.]+_\d+"', "", svg).replace(INK, "currentColor")
-    svg = svg.replace("<svg ", '<svg role="img" ', 1).replace(
-        "</title>", f"</title><desc>{escape(description)}</desc>", 1
-    )
-    return Chart(title, description, svg, figure, tuple(head), tuple(tuple(row) for row in rows), short)
+    return Chart(title, description, figure, tuple(head), tuple(tuple(row) for row in rows), short)

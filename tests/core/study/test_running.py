@@ -8,6 +8,7 @@ import os
 import re
 import sys
 import time
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -62,9 +63,15 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "small.yaml").write_text(RECIPE.replace("{data}", ""))
     (tmp_path / "work").mkdir()
     monkeypatch.chdir(tmp_path / "work")
-    # Charts and pictures take most of a small comparison's time; tests/core/report looks at them.
-    monkeypatch.setattr("densedet.core.report.page._attempt", lambda what, draw, warnings: None)
+    leave_out(monkeypatch)
     return tmp_path / "work"
+
+
+def leave_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Compare without charts and pictures, which take most of a small comparison's time, and without judging
+    runs, which starts threads: a process that has them must not fork any more. Both have their own tests."""
+    monkeypatch.setattr("densedet.core.report.page._attempt", lambda what, draw, warnings: None)
+    monkeypatch.setattr("densedet.core.study.evidence.evidence", lambda *_: nullcontext([[]]))
 
 
 def compare(*arguments: str, launcher: str = "forked") -> int:
@@ -93,7 +100,9 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     before = os.getcwd()
     os.chdir(folder / "work")
     try:
-        assert compare("--seeds", "3") == 0
+        with pytest.MonkeyPatch.context() as monkeypatch:
+            leave_out(monkeypatch)
+            assert compare("--seeds", "3") == 0
         return report()
     finally:
         os.chdir(before)

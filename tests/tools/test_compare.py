@@ -1,0 +1,42 @@
+"""--fail-if-worse, on differences made here."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from densedet.core.report.arms import Arm, Comparison
+from densedet.core.report.records import RunRecord
+from densedet.core.statistics.differences import Difference, difference
+from densedet.core.statistics.samples import Sample
+from densedet.tools.compare import too_bad
+
+
+def compared(*names: str) -> Comparison:
+    return Comparison([Arm(name, [RunRecord(name, Path(name))]) for name in names], "cells")
+
+
+def pair(first: str, second: str, gap: float) -> Difference:
+    """The first is better by ``gap`` in each of three seeds, which hardly vary."""
+    values = np.array([0.5, 0.5001, 0.4999])
+    return difference(Sample(first, values + gap, None, 10), Sample(second, values, None, 10), metric="AP")
+
+
+def test_the_first_arm_is_the_baseline(capsys: pytest.CaptureFixture[str]) -> None:
+    two = compared("a", "b")
+    assert too_bad([two], [[pair("a", "b", 0.02)]], 0.01)
+    assert "--fail-if-worse 0.01: b against a on cells: it is by 0.020 at least" in capsys.readouterr().err
+    assert not too_bad([two], [[pair("a", "b", 0.02)]], 0.03)
+    assert not too_bad([two], [[pair("a", "b", -0.02)]], 0.01), "b is better"
+    assert capsys.readouterr().err == ""
+
+
+def test_what_cannot_be_told_fails(capsys: pytest.CaptureFixture[str]) -> None:
+    assert too_bad([compared("a", "b")], [[]], 0.01), "the arms do not compare"
+    assert "b against a on cells: whether it is, cannot be told" in capsys.readouterr().err
+    three = [pair("a", "b", 0.0)]
+    assert too_bad([compared("a", "b", "c")], [three], 0.01)
+    assert "c against a" in capsys.readouterr().err
+    assert not too_bad([compared("a")], [[]], 0.01)
