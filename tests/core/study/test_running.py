@@ -68,8 +68,8 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def leave_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Compare without charts and pictures, which take most of a small comparison's time, and without judging
-    runs, which starts threads: a process that has them must not fork any more. Both have their own tests."""
+    """Compare without judging runs and without charts and pictures, which take most of a small comparison's
+    time and have tests of their own."""
     monkeypatch.setattr("densedet.core.report.page._attempt", lambda what, draw, warnings: None)
     monkeypatch.setattr("densedet.core.study.evidence.evidence", lambda *_: nullcontext([[]]))
 
