@@ -205,8 +205,9 @@ def trial(
         if life < stops and way is not None:
             codes = wait(pids, began + draw.uniform(0, length))
             stop([pid for pid in pids if pid not in codes], way, draw) if len(codes) < len(pids) else None
-        gone = any(codes.values()) or (life < stops and number == signal.SIGKILL)
-        if gone and len(pids) > 1:
+        while len(codes) < len(pids) > 1 and not any(codes.values()) and time.monotonic() < began + HANGS:
+            codes |= wait([pid for pid in pids if pid not in codes], time.monotonic() + 0.2)
+        if any(codes.values()) and len(pids) > 1:  # torchrun's agent ends the others
             codes |= wait([pid for pid in pids if pid not in codes], time.monotonic() + AGENT_WAITS)
             for pid in set(pids) - set(codes):
                 os.kill(pid, signal.SIGKILL)
