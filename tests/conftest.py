@@ -1,4 +1,5 @@
 import os
+import signal
 
 import pytest
 
@@ -12,3 +13,12 @@ def cache_of_the_tests(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("DENSEDET_CACHE", str(tmp_path_factory.mktemp("cache")))
         yield
+
+
+@pytest.fixture(autouse=True, scope="session")
+def stopping_signals_are_heard():
+    """A shell's background job ignores SIGINT, and nohup SIGHUP; programs that a test starts would, too."""
+    for name in ("SIGINT", "SIGHUP"):
+        number = getattr(signal, name, None)
+        if number is not None and signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, signal.default_int_handler if name == "SIGINT" else signal.SIG_DFL)

@@ -27,6 +27,7 @@ import sys
 import tarfile
 import tempfile
 import time
+import traceback
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -155,8 +156,11 @@ class Mutating:
             try:
                 os.close(reading)
                 self._work(chunk, writing)
-            finally:
                 os._exit(0)
+            except BaseException:
+                traceback.print_exc()
+            finally:
+                os._exit(1)
         os.close(writing)
         chunk.pipe, chunk.begun = reading, time.monotonic()
         return chunk

@@ -72,7 +72,7 @@ def test_a_smaller_number_may_be_better_and_lie_within_another(tmp_path: Path) -
 def test_early_stop_goes_by_it(tmp_path: Path) -> None:
     run = train(tmp_path, "train.early_stop=1")
     assert run.step == 3
-    assert run.stop_reason == "no better score in 1 evaluations"
+    assert run.stop_reason == "no better score in 1 evaluation"
     assert train(tmp_path, "train.early_stop=1", values=(0.2, 0.3, 0.4, 0.5)).step == 4
 
 

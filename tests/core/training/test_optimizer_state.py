@@ -107,7 +107,7 @@ def test_parameters_are_found_by_their_names(frozen_then: bool, frozen_now: bool
     assert after[0].weight not in again.state
     assert notes == (
         [
-            "the optimizer's running averages of 0.weight and 1 more parameters start anew: the checkpoint "
+            "the optimizer's running averages of 0.weight and 1 more parameter start anew: the checkpoint "
             "has none of them"
         ]
         if frozen_then
@@ -153,4 +153,4 @@ def test_an_optimizer_that_keeps_more_now_starts_anew() -> None:
     kept["torch"]["state"] = {0: {}, 1: {}}
     again, notes = resumed(network(), kept, sgd, momentum=0.9)
     assert not again.state
-    assert "averages of 0.weight and 1 more parameters start anew" in notes[0]
+    assert "averages of 0.weight and 1 more parameter start anew" in notes[0]

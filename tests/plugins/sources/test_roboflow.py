@@ -174,7 +174,7 @@ def test_voc(tmp_path):
 
 def test_faults_and_progress_are_the_inner_source_s(tmp_path):
     voc(tmp_path / "train")
-    (tmp_path / "train" / "b.xml").write_text(XML.replace("<name>cat</name>", ""))
+    (tmp_path / "train" / "b.xml").write_text(XML.replace("<name>cat</name>", "").replace("a.jpg", "b.jpg"))
     source = RoboflowSource(folder=str(tmp_path))
     source.faults = Faults(strict=False)
     told = []
