@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import hashlib
 import os
 import re
 import socket
@@ -142,6 +143,14 @@ def name_fault(name: str) -> str:
     if name != name.strip(" ") or name.endswith(".") or name.partition(".")[0].lower() in RESERVED:
         return f"Windows knows no folder {name!r}"
     return f"{name[:40]!r}... is too long" if len(name.encode()) > 200 else ""
+
+
+def content_of(path: str) -> str:
+    """Return a digest of a file's bytes; ``path`` itself, such as a module's name, where there is no file."""
+    try:
+        return hashlib.blake2b(Path(path).read_bytes(), digest_size=16).hexdigest()
+    except OSError:
+        return path
 
 
 def check_free(*paths: Path) -> None:

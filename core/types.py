@@ -98,6 +98,12 @@ class Annotation:
     extra: dict[str, Tensor] = field(default_factory=dict)
     extra_known: dict[str, Tensor] = field(default_factory=dict)
 
+    def corners(self) -> Tensor:
+        """Return the boxes as float64 (G,4) xyxy, from the file's numbers where there are any."""
+        if self.xywh is None:
+            return self.boxes.double()
+        return torch.cat([self.xywh[:, :2], self.xywh[:, :2] + self.xywh[:, 2:]], dim=1)
+
 
 @dataclass
 class Batch:

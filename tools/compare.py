@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from densedet.core.text import say
+from densedet.core.text import counted, say
 
 if TYPE_CHECKING:
     from densedet.core.jobs import Job
@@ -211,7 +211,8 @@ def dry_run(plan: Plan, runs: Sequence[StudyRun], root: Path) -> int:
         say(shell_line(job))
     done = len(plan.study.runs) - len(runs)
     say(
-        f"{len(runs)} runs to train, {done} finished; the same command without --dry-run takes them",
+        f"{counted(len(runs), 'run')} to train, {done} finished; "
+        f"the same command without --dry-run takes them",
         error=True,
     )
     return 0

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 
 import hotcoco
 import numpy as np
+import torch
 
+from densedet.core.boxes import pairwise_iou
 from densedet.core.judgement.judgement import Judgement
 
 EVERY_AREA = 1e10
@@ -198,13 +200,7 @@ def _xywh(boxes: np.ndarray, scale: np.ndarray) -> np.ndarray:
 
 def overlaps(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     """Return the IoU of every pair of boxes, (M,4) and (K,4) xyxy: (M,K); 0 for empty boxes."""
-    first, second = (boxes.astype(np.float64) for boxes in (first, second))
-    corner = np.minimum(first[:, None, 2:], second[None, :, 2:]) - np.maximum(
-        first[:, None, :2], second[None, :, :2]
-    )
-    shared = corner.clip(min=0).prod(axis=2)
-    sizes = [(boxes[:, 2:] - boxes[:, :2]).clip(min=0).prod(axis=1) for boxes in (first, second)]
-    return shared / np.maximum(sizes[0][:, None] + sizes[1][None, :] - shared, np.finfo(np.float64).tiny)
+    return pairwise_iou(*(torch.from_numpy(boxes.astype(np.float64)) for boxes in (first, second))).numpy()
 
 
 def average_precision(scores: np.ndarray, hits: np.ndarray, objects: int) -> float:

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from densedet.core.files import write_text
+from densedet.core.files import content_of, write_text
 from densedet.core.recipe.loading import Recipe
 
 LETTERS = 10
@@ -23,16 +23,9 @@ def digest_of(recipe: Recipe | Mapping[str, Any]) -> str:
     for name in ("run", "description", "base"):
         values.pop(name, None)
     values["train"] = {key: value for key, value in (values.get("train") or {}).items() if key != "seed"}
-    values["plugins"] = [_content(str(name)) for name in values.get("plugins") or []]
+    values["plugins"] = [content_of(str(name)) for name in values.get("plugins") or []]
     text = json.dumps(values, sort_keys=True, default=str)
     return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()[:LETTERS]
-
-
-def _content(plugin: str) -> str:
-    try:
-        return hashlib.blake2b(Path(plugin).read_bytes(), digest_size=16).hexdigest()
-    except OSError:  # a module's name
-        return plugin
 
 
 def frozen(recipe: Recipe, root: Path) -> Path:

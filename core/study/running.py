@@ -11,12 +11,12 @@ import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from densedet.core import files
 from densedet.core.contracts import Launcher
 from densedet.core.errors import BusyError
 from densedet.core.jobs import LOG, Job, JobOutcome
+from densedet.core.mappings import at_path
 from densedet.core.recipe.loading import Recipe
 from densedet.core.study.places import frozen
 from densedet.core.study.study import StudyRun
@@ -112,9 +112,7 @@ def _result(run: StudyRun) -> str:
         return "stopped by the pruner: it is worse than the median of the trials before"
     summary = summary_of(run.folder)
     metric = str(summary.get("metric") or "AP")
-    value: Any = summary
-    for key in metric.split("."):
-        value = value.get(key) if isinstance(value, dict) else None
+    value = at_path(summary, metric)
     minutes = summary.get("minutes")
     told = f"{metric} {value:.3f}" if isinstance(value, float) else str(summary.get("status"))
     return f"{told} after {minutes:.2f} minutes" if isinstance(minutes, float) else told

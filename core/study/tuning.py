@@ -123,11 +123,12 @@ def search(
         pruner=optuna.pruners.MedianPruner(n_startup_trials=4),
     )
     found = Search(metric, larger, [])
+    placer = Placer(root)
     while len(found.trials) < trials:
         count = min(jobs, trials - len(found.trials))
         asked = [engine.ask() for _ in range(count)]
         together = [
-            _placed(len(found.trials) + place, name, overrides, spaces, trial, root)
+            _placed(len(found.trials) + place, name, overrides, spaces, trial, placer)
             for place, trial in enumerate(asked)
         ]
         _run(together, asked, launcher, root, metric)
@@ -143,12 +144,11 @@ def search(
 
 
 def _placed(
-    place: int, name: str, overrides: Sequence[str], spaces: Sequence[Space], trial: Any, root: Path
+    place: int, name: str, overrides: Sequence[str], spaces: Sequence[Space], trial: Any, placer: Placer
 ) -> Trial:
     changes = [space.suggest(trial) for space in spaces]
     recipe = load_recipe(name, [*overrides, *changes])
     run = StudyRun(f"trial {place}", "", recipe.train.seed, Path())
-    placer = Placer(root)
     placer.place(run, recipe)
     say(f"trial {place}: {' '.join(changes)}", error=True)
     return Trial(place, changes, recipe, run)

@@ -25,6 +25,7 @@ from densedet.core.data.facts import data_facts, notes_on
 from densedet.core.data.fingerprint import fingerprint
 from densedet.core.distributed import from_main, gather_objects, join, together, world
 from densedet.core.errors import OutputError, UsageError
+from densedet.core.files import content_of
 from densedet.core.judgement import judgement as judgements
 from densedet.core.judgement.judgement import Found, Judgement, Truth
 from densedet.core.judgement.thresholds import ClassThreshold, Wish
@@ -131,7 +132,7 @@ class Evaluation:
             "data": fingerprint(self.source),
             "split": self.split,
             "recipe": {"model": values["model"], "evaluate": values["evaluate"], "data": data},
-            "plugins": {name: _content(origin) for name, origin in files.items()},
+            "plugins": {name: content_of(origin) for name, origin in files.items()},
         }
 
     def judge(
@@ -299,8 +300,8 @@ def replayed(judgement: Judgement, *, plugins: Sequence[str] = ()) -> Evaluator:
 def detections_of(judgement: Judgement, position: int) -> Detections:
     """Return the detections of the image at ``position`` of a judgement."""
     found = judgement.found
-    rows = found.image == position
-    none = torch.full((int(rows.sum()),), -1, dtype=torch.int64)
+    rows = slice(*np.searchsorted(found.image, (position, position + 1)))  # they lie image by image
+    none = torch.full((rows.stop - rows.start,), -1, dtype=torch.int64)
     boxes, scores, labels = (
         torch.from_numpy(column[rows]) for column in (found.boxes, found.scores, found.labels)
     )
@@ -327,14 +328,6 @@ def densedet_version() -> str:
     return str(__version__)
 
 
-def _content(origin: str) -> str:
-    """A digest of the file at ``origin``; ``origin`` itself where that is no file."""
-    try:
-        return hashlib.sha256(Path(origin).read_bytes()).hexdigest()
-    except OSError:
-        return origin
-
-
 def _truth(evaluation: Evaluation, indices: list[int]) -> tuple[Truth, dict[str, Any], list[np.ndarray]]:
     """Return the truth of these images of the source.
 
@@ -354,9 +347,7 @@ def _truth(evaluation: Evaluation, indices: list[int]) -> tuple[Truth, dict[str,
         columns["labels"].append(labels[keep])
         columns["ignored"].append((one.crowd | one.ignore)[keep])
         columns["areas"].append(one.area.double()[keep])
-        xywh = one.xywh
-        boxes = one.boxes.double() if xywh is None else torch.cat([xywh[:, :2], xywh[:, :2] + xywh[:, 2:]], 1)
-        columns["boxes"].append(boxes[keep])
+        columns["boxes"].append(one.corners()[keep])
     image = np.repeat(np.arange(len(indices)), [int(keep.sum()) for keep in counted])
     joined = {name: torch.cat(values).numpy() if values else np.zeros(0) for name, values in columns.items()}
     sizes = np.array([(one.width, one.height) for one in annotations], dtype=np.int64).reshape(-1, 2)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from densedet.core.text import short
+from densedet.plugins.evaluators._collecting import class_lines
 
 TWELVE = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl")
 """In the order in which pycocotools prints them."""
@@ -33,8 +33,6 @@ def coco_lines(metrics: dict[str, Any], max_detections: int) -> list[str]:
         metrics: the result of `CocoEvaluator.result`.
         max_detections: most detections per image that AP counted.
     """
-    classes = [(short(name), numbers) for name, numbers in metrics["classes"].items()]
-    width = max(len("class"), *(len(name) for name, _ in classes), 0)
     return [
         *(
             f" {kind:<18} @[ IoU={iou:<9} | area={area:>6s} | maxDets={limit or max_detections:>3d} ] = "
@@ -42,6 +40,5 @@ def coco_lines(metrics: dict[str, Any], max_detections: int) -> list[str]:
             for key, (kind, iou, area, limit) in zip(TWELVE, QUANTITIES)
         ),
         "",
-        f" {'class':<{width}}     AP   AP50",
-        *(f" {name:<{width}}  {each['AP']:5.3f}  {each['AP50']:5.3f}" for name, each in classes),
+        *class_lines(metrics, ("AP", "AP50")),
     ]

@@ -8,15 +8,15 @@ import hotcoco
 import numpy as np
 
 from densedet.core.arguments import PositiveInt
-from densedet.core.class_table import label_map, relabel
+from densedet.core.class_table import relabel
 from densedet.core.contracts import Source
-from densedet.core.sources import MatchStore
 from densedet.core.types import Annotation, Detections
 from densedet.plugins.evaluators._coco_lines import TWELVE, coco_lines
 from densedet.plugins.evaluators._coco_matches import coco_matches, coco_resampled, number_names
+from densedet.plugins.evaluators._collecting import Collecting
 
 
-class CocoEvaluator:
+class CocoEvaluator(Collecting):
     """Average precision and recall of detections by COCO's rules.
 
     Crowd and ignored objects are COCO's ``iscrowd``: detections on them neither count nor hurt. Only images
@@ -35,29 +35,14 @@ class CocoEvaluator:
     def __init__(
         self, *, source: Source, classes: tuple[str, ...], max_detections: PositiveInt = 100
     ) -> None:
-        self.source, self.classes, self.max_detections = source, tuple(classes), max_detections
-        self._labels = label_map(source.classes, self.classes)
-        self._detections: dict[int, np.ndarray] = {}
-        self._matches: MatchStore | None = None
+        super().__init__(source, classes)
+        self.max_detections = max_detections
 
     def add(self, index: int, detections: Detections) -> None:
         """See `densedet.core.contracts.Evaluator`."""
         boxes = detections.boxes.detach().cpu().numpy().astype(np.float64)
-        rows = np.empty((len(boxes), 6))
-        rows[:, :2], rows[:, 2:4] = boxes[:, :2], boxes[:, 2:] - boxes[:, :2]
-        rows[:, 4] = detections.scores.detach().cpu().numpy()
-        rows[:, 5] = detections.labels.detach().cpu().numpy() + 1
-        self._detections[index], self._matches = rows, None
-
-    def state(self) -> dict[int, np.ndarray]:
-        """What another process needs to `merge`."""
-        return self._detections
-
-    def merge(self, states: list[Any]) -> None:
-        """Take in the detections of other processes."""
-        self._matches = None
-        for state in states:
-            self._detections.update(state)
+        xywh = np.concatenate([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], axis=1)
+        self._keep(index, xywh, detections.scores, detections.labels + 1)
 
     def _truth(self, indices: list[int]) -> tuple[hotcoco.COCO, np.ndarray]:
         """The truth of these images of the source, and the id that each has there, int64 (I,)."""

@@ -5,19 +5,21 @@ from __future__ import annotations
 from typing import Annotated, Any, Literal
 
 import numpy as np
+import torch
 from pydantic import Field
 
-from densedet.core.class_table import label_map, relabel
+from densedet.core.boxes import pairwise_iou
+from densedet.core.class_table import relabel
 from densedet.core.contracts import Source
 from densedet.core.sources import RECALLS_11, ClassMatches, MatchStore, mean_of_known
-from densedet.core.text import short
-from densedet.core.types import Annotation, Detections
+from densedet.core.types import Detections
+from densedet.plugins.evaluators._collecting import Collecting, class_lines
 
 EVERY = 2**31
 """VOC counts all detections of an image."""
 
 
-class VocEvaluator:
+class VocEvaluator(Collecting):
     """Average precision of detections by the rules of PASCAL VOC's development kit.
 
     Detections of a class are taken best first. Each meets the object of its image that it overlaps most. It
@@ -48,28 +50,13 @@ class VocEvaluator:
         points: Literal[11, "all"] = "all",
         iou: Annotated[float, Field(gt=0, le=1)] = 0.5,
     ) -> None:
-        self.source, self.classes, self.points, self.iou = source, tuple(classes), points, iou
-        self._labels = label_map(source.classes, self.classes)
-        self._detections: dict[int, np.ndarray] = {}
-        self._matches: MatchStore | None = None
+        super().__init__(source, classes)
+        self.points, self.iou = points, iou
 
     def add(self, index: int, detections: Detections) -> None:
         """See `densedet.core.contracts.Evaluator`."""
-        rows = np.empty((len(detections.boxes), 6))
-        rows[:, :4] = detections.boxes.detach().cpu().numpy()
-        rows[:, 4] = detections.scores.detach().cpu().numpy()
-        rows[:, 5] = detections.labels.detach().cpu().numpy()
-        self._detections[index], self._matches = rows, None
-
-    def state(self) -> dict[int, np.ndarray]:
-        """What another process needs to `merge`."""
-        return self._detections
-
-    def merge(self, states: list[Any]) -> None:
-        """Take in the detections of other processes."""
-        self._matches = None
-        for state in states:
-            self._detections.update(state)
+        boxes = detections.boxes.detach().cpu().numpy().astype(np.float64)
+        self._keep(index, boxes, detections.scores, detections.labels)
 
     def result(self) -> dict[str, Any]:
         """Compute the metrics.
@@ -102,14 +89,11 @@ class VocEvaluator:
     def report(self, metrics: dict[str, Any]) -> list[str]:
         """The lines that `densedet evaluate` prints: the means, then two numbers of each class."""
         rule = "11 recalls" if self.points == 11 else "all recalls"
-        classes = [(short(name), numbers) for name, numbers in metrics["classes"].items()]
-        width = max(len("class"), *(len(name) for name, _ in classes), 0)
         return [
             f" Average Precision (AP) @[ IoU={self.iou:g} | {rule} ] = {metrics['AP']:0.3f}",
             f" Average Recall    (AR) @[ IoU={self.iou:g} | all detections ] = {metrics['AR']:0.3f}",
             "",
-            f" {'class':<{width}}     AP     AR",
-            *(f" {name:<{width}}  {each['AP']:5.3f}  {each['AR']:5.3f}" for name, each in classes),
+            *class_lines(metrics, ("AP", "AR")),
         ]
 
     def _match(self) -> MatchStore:
@@ -120,7 +104,7 @@ class VocEvaluator:
         objects = np.zeros((len(self.classes), 1, len(images)), dtype=np.int64)
         for position, index in enumerate(images):
             annotation, rows = self.source.annotation(index), self._detections[index]
-            truth, owners = _corners(annotation), relabel(annotation.labels, self._labels).numpy()
+            truth, owners = annotation.corners().numpy(), relabel(annotation.labels, self._labels).numpy()
             difficult = (annotation.crowd | annotation.ignore).numpy()
             for label in labels:
                 here = owners == label
@@ -144,14 +128,6 @@ def _class_matches(columns: list[tuple[np.ndarray, ...]], objects: np.ndarray) -
     return ClassMatches(image[order], score[order], place[order], *judged, objects)
 
 
-def _corners(annotation: Annotation) -> np.ndarray:
-    """x1, y1, x2, y2 of the objects, float64 (G,4): from the file's numbers where the source has them."""
-    if annotation.xywh is None:
-        return annotation.boxes.numpy().astype(np.float64)
-    corner = annotation.xywh.numpy()
-    return np.concatenate([corner[:, :2], corner[:, :2] + corner[:, 2:]], axis=1)
-
-
 def judge(
     detections: np.ndarray, objects: np.ndarray, difficult: np.ndarray, iou: float
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -169,21 +145,10 @@ def judge(
     matched, ignored = np.zeros(len(detections), dtype=bool), np.zeros(len(detections), dtype=bool)
     if not len(objects):
         return matched, ignored
-    overlaps = _overlaps(detections, objects)
+    overlaps = pairwise_iou(torch.from_numpy(detections), torch.from_numpy(objects)).numpy()
     best = overlaps.argmax(axis=1)
     near = overlaps.max(axis=1) >= iou
     ignored[near] = difficult[best[near]]
     _, first = np.unique(best[near], return_index=True)
     matched[np.flatnonzero(near)[first]] = True
     return matched & ~ignored, ignored
-
-
-def _overlaps(detections: np.ndarray, objects: np.ndarray) -> np.ndarray:
-    """Intersection over union of each pair, float64 (D,G); 0 where a box is empty."""
-    low = np.maximum(detections[:, None, :2], objects[None, :, :2])
-    high = np.minimum(detections[:, None, 2:], objects[None, :, 2:])
-    shared = np.clip(high - low, 0, None).prod(-1)
-    areas = [(boxes[:, 2:] - boxes[:, :2]).prod(-1) for boxes in (detections, objects)]
-    union = areas[0][:, None] + areas[1][None] - shared
-    overlaps: np.ndarray = np.divide(shared, union, out=np.zeros_like(shared), where=shared > 0)
-    return overlaps
