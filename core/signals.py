@@ -77,12 +77,20 @@ def raised(asked: list[int]) -> Iterator[None]:
             os._exit(128 + number)
         if not importing and not is_deaf(frame):
             raise Interrupted(number)
-        again = threading.Timer(1.1 * REPEATED, signal.raise_signal, (number,))
+        again = threading.Timer(1.1 * REPEATED, _send_to_main_thread, (number,))
         again.daemon = True
         again.start()
 
     with handled(stop):
         yield
+
+
+def _send_to_main_thread(number: int) -> None:
+    """Send a signal that also ends a wait of the main thread, which `signal.raise_signal` does not."""
+    if hasattr(signal, "pthread_kill"):
+        signal.pthread_kill(threading.main_thread().ident, number)  # type: ignore[arg-type]
+    else:  # Windows
+        signal.raise_signal(number)
 
 
 def words(number: int) -> str:

@@ -58,7 +58,9 @@ def test_a_signal_in_an_import_comes_again_and_then_ends_the_process(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """An exception in the import of torch's C++ would abort it."""
-    (tmp_path / "kills_itself.py").write_text(KILL + "import time\ntime.sleep(60)\n")
+    (tmp_path / "kills_itself.py").write_text(
+        KILL + "import time\ntime.sleep(1000)  # ended by the signal: a test may take 300 s\n"
+    )
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setattr(signals, "REPEATED", 0.01)
     monkeypatch.setattr(signals.os, "_exit", sys.exit)
@@ -81,7 +83,7 @@ def test_a_signal_in_a_finalizer_comes_again(monkeypatch: pytest.MonkeyPatch) ->
     def work() -> None:
         with signals.raised(asked):
             Closing()
-            time.sleep(60)
+            time.sleep(1000)  # ended by the signal: a test may take 300 s
 
     asked: list[int] = []
     with pytest.raises(Interrupted):
@@ -99,7 +101,7 @@ def test_a_signal_while_a_tensor_comes_from_a_worker_comes_again(monkeypatch: py
     def work() -> None:
         with signals.raised(asked):
             arrived.append(space["arrive"]())
-            time.sleep(60)
+            time.sleep(1000)  # ended by the signal: a test may take 300 s
 
     with pytest.raises(Interrupted):
         work()
