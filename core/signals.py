@@ -172,16 +172,26 @@ def held() -> Iterator[None]:
 
 
 def start_helpers(method: str) -> None:
-    """Start the process that Python needs beside spawned ones, so that `held` holds for those.
+    """Start the processes that Python needs beside spawned ones, so that `held` holds for those.
 
     Args:
         method: "fork", "spawn" or "forkserver".
     """
-    if method != "fork" and os.name == "posix":
-        from multiprocessing import resource_tracker
+    if method == "fork" or os.name != "posix":
+        return
+    from multiprocessing import forkserver, resource_tracker
 
+    with held():
+        resource_tracker.ensure_running()  # Python before 3.12 lets SIGINT and SIGTERM through in here
+    if method == "forkserver":
         with held():
-            resource_tracker.ensure_running()  # Python before 3.12 lets SIGINT and SIGTERM through in here
+            # It tells the ends of its processes by SIGCHLD. Where this process was started with that one
+            # blocked, as some schedulers do, it would never tell them.
+            before = signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGCHLD])
+            try:
+                forkserver.ensure_running()
+            finally:
+                signal.pthread_sigmask(signal.SIG_BLOCK, before & {signal.SIGCHLD})
 
 
 def end_with_parent(number: int = signal.SIGTERM) -> None:

@@ -162,10 +162,12 @@ class Failing:
             next(run.detector.parameters()).register_hook(lambda gradient: gradient * torch.inf)
         if self.where == "worker":  # torch raises its death where SIGCHLD comes in, which is here
             signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGCHLD])
-            for child in multiprocessing.active_children():
-                os.kill(child.pid or 0, signal.SIGKILL)
-                os.waitid(os.P_PID, child.pid or 0, os.WEXITED | os.WNOWAIT)
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGCHLD])
+            try:
+                for child in multiprocessing.active_children():
+                    os.kill(child.pid or 0, signal.SIGKILL)
+                    os.waitid(os.P_PID, child.pid or 0, os.WEXITED | os.WNOWAIT)
+            finally:
+                signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGCHLD])
 
     @hookimpl
     def densedet_run_evaluated(self, run: Run) -> None:

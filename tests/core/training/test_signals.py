@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -191,14 +192,24 @@ def test_spawned_workers_are_still_starting(tmp_path: Path, method: str, number:
     file = tmp_path / "main.py"
     file.write_text(SPAWNED)
     command = [*SMALL, "data.workers=2", "train.budget.steps=1000", f"run.folder={tmp_path}"]
-    process = subprocess.Popen(
-        [sys.executable, str(file), method, "train", "quickstart_ssd", *command], start_new_session=True
-    )
+    # Some schedulers start programs with SIGCHLD blocked, which a fork server needs.
+    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGCHLD])
+    try:
+        process = subprocess.Popen(
+            [sys.executable, str(file), method, "train", "quickstart_ssd", *command], start_new_session=True
+        )
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGCHLD])
     folder = tmp_path / "quickstart_ssd" / "1"
-    while not (folder / "metrics.jsonl").exists():
-        assert process.poll() is None
-    os.killpg(process.pid, number)
-    assert process.wait() == 128 + number
+    try:
+        while not (folder / "metrics.jsonl").exists():
+            assert process.poll() is None
+            time.sleep(0.01)
+        os.killpg(process.pid, number)
+        assert process.wait(120) == 128 + number
+    except BaseException:
+        os.killpg(process.pid, signal.SIGKILL)
+        raise
     assert json.loads((folder / "summary.json").read_text())["reason"] == number.name
     assert (folder / "last.pt").exists()
 
