@@ -7,6 +7,7 @@ import errno
 import hashlib
 import os
 import re
+import shutil
 import socket
 import tempfile
 from collections.abc import Iterator
@@ -104,9 +105,57 @@ def unwritable(path: Path, error: OSError) -> OutputError:
     return OutputError(f"{path} cannot be written ({error.strerror or error}): {advice}.{kept}")
 
 
+@contextmanager
+def temporary_folder(beside: Path) -> Iterator[Path]:
+    """Make a hidden folder beside ``beside`` to fill; what has not been renamed is removed at the end.
+
+    One that a killed process has left is removed by the next process that writes there.
+
+    Args:
+        beside: file or folder that the content is for; the folder that it lies in is made.
+
+    Yields:
+        The folder.
+
+    Raises:
+        OutputError: it cannot be made.
+    """
+    make_folder(beside.parent)
+    sweep(beside.parent)
+    prefix = f".{beside.name}.{os.getpid()}@{_MACHINE}-"
+    try:
+        folder = Path(tempfile.mkdtemp(dir=beside.parent, prefix=prefix, suffix=".tmp"))
+        os.chmod(folder, 0o755)
+    except OSError as error:
+        raise unwritable(beside, error) from error
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def move_all(folder: Path) -> None:
+    """Move the files of a temporary folder beside it: all of them, or none where one is taken.
+
+    A process that is killed meanwhile leaves links that `sweep` takes back.
+
+    Raises:
+        UsageError: something is at one of the names.
+    """
+    moved: list[Path] = []
+    try:
+        for file in sorted(folder.iterdir()):
+            _place(file, folder.parent / file.name)
+            moved.append(folder.parent / file.name)
+    except BaseException:
+        for path in moved:
+            path.unlink()
+        raise
+
+
 def sweep(folder: Path) -> None:
-    """Delete the temporary files that killed processes of this machine have left in a folder, once for each
-    process and folder."""
+    """Delete the temporary files and folders that killed processes of this machine have left in a folder,
+    once for each process and folder."""
     if folder in _SWEPT:
         return
     _SWEPT.add(folder)
@@ -115,7 +164,21 @@ def sweep(folder: Path) -> None:
         if writer:
             with contextlib.suppress(OSError):
                 if not _may_write(int(writer[1]), since=file.stat().st_mtime):
-                    file.unlink()
+                    _remove_folder(file) if file.is_dir() else file.unlink()
+
+
+def _remove_folder(folder: Path) -> None:
+    """Remove a temporary folder, and its files that `move_all` has moved where it did not come to all."""
+    files = list(folder.iterdir())
+    moved = [file for file in files if _same(file, folder.parent / file.name)]
+    if len(moved) < len(files):
+        for file in moved:
+            (folder.parent / file.name).unlink()
+    shutil.rmtree(folder)
+
+
+def _same(file: Path, other: Path) -> bool:
+    return os.path.lexists(other) and file.is_file() and file.samefile(other)
 
 
 def _may_write(process: int, *, since: float) -> bool:
@@ -167,6 +230,12 @@ def taken(path: Path) -> UsageError:
 
 def rename_new(temporary: Path, path: Path) -> None:
     """Rename a file where nothing is; of several processes one can. Raises UsageError."""
+    _place(temporary, path)
+    temporary.unlink(missing_ok=True)
+
+
+def _place(temporary: Path, path: Path) -> None:
+    """Link a file to where nothing is, or rename it where the disk has no links."""
     try:
         try:
             os.link(temporary, path)
@@ -179,8 +248,6 @@ def rename_new(temporary: Path, path: Path) -> None:
             except BaseException:
                 path.unlink()
                 raise
-        else:
-            temporary.unlink()
     except FileExistsError as error:
         raise taken(path) from error
 

@@ -4,10 +4,9 @@ in one HTML file. Interrupted, the same command goes on."""
 from __future__ import annotations
 
 import argparse
-import contextlib
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -156,11 +155,12 @@ def planned(arguments: argparse.Namespace) -> tuple[Plan, Path]:
 def check_output(path: Path) -> None:
     """Refuse a file that is there, or that is not the page, before a recipe has trained for an hour."""
     from densedet.core.errors import UsageError
-    from densedet.core.files import check_free
+    from densedet.core.files import check_free, sweep
     from densedet.core.report.page import files_of
 
     if path.suffix in (".json", ".md", ".csv"):
         raise UsageError(f"--output {path} names the HTML file: write {path.with_suffix('.html')}")
+    sweep(path.parent)
     check_free(*files_of(path), study_file(path))
 
 
@@ -236,39 +236,32 @@ def train(plan: Plan, runs: Sequence[StudyRun], root: Path, arguments: argparse.
 
 def report(plan: Plan, root: Path, arguments: argparse.Namespace) -> int:
     """Write and print the comparison. Returns 1 where a run failed."""
+    from functools import partial
+
     from densedet.core.errors import DensedetError
-    from densedet.core.files import write_text
     from densedet.core.report.comparison import table_text
     from densedet.core.report.page import write_report
     from densedet.core.study import table
     from densedet.core.study.evidence import Wanted, evidence
-    from densedet.core.training.folders import new_folder
 
     study = plan.study
     study.notes += [f"{one.title} failed: {one.reason}" for one in study.failed]
     records = records_of(study, arguments.plugin)
     if not any(records):
         raise DensedetError(f"no run has left anything to compare: {study.notes[-1]}")
-    path = Path(arguments.output) if arguments.output else new_folder(root.parent, root.name) / "report.html"
     comparisons = comparisons_of(study, records)
-    try:
-        with evidence(comparisons, Wanted(tuple(arguments.plugin), arguments.rounds)) as pairs:
-            rows = table.metric_rows(comparisons)
-            many = len(comparisons) > 1
-            sections = [table.table_html(rows, "Each recipe on each data set")] if many else []
-            sections += sections_of([record for record in records if record is not None])
-            if not arguments.json:
-                for comparison in comparisons:
-                    say(f"{comparison.name}:\n" * many + table_text(comparison))
-                say(f"\n{table.table_text(rows)}" * many)
-            title = " / ".join(arm.name for arm in study.arms)
-            page = write_report(comparisons, path, title=title, sections=sections, reach=arguments.reach)
-        write_text(study_file(page), study.to_json(), overwrite=False)
-    except BaseException:
-        if not arguments.output:
-            with contextlib.suppress(OSError):  # it holds something
-                path.parent.rmdir()
-        raise
+    with evidence(comparisons, Wanted(tuple(arguments.plugin), arguments.rounds)) as pairs:
+        rows = table.metric_rows(comparisons)
+        many = len(comparisons) > 1
+        sections = [table.table_html(rows, "Each recipe on each data set")] if many else []
+        sections += sections_of([record for record in records if record is not None])
+        if not arguments.json:
+            for comparison in comparisons:
+                say(f"{comparison.name}:\n" * many + table_text(comparison))
+            say(f"\n{table.table_text(rows)}" * many)
+        title = " / ".join(arm.name for arm in study.arms)
+        write = partial(write_report, comparisons, title=title, sections=sections, reach=arguments.reach)
+        page = keep(write, study, root, arguments.output)
     if arguments.json:
         say(page.with_suffix(".json").read_text(encoding="utf-8"))
     say(f"report with curves and pictures: {page.resolve()}", error=True)
@@ -277,6 +270,31 @@ def report(plan: Plan, root: Path, arguments: argparse.Namespace) -> int:
         say(f"warning: {one.title} failed: {one.reason}", error=True)
     worse = arguments.fail_if_worse is not None and too_bad(comparisons, pairs, arguments.fail_if_worse)
     return 1 if study.failed or worse else 0
+
+
+def keep(write: Callable[[Path], Path], study: Study, root: Path, output: str | None) -> Path:
+    """Write a report, and give its files their names when all are complete.
+
+    Args:
+        write: writes a page, and the files that belong to it beside it.
+        study: goes beside them.
+        root: folder of all studies, in which the report gets a numbered folder where there is no ``output``.
+        output: the page; None: ``root/N/report.html``.
+
+    Returns:
+        The page.
+    """
+    from densedet.core.files import move_all, temporary_folder, write_text
+    from densedet.core.training.folders import numbered
+
+    path = root / "report.html" if output is None else Path(output)
+    with temporary_folder(path) as made:
+        page = write(made / path.name)
+        write_text(study_file(page), study.to_json())
+        if output is None:
+            return numbered(made) / path.name
+        move_all(made)
+    return path
 
 
 def sections_of(records: list[RunRecord]) -> list[str]:

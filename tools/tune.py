@@ -55,18 +55,19 @@ def add_parser(subparsers: Any) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Search, and write the best recipe and the page."""
     from densedet.core.errors import DensedetError, UsageError
-    from densedet.core.files import check_free, write_text
+    from densedet.core.files import check_free, move_all, sweep, temporary_folder, write_text
     from densedet.core.recipe.loading import load_recipe
     from densedet.core.study.launching import build_launcher
     from densedet.core.study.search import spaces_of
     from densedet.core.study.tuning import search
-    from densedet.core.training.folders import new_folder
+    from densedet.core.training.folders import numbered
     from densedet.tools.compare import budget_override
 
     for name in ("trials", "jobs"):
         if getattr(arguments, name) < 1:
             raise UsageError(f"--{name} {getattr(arguments, name)}: write a number that is at least 1")
     if arguments.output:
+        sweep(Path(arguments.output).parent)
         check_free(*files_of(Path(arguments.output)))
     overrides = [*arguments.overrides, *budget_override(arguments.budget)]
     runs = Path(load_recipe(arguments.recipe, overrides).run.folder)
@@ -83,11 +84,20 @@ def run(arguments: argparse.Namespace) -> int:
     )
     if found.best is None:
         raise DensedetError(f"none of {counted(len(found.trials), 'trial')} has ended: see their log.txt")
-    path = Path(arguments.output) if arguments.output else new_folder(runs, "tune") / "best.yaml"
-    recipe, page, numbers = files_of(path)
-    write_text(recipe, found.best.recipe.to_yaml(), overwrite=False)
-    write_text(page, page_of(found, arguments.recipe), overwrite=False)
-    write_text(numbers, json.dumps(plain(found), indent=1), overwrite=False)
+    recipe = Path(arguments.output) if arguments.output else runs / "tune" / "best.yaml"
+    with temporary_folder(recipe) as made:
+        texts = (
+            found.best.recipe.to_yaml(),
+            page_of(found, arguments.recipe),
+            json.dumps(plain(found), indent=1),
+        )
+        for file, text in zip(files_of(made / recipe.name), texts):
+            write_text(file, text)
+        if arguments.output:
+            move_all(made)
+        else:
+            recipe = numbered(made) / recipe.name
+    _, page, _ = files_of(recipe)
     say("\n".join(lines(found)))
     say(f"best recipe: {recipe}; what mattered: {page.resolve()}", error=True)
     return 0

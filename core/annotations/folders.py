@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import os
 import shutil
-import tempfile
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,7 +13,7 @@ from pathlib import Path
 
 from densedet.core.annotations.image_header import SUFFIXES, UNREADABLE
 from densedet.core.errors import DataError
-from densedet.core.files import make_folder, rename_new, unwritable
+from densedet.core.files import rename_new, temporary_folder
 from densedet.core.text import counted
 
 
@@ -32,14 +31,8 @@ def new_folder(path: Path) -> Iterator[Path]:
     """
     if not is_free(path):
         raise _taken(path)
-    make_folder(path.parent)
-    try:
-        temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp"))
-    except OSError as error:
-        raise unwritable(path, error) from error
-    try:
+    with temporary_folder(path) as temporary:
         yield temporary
-        os.chmod(temporary, 0o755)
         try:
             if path.is_dir():
                 path.rmdir()
@@ -48,9 +41,6 @@ def new_folder(path: Path) -> Iterator[Path]:
             raise _taken(path) from error
         except OSError as error:
             raise (_taken(path) if error.errno == errno.ENOTEMPTY else error) from error
-    except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise
 
 
 def _taken(path: Path) -> DataError:
@@ -74,26 +64,24 @@ def addition(path: Path, *, last: str) -> Iterator[Path]:
     """
     final = path.joinpath(*last.split("/"))
     before = _state(final)
-    temporary = Path(tempfile.mkdtemp(dir=path, prefix=".adding.", suffix=".tmp"))
     moved: list[Path] = []
-    try:
-        yield temporary
-        held = temporary.joinpath(*last.split("/")).rename(temporary / ".last.tmp")
-        for origin, target in _moves(temporary, path, held):
-            os.rename(origin, target) if origin.is_dir() else rename_new(origin, target)
-            moved.append(target)
-        final.parent.mkdir(parents=True, exist_ok=True)
-        if _state(final) != before:
-            raise DataError(f"{final} was changed by another process meanwhile: do it again")
-        os.replace(held, final)
-    except BaseException as error:
-        for target in reversed(moved):
-            shutil.rmtree(target) if target.is_dir() else target.unlink()
-        if isinstance(error, OSError):
-            raise DataError(f"{path} cannot be added to: {error.strerror or error}") from error
-        raise
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+    with temporary_folder(path / "adding") as temporary:
+        try:
+            yield temporary
+            held = temporary.joinpath(*last.split("/")).rename(temporary / ".last.tmp")
+            for origin, target in _moves(temporary, path, held):
+                os.rename(origin, target) if origin.is_dir() else rename_new(origin, target)
+                moved.append(target)
+            final.parent.mkdir(parents=True, exist_ok=True)
+            if _state(final) != before:
+                raise DataError(f"{final} was changed by another process meanwhile: do it again")
+            os.replace(held, final)
+        except BaseException as error:
+            for target in reversed(moved):
+                shutil.rmtree(target) if target.is_dir() else target.unlink()
+            if isinstance(error, OSError):
+                raise DataError(f"{path} cannot be added to: {error.strerror or error}") from error
+            raise
 
 
 def _state(file: Path) -> tuple[int, ...] | None:

@@ -101,15 +101,8 @@ def write_report(
         table: csv_text(told),
         page: html,
     }
-    try:
-        for file, text in texts.items():
-            write_text(file, text, overwrite=False)
-    except KeyboardInterrupt:  # the same command again finds all names free
-        for written in texts:
-            if written == file:
-                break
-            written.unlink()
-        raise
+    for file, text in texts.items():
+        write_text(file, text, overwrite=False)
     return page
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -16,7 +17,8 @@ import torch
 from rich.progress import Progress, TaskID
 
 from densedet.core.data.loader import collate
-from densedet.core.errors import DensedetError, sentence
+from densedet.core.errors import OutputError, sentence
+from densedet.core.files import temporary_folder
 from densedet.core.judgement.analysis import disagreements, image_scores
 from densedet.core.judgement.judgement import Judgement
 from densedet.core.judgement.missed import missed_objects
@@ -64,8 +66,8 @@ def evidence(comparisons: Sequence[Comparison], wanted: Wanted) -> Iterator[list
         wanted: what is to be found out.
 
     Yields:
-        The differences of the metric for each pair of arms, for each data set. Pictures that could not be
-        kept in the run folders are there until the end.
+        The differences of the metric for each pair of arms, for each data set. The pictures that the arms
+        show are there until the end; the run folders have copies.
     """
     with TemporaryDirectory() as spare, progress() as bar:
         pairs = []
@@ -140,11 +142,8 @@ class _Found:
             "Images on which the arms disagree most" if len(first) > 1 else "Images with the most errors"
         )
         for number, (arm, run, judgement) in enumerate(first):
-            folder = run.folder / PICTURES
-            try:
-                arm.shown = self._drawn(run, judgement, places, folder)
-            except (OSError, DensedetError):
-                arm.shown = self._drawn(run, judgement, places, spare / str(number))
+            arm.shown = self._drawn(run, judgement, places, spare / str(number))
+            _keep_pictures(run.folder / PICTURES, arm.shown.folder / "pictures")
 
     def _drawn(self, run: RunRecord, judgement: Judgement, places: Sequence[int], folder: Path) -> RunRecord:
         about = Evaluation(run.folder / "last.pt", run.changes, plugins=self.wanted.plugins)
@@ -183,11 +182,20 @@ def _keep_charts(run: RunRecord, analysis: Analysis) -> None:
     folder = run.folder / PICTURES / "charts"
     if run.changes or folder.exists():
         return
-    with contextlib.suppress(OSError):  # a folder that cannot be written goes without
-        folder.parent.mkdir(exist_ok=True)
-        with TemporaryDirectory(dir=folder.parent) as made:
-            write_charts(run, analysis, Path(made) / "charts")
-            (Path(made) / "charts").rename(folder)
+    with contextlib.suppress(OSError, OutputError), temporary_folder(folder) as made:
+        write_charts(run, analysis, made)
+        made.rename(folder)
+
+
+def _keep_pictures(folder: Path, drawn: Path) -> None:
+    """Copy pictures into a run's folder in place of those of an earlier comparison."""
+    # A folder that cannot be written goes without.
+    with contextlib.suppress(OSError, OutputError), temporary_folder(folder / drawn.name) as made:
+        shutil.copytree(drawn, made, dirs_exist_ok=True)
+        with temporary_folder(folder / "old") as old:
+            with contextlib.suppress(FileNotFoundError):
+                (folder / drawn.name).rename(old / drawn.name)
+            made.rename(folder / drawn.name)
 
 
 def _places(judgements: Sequence[Judgement]) -> list[int]:

@@ -61,6 +61,25 @@ def new_folder(root: Path, name: str) -> Path:
         return parent / str(number)
 
 
+def numbered(made: Path) -> Path:
+    """Rename a folder that has been filled to the next free number beside it. Returns the new path.
+
+    Raises:
+        OutputError: it cannot be renamed.
+    """
+    number = max(_numbers(made.parent), default=0)
+    while True:
+        number += 1
+        path = made.with_name(str(number))
+        try:
+            made.rename(path)
+        except OSError as error:
+            if not os.path.lexists(path):
+                raise unwritable(path, error) from error
+        else:
+            return path
+
+
 def latest_folder(root: Path, name: str) -> Path:
     """Return the newest run folder of a recipe.
 

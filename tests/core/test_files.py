@@ -9,7 +9,7 @@ import pytest
 
 from densedet.core import files
 from densedet.core.errors import BusyError, CheckpointError, OutputError, UsageError
-from densedet.core.training.folders import latest_folder, new_folder
+from densedet.core.training.folders import latest_folder, new_folder, numbered
 from densedet.plugins.hooks.metrics import cut_back
 
 
@@ -69,6 +69,11 @@ def test_folders_of_other_names_are_no_runs(tmp_path: Path) -> None:
         (tmp_path / "ssd" / name).mkdir(parents=True)
     assert latest_folder(tmp_path, "ssd").name == "3"
     assert new_folder(tmp_path, "ssd").name == "4"
+    with files.temporary_folder(tmp_path / "ssd" / "report") as made:
+        (made / "a").touch()
+        assert numbered(made) == tmp_path / "ssd" / "5"
+    assert sorted(path.name for path in (tmp_path / "ssd").iterdir()) == ["3", "4", "5", "x", "²"]
+    assert (tmp_path / "ssd" / "5" / "a").exists()
 
 
 @pytest.mark.parametrize("links", [True, False])
@@ -137,3 +142,42 @@ def test_temporary_files_of_killed_writers_are_removed(tmp_path, monkeypatch):
         files.write_text(tmp_path / "b.txt", "other")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.txt", "b.txt"]
     assert not left.exists()
+
+
+def test_the_files_of_a_folder_are_moved_all_or_none(tmp_path: Path) -> None:
+    (tmp_path / "b").write_text("mine")
+    with files.temporary_folder(tmp_path / "x") as made:
+        for name in "abc":
+            (made / name).write_text(name)
+        with pytest.raises(UsageError, match="b is there already"):
+            files.move_all(made)
+    assert [path.name for path in tmp_path.iterdir()] == ["b"]
+    with files.temporary_folder(tmp_path / "x") as made:
+        (made / "a").write_text("a")
+        files.move_all(made)
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {"a": "a", "b": "mine"}
+
+
+@pytest.mark.parametrize(("killed_at", "left"), [(2, []), (3, ["a", "b"])])
+def test_what_a_killed_process_has_moved_in_part_is_taken_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, killed_at: int, left: list[str]
+) -> None:
+    """It is killed before the second of two files is moved, or after that: then the files are complete."""
+    code = (
+        "import sys, os; from pathlib import Path; from densedet.core import files\n"
+        "link, links = os.link, []\n"
+        "def counted(*names):\n"
+        "    links.append(names)\n"
+        "    len(links) == int(sys.argv[2]) and os.kill(os.getpid(), 9)\n"
+        "    link(*names)\n"
+        "os.link = counted\n"
+        "with files.temporary_folder(Path(sys.argv[1])) as made:\n"
+        "    for name in 'ab': (made / name).touch()\n"
+        "    files.move_all(made)\n"
+        "    counted()"
+    )
+    words = [sys.executable, "-c", code, str(tmp_path / "x"), str(killed_at)]
+    assert subprocess.run(words).returncode == -9
+    assert len(list(tmp_path.glob(".x.*.tmp"))) == 1
+    files.sweep(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == left

@@ -14,10 +14,8 @@ import pytest
 
 from densedet.core import files, signals
 from densedet.core.errors import Interrupted
-from densedet.core.report import page
-from densedet.core.report.arms import Arm, Comparison
-from densedet.core.report.records import read_run
-from densedet.tools import predict
+from densedet.core.study.study import Study
+from densedet.tools import compare, predict
 from densedet.tools.main import main
 
 pytestmark = pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="Windows knows Ctrl-C alone")
@@ -151,17 +149,12 @@ def test_predict_that_is_interrupted_leaves_no_folder(
     assert list((tmp_path / "runs" / "predict").iterdir()) == []
 
 
-def test_a_report_that_is_interrupted_leaves_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def stopped(file: Path, *_: object, **__: object) -> None:
-        if file.suffix == ".html":
-            assert (tmp_path / "c.json").exists()
-            raise Interrupted(signal.SIGTERM)
-        file.touch()
+def test_a_report_that_is_interrupted_leaves_no_file(tmp_path: Path) -> None:
+    def stopped(page: Path) -> Path:
+        page.with_suffix(".json").touch()
+        raise Interrupted(signal.SIGTERM)
 
-    (tmp_path / "run").mkdir()
-    (tmp_path / "run" / "recipe.yaml").write_text("model: {head: {name: ssd}}\n")
-    monkeypatch.setattr(page, "write_text", stopped)
-    arm = Arm("a", [read_run(tmp_path / "run")])
-    with pytest.raises(Interrupted):
-        page.write_report([Comparison([arm])], tmp_path / "c.html")
-    assert [path.name for path in tmp_path.iterdir()] == ["run"]
+    for output in (None, str(tmp_path / "c.html")):
+        with pytest.raises(Interrupted):
+            compare.keep(stopped, Study([], [], []), tmp_path, output)
+        assert list(tmp_path.iterdir()) == []
