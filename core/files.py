@@ -12,6 +12,7 @@ import socket
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 from typing import BinaryIO
 
@@ -211,9 +212,20 @@ def name_fault(name: str) -> str:
 def content_of(path: str) -> str:
     """Return a digest of a file's bytes; ``path`` itself, such as a module's name, where there is no file."""
     try:
-        return hashlib.blake2b(Path(path).read_bytes(), digest_size=16).hexdigest()
-    except OSError:
+        state = os.stat(path)
+        return _content(path, state.st_mtime_ns, state.st_size)
+    except (OSError, ValueError):
         return path
+
+
+@lru_cache(maxsize=1024)
+def _content(path: str, time: int, size: int) -> str:
+    """Read a file once for each of its states: weights are large."""
+    digest = hashlib.blake2b(digest_size=16)
+    with open(path, "rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
 
 
 def check_free(*paths: Path) -> None:

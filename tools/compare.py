@@ -122,7 +122,14 @@ def run(arguments: argparse.Namespace) -> int:
     trained = place(plan, root)
     if arguments.dry_run:
         return dry_run(plan, trained, root)
+    before = contents(plan)
     train(plan, trained, root, arguments)
+    plan.study.notes += [
+        f"A plug-in, weights or another file of {arm} has changed meanwhile: what was trained before was "
+        f"judged with what is there now. The same command trains it anew."
+        for arm, digest in contents(plan).items()
+        if digest != before[arm]
+    ]
     return report(plan, root, arguments)
 
 
@@ -150,6 +157,16 @@ def planned(arguments: argparse.Namespace) -> tuple[Plan, Path]:
     plan.study.notes += [data.note for data in sets if data.note]
     below = next((recipe.run.folder for recipe in plan.recipes.values()), "runs")
     return plan, Path(below) / "compare"
+
+
+def contents(plan: Plan) -> dict[str, str]:
+    """Return a digest of the files on which the recipes of each arm depend."""
+    from densedet.core.recipe.contents import contents_of, digest_of_contents
+
+    found: dict[str, str] = {}
+    for (arm, _), recipe in plan.recipes.items():
+        found[arm] = found.get(arm, "") + digest_of_contents(contents_of(recipe))
+    return found
 
 
 def check_output(path: Path) -> None:

@@ -7,9 +7,12 @@ import json
 import os
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from densedet.core.text import json_text, say
+
+if TYPE_CHECKING:
+    from densedet.core.recipe.loading import Recipe
 
 SHORT = {"ssd": "laptop_ssd", "retinanet": "laptop_retinanet"}
 """--head of the short form -> the shipped recipe it runs."""
@@ -39,6 +42,12 @@ def add_parser(subparsers: Any) -> None:
         metavar="DIR",
         help="the run folder itself, instead of the next free one; a run that is there goes on, or is left "
         "as it is where it has ended, so that the same command can be given again",
+    )
+    parser.add_argument(
+        "--contents",
+        metavar="DIGEST",
+        help="refuse to train where plug-ins, weights or other files of the recipe have changed since "
+        "densedet compare wrote this command",
     )
     parser.add_argument(
         "--allow-changes",
@@ -134,6 +143,7 @@ def run(arguments: argparse.Namespace) -> int:
         from densedet.core.recipe.loading import load_recipe
 
         loaded = load_recipe(str(recipe), overrides)  # before torch is imported: faults are told at once
+        check_contents(loaded, arguments.contents)
         from densedet.core.training import session
 
         if arguments.folder is None:
@@ -151,6 +161,19 @@ def run(arguments: argparse.Namespace) -> int:
     elif finished.is_main:
         say(f"results in {finished.folder} (look: tensorboard --logdir {finished.folder.parent.parent})")
     return finished.exit_code
+
+
+def check_contents(recipe: Recipe, digest: str | None) -> None:
+    """Raise UsageError where files of a recipe are not those that a digest is of."""
+    from densedet.core.errors import UsageError
+    from densedet.core.recipe.contents import contents_of, digest_of_contents
+
+    found = contents_of(recipe)
+    if digest is not None and digest_of_contents(found) != digest:
+        raise UsageError(
+            f"of these files of {recipe.name} one has changed since the run was planned: {', '.join(found)}. "
+            f"Give the same densedet compare again, which trains it anew in a folder of its own"
+        )
 
 
 def plan(recipe: str, overrides: list[str], as_json: bool) -> int:

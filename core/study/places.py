@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import re
@@ -9,8 +10,11 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from densedet.core.files import content_of, write_text
+from densedet.core.files import write_text
+from densedet.core.recipe.contents import contents_of, with_contents
+from densedet.core.recipe.faults import RecipeError
 from densedet.core.recipe.loading import Recipe
+from densedet.core.recipe.yaml_marks import parse_yaml
 
 LETTERS = 10
 """Letters of a digest in the name of a folder."""
@@ -18,14 +22,21 @@ LETTERS = 10
 
 def digest_of(recipe: Recipe | Mapping[str, Any]) -> str:
     """Return a text that is the same for recipes that train the same: all values count but the seed and
-    ``run``, and the content of plug-in files in place of their paths."""
+    ``run``, and the content of plug-ins, weights and other files in place of their names."""
+    contents = contents_of(recipe)
+    values = with_contents(_training(recipe), contents)
+    values["contents"] = sorted(contents.values())
+    text = json.dumps(values, sort_keys=True, default=str)
+    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()[:LETTERS]
+
+
+def _training(recipe: Recipe | Mapping[str, Any]) -> dict[str, Any]:
+    """Return the values of a recipe on which training depends, without its seed."""
     values = dict(recipe.values if isinstance(recipe, Recipe) else recipe)
     for name in ("run", "description", "base"):
         values.pop(name, None)
     values["train"] = {key: value for key, value in (values.get("train") or {}).items() if key != "seed"}
-    values["plugins"] = [content_of(str(name)) for name in values.get("plugins") or []]
-    text = json.dumps(values, sort_keys=True, default=str)
-    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()[:LETTERS]
+    return values
 
 
 def frozen(recipe: Recipe, root: Path) -> Path:
@@ -44,6 +55,29 @@ def frozen(recipe: Recipe, root: Path) -> Path:
     return path
 
 
+def with_other_files(recipe: Recipe, root: Path) -> Path | None:
+    """Return the folder of a run of the same recipe and seed whose plug-ins, weights or other files held
+    something else; None where there is none."""
+    if not contents_of(recipe):
+        return None
+    for file in sorted((root / "recipes").glob(f"{recipe.name}-*/{recipe.name}.yaml")):
+        digest = file.parent.name.rpartition("-")[2]
+        with contextlib.suppress(OSError, ValueError, RecipeError):
+            values = parse_yaml(file.read_text(encoding="utf-8"), str(file)).plain()
+            if digest != digest_of(recipe) and _training(values) == _training(recipe):
+                for folder in _there(digest, recipe.train.seed, root):
+                    return folder
+    return None
+
+
+def _there(digest: str, seed: int, root: Path) -> Iterator[Path]:
+    """Yield the folders that are there of a digest's runs with a seed."""
+    ending = re.compile(rf"-{digest}-seed{seed}(\.\d+)?$")
+    yield from sorted(
+        path for path in (root / "runs").glob(f"*-{digest}-seed{seed}*") if ending.search(path.name)
+    )
+
+
 def places_of(recipe: Recipe, root: Path) -> Iterator[Path]:
     """Yield the folders in which a run of this recipe and its seed may lie: those that are there, then new
     ones.
@@ -52,13 +86,12 @@ def places_of(recipe: Recipe, root: Path) -> Iterator[Path]:
         recipe: with the seed of the run.
         root: folder of all studies.
     """
-    digest, seed, runs = digest_of(recipe), recipe.train.seed, root / "runs"
-    ending = re.compile(rf"-{digest}-seed{seed}(\.\d+)?$")
-    there = sorted(path for path in runs.glob(f"*-{digest}-seed{seed}*") if ending.search(path.name))
+    digest, seed = digest_of(recipe), recipe.train.seed
+    there = list(_there(digest, seed, root))
     yield from there
     number = 1
     while True:
-        path = runs / f"{recipe.name}-{digest}-seed{seed}{f'.{number}' if number > 1 else ''}"
+        path = root / "runs" / f"{recipe.name}-{digest}-seed{seed}{f'.{number}' if number > 1 else ''}"
         if path not in there:
             yield path
         number += 1

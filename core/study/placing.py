@@ -10,7 +10,7 @@ from densedet.core import assembly
 from densedet.core.data.fingerprint import differences, fingerprint
 from densedet.core.errors import CheckpointError
 from densedet.core.recipe.loading import Recipe
-from densedet.core.study.places import places_of
+from densedet.core.study.places import places_of, with_other_files
 from densedet.core.study.study import StudyRun
 from densedet.core.training import checkpoint
 from densedet.core.training.folders import stage_of, summary_of
@@ -49,6 +49,11 @@ class Placer:
             self.notes.append(
                 f"{run.title} is trained anew, since {', and '.join(changed)} since the run in {folder}, "
                 f"which stays as it is"
+            )
+        if stage == "new" and (other := with_other_files(recipe, self.root)) is not None:
+            self.notes.append(
+                f"{run.title} is trained anew, since a plug-in, weights or another file of its recipe has "
+                f"changed since the run in {other}, which stays as it is"
             )
         run.folder, run.status = folder, "done" if stage == "ended" else "planned"
         if stage == "ended":

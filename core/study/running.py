@@ -17,6 +17,7 @@ from densedet.core.contracts import Launcher
 from densedet.core.errors import BusyError
 from densedet.core.jobs import LOG, Job, JobOutcome
 from densedet.core.mappings import at_path
+from densedet.core.recipe.contents import contents_of, digest_of_contents
 from densedet.core.recipe.loading import Recipe
 from densedet.core.study.places import frozen
 from densedet.core.study.study import StudyRun
@@ -44,6 +45,8 @@ def job_of(run: StudyRun, recipe: Recipe, root: Path, cores: int | None = None) 
             command.append(f"train.threads={cores}")
         if recipe.data.workers > cores:
             command.append(f"data.workers={cores}")
+    if contents := digest_of_contents(contents_of(recipe)):
+        command += ["--contents", contents]
     words = (sys.executable, "-m", "densedet.tools.main", *command, "--folder", str(run.folder))
     return Job(run.title, words, run.folder, cores, 0 if recipe.train.device == "cpu" else 1)
 

@@ -25,10 +25,10 @@ from densedet.core.data.facts import data_facts, notes_on
 from densedet.core.data.fingerprint import fingerprint
 from densedet.core.distributed import from_main, gather_objects, join, together, world
 from densedet.core.errors import OutputError, UsageError
-from densedet.core.files import content_of
 from densedet.core.judgement import judgement as judgements
 from densedet.core.judgement.judgement import Found, Judgement, Truth
 from densedet.core.judgement.thresholds import ClassThreshold, Wish
+from densedet.core.recipe.contents import plugin_content
 from densedet.core.recipe.loading import Recipe, recipe_from, recipe_from_dict
 from densedet.core.recipe.merging import Overrides
 from densedet.core.recipe.yaml_marks import parse_yaml
@@ -132,7 +132,7 @@ class Evaluation:
             "data": fingerprint(self.source),
             "split": self.split,
             "recipe": {"model": values["model"], "evaluate": values["evaluate"], "data": data},
-            "plugins": {name: content_of(origin) for name, origin in files.items()},
+            "plugins": {name: plugin_content(origin) for name, origin in files.items()},
         }
 
     def judge(

@@ -115,6 +115,32 @@ def test_the_content_of_a_plugin_counts_and_not_its_place(tmp_path: Path) -> Non
     assert digests[0] == digests[1] != digests[2]
 
 
+def test_what_a_plugin_imports_from_beside_it_counts(tmp_path: Path) -> None:
+    (tmp_path / "own.yaml").write_text("base: densedet:quickstart_ssd.yaml\nplugins: [./own_parts.py]\n")
+    (tmp_path / "own_parts.py").write_text("def later():\n    from near_by import deep\n")
+    (tmp_path / "near_by").mkdir()
+    (tmp_path / "near_by" / "__init__.py").write_text("import farther\n")
+    digests = []
+    for name in ("unrelated.py", "near_by/deep.py", "farther.py", "farther.py"):
+        digests.append(digest_of(load_recipe(tmp_path / "own.yaml")))
+        (tmp_path / name).write_text(f"X = {len(digests)}\n")
+    digests.append(digest_of(load_recipe(tmp_path / "own.yaml")))
+    assert digests[0] == digests[1]
+    assert len(set(digests)) == 4
+
+
+def test_the_content_of_weights_counts_and_not_their_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("a.pth").write_bytes(b"one")
+    here = digest_of(load_recipe("quickstart_ssd", ["model.weights=a.pth"]))
+    Path("b.pth").write_bytes(b"one")
+    assert digest_of(load_recipe("quickstart_ssd", [f"model.weights={tmp_path}/b.pth"])) == here
+    Path("a.pth").write_bytes(b"two")
+    assert digest_of(load_recipe("quickstart_ssd", ["model.weights=a.pth"])) != here
+
+
 def test_a_run_is_found_by_its_content_under_any_name(tmp_path: Path) -> None:
     recipe = load_recipe("quickstart_ssd", ["train.seed=1"])
     first = next(places_of(recipe, tmp_path))

@@ -45,6 +45,10 @@ def densedet_run_step(run):
         os.kill(os.getpid(), number)
     if pathlib.Path("fault").exists() and run.settings.seed == 0:
         raise ValueError("this is the fault")
+    if pathlib.Path("edit").exists():
+        pathlib.Path("edit").unlink()
+        with open(__file__, "a") as file:
+            file.write("# another content\\n")
 """
 
 
@@ -172,6 +176,26 @@ def test_a_run_that_fails_stops_no_other(here: Path, capfd: pytest.CaptureFixtur
     assert [run.status for run in study.runs] == ["failed", "done"]
     (here / "fault").unlink()
     assert compare("--seeds", "2") == 0
+
+
+def test_a_plugin_that_is_edited_meanwhile_mixes_no_runs(
+    here: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    Path("edit").touch()  # the first run edits the plug-in
+    assert compare("--seeds", "2") == 1
+    told = capfd.readouterr().err
+    assert (
+        f"of these files of small one has changed since the run was planned: {here.parent}/trouble.py" in told
+    )
+    assert "another file of small has changed meanwhile" in report()["warnings"][-2]
+    assert [run["status"] for run in report()["runs"]] == ["done", "no summary"]
+    [first] = [path for path in Path("runs/compare/runs").iterdir() if (path / "summary.json").exists()]
+    assert compare("--seeds", "2") == 0
+    told = capfd.readouterr().err
+    assert "small seed 0 is trained anew, since a plug-in, weights or another file of its recipe has" in told
+    assert f"changed since the run in {first}, which" in told
+    study = read_study(Path("runs/compare/2/study.json"))
+    assert first not in [run.folder for run in study.runs]
 
 
 def test_a_run_whose_data_have_changed_is_trained_anew(here: Path, capfd: pytest.CaptureFixture[str]) -> None:
