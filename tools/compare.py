@@ -263,11 +263,11 @@ def report(plan: Plan, root: Path, arguments: argparse.Namespace) -> int:
 
     study = plan.study
     study.notes += [f"{one.title} failed: {one.reason}" for one in study.failed]
-    records = records_of(study, arguments.plugin)
+    records = records_of(plan, arguments.plugin)
     if not any(records):
         raise DensedetError(f"no run has left anything to compare: {study.notes[-1]}")
     comparisons = comparisons_of(study, records)
-    with evidence(comparisons, Wanted(tuple(arguments.plugin), arguments.rounds)) as pairs:
+    with evidence(comparisons, Wanted(arguments.rounds)) as pairs:
         rows = table.metric_rows(comparisons)
         many = len(comparisons) > 1
         sections = [table.table_html(rows, "Each recipe on each data set")] if many else []
@@ -345,17 +345,21 @@ def too_bad(comparisons: Sequence[Comparison], pairs: Sequence[Sequence[Differen
     return found
 
 
-def records_of(study: Study, plugins: Sequence[str]) -> list[RunRecord | None]:
+def records_of(plan: Plan, plugins: Sequence[str]) -> list[RunRecord | None]:
     """Read the folder of each run, and judge finished detectors on other images; None where there is nothing
     to read."""
+    from dataclasses import replace
+
     from densedet.core.errors import UsageError
     from densedet.core.report.records import read_run
 
     records: list[RunRecord | None] = []
-    for one in study.runs:
+    for one in plan.study.runs:
+        recipe = plan.recipes.get((one.arm, one.data))
+        named = recipe.values.get("plugins") or [] if recipe else []  # the user has named them, too
         try:
-            record = read_run(one.folder)
-            records.append(judged(one, record, plugins) if one.changes else record)
+            record = replace(read_run(one.folder), plugins=(*plugins, *named))
+            records.append(judged(one, record) if one.changes else record)
         except UsageError:
             records.append(None)
     return records
@@ -377,7 +381,7 @@ def comparisons_of(study: Study, records: Sequence[RunRecord | None]) -> list[Co
     return comparisons
 
 
-def judged(one: StudyRun, record: RunRecord, plugins: Sequence[str]) -> RunRecord:
+def judged(one: StudyRun, record: RunRecord) -> RunRecord:
     """Return the record of a finished detector with its numbers on the study's images."""
     from dataclasses import replace
 
@@ -386,7 +390,7 @@ def judged(one: StudyRun, record: RunRecord, plugins: Sequence[str]) -> RunRecor
     from densedet.core.training import judging
 
     say(f"judging {one.title} ({one.folder})", error=True)
-    judgement = judging.judge(one.folder, one.changes, plugins=plugins)
+    judgement = judging.judge(one.folder, one.changes, plugins=record.plugins)
     kept = ("status", "reason", "recipe", "machine", "device", "precision", *(row.key for row in COST_ROWS))
     summary = {name: record.summary[name] for name in kept if name in record.summary}
     summary |= judgement.metrics | {"fingerprints": {"train": None, "val": judgement.data}}

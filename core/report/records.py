@@ -30,6 +30,7 @@ class RunRecord:
         pictures: pictures.json.
         damaged: sentences on files of the run that cannot be used.
         changes: to its recipe, under which its detector is judged: for another data set.
+        plugins: plug-in files that its recipe needs and that the user has named.
     """
 
     name: str
@@ -41,6 +42,7 @@ class RunRecord:
     pictures: dict[str, Any] = field(default_factory=dict)
     damaged: list[str] = field(default_factory=list)
     changes: tuple[str, ...] = ()
+    plugins: tuple[str, ...] = ()
 
     @property
     def metric(self) -> str:

@@ -45,13 +45,11 @@ class Wanted:
     """What is to be found out.
 
     Attributes:
-        plugins: plug-in files that the recipes need.
         rounds: how often speeds are measured; 0: not at all, the runs' own are shown.
         resamples: of the images, for the intervals.
         seconds: least duration of each measurement of a speed.
     """
 
-    plugins: tuple[str, ...] = ()
     rounds: int = 5
     resamples: int = 1000
     seconds: float = 0.5
@@ -108,7 +106,7 @@ class _Found:
 
     def judge(self, arm: Arm, run: RunRecord) -> None:
         """Judge a run, or take the judgement that lies beside it, and analyse it."""
-        judgement = judge(run.folder / "last.pt", run.changes, plugins=self.wanted.plugins)
+        judgement = judge(run.folder / "last.pt", run.changes, plugins=run.plugins)
         analysis = analysis_of(judgement)
         arm.analyses.append(analysis)
         self.judgements[arm.name].append((run, judgement))
@@ -125,8 +123,8 @@ class _Found:
         weights = bootstrap_weights(images, resamples=self.wanted.resamples)
         resampled: dict[str, list[Resampled]] = {}
         for name, rows in whole.items():
-            for _, judgement in rows:
-                evaluator: Any = replayed(judgement, plugins=self.wanted.plugins)
+            for run, judgement in rows:
+                evaluator: Any = replayed(judgement, plugins=run.plugins)
                 if not hasattr(evaluator, "resampled"):
                     return []
                 resampled.setdefault(name, []).append(evaluator.resampled(weights))
@@ -146,7 +144,7 @@ class _Found:
             _keep_pictures(run.folder / PICTURES, arm.shown.folder / "pictures")
 
     def _drawn(self, run: RunRecord, judgement: Judgement, places: Sequence[int], folder: Path) -> RunRecord:
-        about = Evaluation(run.folder / "last.pt", run.changes, plugins=self.wanted.plugins)
+        about = Evaluation(run.folder / "last.pt", run.changes, plugins=run.plugins)
         predictor = about.predictor
         samples = [about.dataset[int(judgement.indices[place])] for place in places]
         batch = collate(samples, pad_to=about.recipe.data.pad_to).to(predictor.device)
@@ -164,10 +162,13 @@ class _Found:
     def measure(self, on_round: Callable[[int], object]) -> None:
         """Measure the arms' first runs in turns."""
         arms = self.comparison.arms
-        folders = [arm.runs[0].folder for arm in arms]
-        wanted = self.wanted
+        first, wanted = [arm.runs[0] for arm in arms], self.wanted
         costs = measure_in_turns(
-            folders, rounds=wanted.rounds, seconds=wanted.seconds, plugins=wanted.plugins, on_round=on_round
+            [run.folder for run in first],
+            rounds=wanted.rounds,
+            seconds=wanted.seconds,
+            plugins=[run.plugins for run in first],
+            on_round=on_round,
         )
         for arm, told in zip(arms, costs):
             arm.measured = {key: Measured(tuple(values)) for key, values in told.items()}

@@ -30,7 +30,7 @@ def measure_in_turns(
     *,
     rounds: int = 5,
     seconds: float = 0.5,
-    plugins: Sequence[str] = (),
+    plugins: Sequence[Sequence[str]] = (),
     meter: EnergyMeter | None = None,
     on_round: Callable[[int], object] | None = None,
 ) -> list[Rounds]:
@@ -45,7 +45,7 @@ def measure_in_turns(
         folders: run folders with a last.pt.
         rounds: how often each is measured; one more round before them is not counted.
         seconds: least duration of a measurement.
-        plugins: plug-in files that their recipes need.
+        plugins: plug-in files that the recipe of each needs; empty: none does.
         meter: of energy; None: that of this machine.
         on_round: called after each round with its number, from 0.
 
@@ -53,7 +53,7 @@ def measure_in_turns(
         DensedetError: a checkpoint, its recipe or its images cannot be used.
     """
     with seeded(0):
-        acts = [_acts_of(folder, plugins) for folder in folders]
+        acts = [_acts_of(folder, own) for folder, own in zip(folders, plugins or [()] * len(folders))]
         devices = [device for _, device in acts]
         meter = meter or EnergyMeter(next((d for d in devices if d.type != "cpu"), None))
         found: list[Rounds] = [{} for _ in folders]

@@ -1,4 +1,4 @@
-"""--fail-if-worse, on differences made here."""
+"""--fail-if-worse, on differences made here, and what a comparison hands on of a run."""
 
 from __future__ import annotations
 
@@ -7,11 +7,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from densedet.core.recipe.loading import load_recipe
 from densedet.core.report.arms import Arm, Comparison
 from densedet.core.report.records import RunRecord
 from densedet.core.statistics.differences import Difference, difference
 from densedet.core.statistics.samples import Sample
-from densedet.tools.compare import too_bad
+from densedet.core.study.planning import Plan
+from densedet.core.study.study import Study, StudyRun
+from densedet.tools.compare import records_of, too_bad
 
 
 def compared(*names: str) -> Comparison:
@@ -31,6 +34,21 @@ def test_the_first_arm_is_the_baseline(capsys: pytest.CaptureFixture[str]) -> No
     assert not too_bad([two], [[pair("a", "b", 0.02)]], 0.03)
     assert not too_bad([two], [[pair("a", "b", -0.02)]], 0.01), "b is better"
     assert capsys.readouterr().err == ""
+
+
+def test_the_plugins_of_a_trained_recipe_are_those_of_its_run(tmp_path: Path) -> None:
+    """A finished run's recipe may be a stranger's: what it names is not run."""
+    file, part = tmp_path / "own.yaml", tmp_path / "own_part.py"
+    part.touch()
+    file.write_text("base: densedet:quickstart_ssd.yaml\nplugins: [./own_part.py]\n")
+    recipe = load_recipe(file)
+    (tmp_path / "recipe.yaml").write_text(recipe.to_yaml())
+    runs = [StudyRun(arm, "", 0, tmp_path, status="done") for arm in ("own", "finished")]
+    plan = Plan(Study([], [""], runs), {("own", ""): recipe})
+    assert [record.plugins for record in records_of(plan, ["given.py"]) if record] == [
+        ("given.py", str(part)),
+        ("given.py",),
+    ]
 
 
 def test_what_cannot_be_told_fails(capsys: pytest.CaptureFixture[str]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -19,14 +20,27 @@ CHANGES = [
 ]
 
 
+PART = """
+import densedet
+from densedet.plugins.losses.smooth_l1 import SmoothL1Loss
+
+@densedet.register("box_loss", "own")
+class OwnLoss(SmoothL1Loss):
+    "A loss of this file."
+"""
+
+
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> list[RunRecord]:
-    """Runs of one recipe with the seeds 0 and 1."""
+    """Runs of one recipe, which has a part of its own, with the seeds 0 and 1."""
     root = tmp_path_factory.mktemp("runs")
+    part, file = root / "own_loss.py", root / "own.yaml"
+    part.write_text(PART)
+    file.write_text("base: densedet:quickstart_ssd.yaml\nplugins: [./own_loss.py]\n")
     for seed in (0, 1):
-        recipe = load_recipe("quickstart_ssd", [*CHANGES, f"train.seed={seed}"])
+        recipe = load_recipe(file, [*CHANGES, "model.box_loss=own", f"train.seed={seed}"])
         session.train(recipe, folder=root / str(seed))
-    return [read_run(root / str(seed)) for seed in (0, 1)]
+    return [replace(read_run(root / str(seed)), plugins=(str(part),)) for seed in (0, 1)]
 
 
 def test_what_a_checkpoint_tells_comes_into_the_report(runs: list[RunRecord]) -> None:
