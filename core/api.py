@@ -207,7 +207,7 @@ def evaluate(
 
 
 def draw(
-    image: Any, detections: Detections, classes: Sequence[str] = (), *, min_score: float = 0.3
+    image: Any, detections: Detections, classes: Sequence[str] = (), *, min_score: float | None = None
 ) -> Image.Image:
     """Draw detections on an image.
 
@@ -216,7 +216,8 @@ def draw(
             0..255, in whose pixels the boxes are.
         detections: what was found in it.
         classes: names in label order; () takes those of the detections.
-        min_score: detections with a lower score are left out.
+        min_score: detections with a lower score are left out. None: those below 0.3, or none where a detector
+            has left out already what is below its thresholds or below the score that it was given.
     """
     picture = image if isinstance(image, Tensor) else open_image(image)
     return draw_boxes(
@@ -225,7 +226,7 @@ def draw(
         detections.labels,
         detections.scores,
         classes or detections.classes,
-        min_score=min_score,
+        min_score=detections.shown_from if min_score is None else min_score,
         extra=detections.extra,
         keypoints=detections.keypoints,
     )

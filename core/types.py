@@ -297,6 +297,7 @@ class Detections:
         keypoints: names in ``extra`` whose values are keypoints (D,K,3): x, y in the boxes' pixels, and a
             visibility or score.
         classes: names in label order, for people; () where they are not known.
+        shown_from: score from which `draw` shows a detection.
     """
 
     boxes: Tensor
@@ -306,6 +307,7 @@ class Detections:
     extra: dict[str, Tensor] = field(default_factory=dict)
     keypoints: tuple[str, ...] = ()
     classes: tuple[str, ...] = ()
+    shown_from: float = 0.3
 
     def __len__(self) -> int:
         return len(self.boxes)
@@ -326,7 +328,7 @@ class Detections:
         columns = {**self.extra, "boxes": self.boxes, "scores": self.scores, "labels": self.labels}
         return {**{name: values.tolist() for name, values in columns.items()}, "names": self.names()}
 
-    def draw(self, image: Any, *, min_score: float = 0.3) -> Any:
+    def draw(self, image: Any, *, min_score: float | None = None) -> Any:
         """Draw the detections on an image; `densedet.draw` describes the arguments.
 
         Returns:

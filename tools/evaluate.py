@@ -61,7 +61,7 @@ def run(arguments: argparse.Namespace) -> int:
     from densedet.core.files import check_free, write_text
     from densedet.core.judgement.thresholds import Wish, find_thresholds
     from densedet.core.terminal import progress
-    from densedet.core.training.judging import Evaluation, save_thresholds
+    from densedet.core.training.judging import Evaluation, check_savable, save_thresholds
     from densedet.core.training.prediction import coco_results
 
     wish = None if arguments.thresholds is None else Wish.parse(arguments.thresholds)
@@ -76,6 +76,8 @@ def run(arguments: argparse.Namespace) -> int:
         device=arguments.device,
         plugins=arguments.plugin,
     )
+    if arguments.save:
+        check_savable(evaluation)
 
     def keep(index: int, detections: Any) -> None:
         rows[index] = coco_results(

@@ -117,7 +117,7 @@ def run(arguments: argparse.Namespace) -> int:
             picture = folder / picture_name(index, files[index])
             try:
                 whole = open_image(files[index], predictor.decoding)
-                found.draw(whole, min_score=0).save(picture)
+                found.draw(whole).save(picture)
             except Exception as error:
                 unwritten.append(f"{files[index].name}: {sentence(error)}")
             except KeyboardInterrupt:

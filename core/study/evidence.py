@@ -152,7 +152,17 @@ class _Found:
         with torch.no_grad():
             inside = detector.explain(batch) if hasattr(detector, "explain") else None
             detections = detector.predict(batch)
-        write_run_pictures(folder, batch, detections, inside, predictor.classes, limit=len(places))
+        lowest = torch.tensor(judgement.thresholds, device=predictor.device)
+        detections = [found.where(found.scores >= lowest[found.labels]) for found in detections]
+        write_run_pictures(
+            folder,
+            batch,
+            detections,
+            inside,
+            predictor.classes,
+            min_score=min(judgement.thresholds),
+            limit=len(places),
+        )
         missed = missed_objects(judgement).missed
         pictures = read_pictures(folder)
         for row, place in zip(pictures["images"], places):

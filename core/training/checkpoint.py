@@ -8,15 +8,17 @@ runs on loading, a file with a changed byte is refused, and so is a field of ano
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from pydantic import ValidationError
 from torch import Tensor, nn
 
 from densedet.core import files, sealed_file
 from densedet.core.data.image_cache import cache_root, holds_caches
-from densedet.core.errors import CheckpointError
+from densedet.core.errors import CheckpointError, UsageError
 from densedet.core.recipe.loading import Recipe, recipe_from_dict
 from densedet.core.recipe.yaml_marks import parse_yaml
 from densedet.core.state_dict import misfit
@@ -56,20 +58,26 @@ def save(path: Path, state: dict[str, Any]) -> None:
     sealed_file.write(path, state)
 
 
-def save_thresholds(path: Path, thresholds: dict[str, Any]) -> None:
+def save_thresholds(path: Path, thresholds: dict[str, Any], *, of: Mapping[str, Tensor]) -> None:
     """Write a checkpoint anew with other thresholds; everything else stays bit by bit.
 
     Args:
         path: the checkpoint.
         thresholds: the fields of `densedet.core.training.checkpoint_fields.Thresholds`.
+        of: the weights that they were found for.
 
     Raises:
         BusyError: a run writes to its folder.
+        UsageError: the checkpoint has other weights by now.
         CheckpointError: it cannot be read, or the thresholds do not fit.
         OutputError: it cannot be written.
     """
     with files.locked(path.parent):
-        save(path, {**load(path), "thresholds": thresholds})
+        state = load(path)
+        weights = state["detector"] if state["ema"] is None else state["ema"]
+        if not all(name in of and torch.equal(of[name].cpu(), value) for name, value in weights.items()):
+            raise UsageError(f"{path} was written anew since it was evaluated: evaluate it again")
+        save(path, {**state, "thresholds": thresholds})
 
 
 def load(path: Path) -> dict[str, Any]:

@@ -266,7 +266,11 @@ def save_thresholds(
 
     Returns:
         The file.
+
+    Raises:
+        UsageError: the evaluation was of another detector than the checkpoint's.
     """
+    check_savable(evaluation)
     file = checkpoint.resolve(Path(path))
     fields = {
         "scores": [one.score for one in found],
@@ -274,8 +278,18 @@ def save_thresholds(
         "images": evaluation.images,
         "fingerprint": evaluation.about["data"],
     }
-    from_main(lambda: checkpoint.save_thresholds(file, fields))
+    weights = evaluation.predictor.detector.state_dict()
+    from_main(lambda: checkpoint.save_thresholds(file, fields, of=weights))
     return file
+
+
+def check_savable(evaluation: Evaluation) -> None:
+    """Raise UsageError where thresholds would not be those of the checkpoint's own detector."""
+    if changed := evaluation.predictor.changed:
+        raise UsageError(
+            f"thresholds are saved for the detector as it is in the checkpoint, and here it is changed "
+            f"({', '.join(changed)}): leave out --save, or the changes"
+        )
 
 
 def replayed(judgement: Judgement, *, plugins: Sequence[str] = ()) -> Evaluator:

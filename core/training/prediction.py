@@ -19,6 +19,7 @@ from densedet.core.data.dataset import sample_of
 from densedet.core.data.loader import collate
 from densedet.core.errors import DataError, UsageError
 from densedet.core.judgement.thresholds import DEFAULT_SCORE
+from densedet.core.mappings import differing
 from densedet.core.recipe.loading import Recipe, load_recipe
 from densedet.core.recipe.merging import Overrides, shipped_recipes
 from densedet.core.training import checkpoint
@@ -37,6 +38,8 @@ class Predictor:
         category_ids: the data set's id of each class; None for an empty slot.
         device: where to predict.
         thresholds: the field of this name of the checkpoint that the weights are from, or None.
+        changed: where ``recipe`` differs from that of the checkpoint in what decides which objects are found,
+            as dotted paths. The thresholds do not count there, since they were found without the changes.
     """
 
     def __init__(
@@ -48,9 +51,12 @@ class Predictor:
         device: torch.device,
         *,
         thresholds: dict[str, Any] | None = None,
+        changed: Sequence[str] = (),
     ) -> None:
         self.recipe, self.classes, self.category_ids = recipe, tuple(classes), tuple(category_ids)
-        self.thresholds = thresholds
+        self.changed = tuple(changed)
+        self.thresholds = None if self.changed else thresholds
+        self._unfit = thresholds is not None and self.thresholds is None
         self.detector, self.device = detector.to(device).eval(), device
         self.decoding, self._resize = assembly.decoding_of(recipe), assembly.build_resize(recipe)
 
@@ -66,7 +72,7 @@ class Predictor:
                 checkpoint holds for its classes are left out; where it holds none, no detection is.
 
         Returns:
-            One `Detections` an image, boxes in source pixels.
+            One `Detections` an image, boxes in source pixels. Where any were left out, `draw` shows all.
         """
         return [detections for _, detections in self.stream(images, batch_size=batch_size, score=score)]
 
@@ -79,7 +85,8 @@ class Predictor:
         if score is not None:
             return [score] * len(self.classes), "given"
         if self.thresholds is None:
-            return [DEFAULT_SCORE] * len(self.classes), "default"
+            why = f"; those saved are of the detector without {', '.join(self.changed)}" * self._unfit
+            return [DEFAULT_SCORE] * len(self.classes), f"default{why}"
         scores = [DEFAULT_SCORE if value is None else value for value in self.thresholds["scores"]]
         return scores, f"{self.thresholds['wish']} on {self.thresholds['images']}"
 
@@ -115,7 +122,7 @@ class Predictor:
                 for position, detections in enumerate(self.detector.predict(batch)):  # type: ignore[operator]
                     moved = of_classes(to_source(detections, batch, position).to("cpu"), self.classes)
                     if lowest is not None:
-                        moved = moved.where(moved.scores >= lowest[moved.labels])
+                        moved = replace(moved.where(moved.scores >= lowest[moved.labels]), shown_from=0.0)
                     yield int(batch.indices[position]), replace(moved, classes=self.classes)
 
 
@@ -164,9 +171,8 @@ def load(
         return _from_recipe(load_recipe(path, overrides, plugins=plugins), device)
     file = checkpoint.resolve(Path(path))
     state = checkpoint.load(file)
-    recipe = checkpoint.recipe_of(state, tuple(plugins), for_training=False)
-    if overrides:
-        recipe = recipe.with_overrides(overrides)
+    own = checkpoint.recipe_of(state, tuple(plugins), for_training=False)
+    recipe = own.with_overrides(overrides) if overrides else own
     detector, _ = assembly.build_with_weights(recipe, len(state["classes"]), wanted=False)
     average: dict[str, Tensor] | None = state["ema"]
     evaluated = average is None or weights == "ema"
@@ -178,7 +184,27 @@ def load(
         state["category_ids"],
         resolve_device(device),
         thresholds=state["thresholds"] if evaluated else None,
+        changed=_changed(own, recipe),
     )
+
+
+DETECTING = ("input_size_wh", "color", "value_range", "resize", "pad_to")
+"""Keys of the section ``data`` that decide how an image reaches the network."""
+TRAINING_PARTS = ("matcher", "box_loss", "weights")
+"""Keys of the section ``model`` on which the detections of a trained detector do not depend."""
+
+
+def _changed(own: Recipe, recipe: Recipe) -> list[str]:
+    """Return where two recipes differ in what decides which objects are found, as dotted paths."""
+
+    def values(one: Recipe) -> dict[str, Any]:
+        data, model = one.values["data"], one.values["model"]
+        return {
+            "data": {key: data.get(key) for key in DETECTING},
+            "model": {key: value for key, value in model.items() if key not in TRAINING_PARTS},
+        }
+
+    return [path for path, _ in differing(values(own), values(recipe))]
 
 
 def is_recipe(path: str | Path) -> bool:

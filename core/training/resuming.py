@@ -4,7 +4,7 @@ refused."""
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,6 +12,7 @@ from densedet.core import sealed_file
 from densedet.core.data.fingerprint import differences
 from densedet.core.distributed import from_main
 from densedet.core.errors import CheckpointError, UsageError
+from densedet.core.mappings import differing
 from densedet.core.recipe.faults import RecipeError
 from densedet.core.recipe.loading import Recipe
 from densedet.core.recipe.merging import Overrides, shipped_recipes
@@ -132,15 +133,6 @@ def larger_budget(run: Run) -> str:
     if budget.epochs:
         return f"train.budget.epochs={2 * max(budget.epochs, run.epoch)}"
     return f"train.budget.steps={2 * max(budget.steps or 0, run.step)}"
-
-
-def differing(one: Any, other: Any, path: str = "") -> Iterator[tuple[str, tuple[Any, Any]]]:
-    """Yield the dotted paths at which two recipes differ, with both values; a list is one value."""
-    if isinstance(one, Mapping) and isinstance(other, Mapping):
-        for key in dict.fromkeys([*one, *other]):
-            yield from differing(one.get(key), other.get(key), f"{path}.{key}".lstrip("."))
-    elif one != other:
-        yield path, (one, other)
 
 
 def own_recipe(folder: Path, asked: Recipe, overrides: Overrides) -> str | None:

@@ -112,6 +112,10 @@ def test_thresholds_of_training_images_are_said_to_be_so(run: Path, capsys: Text
     [
         (["evaluate", "RUN", "--save"], "--save goes with --thresholds"),
         (["evaluate", "quickstart_ssd", "--thresholds", "f1", "--save"], "quickstart_ssd is a recipe"),
+        (
+            ["evaluate", "RUN", "model.postprocess.top_k=50", "--thresholds", "f1", "--save"],
+            "here it is changed (model.postprocess.top_k)",
+        ),
         (["evaluate", "RUN", "--thresholds", "ap"], "write f1, precision=0.9 or recall=0.8"),
         (["show", "missed", "RUN", "--threshold", "2"], "--threshold 2.0: give a number from 0 to 1"),
         (["show", "missed", "RUN", "--iou", "0"], "--iou 0.0: give a number above 0, up to 1"),

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 import densedet
+from densedet.core.errors import UsageError
 from densedet.core.judgement import missed as reasons
 from densedet.core.judgement.judgement import Judgement
 from densedet.core.judgement.missed import Missed, MissedObjects, missed_objects
@@ -254,9 +255,39 @@ def test_thresholds_are_kept_in_the_checkpoint(one_run: Path, tmp_path: Path) ->
     every = predictor.predict([image], score=0)[0]
     by_class = predictor.predict([image])[0]
     assert len(by_class) == int((every.scores >= torch.tensor(scores)[every.labels]).sum())
+    assert by_class.shown_from == 0
+    low = replace(by_class, scores=by_class.scores / 2)  # 0.2 at most
+    assert low.draw(image).tobytes() == low.draw(image, min_score=0).tobytes()
+    assert low.draw(image).tobytes() != low.draw(image, min_score=0.3).tobytes()
+    raw = prediction.load(file, weights="trained").predict([image])[0]
+    assert raw.draw(image).tobytes() == raw.draw(image, min_score=0.3).tobytes()
     assert float(predictor.predict([image], score=0.1)[0].scores.min()) >= 0.1
     assert prediction.load(file, weights="trained").thresholds is None
     assert judge(file, cache=False).thresholds == tuple(scores)
+
+
+def test_thresholds_belong_to_the_detector_as_it_was_evaluated(one_run: Path, tmp_path: Path) -> None:
+    file = tmp_path / "run" / "best.pt"
+    file.parent.mkdir()
+    file.write_bytes((one_run / "best.pt").read_bytes())
+    loose = ["model.postprocess.iou=0.9"]
+    evaluation = Evaluation(file, loose)
+    found = find_thresholds(evaluation.judge(), Wish("f1"))
+    with pytest.raises(UsageError, match=r"here it is changed \(model\.postprocess\.iou\)"):
+        judging.save_thresholds(evaluation, file, Wish("f1"), found)
+    # Other images and another way to evaluate leave the detector as it is.
+    evaluation = Evaluation(file, ["data.val.count=5", "model.matcher.positive=0.6"])
+    state = checkpoint.load(file)
+    name = next(iter(state["ema"]))
+    checkpoint.save(file, {**state, "ema": {**state["ema"], name: state["ema"][name] + 1}})
+    with pytest.raises(UsageError, match="was written anew since it was evaluated"):
+        judging.save_thresholds(evaluation, file, Wish("f1"), found)
+    checkpoint.save(file, state)
+    judging.save_thresholds(evaluation, file, Wish("f1"), found)
+    assert densedet.load(file).score_thresholds()[1].startswith("best F1 on 5 images")
+    scores, origin = densedet.load(file, loose).score_thresholds()
+    assert scores == [0.3] * len(state["classes"])
+    assert origin == "default; those saved are of the detector without model.postprocess.iou"
 
 
 def test_thresholds_belong_to_the_weights(one_run: Path, tmp_path: Path) -> None:
