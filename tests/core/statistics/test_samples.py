@@ -23,6 +23,7 @@ def test_weights_of_a_bootstrap() -> None:
     assert weights.shape == (6, 7)
     assert weights[0].tolist() == [1.0] * 7
     assert weights.sum(axis=1).tolist() == [7.0] * 6
+    assert weights.sum(axis=0).tolist() == [6.0] * 7  # balanced
     assert np.array_equal(weights, bootstrap_weights(7, resamples=5, seed=3))
     assert not np.array_equal(weights, bootstrap_weights(7, resamples=5, seed=4))
 
@@ -45,10 +46,24 @@ def test_variances_by_origin() -> None:
     assert spread.interactions == pytest.approx((0.0,), abs=1e-15)
     total = spread.total("new images")
     assert total is not None
-    # df: 9 parts .01 for the seeds' 1 degree (1 + 8 / 1^2), and .0111 for the images' 9
+    # df: 4 parts .01 for the seeds' 1 degree (1 + 3 / 1^4), and .0111 for the images' 9, would be less than 1
     assert total[0] == pytest.approx(0.01 + 0.01 * 10 / 9)
-    assert total[1] == pytest.approx((0.09 + 0.1 / 9) ** 2 / (0.09**2 + (0.1 / 9) ** 2 / 9))
+    assert total[1] == 1
+    three = Spread(0.5, (3,), (0.01,), (0.004,), 0.012, 10, 10).total("new images")
+    assert three is not None
+    # df: (1 + 3 / 2^4) parts .01 less half of .004 for 2 degrees, .0099, and .012 for 9
+    assert three[0] == pytest.approx(0.012 + 0.01 - 0.004)
+    assert three[1] == pytest.approx(0.018**2 / (0.009875**2 / 2 + 0.012**2 / 9))
     assert spread.total("these images") == pytest.approx((0.01, 1.0))
+
+
+def test_the_bias_of_few_images() -> None:
+    # Resamples lie .1 above the number, and show half of the bias: .2, squared .04. That of two arms cancels.
+    spread = Spread.of(Sample("a", VALUES, ALIKE + 0.1, 10))
+    assert spread.value == 0.5
+    assert spread.images == pytest.approx(0.01 * 10 / 9 + 0.04)
+    second = Sample("b", VALUES, ALIKE + 0.1, 10)
+    assert Spread.of(Sample("a", VALUES, ALIKE + 0.1, 10), second).images == pytest.approx(0, abs=1e-15)
 
 
 def test_the_interaction_counts_once() -> None:
@@ -78,7 +93,10 @@ def test_what_more_seeds_would_leave() -> None:
 
 
 def test_the_difference_pairs_images_and_not_seeds() -> None:
-    first, second = Sample("a", VALUES, ALIKE, 10), Sample("b", np.array([0.1, 0.3, 0.5]), ALIKE[[0] * 3], 10)
+    first, second = (
+        Sample("a", VALUES, ALIKE, 10),
+        Sample("b", np.array([0.1, 0.3, 0.5]), ALIKE[[0] * 3] - 0.1, 10),
+    )
     spread = Spread.of(first, second)
     assert spread.value == pytest.approx(0.2)
     assert spread.seeds == pytest.approx((0.01, 0.04 / 3))
