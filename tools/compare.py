@@ -258,7 +258,7 @@ def report(plan: Plan, root: Path, arguments: argparse.Namespace) -> int:
     from densedet.core.errors import DensedetError
     from densedet.core.report.comparison import table_text
     from densedet.core.report.page import write_report
-    from densedet.core.study import table
+    from densedet.core.report.sets import overview
     from densedet.core.study.evidence import Wanted, evidence
 
     study = plan.study
@@ -268,16 +268,15 @@ def report(plan: Plan, root: Path, arguments: argparse.Namespace) -> int:
         raise DensedetError(f"no run has left anything to compare: {study.notes[-1]}")
     comparisons = comparisons_of(study, records)
     with evidence(comparisons, Wanted(arguments.rounds)) as pairs:
-        rows = table.metric_rows(comparisons)
-        many = len(comparisons) > 1
-        sections = [table.table_html(rows, "Each recipe on each data set")] if many else []
-        sections += sections_of([record for record in records if record is not None])
+        sets = overview(comparisons, pairs, study.notes)
+        sections = sections_of([record for record in records if record is not None])
         if not arguments.json:
             for comparison in comparisons:
-                say(f"{comparison.name}:\n" * many + table_text(comparison))
-            say(f"\n{table.table_text(rows)}" * many)
+                say(f"{comparison.name}:\n" * (sets is not None) + table_text(comparison))
+            say("\n".join(["", *sets.lines()]) if sets is not None else "")
         title = " / ".join(arm.name for arm in study.arms)
-        write = partial(write_report, comparisons, title=title, sections=sections, reach=arguments.reach)
+        about = {"title": title, "sections": sections, "reach": arguments.reach, "sets": sets}
+        write = partial(write_report, comparisons, **about)
         page = keep(write, study, root, arguments.output)
     if arguments.json:
         say(page.with_suffix(".json").read_text(encoding="utf-8"))
@@ -376,7 +375,7 @@ def comparisons_of(study: Study, records: Sequence[RunRecord | None]) -> list[Co
         for arm in study.arms:
             runs = [r for one, r in pairs if r is not None and (one.arm, one.data) == (arm.name, data)]
             arms += [Arm(arm.name, runs)] if runs else []
-        notes = [note for note in study.notes if not data or data in note]
+        notes = [] if len(study.data) > 1 else list(study.notes)
         comparisons += [Comparison(arms, data, notes=notes)] if arms else []
     return comparisons
 

@@ -32,6 +32,7 @@ from densedet.core.report.curves import score_section, training_section
 from densedet.core.report.recipe_diff import recipe_diff
 from densedet.core.report.records import RunRecord, number
 from densedet.core.report.sections import Diff, Section
+from densedet.core.report.sets import Overview
 from densedet.core.report.summary_files import csv_text, markdown_text
 from densedet.core.text import json_text, say, visible
 
@@ -54,6 +55,7 @@ def write_report(
     title: str = "Comparison of detectors",
     sections: Sequence[str] = (),
     reach: float | None = None,
+    sets: Overview | None = None,
 ) -> Path:
     """Write the report as an HTML file and, with the same stem, a JSON file of its numbers, a Markdown
     summary, and the table as CSV.
@@ -64,6 +66,7 @@ def write_report(
         title: heading of the page.
         sections: HTML fragments of plug-ins, appended as they are.
         reach: value of the metric to which the minutes of training are told; None: that of the weakest arm.
+        sets: what is told of all data sets together; None: there is one.
 
     Returns:
         The path of the HTML file.
@@ -83,6 +86,7 @@ def write_report(
     }
     numbers = {
         **about,
+        **({} if sets is None else {"sets": sets.plain()}),
         "comparisons": [
             {
                 **block["comparison"],
@@ -94,11 +98,11 @@ def write_report(
         ],
     }
     page, json_file, summary, table = files_of(path)
-    html = _html(about, blocks, sections, json_file.name)
+    html = _html(about, blocks, sections, json_file.name, sets)
     texts = {
         json_file: json_text(numbers, indent=1, default=str),
-        summary: markdown_text(title, told),
-        table: csv_text(told),
+        summary: markdown_text(title, told, sets),
+        table: csv_text(told, sets),
         page: html,
     }
     for file, text in texts.items():
@@ -107,7 +111,11 @@ def write_report(
 
 
 def _html(
-    about: dict[str, Any], blocks: list[dict[str, Any]], sections: Sequence[str], json_name: str
+    about: dict[str, Any],
+    blocks: list[dict[str, Any]],
+    sections: Sequence[str],
+    json_name: str,
+    sets: Overview | None,
 ) -> str:
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
@@ -123,6 +131,7 @@ def _html(
     count = max(len(block["comparison"]["arms"]) for block in blocks)
     return environment.get_template("compare.html").render(
         **about,
+        sets=sets,
         blocks=blocks,
         colors=[color_of(i) for i in range(count)],
         json_name=json_name,

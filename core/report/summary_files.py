@@ -8,25 +8,31 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
+from densedet.core.report.sets import Overview
+from densedet.core.statistics.differences import Difference, OverSets
 from densedet.core.text import visible
 
 MARKUP = re.compile(r"([\\`*_\[\]<>|~!@&])")
 """Letters that Markdown, or HTML in it, would take for markup."""
 
 
-def markdown_text(title: str, comparisons: Sequence[dict[str, Any]]) -> str:
+def markdown_text(title: str, comparisons: Sequence[dict[str, Any]], sets: Overview | None = None) -> str:
     """Write the verdict, the warnings and the table in Markdown.
 
     Args:
         title: heading.
         comparisons: one a data set, as `densedet.core.report.comparison.compare` returns them.
+        sets: what is told of all data sets together; None: there is one.
     """
     lines = [f"### {_plain(title)}", ""]
+    if sets is not None:
+        lines += _sentences(sets.words, sets.notes)
+        head, *rows = [[_plain(cell) for cell in row] for row in (sets.table.head, *sets.table.rows)]
+        lines += [f"| {' | '.join(head)} |", f"|---|{'---:|' * (len(head) - 1)}"]
+        lines += [*(f"| {' | '.join(row)} |" for row in rows), ""]
     for told in comparisons:
         lines += [f"#### {_plain(told['name'])}", ""] if told["name"] else []
-        lines += [line for words in told["words"] for line in (_plain(words), "")]
-        lines += [f"> **Note:** {_plain(text)}\n>" for text in told["warnings"]]
-        lines += [""] if told["warnings"] else []
+        lines += _sentences(told["words"], told["warnings"])
         names = [_plain(arm["name"]) for arm in told["arms"]]
         lines += [f"| | {' | '.join(names)} |", f"|---|{'---:|' * len(names)}"]
         for row in told["rows"]:
@@ -37,16 +43,23 @@ def markdown_text(title: str, comparisons: Sequence[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
+def _sentences(words: Sequence[str], notes: Sequence[str]) -> list[str]:
+    """Return the lines of sentences and of notes below them."""
+    lines = [line for text in words for line in (_plain(text), "")]
+    return lines + [f"> **Note:** {_plain(text)}\n>" for text in notes] + ([""] if notes else [])
+
+
 def _plain(text: str) -> str:
     """Escape markup in a text."""
     return MARKUP.sub(r"\\\1", visible(text))
 
 
-def csv_text(comparisons: Sequence[dict[str, Any]]) -> str:
+def csv_text(comparisons: Sequence[dict[str, Any]], sets: Overview | None = None) -> str:
     """Write the table as CSV: a line for each data set, number and arm, with the ends of its range.
 
     Args:
         comparisons: one a data set, as `densedet.core.report.comparison.compare` returns them.
+        sets: adds a line for the difference of each pair of arms on each set and over the sets.
     """
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
@@ -57,6 +70,12 @@ def csv_text(comparisons: Sequence[dict[str, Any]]) -> str:
                 cells = (row[name][place] for name in ("values", "lows", "highs"))
                 texts = [_cell(told["name"]), _cell(row["key"]), _cell(arm["name"]), arm["seeds"]]
                 writer.writerow([*texts, *("" if cell is None else cell for cell in cells)])
+    for over in sets.verdicts if sets is not None else ():
+        what = [_cell(f"difference in {over.metric}"), _cell(" minus ".join(over.pair)), ""]
+        rows: dict[str, Difference | OverSets] = {**over.sets, "mean over the sets": over}
+        for name, one in rows.items():
+            numbers = ("" if cell is None else cell for cell in (one.value, one.low, one.high))
+            writer.writerow([_cell(name), *what, *numbers])
     return out.getvalue()
 
 

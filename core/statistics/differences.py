@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from itertools import combinations
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 
@@ -167,11 +167,15 @@ def _p_value(value: float, variance: float, df: float) -> float:
     return two_sided_p(value / math.sqrt(variance), df)
 
 
-def holm(differences: Sequence[Difference]) -> list[Difference]:
+T = TypeVar("T", Difference, "OverSets")
+
+
+def holm(differences: Sequence[T]) -> list[T]:
     """Correct p values for the number of comparisons that are told together (Holm 1979).
 
     Args:
-        differences: of all classes, all sizes or all pairs; those without a p value do not count.
+        differences: of all classes, sizes or pairs, or of pairs over sets; those without a p value do not
+            count.
 
     Returns:
         The same differences, in their order, with ``adjusted`` and ``family``.
@@ -201,6 +205,8 @@ class OverSets:
         high: upper end.
         p: probability of such a mean, or a larger one, between arms that do not differ; None for fewer than
             three sets.
+        adjusted: ``p`` by Holm's correction for the comparisons of ``family``; ``p`` where there is one.
+        family: number of comparisons that are told together.
     """
 
     sets: dict[str, Difference]
@@ -208,13 +214,26 @@ class OverSets:
     low: float | None
     high: float | None
     p: float | None
+    adjusted: float | None
+    family: int = 1
+
+    @property
+    def pair(self) -> tuple[str, str]:
+        """The names of the two arms."""
+        one = next(iter(self.sets.values()))
+        return one.first, one.second
+
+    @property
+    def metric(self) -> str:
+        """The number that is compared."""
+        return next(iter(self.sets.values())).metric
 
     @property
     def verdict(self) -> Verdict:
         """Which arm is better over all sets, as far as it can be told."""
-        if self.p is None:
+        if self.adjusted is None:
             return "unknown"
-        if self.p >= 1 - CONFIDENCE:
+        if self.adjusted >= 1 - CONFIDENCE:
             return "not distinguishable"
         better = next(iter(self.sets.values())).higher_is_better
         return "first" if (self.value > 0) == better else "second"
@@ -231,6 +250,8 @@ class OverSets:
         if self.verdict == "not distinguishable":
             text = f"{one.first} and {one.second} are not distinguishable{metric} over {count} sets: the mean"
             text += f" difference is {number(self.value)} {ends(self.low, self.high)}"
+            if self.p is not None and self.p < 1 - CONFIDENCE:
+                text += f", which chance brings about among {self.family} comparisons (Holm)"
             return f"{text}; {one.first} is ahead on {won} of them"
         better, ahead = (one.first, won) if self.verdict == "first" else (one.second, count - won)
         text = f"{better} is better{metric} by {gain(self.value, self.low, self.high)}"
@@ -238,7 +259,8 @@ class OverSets:
 
     def to_dict(self) -> dict[str, Any]:
         """All attributes, the verdict and the words, as JSON can hold them."""
-        values = {"value": for_json(self.value), "low": self.low, "high": self.high, "p": self.p}
+        names = ("low", "high", "p", "adjusted", "family", "pair", "metric")
+        values = {"value": for_json(self.value), **{name: getattr(self, name) for name in names}}
         sets = {name: each.to_dict() for name, each in self.sets.items()}
         return {**values, "sets": sets, "verdict": self.verdict, "words": self.words()}
 
@@ -257,7 +279,22 @@ def over_sets(sets: Mapping[str, Difference]) -> OverSets:
     values = np.array([each.value for each in sets.values()])
     mean, count = float(values.mean()), len(values)
     if count < 3 or math.isnan(mean):
-        return OverSets(dict(sets), mean, None, None, None)
+        return OverSets(dict(sets), mean, None, None, None, None)
     variance = float(values.var(ddof=1)) / count
     half = t_quantile(0.5 + CONFIDENCE / 2, count - 1) * math.sqrt(variance)
-    return OverSets(dict(sets), mean, mean - half, mean + half, _p_value(mean, variance, count - 1))
+    p = _p_value(mean, variance, count - 1)
+    return OverSets(dict(sets), mean, mean - half, mean + half, p, p)
+
+
+def over_all_sets(sets: Mapping[str, Sequence[Difference]]) -> list[OverSets]:
+    """Compare each pair of arms over the data sets on which it is compared, with Holm's correction.
+
+    Args:
+        sets: by name, the differences of pairs of arms on each set; none where they do not compare.
+    """
+    pairs = dict.fromkeys((each.first, each.second) for found in sets.values() for each in found)
+    told = []
+    for pair in pairs:
+        own = {name: one for name, found in sets.items() for one in found if (one.first, one.second) == pair}
+        told.append(over_sets(own))
+    return holm(told)

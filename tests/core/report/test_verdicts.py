@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,9 @@ import pytest
 
 from densedet.core.report.arms import Arm, Comparison
 from densedet.core.report.comparison import table_rows
+from densedet.core.report.page import write_report
 from densedet.core.report.records import RunRecord
+from densedet.core.report.sets import overview
 from densedet.core.report.verdicts import add_statistics, worse_than
 from densedet.core.statistics.differences import difference
 from densedet.core.statistics.samples import Sample, bootstrap_weights
@@ -91,3 +94,47 @@ def test_which_arm_is_worse_by_the_bound(higher: bool, baseline: str) -> None:
 def test_a_difference_without_an_interval_is_unknown() -> None:
     pairs = [difference(*(Sample(name, np.array([0.5]), None, IMAGES) for name in "ab"))]
     assert worse_than(pairs, "a", 0.1) == {"b": None}
+
+
+def over(sets: dict[str, tuple[float, float]]) -> tuple[list[Comparison], list[Any]]:
+    """Comparisons of the arms a and b with these APs, and the differences of each."""
+    comparisons, pairs = [], []
+    for name, values in sets.items():
+        arms = [make_arm("a", 3), make_arm("b", 3)]
+        runs = {arm.name: [resampled(v + d) for d in (-0.01, 0, 0.01)] for arm, v in zip(arms, values)}
+        comparisons.append(Comparison(arms, name))
+        pairs.append(add_statistics(comparisons[-1], runs, IMAGES))
+    return comparisons, pairs
+
+
+def test_several_data_sets_get_a_table_and_a_verdict_over_them(tmp_path: Path) -> None:
+    # Differences .2, .21, .19: mean .2, standard error .01 / sqrt(3), t with 2 degrees 4.3027: +- .0248
+    comparisons, pairs = over({"x": (0.5, 0.3), "y": (0.4, 0.19), "z": (0.3, 0.11)})
+    told = overview(comparisons, pairs, ["x and y overlap."])
+    assert told is not None
+    verdict = "a is better in AP by .200 (.175 to .225) in the mean over 3 sets, and ahead on 3 of them."
+    assert told.words == [verdict]
+    assert told.table.head == ["", "AP on x", "AP on y", "AP on z", "mean"]
+    assert [row[0] for row in told.table.rows] == ["a", "b"]
+    assert told.table.rows[0][1].startswith("0.500 (0.4")
+    assert [row[-1] for row in told.table.rows] == ["0.400", "0.200"]
+    page = write_report(comparisons, tmp_path / "c.html", sets=told)
+    html = page.read_text()
+    assert html.index(verdict) < html.index("x and y overlap.") < html.index('<h2 class="set">x')
+    assert "mean over the sets" in html
+    markdown = page.with_suffix(".md").read_text()
+    assert markdown.index(verdict) < markdown.index("| a | 0.500 (") < markdown.index("#### x")
+    table = page.with_suffix(".csv").read_text().splitlines()
+    assert table[-1].startswith("mean over the sets,difference in AP,a minus b,,0.2")
+    numbers = json.loads(page.with_suffix(".json").read_text())["sets"]
+    assert numbers["verdicts"][0]["verdict"] == "first"
+    assert numbers["verdicts"][0]["words"] == verdict[:-1]
+
+
+def test_a_set_on_which_nothing_compares_does_not_count() -> None:
+    comparisons, pairs = over({"x": (0.5, 0.3), "y": (0.4, 0.2), "z": (0.3, 0.1)})
+    told = overview(comparisons, [*pairs[:2], []])
+    assert told is not None
+    assert told.notes == ["On z nothing is told of the arms' differences, see there."]
+    assert told.words[0].startswith("Two sets do not tell about other sets: on x a is better")
+    assert overview(comparisons[:1], pairs[:1]) is None

@@ -9,7 +9,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from densedet.core.statistics.differences import Difference, all_pairs, difference, holm, over_sets
+from densedet.core.statistics.differences import (
+    Difference,
+    all_pairs,
+    difference,
+    holm,
+    over_all_sets,
+    over_sets,
+)
 from densedet.core.statistics.power import need
 from densedet.core.statistics.samples import Sample, Spread
 
@@ -151,6 +158,25 @@ def test_two_sets_are_told_one_by_one() -> None:
     )
     with pytest.raises(ValueError, match="same two arms"):
         over_sets({"x": of(0.1), "y": replace(of(0.1), first="C")})
+
+
+def test_pairs_over_sets_are_corrected_together() -> None:
+    """Three pairs, the third on two sets alone; Holm's correction is for the two that have a p value."""
+
+    def pair(first: str, value: float) -> Difference:
+        return replace(of(0.5, value), first=first)
+
+    sets = {
+        "x": [pair("A", 0.10), pair("C", 0.1), pair("D", 0.1)],
+        "y": [pair("A", 0.11), pair("C", 0.2), pair("D", 0.1)],
+        "z": [pair("A", 0.12), pair("C", 0.3)],
+    }
+    told = over_all_sets(sets)
+    assert [one.pair for one in told] == [("A", "B"), ("C", "B"), ("D", "B")]
+    # A: t = .11 / (.01 / sqrt(3)) = 19.05, p = .00274, twice that; C: p = .0742 as above
+    assert [one.adjusted for one in told] == pytest.approx([0.00548, 0.0742, None], abs=5e-5)
+    assert [one.family for one in told] == [2, 2, 1]
+    assert list(told[2].sets) == ["x", "y"]
 
 
 def test_seeds_and_images_that_would_tell() -> None:
