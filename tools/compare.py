@@ -1,5 +1,6 @@
 """Compare recipes or finished runs, with several seeds and data sets: table, curves and pictures side by side
-in one HTML file. Interrupted, the same command goes on."""
+in one HTML file. With --ladder, go from one recipe to another part by part. Interrupted, the same command
+goes on."""
 
 from __future__ import annotations
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from densedet.core.jobs import Job
     from densedet.core.report.arms import Comparison
     from densedet.core.report.records import RunRecord
+    from densedet.core.report.rungs import Ladder
     from densedet.core.statistics.differences import Difference
     from densedet.core.study.planning import Plan
     from densedet.core.study.study import Study, StudyRun
@@ -66,6 +68,25 @@ def add_parser(subparsers: Any) -> None:
         help="folder of the images of a data set, or TRAIN_DIR,VAL_DIR (default: where the format has them)",
     )
     parser.add_argument(
+        "--ladder",
+        action="store_true",
+        help="go from the first recipe to the second one by their differing parts, one a step, and tell what "
+        "each gains",
+    )
+    parser.add_argument(
+        "--order",
+        metavar="PART,PART",
+        help="the parts that change first on the ladder, e.g. neck,anchors+head; the two change together "
+        "(default: neck, anchors, head, matcher, coder, losses, postprocess, then the others)",
+    )
+    parser.add_argument(
+        "--swaps",
+        type=int,
+        metavar="N",
+        help="train N pairs of neighbouring steps of the ladder in the other order, too (default: all that "
+        "can be built)",
+    )
+    parser.add_argument(
         "--jobs", type=int, metavar="N", help="runs at a time (default 1, or one on each GPU)"
     )
     parser.add_argument(
@@ -95,8 +116,8 @@ def add_parser(subparsers: Any) -> None:
         "--fail-if-worse",
         type=float,
         metavar="VALUE",
-        help="exit with 1 where another recipe is worse than the first one by more than this, even at the "
-        "better end of the difference's 95 %% interval, or where that cannot be told",
+        help="exit with 1 where another recipe (of a ladder the highest) is worse than the first one by more "
+        "than this, even at the better end of the difference's 95 %% interval, or where that cannot be told",
     )
     parser.add_argument(
         "--output",
@@ -139,7 +160,7 @@ def planned(arguments: argparse.Namespace) -> tuple[Plan, Path]:
     from densedet.core.study.data_sets import data_sets
     from densedet.core.study.planning import plan_study
 
-    for name, least in (("seeds", 1), ("jobs", 1), ("rounds", 0), ("fail_if_worse", 0)):
+    for name, least in (("seeds", 1), ("jobs", 1), ("rounds", 0), ("fail_if_worse", 0), ("swaps", 0)):
         value = getattr(arguments, name)
         if value is not None and not value >= least:
             option = name.replace("_", "-")
@@ -152,8 +173,15 @@ def planned(arguments: argparse.Namespace) -> tuple[Plan, Path]:
             "give at least one run folder or recipe, e.g. densedet compare quickstart_ssd "
             "quickstart_retinanet"
         )
+    check_ladder(arguments)
     sets = data_sets(arguments.on, arguments.on_images, arguments.plugin)
-    plan = plan_study(names, overrides, vary=arguments.vary, sets=sets, seeds=arguments.seeds)
+    if arguments.ladder:
+        from densedet.core.study.ladder import plan_ladder
+
+        order, swaps = arguments.order or "", arguments.swaps
+        plan = plan_ladder(names, overrides, sets=sets, seeds=arguments.seeds, order=order, swaps=swaps)
+    else:
+        plan = plan_study(names, overrides, vary=arguments.vary, sets=sets, seeds=arguments.seeds)
     plan.study.notes += [data.note for data in sets if data.note]
     below = next((recipe.run.folder for recipe in plan.recipes.values()), "runs")
     return plan, Path(below) / "compare"
@@ -167,6 +195,19 @@ def contents(plan: Plan) -> dict[str, str]:
     for (arm, _), recipe in plan.recipes.items():
         found[arm] = found.get(arm, "") + digest_of_contents(contents_of(recipe))
     return found
+
+
+def check_ladder(arguments: argparse.Namespace) -> None:
+    """Refuse options that do not go with a ladder, or only with one."""
+    from densedet.core.errors import UsageError
+
+    if arguments.ladder and arguments.vary:
+        raise UsageError(
+            f"--ladder changes one part a step, and --vary {arguments.vary[0]} another one: leave one out"
+        )
+    for name in ("order", "swaps"):
+        if getattr(arguments, name) is not None and not arguments.ladder:
+            raise UsageError(f"--{name} is for a ladder: write densedet compare --ladder A B --{name} ...")
 
 
 def check_output(path: Path) -> None:
@@ -208,6 +249,11 @@ def place(plan: Plan, root: Path) -> list[StudyRun]:
     for one in plan.study.runs:
         if recipe := plan.recipes.get((one.arm, one.data)):
             placer.place(one, recipe.with_overrides({"train.seed": one.seed}))
+    if plan.ladder is not None:
+        from densedet.core.report.ladder import plan_lines
+
+        for line in plan_lines(plan.ladder, len(plan.study.seeds), len(plan.study.data)):
+            say(line, error=True)
     for note in [*plan.study.notes, *placer.notes]:
         say(note, error=True)
     return [one for one in plan.study.runs if one.status == "planned"]
@@ -256,7 +302,7 @@ def report(plan: Plan, root: Path, arguments: argparse.Namespace) -> int:
     from functools import partial
 
     from densedet.core.errors import DensedetError
-    from densedet.core.report.comparison import table_text
+    from densedet.core.report.ladder import comparison_text
     from densedet.core.report.page import write_report
     from densedet.core.report.sets import overview
     from densedet.core.study.evidence import Wanted, evidence
@@ -266,15 +312,17 @@ def report(plan: Plan, root: Path, arguments: argparse.Namespace) -> int:
     records = records_of(plan, arguments.plugin)
     if not any(records):
         raise DensedetError(f"no run has left anything to compare: {study.notes[-1]}")
-    comparisons = comparisons_of(study, records)
+    comparisons = comparisons_of(study, records, plan.ladder)
     with evidence(comparisons, Wanted(arguments.rounds)) as pairs:
         sets = overview(comparisons, pairs, study.notes)
         sections = sections_of([record for record in records if record is not None])
         if not arguments.json:
             for comparison in comparisons:
-                say(f"{comparison.name}:\n" * (sets is not None) + table_text(comparison))
+                say(f"{comparison.name}:\n" * (sets is not None) + comparison_text(comparison))
             say("\n".join(["", *sets.lines()]) if sets is not None else "")
         title = " / ".join(arm.name for arm in study.arms)
+        if plan.ladder is not None:
+            title = f"From {plan.ladder.rungs[0]} to {plan.ladder.rungs[-1]}"
         about = {"title": title, "sections": sections, "reach": arguments.reach, "sets": sets}
         write = partial(write_report, comparisons, **about)
         page = keep(write, study, root, arguments.output)
@@ -333,6 +381,9 @@ def too_bad(comparisons: Sequence[Comparison], pairs: Sequence[Sequence[Differen
     found = False
     for comparison, differences in zip(comparisons, pairs):
         first, *others = (arm.name for arm in comparison.arms)
+        if comparison.ladder is not None:
+            others, first = [comparison.ladder.whole[0]], comparison.ladder.whole[1]
+            differences = [pair for pair in differences if pair.first == others[0] and pair.second == first]
         known = worse_than(differences, first, most)
         told = {name for pair in differences for name in (pair.first, pair.second)}
         known |= {name: None for name in others if name not in told or first not in told}
@@ -364,7 +415,9 @@ def records_of(plan: Plan, plugins: Sequence[str]) -> list[RunRecord | None]:
     return records
 
 
-def comparisons_of(study: Study, records: Sequence[RunRecord | None]) -> list[Comparison]:
+def comparisons_of(
+    study: Study, records: Sequence[RunRecord | None], ladder: Ladder | None = None
+) -> list[Comparison]:
     """Group the records by data set and arm, sorted by seed."""
     from densedet.core.report.arms import Arm, Comparison
 
@@ -376,7 +429,8 @@ def comparisons_of(study: Study, records: Sequence[RunRecord | None]) -> list[Co
             runs = [r for one, r in pairs if r is not None and (one.arm, one.data) == (arm.name, data)]
             arms += [Arm(arm.name, runs)] if runs else []
         notes = [] if len(study.data) > 1 else list(study.notes)
-        comparisons += [Comparison(arms, data, notes=notes)] if arms else []
+        own = None if ladder is None else ladder.blank()
+        comparisons += [Comparison(arms, data, notes=notes, ladder=own)] if arms else []
     return comparisons
 
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from densedet.core.report.charts.bars import Value
 from densedet.core.report.records import RunRecord
+from densedet.core.report.rungs import Ladder
 
 
 @dataclass(frozen=True)
@@ -171,6 +172,7 @@ class Comparison:
         distinct: names of arms that are better than all others by more than chance.
         notes: sentences that the reader must know.
         pictured: which images the arms' pictures show, in words.
+        ladder: the steps between the arms; None where the arms are no ladder.
     """
 
     arms: list[Arm]
@@ -180,11 +182,30 @@ class Comparison:
     distinct: tuple[str, ...] = ()
     notes: list[str] = field(default_factory=list)
     pictured: str = "The same images"
+    ladder: Ladder | None = None
 
     @property
     def runs(self) -> list[RunRecord]:
         """The runs of all arms, named by their arm and their seed."""
         return [run for arm in self.arms for run in named_runs(arm)]
+
+    @property
+    def columns(self) -> list[Arm]:
+        """The arms that have a column in the table: of a ladder its rungs."""
+        if self.ladder is None:
+            return self.arms
+        rungs = self.ladder.rungs
+        return [arm for arm in self.arms if arm.name in rungs] or self.arms
+
+    @property
+    def pictured_arms(self) -> list[Arm]:
+        """The arms whose pictures are shown: of a ladder the lowest and the highest."""
+        columns = self.columns
+        return columns if self.ladder is None or len(columns) < 3 else [columns[0], columns[-1]]
+
+    def runs_of(self, *names: str) -> list[RunRecord]:
+        """Return the runs of some arms, named as in `runs`."""
+        return [run for arm in self.arms if arm.name in names for run in named_runs(arm)]
 
 
 def named_runs(arm: Arm) -> list[RunRecord]:

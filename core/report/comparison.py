@@ -74,7 +74,7 @@ COST_ROWS = (
 def compare(comparison: Comparison) -> dict[str, Any]:
     """Return the comparison as plain values: runs, rows, whether the arms are ranked, words, warnings,
     differences."""
-    arms, runs = comparison.arms, comparison.runs
+    arms, runs = comparison.columns, comparison.runs
     return {
         "name": comparison.name,
         "arms": [{"name": arm.name, "seeds": len(arm.runs)} for arm in arms],
@@ -110,7 +110,7 @@ def table_rows(comparison: Comparison) -> list[dict[str, Any]]:
     No arm is the best of a cost where all are equal, of a quality where chance is not ruled out
     (`Comparison.distinct`), or of anything where the arms do not compare (`obstacles`).
     """
-    arms = comparison.arms
+    arms = comparison.columns
     metric, larger = arms[0].metric, arms[0].higher_is_better
     note = "highest" if larger else "lowest"
     rows = [
@@ -139,7 +139,7 @@ def table_text(comparison: Comparison) -> str:
         [short(row["label"]), *(t + (" *" if best else "  ") for t, best in zip(row["texts"], row["best"]))]
         for row in rows
     ]
-    table = [["", *(f"{short(arm.name)}  " for arm in comparison.arms)], *cells]
+    table = [["", *(f"{short(arm.name)}  " for arm in comparison.columns)], *cells]
     widths = [max(len(line[column]) for line in table) for column in range(len(table[0]))]
     lines = [
         "  ".join(
@@ -147,8 +147,15 @@ def table_text(comparison: Comparison) -> str:
         ).rstrip()
         for line in table
     ]
-    lines += summary_words(comparison)
-    return "\n".join([*lines, *(f"warning: {text}" for text in warnings_of(comparison.arms))])
+    return "\n".join([*lines, *told_lines(comparison)])
+
+
+def told_lines(comparison: Comparison) -> list[str]:
+    """Return what the table shows, and the warnings, for a terminal."""
+    return [
+        *summary_words(comparison),
+        *(f"warning: {text}" for text in warnings_of(comparison.columns)),
+    ]
 
 
 def _row(row: Row, arms: Sequence[Arm], ranked: bool, distinct: Sequence[str] | None) -> dict[str, Any]:
@@ -214,7 +221,7 @@ def write_number(value: float | None, form: str) -> str:
 
 def summary_words(comparison: Comparison) -> list[str]:
     """Return what the table shows, in sentences: first which arm is better, then the costs."""
-    arms = comparison.arms
+    arms = comparison.columns
     ratios = [
         *_ratio(
             arms,

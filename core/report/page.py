@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
+from itertools import pairwise, repeat
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -29,6 +30,7 @@ from densedet.core.report.charts.chart import color_of
 from densedet.core.report.comparison import compare, date_now, machines_of
 from densedet.core.report.costs import cost_section
 from densedet.core.report.curves import score_section, training_section
+from densedet.core.report.ladder import ladder_section, ladder_tables
 from densedet.core.report.recipe_diff import recipe_diff
 from densedet.core.report.records import RunRecord, number
 from densedet.core.report.sections import Diff, Section
@@ -141,8 +143,16 @@ def _html(
 
 def _block(comparison: Comparison, reach: float | None, picture_bytes: int) -> dict[str, Any]:
     """Return what the page shows of one data set."""
-    arms, told = comparison.arms, compare(comparison)
-    makers: dict[str, Callable[[], Section]] = {
+    arms, told, ladder = comparison.columns, compare(comparison), comparison.ladder
+    makers: dict[str, Callable[[], Section]] = {}
+    if ladder is not None:
+        makers["the ladder"] = partial(ladder_section, comparison, ladder)
+        told["ladder"] = {
+            **ladder.plain(),
+            "tables": [table.plain() for table in ladder_tables(comparison, ladder)],
+        }
+    comparison = replace(comparison, arms=arms)
+    makers |= {
         "the differences": lambda: difference_section(comparison),
         "the costs": lambda: cost_section(comparison, reach),
         "the curves": lambda: training_section(arms),
@@ -151,15 +161,17 @@ def _block(comparison: Comparison, reach: float | None, picture_bytes: int) -> d
         "the errors": lambda: error_section(arms),
         "the sizes": lambda: size_section(arms),
         "the missed objects": lambda: missed_section(arms),
-        "the recipes": lambda: diff_section(arms),
+        "the recipes": lambda: diff_section(arms, ladder=ladder is not None),
     }
     found = [_attempt(what, partial(_drawn, make), told["warnings"]) for what, make in makers.items()]
-    shown = [replace(arm.shown or arm.runs[0], name=arm.name) for arm in arms]
+    pictured = {arm.name: arm for arm in comparison.pictured_arms}
+    shown = [replace(arm.shown or arm.runs[0], name=arm.name) for arm in pictured.values()]
     return {
         "comparison": told,
         "sections": [section for section in found if section],
         "pictures": _attempt("the pictures", lambda: _pictures(shown, picture_bytes), told["warnings"]),
         "pictured": comparison.pictured,
+        "keys": [color_of(place) for place, arm in enumerate(arms) if arm.name in pictured],
         "min_score": next((number(run.pictures.get("min_score")) for run in shown if run.pictures), None),
     }
 
@@ -172,11 +184,10 @@ def _drawn(make: Callable[[], Section]) -> Section:
     return section
 
 
-def diff_section(arms: Sequence[Arm]) -> Section:
-    """The difference of each arm's recipe from the first one's."""
+def diff_section(arms: Sequence[Arm], *, ladder: bool = False) -> Section:
+    """The difference of each arm's recipe from the first one's, or on a ladder from that below it."""
     section = Section("What differs in the recipes")
-    first, *others = arms
-    for arm in others:
+    for first, arm in pairwise(arms) if ladder else zip(repeat(arms[0]), arms[1:]):
         lines = recipe_diff(first.runs[0], arm.runs[0])
         if lines:
             section.diffs.append(Diff(f"from {first.name} to {arm.name}", lines))

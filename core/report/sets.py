@@ -85,7 +85,7 @@ def overview(
 
 
 def _table(comparisons: Sequence[Comparison]) -> Table:
-    names = list(dict.fromkeys(arm.name for one in comparisons for arm in one.arms))
+    names = list(dict.fromkeys(arm.name for one in comparisons for arm in one.columns))
     metrics = {one.arms[0].metric for one in comparisons}
     head = ["", *(f"{one.arms[0].metric} on {short(one.name)}" for one in comparisons)]
     rows = []

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from densedet.core.report.sets import Overview
@@ -33,6 +33,7 @@ def markdown_text(title: str, comparisons: Sequence[dict[str, Any]], sets: Overv
     for told in comparisons:
         lines += [f"#### {_plain(told['name'])}", ""] if told["name"] else []
         lines += _sentences(told["words"], told["warnings"])
+        lines += [line for table in told.get("ladder", {}).get("tables", ()) for line in _table(table)]
         names = [_plain(arm["name"]) for arm in told["arms"]]
         lines += [f"| | {' | '.join(names)} |", f"|---|{'---:|' * len(names)}"]
         for row in told["rows"]:
@@ -47,6 +48,13 @@ def _sentences(words: Sequence[str], notes: Sequence[str]) -> list[str]:
     """Return the lines of sentences and of notes below them."""
     lines = [line for text in words for line in (_plain(text), "")]
     return lines + [f"> **Note:** {_plain(text)}\n>" for text in notes] + ([""] if notes else [])
+
+
+def _table(table: dict[str, Any]) -> list[str]:
+    """A table of texts in Markdown, with an empty line behind it."""
+    rows = [f"| {' | '.join(map(_plain, row))} |" for row in (table["columns"], *table["rows"])]
+    title = [f"**{_plain(table['title'])}**", ""] if table["title"] else []
+    return [*title, rows[0], "|---" * len(table["columns"]) + "|", *rows[1:], ""]
 
 
 def _plain(text: str) -> str:
@@ -70,6 +78,10 @@ def csv_text(comparisons: Sequence[dict[str, Any]], sets: Overview | None = None
                 cells = (row[name][place] for name in ("values", "lows", "highs"))
                 texts = [_cell(told["name"]), _cell(row["key"]), _cell(arm["name"]), arm["seeds"]]
                 writer.writerow([*texts, *("" if cell is None else cell for cell in cells)])
+        for key, name, gain in _ladder(told.get("ladder")):
+            what = [_cell(told["name"]), _cell(f"{key} {gain['metric']}"), _cell(name), min(gain["seeds"])]
+            numbers = ("" if gain[end] is None else gain[end] for end in ("value", "low", "high"))
+            writer.writerow([*what, *numbers])
     for over in sets.verdicts if sets is not None else ():
         what = [_cell(f"difference in {over.metric}"), _cell(" minus ".join(over.pair)), ""]
         rows: dict[str, Difference | OverSets] = {**over.sets, "mean over the sets": over}
@@ -77,6 +89,18 @@ def csv_text(comparisons: Sequence[dict[str, Any]], sets: Overview | None = None
             numbers = ("" if cell is None else cell for cell in (one.value, one.low, one.high))
             writer.writerow([_cell(name), *what, *numbers])
     return out.getvalue()
+
+
+def _ladder(ladder: dict[str, Any] | None) -> Iterator[tuple[str, str, dict[str, Any]]]:
+    """Yield (what it is, of which steps, difference) of the gains and interactions of a ladder."""
+    if ladder is None:
+        return
+    for step in ladder["steps"]:
+        for one in step["gains"]:
+            yield "gain in", " ".join(filter(None, [step["title"], one["order"]])), one
+    for swap in ladder["swaps"]:
+        if swap["interaction"]:
+            yield "interaction in", f"{swap['lower']} and {swap['upper']}", swap["interaction"]
 
 
 def _cell(text: str) -> str:

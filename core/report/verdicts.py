@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import combinations
+from typing import Any
 
 import numpy as np
 
 from densedet.core.report.arms import Comparison, Difference
 from densedet.core.report.charts.bars import Value
 from densedet.core.report.comparison import obstacles
+from densedet.core.report.ladder import ladder_words
+from densedet.core.report.rungs import Ladder
 from densedet.core.statistics import differences as compared
 from densedet.core.statistics.intervals import estimate
 from densedet.core.statistics.samples import Sample
@@ -43,33 +47,37 @@ def add_statistics(
         known = [arm for arm in arms if all(name in run for run in runs[arm.name])]
         samples[name] = [Sample.of(arm.name, runs[arm.name], name, images) for arm in known]
         for arm, sample in zip(known, samples[name]):
-            told = estimate(sample)
-            if told.low is not None and told.high is not None:
-                arm.intervals[name] = _possible(name, Value(told.value, told.low, told.high))
-    if len(arms) < 2 or obstacles(comparison.runs):
-        return []
+            one = estimate(sample)
+            if one.low is not None and one.high is not None:
+                arm.intervals[name] = _possible(name, Value(one.value, one.low, one.high))
+    chosen = _chosen(comparison, [arm.name for arm in arms])
     metric, higher = arms[0].metric, arms[0].higher_is_better
-    if len(samples.get(metric, ())) < 2:
+    found = _pairs(samples.get(metric, ()), chosen)
+    if not found:
         return []
-    pairs = compared.all_pairs(samples[metric], metric=metric, higher_is_better=higher)
-    comparison.verdicts = [_sentence(pair.words()) for pair in pairs]
-    comparison.distinct = _winners(pairs)
+    options: dict[str, Any] = {"metric": metric, "higher_is_better": higher}
+    pairs = compared.compare_pairs(found, **options)
+    if comparison.ladder is None:
+        comparison.verdicts = [_sentence(pair.words()) for pair in pairs]
+        comparison.distinct = _winners(pairs)
+    else:
+        add_gains(comparison, comparison.ladder, pairs, samples[metric])
     comparison.differences = [_row(metric, pair) for pair in pairs]
     for name in LINES:
-        if name != metric and len(samples.get(name, ())) > 1:
-            comparison.differences += [_row(name, pair) for pair in compared.all_pairs(samples[name])]
+        if name != metric:
+            lines = compared.compare_pairs(_pairs(samples.get(name, ()), chosen))
+            comparison.differences += [_row(name, pair) for pair in lines]
     classes = [n for n in names if n.startswith("classes.") and n.endswith(".AP") and n != metric]
     labels = {**SIZES, **{n: f"AP of {n[len('classes.') : -len('.AP')]}" for n in classes}}
     for family in (tuple(SIZES), tuple(classes)):
-        found = [
-            (labels[name], compared.difference(one, other))
+        told = [
+            (labels[name], compared.difference(*pair))
             for name in family
-            if len(samples.get(name, ())) > 1
-            for one, other in _pairs(samples[name])
+            for pair in _pairs(samples.get(name, ()), chosen)
         ]
-        corrected = compared.holm([pair for _, pair in found])
+        corrected = compared.holm([pair for _, pair in told])
         comparison.differences += [
-            _row(label, pair) for (label, _), pair in zip(found, corrected) if pair.low is not None
+            _row(label, pair) for (label, _), pair in zip(told, corrected) if pair.low is not None
         ]
     return pairs
 
@@ -81,8 +89,48 @@ def _possible(name: str, value: Value) -> Value:
     return Value(value.value, max(0.0, value.low), min(1.0, value.high))
 
 
-def _pairs(samples: Sequence[Sample]) -> list[tuple[Sample, Sample]]:
-    return [(one, other) for place, one in enumerate(samples) for other in samples[place + 1 :]]
+def _chosen(comparison: Comparison, names: Sequence[str]) -> list[tuple[str, str]]:
+    """Pairs of arms that are told: all of them; of a ladder the whole and its steps, where they compare."""
+    if comparison.ladder is None:
+        return [] if obstacles(comparison.runs) else list(combinations(names, 2))
+    return [pair for pair in comparison.ladder.pairs if not obstacles(comparison.runs_of(*pair))]
+
+
+def _pairs(samples: Sequence[Sample], chosen: Sequence[tuple[str, str]]) -> list[tuple[Sample, Sample]]:
+    known = {sample.name: sample for sample in samples}
+    return [(known[one], known[other]) for one, other in chosen if one in known and other in known]
+
+
+def add_gains(
+    comparison: Comparison,
+    ladder: Ladder,
+    pairs: Sequence[compared.Difference],
+    samples: Sequence[Sample],
+) -> None:
+    """Add gains, interactions and verdicts to a ladder.
+
+    Args:
+        comparison: of the ladder.
+        ladder: it is changed.
+        pairs: the differences of its whole and of its steps.
+        samples: the metric of each arm.
+    """
+    known = {sample.name: sample for sample in samples}
+    ladder.gains = {(pair.first, pair.second): pair for pair in pairs}
+    arm = comparison.arms[0]
+    options: dict[str, Any] = {"metric": arm.metric, "higher_is_better": arm.higher_is_better}
+    found = {}
+    for swap in ladder.trained_swaps:
+        names = (swap.lower.below, swap.lower.above, swap.arm, swap.upper.above)
+        if not known.keys() >= set(names) or obstacles(comparison.runs_of(*names)):
+            continue
+        neither, lower, upper, both = (known[name] for name in names)
+        ladder.gains[upper.name, neither.name] = compared.difference(upper, neither, **options)
+        ladder.gains[both.name, upper.name] = compared.difference(both, upper, **options)
+        titles = (swap.lower.title, swap.upper.title)
+        found[swap.arm] = compared.interaction(neither, lower, upper, both, names=titles, **options)
+    ladder.interactions = dict(zip(found, compared.holm(list(found.values()))))
+    comparison.verdicts = [_sentence(text) for text in ladder_words(ladder)]
 
 
 def _row(what: str, told: compared.Difference) -> Difference:

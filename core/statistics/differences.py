@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
-from itertools import combinations
 from typing import Any, Literal, TypeVar
 
 import numpy as np
@@ -50,7 +49,7 @@ class Difference:
     adjusted: float | None
     family: int
     kind: Kind
-    seeds: tuple[int, int]
+    seeds: tuple[int, ...]
     images: int
     seeds_known: bool
     higher_is_better: bool
@@ -133,32 +132,88 @@ def difference(
     Raises:
         ValueError: the two have other images or resamples.
     """
-    if first.images != second.images:
-        raise ValueError(f"{first.name} has {first.images} images and {second.name} {second.images}")
-    tables = [arm.resampled for arm in (first, second) if arm.resampled is not None]
-    if len({table.shape[1] for table in tables}) > 1:
-        raise ValueError(f"{first.name} and {second.name} have different numbers of resamples")
     spread = Spread.of(first, second)
+    return Difference(first.name, second.name, metric, **_told(spread, kind, higher_is_better, asked))
+
+
+def _told(spread: Spread, kind: Kind, higher_is_better: bool, asked: float) -> dict[str, Any]:
+    """The fields of a `Difference` that follow from its variance."""
     kind = "these images" if spread.kind == "these images" else kind
     half, total = spread.half_width(kind), spread.total(kind)
     p = None if half is None or total is None else _p_value(spread.value, *total)
-    return Difference(
-        first=first.name,
-        second=second.name,
-        metric=metric,
-        value=spread.value,
-        low=None if half is None else spread.value - half,
-        high=None if half is None else spread.value + half,
-        p=p,
-        adjusted=p,
-        family=1,
-        kind=kind,
-        seeds=(spread.counts[0], spread.counts[1]),
-        images=spread.image_count,
-        seeds_known=bool(spread.seeds),
-        higher_is_better=higher_is_better,
-        need=need(spread, kind, asked),
-    )
+    return {
+        "value": spread.value,
+        "low": None if half is None else spread.value - half,
+        "high": None if half is None else spread.value + half,
+        "p": p,
+        "adjusted": p,
+        "family": 1,
+        "kind": kind,
+        "seeds": spread.counts,
+        "images": spread.image_count,
+        "seeds_known": bool(spread.seeds),
+        "higher_is_better": higher_is_better,
+        "need": need(spread, kind, asked),
+    }
+
+
+@dataclass(frozen=True)
+class Interaction(Difference):
+    """How much more a change gains beside another one than without it; the same for both of the two.
+
+    ``first`` and ``second`` name the changes. ``value`` is the gain of either on top of the other, minus its
+    gain alone.
+    """
+
+    def words(self) -> str:
+        """Write in a sentence without a full stop whether the two changes interact."""
+        metric, both = f" in {self.metric}" if self.metric else "", f"{self.first} and {self.second}"
+        if self.low is None or self.high is None:
+            why = why_unknown(self.value, self.seeds_known)
+            return f"whether {both} interact{metric} is unknown: {why}"
+        where = scope(self.kind, self.seeds, self.seeds_known)
+        if self.verdict in ("first", "second"):
+            more = "more" if self.value > 0 else "less"
+            by = gain(self.value, self.low, self.high)
+            return f"{both} interact{metric}: each adds {by} {more} on top of the other than alone, {where}"
+        value = f"{number(self.value)} {ends(self.low, self.high)}"
+        told = f"each adds {value} more on top of the other than alone"
+        if self.verdict == "unknown":
+            return f"whether {both} interact{metric} is unknown: {told}, {where}"
+        text = f"no interaction of {both} is distinguishable{metric}: {told}, {where}"
+        return text if self.need is None else f"{text}; {self.need.words()}"
+
+
+def interaction(
+    neither: Sample,
+    first: Sample,
+    second: Sample,
+    both: Sample,
+    *,
+    names: tuple[str, str],
+    metric: str = "",
+    kind: Kind = "new images",
+    higher_is_better: bool = True,
+    asked: float = 0.02,
+) -> Interaction:
+    """Compare the gain of a change on top of another one with its gain alone: a difference of differences.
+
+    Args:
+        neither: a number of the arm without both changes.
+        first: of the arm with the first change alone.
+        second: of the arm with the second change alone.
+        both: of the arm with both.
+        names: of the two changes, for the words.
+        metric: the number's name, for the words.
+        kind: what the interval is for; where images cannot be told it is for these images all the same.
+        higher_is_better: whether a larger number is better.
+        asked: the interaction that `need` asks seeds or images for.
+
+    Raises:
+        ValueError: the arms have other images or resamples.
+    """
+    spread = Spread.of_sum([both, neither], [first, second])
+    return Interaction(*names, metric, **_told(spread, kind, higher_is_better, asked))
 
 
 def _p_value(value: float, variance: float, df: float) -> float:
@@ -167,7 +222,7 @@ def _p_value(value: float, variance: float, df: float) -> float:
     return two_sided_p(value / math.sqrt(variance), df)
 
 
-T = TypeVar("T", Difference, "OverSets")
+T = TypeVar("T", bound="Difference | OverSets")
 
 
 def holm(differences: Sequence[T]) -> list[T]:
@@ -189,9 +244,9 @@ def holm(differences: Sequence[T]) -> list[T]:
     return corrected
 
 
-def all_pairs(samples: Sequence[Sample], **options: Any) -> list[Difference]:
-    """Compare each arm with each other one, with Holm's correction; ``options`` are those of `difference`."""
-    return holm([difference(first, second, **options) for first, second in combinations(samples, 2)])
+def compare_pairs(pairs: Iterable[tuple[Sample, Sample]], **options: Any) -> list[Difference]:
+    """Compare the two arms of each pair, with Holm's correction; ``options`` are those of `difference`."""
+    return holm([difference(first, second, **options) for first, second in pairs])
 
 
 @dataclass(frozen=True)

@@ -77,7 +77,7 @@ class Sample:
 
 @dataclass(frozen=True)
 class Spread:
-    """The variance of an estimate, by origin: a mean over seeds, or the difference of two such means.
+    """The variance of an estimate, by origin: a mean over seeds, or the difference of such means.
 
     Attributes:
         value: the estimate.
@@ -102,14 +102,28 @@ class Spread:
     @classmethod
     def of(cls, first: Sample, second: Sample | None = None) -> Spread:
         """Estimate the variance of the mean of an arm, or of the difference of two arms' means."""
-        arms = [first] if second is None else [first, second]
-        signs = (1.0, -1.0)
+        return cls.of_sum([first], [] if second is None else [second])
+
+    @classmethod
+    def of_sum(cls, added: Sequence[Sample], taken: Sequence[Sample]) -> Spread:
+        """Estimate the variance of a sum of arms' means, from which the means of others are taken.
+
+        Args:
+            added: arms whose means are added; at least one.
+            taken: arms whose means are subtracted.
+
+        Raises:
+            ValueError: the arms have other images or resamples.
+        """
+        arms = [*added, *taken]
+        signs = [1.0] * len(added) + [-1.0] * len(taken)
+        _check_same_images(arms)
         value = float(sum(sign * arm.values.mean() for sign, arm in zip(signs, arms)))
         counts = tuple(len(arm.values) for arm in arms)
         known = min(counts) > 1
         seeds = tuple(float(arm.values.var(ddof=1)) / len(arm.values) for arm in arms) if known else ()
         tables = [arm.resampled for arm in arms if arm.resampled is not None]
-        count = first.images
+        count = arms[0].images
         if len(tables) < len(arms) or count < 2:
             return cls(value, counts, seeds, (0.0,) * len(seeds), None, count, count)
         complete = ~np.isnan(np.concatenate(tables)).any(axis=0)
@@ -186,6 +200,16 @@ class Spread:
         if total is None or math.isnan(total[0]):
             return None
         return t_quantile(0.5 + CONFIDENCE / 2, total[1]) * math.sqrt(total[0])
+
+
+def _check_same_images(arms: Sequence[Sample]) -> None:
+    first, *others = arms
+    for other in others:
+        if first.images != other.images:
+            raise ValueError(f"{first.name} has {first.images} images and {other.name} {other.images}")
+    tables = [arm.resampled for arm in arms if arm.resampled is not None]
+    if len({table.shape[1] for table in tables}) > 1:
+        raise ValueError(f"{' and '.join(arm.name for arm in arms)} have different numbers of resamples")
 
 
 def _satterthwaite(parts: Sequence[tuple[float, float]], total: float) -> float:

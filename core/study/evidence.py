@@ -132,7 +132,8 @@ class _Found:
 
     def draw(self, spare: Path) -> None:
         """Draw the images on which the arms disagree most, those of the first seeds."""
-        first = [(arm, *rows[0]) for arm in self.comparison.arms if (rows := self.judgements[arm.name])]
+        arms = self.comparison.pictured_arms
+        first = [(arm, *rows[0]) for arm in arms if (rows := self.judgements[arm.name])]
         if not first:
             return
         places = _places([judgement for _, _, judgement in first])

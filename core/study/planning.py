@@ -14,6 +14,7 @@ from densedet.core.recipe.loading import Recipe, load_recipe
 from densedet.core.recipe.merging import find_recipe
 from densedet.core.recipe.yaml_marks import parse_yaml
 from densedet.core.report.records import at_path, read_run
+from densedet.core.report.rungs import Ladder
 from densedet.core.study.data_sets import DataSet
 from densedet.core.study.places import digest_of
 from densedet.core.study.study import Arm, Study, StudyRun, in_turns
@@ -33,10 +34,12 @@ class Plan:
     Attributes:
         study: the study. Runs that are to be trained have no folder yet.
         recipes: recipe of each arm on each data set, by (arm, data); without those of finished runs.
+        ladder: the steps between the arms; None where the arms are no ladder.
     """
 
     study: Study
     recipes: dict[tuple[str, str], Recipe]
+    ladder: Ladder | None = None
 
 
 def plan_study(
@@ -68,15 +71,14 @@ def plan_study(
     if not named:
         _refuse_idle(overrides, judging, vary, seeds)
     arms, runs, recipes = [], list[StudyRun](), dict[tuple[str, str], Recipe]()
-    titles = _titles(named)
+    titles = arm_titles(named)
     for name, values in itertools.product(named, list(_combinations(vary))):
         settings = [f"{path}={text}" for path, text in values.items()]
         title = " ".join([titles[name], *_settings(values)]) if len(named) > 1 or not values else ""
         title = title or ", ".join(_settings(values))
         for data in sets or [DataSet()]:
             given = [*data.overrides, *overrides, *settings]
-            find_recipe(name, "there is neither such a run folder nor such a recipe")
-            recipe = _fair(load_recipe(name, given, plugins=data.plugins))
+            recipe = fair_recipe(name, given, data.plugins)
             recipes[title, data.name] = recipe
             chosen = [recipe.train.seed] if seeds is None else range(seeds)
             runs += [StudyRun(title, data.name, seed, NOWHERE) for seed in chosen]
@@ -104,9 +106,20 @@ def _refuse_idle(
         raise UsageError(f"{idle[0]} changes nothing: everything to compare is trained already")
 
 
-def _fair(recipe: Recipe) -> Recipe:
-    """Return the recipe as a study trains it: all seeds hold out the same images, and each run gets its GPU
-    from the launcher. Raises RecipeError, also where its parts do not fit each other."""
+def fair_recipe(name: str, overrides: Sequence[str], plugins: Sequence[str] = ()) -> Recipe:
+    """Load a recipe as a study trains it: all seeds hold out the same images, and each run gets its GPU from
+    the launcher.
+
+    Args:
+        name: a file, or the name of a shipped recipe.
+        overrides: changes to it, as on the command line.
+        plugins: plug-in files and modules beside its own.
+
+    Raises:
+        RecipeError: it is faulty, or its parts do not fit each other.
+    """
+    find_recipe(name, "there is neither such a run folder nor such a recipe")
+    recipe = load_recipe(name, overrides, plugins=plugins)
     check_fit(recipe)
     device = recipe.train.device
     if ":" in device:
@@ -120,7 +133,7 @@ def _fair(recipe: Recipe) -> Recipe:
     return recipe
 
 
-def _titles(names: Sequence[str]) -> dict[str, str]:
+def arm_titles(names: Sequence[str]) -> dict[str, str]:
     """Return a name for each recipe: the stem of its file, with its folder where another has this stem."""
     stems = {name: Path(name.rpartition(":")[2]).stem for name in names}
     counts = Counter(stems.values())

@@ -10,6 +10,7 @@ import pytest
 from densedet.core.recipe.loading import load_recipe
 from densedet.core.report.arms import Arm, Comparison
 from densedet.core.report.records import RunRecord
+from densedet.core.report.rungs import Ladder, Step
 from densedet.core.statistics.differences import Difference, difference
 from densedet.core.statistics.samples import Sample
 from densedet.core.study.planning import Plan
@@ -58,3 +59,14 @@ def test_what_cannot_be_told_fails(capsys: pytest.CaptureFixture[str]) -> None:
     assert too_bad([compared("a", "b", "c")], [three], 0.01)
     assert "c against a" in capsys.readouterr().err
     assert not too_bad([compared("a")], [[]], 0.01)
+
+
+def test_of_a_ladder_the_highest_rung_counts(capsys: pytest.CaptureFixture[str]) -> None:
+    steps = [Step("x", "a", "b", {}), Step("y", "b", "c", {})]
+    three = compared("a", "b", "c")
+    three.ladder = Ladder(steps, [])
+    pairs = [pair("c", "a", 0.02), pair("b", "a", -0.3), pair("c", "b", 0.32)]
+    assert not too_bad([three], [pairs], 0.01), "the rung between is worse, and that is no end"
+    assert too_bad([three], [[pair("c", "a", -0.02), *pairs[1:]]], 0.01)
+    assert "c against a on cells: it is by 0.020 at least" in capsys.readouterr().err
+    assert too_bad([three], [[]], 0.01)

@@ -5,15 +5,18 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import replace
+from itertools import combinations
 
 import numpy as np
 import pytest
 
 from densedet.core.statistics.differences import (
     Difference,
-    all_pairs,
+    Interaction,
+    compare_pairs,
     difference,
     holm,
+    interaction,
     over_all_sets,
     over_sets,
 )
@@ -124,8 +127,9 @@ def test_holms_correction_by_hand() -> None:
     )
 
 
-def test_all_pairs() -> None:
-    pairs = all_pairs([arm("A", 0.5, 0.51), arm("B", 0.4, 0.41), arm("C", 0.1, 0.11)], metric="AP")
+def test_pairs_are_corrected_together() -> None:
+    arms = [arm("A", 0.5, 0.51), arm("B", 0.4, 0.41), arm("C", 0.1, 0.11)]
+    pairs = compare_pairs(combinations(arms, 2), metric="AP")
     assert [(each.first, each.second, each.family) for each in pairs] == [
         ("A", "B", 3), ("A", "C", 3), ("B", "C", 3)
     ]  # fmt: skip
@@ -208,3 +212,48 @@ def test_seeds_and_images_that_would_tell() -> None:
     told = need(both, "new images", 0.031)
     assert told is not None and told.seeds is None and told.images is not None
     assert told.with_seeds == 4
+
+
+def test_an_interaction_by_hand() -> None:
+    # .60 - .40 - .35 + .30 = .15. Each arm's seeds are .02 apart: the variance of a mean is .0002 / 2 = 1e-4,
+    # of the sum 4e-4, with (4e-4)^2 / (4 * 1e-8) = 4 degrees of freedom: half the width is 2.7764 * .02.
+    arms = [arm("n", 0.29, 0.31), arm("a", 0.39, 0.41), arm("b", 0.34, 0.36), arm("ab", 0.59, 0.61)]
+    told = interaction(*arms, names=("neck", "head"), metric="AP", kind="these images")
+    assert told.value == pytest.approx(0.15)
+    assert told.high == pytest.approx(0.15 + 2.7764451 * 0.02, abs=1e-6)
+    assert told.seeds == (2, 2, 2, 2)
+    assert told.words() == (
+        "neck and head interact in AP: each adds .150 (.094 to .206) more on top of the other than alone, at "
+        "2 seeds, for these images alone"
+    )
+    # It is the gain of b on top of a minus its gain alone, and the same the other way round.
+    neither, first, second, both = arms
+    assert interaction(neither, second, first, both, names=("head", "neck")).value == pytest.approx(0.15)
+    less = interaction(first, neither, both, second, names=("neck", "head"), kind="these images")
+    assert less.words().startswith("neck and head interact: each adds .150 (.094 to .206) less on top")
+
+
+def test_no_interaction_in_words() -> None:
+    arms = [arm("n", 0.2, 0.4), arm("a", 0.3, 0.5), arm("b", 0.3, 0.5), arm("ab", 0.41, 0.61)]
+    told = interaction(*arms, names=("neck", "head"), kind="these images")
+    assert told.verdict == "not distinguishable"
+    # The variance of a mean is .02 / 2: half the width is 2.7764 * .2 = .555 around .01.
+    assert told.words().startswith(
+        "no interaction of neck and head is distinguishable: each adds .010 (-.545 to .565) more on top of "
+        "the other than alone, at 2 seeds"
+    )
+    one = interaction(*(arm(name, 0.1) for name in "nabc"), names=("neck", "head"), kind="these images")
+    assert one.words() == (
+        "whether neck and head interact is unknown: one seed does not tell how much seeds vary"
+    )
+    with pytest.raises(ValueError, match="ab has 7 images and n 100"):
+        interaction(*arms[:3], replace(arms[3], images=7), names=("neck", "head"))
+
+
+def test_interactions_are_corrected_together() -> None:
+    arms = [arm("n", 0.29, 0.31), arm("a", 0.39, 0.41), arm("b", 0.34, 0.36), arm("ab", 0.59, 0.61)]
+    one = interaction(*arms, names=("neck", "head"), kind="these images")
+    first, second = holm([one, one])
+    assert isinstance(first, Interaction)
+    assert first.p is not None
+    assert first.adjusted == second.adjusted == pytest.approx(2 * first.p)

@@ -167,6 +167,32 @@ def test_finished_runs_are_reused_by_other_comparisons(capfd: pytest.CaptureFixt
     assert [run["name"] for run in report()["runs"]] == ["batch_size=4", "batch_size=8"]
 
 
+def test_a_ladder_shares_the_runs_at_its_ends(here: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    changes = "model: {matcher: {negative: 0.4}}\ntrain: {ema_decay: 0.9}\n"
+    (here.parent / "upper.yaml").write_text(f"base: small.yaml\n{changes}")
+    ends = ("../upper.yaml",)
+    assert compare(*ends) == 0
+    capfd.readouterr()
+    assert compare(*ends, "--ladder", "--fail-if-worse", "0.1") == 1
+    told = capfd.readouterr()
+    assert "3 rungs and 1 in the other order, 1 seed each: 4 runs" in told.err
+    assert "small seed 0: finished already" in told.err
+    assert "upper seed 0: finished already" in told.err
+    assert "2 forks" in told.err
+    assert "upper against small: whether it is, cannot be told" in told.err, "one run is no judgement"
+    ladder = report()["ladder"]
+    assert [step["changes"] for step in ladder["steps"]] == [
+        {"model.matcher": "negative 0.5 → 0.4"},
+        {"train.ema_decay": "0.99 → 0.9"},
+    ]
+    assert ladder["swaps"][0]["arm"] == "1' +ema_decay"
+    assert "1 +matcher" in told.out
+    assert compare(*ends, "--ladder", "--vary", "train.batch_size=2,4") == 2
+    assert "--ladder changes one part a step, and --vary" in capfd.readouterr().err
+    assert compare("--swaps", "1") == 2
+    assert "--swaps is for a ladder" in capfd.readouterr().err
+
+
 def test_a_run_that_fails_stops_no_other(here: Path, capfd: pytest.CaptureFixture[str]) -> None:
     (here / "fault").touch()
     assert compare("--seeds", "2") == 1
