@@ -5,17 +5,22 @@ Run them with ``python -m pytest tests/test_mutants.py -m long``.
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 
+from densedet.core.signals import start_helpers
+
 ROOT = Path(__file__).resolve().parent.parent
-pytestmark = pytest.mark.long
+pytestmark = [
+    pytest.mark.long,
+    pytest.mark.skipif(sys.platform == "win32", reason="Windows has no fork server"),
+]
 
 
 class Mutant(NamedTuple):
@@ -237,21 +242,42 @@ MUTANTS = (
 )
 
 
-def run_tests(package: Path, tests: str) -> subprocess.CompletedProcess[str]:
-    """Run tests of the project on the copy of the code below ``package``."""
+def run_tests(package: Path, tests: str) -> tuple[int, str]:
+    """Run tests of the project on the copy of the code below ``package``.
+
+    Returns:
+        pytest's exit code, and what it printed.
+    """
     file, *options = tests.split(" ", 1)
     chosen = ["-k", options[0].removeprefix("-k ")] if options else []
-    command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "-p", "no:xdist"]
-    environment = {**os.environ, "PYTHONPATH": str(package), "PYTHONDONTWRITEBYTECODE": "1"}
-    environment.pop("PYTEST_ADDOPTS", None)
-    return subprocess.run(
-        [*command, str(ROOT / "tests" / file), *chosen],
-        capture_output=True,
-        text=True,
-        cwd=ROOT,
-        env=environment,
-        check=False,
-    )
+    arguments = ["-q", "-x", "-p", "no:cacheprovider", "-p", "no:xdist", str(ROOT / "tests" / file), *chosen]
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["torchvision", "pytest"])  # importing torch takes longer than most tests
+    start_helpers("forkserver")
+    process = context.Process(target=run_pytest, args=(package, arguments, package / "said.txt"))
+    process.start()
+    process.join()
+    assert process.exitcode is not None
+    return process.exitcode, (package / "said.txt").read_text(encoding="utf-8", errors="replace")
+
+
+def run_pytest(package: Path, arguments: list[str], said: Path) -> None:
+    """Run pytest in a process of its own."""
+    with said.open("w", encoding="utf-8") as file:
+        os.dup2(file.fileno(), 1)
+        os.dup2(file.fileno(), 2)
+    for name in [name for name in os.environ if name.startswith("PYTEST_")]:
+        del os.environ[name]
+    os.environ |= {"PYTHONPATH": str(package), "PYTHONDONTWRITEBYTECODE": "1"}
+    sys.dont_write_bytecode = True
+    for name in [name for name in sys.modules if name.split(".")[0] == "densedet"]:
+        del sys.modules[name]  # this file imports the real one
+    sys.path.insert(0, str(package))
+    os.chdir(ROOT)
+    code = int(pytest.main(arguments))
+    found = Path(sys.modules["densedet"].__file__ or "")
+    assert found.is_relative_to(package), f"the tests ran on {found}"
+    sys.exit(code)
 
 
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name.replace(" ", "_"))
@@ -266,5 +292,6 @@ def test_a_mutant_is_killed(mutant: Mutant, tmp_path: Path) -> None:
         f"{mutant.old!r} stands {text.count(mutant.old)} times in {mutant.file}"
     )
     (copy / mutant.file).write_text(text.replace(mutant.old, mutant.new), encoding="utf-8")
-    done = run_tests(tmp_path, mutant.tests)
-    assert done.returncode == 1, done.stdout[-3000:] + done.stderr[-1000:]
+    code, said = run_tests(tmp_path, mutant.tests)
+    assert code == 1, said[-3000:]
+    assert "failed" in said.splitlines()[-1], said[-3000:]

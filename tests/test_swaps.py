@@ -19,7 +19,7 @@ SIDE = 32
 ARGUMENTS: dict[tuple[str, str], dict[str, Any]] = {
     ("backbone", "torchvision"): {"model": "shufflenet_v2_x0_5", "nodes": ["stage2", "stage3"]},
     ("backbone", "vgg16_ssd"): {"width": 0.0625},
-    ("backbone", "convnet"): {"widths": [16, 16], "stem": 8, "out_indices": [1, 2]},
+    ("backbone", "convnet"): {"widths": [16, 16], "stem": 8, "out_indices": [1, 2], "norm": "none"},
     ("neck", "ssd_extras"): {"stages": [{"out_channels": 16}]},
     ("neck", "fpn"): {"channels": 16},
     ("neck", "pan"): {"channels": 16},

@@ -240,6 +240,8 @@ def any_number(rank: int, folder: str) -> None:
             changes = [*counts, "train.budget.steps=2", "train.evaluations=1"]
             run = train(Path(folder, f"batch{images}"), *changes)
             assert run.metrics["images"] == 41 - images
+            if images not in (1, 2, 3, 7, 16, 39, 40):
+                continue
             run = train(Path(folder, f"group{images}"), *GROUP, *changes)
             if rank == 0:
                 with alone():
