@@ -115,6 +115,7 @@ def score_map_panel(
     maximum: float | None = None,
     alpha: float = 0.65,
     side: int = 256,
+    columns: int | None = None,
 ) -> Image.Image:
     """Draw one class's score map of every level over the image, in a row, on one colour scale.
 
@@ -132,6 +133,7 @@ def score_map_panel(
         maximum: score of the brightest colour; None takes the highest of all maps, at least `FLOOR`.
         alpha: see `overlay_heatmap`.
         side: pixels of a panel's long side.
+        columns: panels in a row; None: all of them.
     """
     picture = to_image(image)
     height, width = (int(size[0]), int(size[1])) if size is not None else (picture.height, picture.width)
@@ -158,7 +160,7 @@ def score_map_panel(
             )
         panels.append(captioned(panel, [f"stride {stride}", f"max {peak:.2f}"], size=13, above=False))
     bar = color_bar(max(24, round(height * scale)), top)
-    row = grid([*panels, bar], columns=len(panels) + 1, gap=6)
+    row = grid([grid(panels, columns=columns or len(panels), gap=6), bar], columns=2, gap=6)
     return captioned(row, [fit_text(f"scores of “{class_name}”", row.width - 2, 14)])
 
 

@@ -25,6 +25,8 @@ from densedet.core.types import Batch, Detections, Explanation
 
 MIN_SCORE = 0.3
 """Detections below this score are neither drawn nor counted in pictures."""
+MAPS_IN_A_ROW = 2
+"""Levels in a row of a heat map, so that those of two detectors fit beside each other."""
 
 
 def valid_image(batch: Batch, index: int) -> Tensor:
@@ -91,6 +93,7 @@ def heatmap_picture(
         size=tuple(batch.valid_hw[index].tolist()),
         boxes=boxes,
         label=label,
+        columns=MAPS_IN_A_ROW,
     )
 
 

@@ -197,6 +197,17 @@ def test_score_map_panel() -> None:
     assert (fixed[60, 300] == colorize(np.array([[0.8]]))[0, 0]).all()
 
 
+def test_the_levels_of_a_heat_map_stand_in_rows() -> None:
+    maps = [torch.zeros(8 // n, 16 // n) for n in (1, 2, 4)]
+    sizes = []
+    for columns in (None, 2, 1):
+        panel = score_map_panel(grey(32, 64, 0), maps, "cat", strides=(4, 8, 16), columns=columns)
+        sizes.append((panel.width, panel.height))
+    (row, low), (pairs, middle), (column, high) = sizes
+    assert row - pairs == pairs - column == 256 + 6, "a panel and the gap beside it"
+    assert high - middle == middle - low > 128
+
+
 def test_an_untrained_head_looks_dark() -> None:
     panel = score_map_panel(grey(32, 64, 0), [torch.full((4, 8), 0.01)], "cat", strides=(8,), alpha=1.0)
     # 0.01 of a scale that ends at 0.05
