@@ -81,10 +81,9 @@ def add_parser(subparsers: Any) -> None:
     )
     parser.add_argument(
         "--swaps",
-        type=int,
-        metavar="N",
-        help="train N pairs of neighbouring steps of the ladder in the other order, too (default: all that "
-        "can be built)",
+        metavar="N|PART,PART",
+        help="which pairs of neighbouring steps of the ladder are trained in the other order, too: the N "
+        "lowest ones, or those of these parts (default: all that can be built)",
     )
     parser.add_argument(
         "--jobs", type=int, metavar="N", help="runs at a time (default 1, or one on each GPU)"
@@ -160,7 +159,7 @@ def planned(arguments: argparse.Namespace) -> tuple[Plan, Path]:
     from densedet.core.study.data_sets import data_sets
     from densedet.core.study.planning import plan_study
 
-    for name, least in (("seeds", 1), ("jobs", 1), ("rounds", 0), ("fail_if_worse", 0), ("swaps", 0)):
+    for name, least in (("seeds", 1), ("jobs", 1), ("rounds", 0), ("fail_if_worse", 0)):
         value = getattr(arguments, name)
         if value is not None and not value >= least:
             option = name.replace("_", "-")
@@ -178,7 +177,7 @@ def planned(arguments: argparse.Namespace) -> tuple[Plan, Path]:
     if arguments.ladder:
         from densedet.core.study.ladder import plan_ladder
 
-        order, swaps = arguments.order or "", arguments.swaps
+        order, swaps = arguments.order or "", arguments.swaps or ""
         plan = plan_ladder(names, overrides, sets=sets, seeds=arguments.seeds, order=order, swaps=swaps)
     else:
         plan = plan_study(names, overrides, vary=arguments.vary, sets=sets, seeds=arguments.seeds)

@@ -43,7 +43,7 @@ def _listed(texts: Sequence[str]) -> str:
 def ladder_section(comparison: Comparison, ladder: Ladder) -> Section:
     """Charts of the metric and of the gains, the table of the rungs, and that of both orders."""
     metric = comparison.arms[0].metric
-    section = Section("The ladder, step by step")
+    section = Section("The ladder, step by step", leads=True)
     section.notes = [
         "Each rung has one more part of the upper recipe than the rung below it. A gain is the rung's "
         f"{metric} minus that of the rung below, with its 95 % interval; verdicts are corrected for the "

@@ -55,6 +55,7 @@ class Section:
         charts: charts in a grid.
         tables: tables below them.
         diffs: diffs below these.
+        leads: whether it stands above the table of numbers.
     """
 
     title: str
@@ -62,6 +63,7 @@ class Section:
     charts: list[Chart] = field(default_factory=list)
     tables: list[Table] = field(default_factory=list)
     diffs: list[Diff] = field(default_factory=list)
+    leads: bool = False
 
     def __bool__(self) -> bool:
         return bool(self.charts or self.tables or self.diffs)

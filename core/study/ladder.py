@@ -28,7 +28,7 @@ def plan_ladder(
     sets: Sequence[DataSet] = (),
     seeds: int | None = None,
     order: str = "",
-    swaps: int | None = None,
+    swaps: str = "",
 ) -> Plan:
     """Plan the runs of a ladder, in an order in which each step can be built.
 
@@ -39,12 +39,12 @@ def plan_ladder(
         seeds: number of seeds, which are 0, 1, 2 ...; None: the lower recipe's own.
         order: the parts that change first, as "neck,anchors+head"; the others follow in an order that can be
             built.
-        swaps: of how many pairs of neighbouring steps the other order is trained, too, from the bottom on;
-            None: of all that can be built.
+        swaps: of which pairs of neighbouring steps the other order is trained, too: "2" for the lowest two,
+            "neck,head" for those in which one of these takes part; "" for all that can be built.
 
     Raises:
         UsageError: there are not two recipes, they train the same, or they do not compare; or the order
-            cannot be built.
+            cannot be built, or a swap is of no step.
         RecipeError: one of the two is faulty.
     """
     lower, upper = _two(names)
@@ -145,12 +145,19 @@ class _Stairs:
             for number, group in enumerate(self.groups)
         ]
 
-    def swaps(self, most: int | None) -> Iterator[Swap]:
+    def swaps(self, wanted: str) -> Iterator[Swap]:
         """Yield each two neighbouring steps in the other order."""
-        trained = 0
+        titles = {name.strip() for name in wanted.split(",") if wanted and not wanted.isdigit()}
+        known = [step.title for step in self.steps]
+        for name in titles.difference(known):
+            raise UsageError(
+                f"--swaps {wanted}: {name!r} is no step; write how many pairs, or the steps that take part: "
+                f"{', '.join(known)}"
+            )
+        trained, most = 0, int(wanted) if wanted.isdigit() else None
         for number, (lower, upper) in enumerate(pairwise(self.steps)):
             fault = self.climber.fault(self._states()[number] | set(self.groups[number + 1]))
-            if fault or trained == most:
+            if fault or trained == most or (titles and titles.isdisjoint({lower.title, upper.title})):
                 yield Swap(lower, upper, why=fault)
                 continue
             trained += 1

@@ -117,7 +117,7 @@ def test_a_ladder_on_the_page_and_beside_it(tmp_path: Path) -> None:
     assert [arm["name"] for arm in numbers["arms"]] == ["ssd", "1 +neck", "retinanet"], "no column for swaps"
     page = write_report([comparison], tmp_path / "report.html", title="ladder")
     html = page.read_text()
-    assert html.index("The ladder, step by step") < html.index("Cost beside quality")
+    assert html.index("The ladder, step by step") < html.index("<h2>Numbers</h2>")
     assert "from 1 +neck to retinanet" in html, "a diff a step"
     markdown = page.with_suffix(".md").read_text()
     assert "| 1 +neck | neck: ssd\\_extras → fpn | 0.400" in markdown

@@ -68,7 +68,7 @@ def test_neighbours_are_trained_in_both_orders(plan: Plan) -> None:
 
 def test_swaps_are_limited_and_an_order_is_wished_for() -> None:
     names = ["quickstart_ssd", "quickstart_retinanet"]
-    plan = plan_ladder(names, order="class_loss,head+neck", swaps=1)
+    plan = plan_ladder(names, order="class_loss,head+neck", swaps="1")
     assert titles(plan)[:3] == ["class_loss", "head + neck", "anchors"]
     assert plan.ladder is not None
     step = plan.ladder.steps[1]
@@ -78,6 +78,12 @@ def test_swaps_are_limited_and_an_order_is_wished_for() -> None:
     lines = plan_lines(plan.ladder, 1, 1)
     assert "  the other order of 5 pairs of steps: left out by --swaps" in lines
     assert lines[-1] == "8 rungs and 1 in the other order, 1 seed each: 9 runs"
+    own = plan_ladder(names, swaps="coder, head").ladder
+    assert own is not None
+    pairs = [(swap.lower.title, swap.upper.title) for swap in own.trained_swaps]
+    assert pairs == [("anchors", "head"), ("head", "matcher"), ("matcher", "coder"), ("coder", "class_loss")]
+    with pytest.raises(UsageError, match="'nick' is no step; write how many pairs, or .*: neck, anchors"):
+        plan_ladder(names, swaps="nick")
     for order, sentence in (
         ("head,neck", "head cannot change first: .*put a neck with one width before it"),
         ("backbone", "'backbone' is none of what differs: neck, anchors"),
