@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import time
@@ -124,19 +125,25 @@ class SlurmLauncher:
         with executor.batch():
             handles = [executor.submit(Command(job, os.getcwd(), self.cpus)) for job in jobs]
         for job, handle in zip(jobs, handles):
-            if self.cluster == "slurm":
-                write_text(job.folder / TICKET, json.dumps({"job": handle.job_id}))
+            write_text(job.folder / TICKET, json.dumps({"job": handle.job_id}))
         return list(zip(jobs, handles))
 
     def _running(self, jobs: Sequence[Job]) -> list[tuple[Job, Any]]:
         """Find the jobs that an earlier process has submitted and that have not ended."""
         found = []
         for job in jobs:
+            ticket = job.folder / TICKET
             try:
-                number = json.loads((job.folder / TICKET).read_text(encoding="utf-8"))["job"]
+                number = str(json.loads(ticket.read_text(encoding="utf-8"))["job"])
+                written = ticket.stat().st_mtime
             except (OSError, ValueError, KeyError, TypeError):
                 continue
-            handle: Any = self._submitit.SlurmJob(_papers(job), str(number))
+            handle: Any
+            if self.cluster == "local":
+                process: Any = Orphan(int(number), written)
+                handle = self._submitit.LocalJob(_papers(job), number, process=process)
+            else:
+                handle = self._submitit.SlurmJob(_papers(job), number)
             if not handle.done(force_check=True):
                 found.append((job, handle))
         return found
@@ -152,6 +159,28 @@ class SlurmLauncher:
 def _papers(job: Job) -> Path:
     """The folder of submitit's scripts, logs and results: it stands beside the run folders."""
     return job.folder.parent / "submitit"
+
+
+class Orphan:
+    """A process that an earlier one has started, as submitit's local jobs look at theirs.
+
+    Args:
+        pid: of the process; another one may have its number by now.
+        since: time at which it was running.
+    """
+
+    def __init__(self, pid: int, since: float) -> None:
+        self.pid, self.since = pid, since
+
+    def poll(self) -> int | None:
+        """Return None where it still runs, else 0: the file of its result has the exit status."""
+        import psutil
+
+        with contextlib.suppress(psutil.Error):
+            process = psutil.Process(self.pid)
+            if process.create_time() <= self.since and process.status() != psutil.STATUS_ZOMBIE:
+                return None
+        return 0
 
 
 class Command:
