@@ -15,7 +15,15 @@ from densedet.core.text import counted, say
 if TYPE_CHECKING:
     from densedet.core.study.tuning import Search
 
-STYLE = "body{font:16px system-ui;max-width:60em;margin:2em auto;padding:0 1em}td,th{padding:.2em .8em}"
+STYLE = (
+    ":root{color-scheme:light dark}"
+    "body{font:16px/1.5 system-ui,sans-serif;max-width:60em;margin:0 auto;padding:1em;overflow-wrap:anywhere}"
+    "table{border-collapse:collapse;width:100%}"
+    "th,td{padding:.3em .8em .3em 0;text-align:left;vertical-align:top;border-bottom:1px solid #8886}"
+    "th,td:not(:last-child){white-space:nowrap}td:last-child{width:100%}"
+    ".bar{display:block;height:1em;margin:.25em 0;background:#0072b2;print-color-adjust:exact}"
+    "@media(max-width:40em){th,td{padding-right:.5em;font-size:13px}}"
+)
 
 
 def add_parser(subparsers: Any) -> None:
@@ -149,29 +157,37 @@ def page_of(found: Search, name: str) -> str:
     sign = -1 if found.higher_is_better else 1
     order = sorted(found.trials, key=lambda t: (t.value is None, sign * (t.value or 0.0), t.number))
     rows = [
-        [str(t.number), " ".join(t.changes), "" if t.value is None else f"{t.value:.4f}", t.run.status]
+        [
+            str(t.number),
+            "" if t.value is None else f"{t.value:.4f}",
+            t.run.status,
+            "<br>".join(map(html.escape, [*t.changes, *filter(None, [t.run.reason])])),
+        ]
         for t in order
     ]
-    bars = [[path, f"{share:.0%} {'█' * round(30 * share)}"] for path, share in found.importance.items()]
+    bars = [
+        [html.escape(path), f"{share:.0%}", f'<span class=bar style="width:{share:.1%}"></span>']
+        for path, share in found.importance.items()
+    ]
     title = f"Search from {name}"
     return (
         f"<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport content='width=device-width'>"
-        f"<meta name=color-scheme content='light dark'><title>{html.escape(title)}</title>"
+        f"<title>{html.escape(title)}</title>"
         f"<style>{STYLE}</style><h1>{html.escape(title)}</h1>"
         + "".join(f"<p>{html.escape(line)}</p>" for line in lines(found))
         + "<h2>What mattered</h2><p>How much of the difference between good and poor trials is due to each "
         + "path (Optuna's PED-ANOVA).</p>"
-        + table(["path", "share"], bars)
+        + table(["path", "share", ""], bars)
         + "<h2>Trials</h2>"
-        + table(["trial", "values", found.metric, "status"], rows)
+        + table(["trial", found.metric, "status", "values"], rows)
         + "</html>\n"
     )
 
 
 def table(head: list[str], rows: list[list[str]]) -> str:
-    """Return a table in HTML."""
+    """Return a table in HTML; the cells of the rows are HTML already."""
     cells = "".join(f"<th scope=col>{html.escape(cell)}</th>" for cell in head)
-    body = "".join("<tr>" + "".join(f"<td>{html.escape(c)}</td>" for c in row) + "</tr>" for row in rows)
+    body = "".join("<tr>" + "".join(f"<td>{cell}</td>" for cell in row) + "</tr>" for row in rows)
     return f"<table><tr>{cells}</tr>{body}</table>"
 
 

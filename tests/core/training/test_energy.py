@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import torch
 
 from densedet.core.training.energy import EnergyMeter
 
@@ -35,6 +36,8 @@ def test_the_energy_of_all_processors(tmp_path: Path) -> None:
 def test_a_system_that_tells_no_energy(tmp_path: Path) -> None:
     meter = EnergyMeter(root=tmp_path / "nowhere")
     assert meter.read() is None
+    # Of this GPU there is no counter, since there is none of its number.
+    assert EnergyMeter(torch.device("cuda", 63), root=tmp_path / "nowhere").counters == []
     assert meter.between(None, meter.read()) is None
     (counter(tmp_path, "intel-rapl:0", 1) / "max_energy_range_uj").write_text("much")
     assert EnergyMeter(root=tmp_path).read() is None
