@@ -12,7 +12,7 @@ from typing import Any
 from densedet.core.mappings import at_path
 from densedet.core.report.arms import Arm, Comparison, class_names
 from densedet.core.report.charts.bars import Value
-from densedet.core.report.records import RunRecord
+from densedet.core.report.records import RunRecord, number
 from densedet.core.text import short
 
 UNEQUAL = 1.10
@@ -332,7 +332,9 @@ def obstacles(runs: Sequence[RunRecord]) -> list[str]:
     if drawn and _differ(runs, "train.seed"):
         paths.append("train.seed")  # it draws the images that are held out
     if paths:
-        found.append(f"The runs do not share the same data ({', '.join(paths)} differ).")
+        found.append(
+            f"The runs do not share the same data ({', '.join(paths)} differ{'s' * (len(paths) == 1)})."
+        )
     elif len({tuple(r.class_names()) for r in runs if r.class_names()}) > 1:
         found.append("The runs were evaluated on different classes.")
     elif other := [words for of, words in CONTENT.items() if _content_differs(runs, of)]:
@@ -344,13 +346,19 @@ def obstacles(runs: Sequence[RunRecord]) -> list[str]:
     budgets = [at_path(run.recipe, "train.budget") for run in runs]
     minutes = any(isinstance(budget, dict) and budget.get("minutes") for budget in budgets)
     if _differ(runs, "train.budget"):
-        given = ", ".join(f"{run.name} {json.dumps(budget)}" for run, budget in zip(runs, budgets))
+        given = ", ".join(f"{run.name} {_budget_words(budget)}" for run, budget in zip(runs, budgets))
         found.append(f"The runs have different budgets: {given}.")
     elif minutes and _machines_differ(runs):
         found.append("The runs had the same minutes on different machines.")
     elif any(budgets) and not minutes and _unequal(runs, "images_seen"):
         found.append("The runs have seen different numbers of images.")
     return found + _unfinished(runs)
+
+
+def _budget_words(budget: Any) -> str:
+    """Write a budget: "10 steps"."""
+    given = budget if isinstance(budget, dict) else {}
+    return ", ".join(f"{value:g} {unit}" for unit, value in given.items() if number(value)) or "unknown"
 
 
 def _same_content(runs: Sequence[RunRecord]) -> bool:

@@ -435,7 +435,7 @@ def test_warnings(tmp_path: Path) -> None:
 
 
 DIFFERENT = {
-    "data": ({"data": {"root": "/elsewhere"}}, {}, "do not share the same data (data.root differ)"),
+    "data": ({"data": {"root": "/elsewhere"}}, {}, "do not share the same data (data.root differs)"),
     "filter": ({"data": {"val_filter": {"min_side": 4}}}, {}, "(data.val_filter differ)"),
     "held out": ({"data": {"holdout": 0.1}, "train": {"seed": 1}}, {}, "train.seed differ"),
     "classes": ({}, {"classes": {"cow": {"AP": 0.5}}}, "evaluated on different classes"),
@@ -451,7 +451,7 @@ DIFFERENT = {
     ),
     "evaluator": ({"evaluate": {"evaluator": {"name": "mine"}}}, {}, "by different rules"),
     "metric": ({"evaluate": {"metric": "AP50"}}, {}, "different metrics"),
-    "budget": ({"train": {"budget": {"steps": 80}}}, {}, 'a {"steps": 40}, b {"steps": 80}'),
+    "budget": ({"train": {"budget": {"steps": 80}}}, {}, "a 40 steps, b 80 steps"),
     "images": ({}, {"images_seen": 640}, "seen different numbers of images"),
     "stopped": ({}, {"status": "stopped"}, "b did not use its whole budget (stopped)"),
 }
