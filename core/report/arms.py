@@ -80,8 +80,9 @@ class Measured:
 
     @property
     def reliable(self) -> bool:
-        """Whether the rounds differ by at most a tenth of their median."""
-        return max(self.values) - min(self.values) <= self.UNRELIABLE * self.median
+        """Whether there are several rounds, and they differ by at most a tenth of their median."""
+        near = max(self.values) - min(self.values) <= self.UNRELIABLE * self.median
+        return near and len(self.values) > 1
 
 
 @dataclass

@@ -165,12 +165,12 @@ def _row(row: Row, arms: Sequence[Arm], ranked: bool, distinct: Sequence[str] | 
     values = [each.value for each in found]
     texts = [_cell(arm, row, each) for arm, each in zip(arms, found)]
     known = [value for value in values if value is not None]
-    shaky = any(not arm.measured[row.key].reliable for arm in arms if row.key in arm.measured)
+    sure = are_sure(arms, row.key)
     best = [False] * len(values)
     if distinct is not None:
         best = [arm.name in distinct for arm in arms]
     # The best is found among the written numbers: in three decimals 0.4002 is not better than 0.4001.
-    elif ranked and row.better is not None and row.form != "share" and len(known) > 1 and not shaky:
+    elif ranked and row.better is not None and row.form != "share" and len(known) > 1 and sure:
         plain = [write_number(value, row.form) for value in values]
         top = write_number(max(known) if row.better else min(known), row.form)
         best = [text == top and len(set(plain) - {"–"}) > 1 for text in plain]
@@ -278,7 +278,7 @@ def _also(arm: Arm) -> str:
 
 def _ratio(arms: Sequence[Arm], key: str, sentence: str) -> list[str]:
     """The sentence about the largest and the smallest cost, where it is sure that they differ."""
-    if any(not arm.measured[key].reliable for arm in arms if key in arm.measured):
+    if not are_sure(arms, key):
         return []
     known = sorted(((value, arm.name) for arm in arms if (value := arm.value(key))), key=lambda pair: pair[0])
     if len(known) < 2 or known[-1][0] / known[0][0] < UNEQUAL:
@@ -291,6 +291,13 @@ SPEEDS = {
     "predict_images_per_second": "The prediction speed",
 }
 """Costs that are measured in turns, by their key."""
+
+
+def are_sure(arms: Sequence[Arm], key: str) -> bool:
+    """Whether a cost of the arms may be compared: a speed only where it was measured in turns, reliably. What
+    each run has measured by itself depends on what the machine did meanwhile."""
+    return all(arm.measured[key].reliable if key in arm.measured else key not in SPEEDS for arm in arms)
+
 
 UNRANKED = "The runs are not ranked: the warnings say why."
 
@@ -416,8 +423,8 @@ def warnings_of(arms: Sequence[Arm]) -> list[str]:
         shaky = [arm.name for arm in arms if key in arm.measured and not arm.measured[key].reliable]
         if shaky:
             found.append(
-                f"{label} of {', '.join(shaky)} is unreliable: its rounds differ by more than 10 %. Measure "
-                f"again while nothing else runs."
+                f"{label} of {', '.join(shaky)} is unreliable: its rounds differ by more than 10 %, or there "
+                f"is one. Measure again while nothing else runs."
             )
     return found
 

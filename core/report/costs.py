@@ -9,7 +9,7 @@ from densedet.core.report.arms import Arm, Comparison, Measured
 from densedet.core.report.charts.bars import Value
 from densedet.core.report.charts.chart import Chart
 from densedet.core.report.charts.pareto import Offer, pareto_chart
-from densedet.core.report.comparison import obstacles, write_number
+from densedet.core.report.comparison import are_sure, obstacles, write_number
 from densedet.core.report.records import RunRecord, number
 from densedet.core.report.sections import Section, Table, charts_of
 
@@ -33,11 +33,13 @@ def cost_section(comparison: Comparison, reach: float | None = None) -> Section:
     arms = comparison.arms
     section = Section("Cost beside quality")
     ordered = not obstacles(comparison.runs)
-    section.charts = charts_of(*(_pareto(arms, *offer, ordered) for offer in OFFERS))
+    section.charts = charts_of(
+        *(_pareto(arms, *offer, ordered and are_sure(arms, offer[0])) for offer in OFFERS)
+    )
     if section.charts and ordered:
         section.notes.append(
             "Filled marks are arms that no other arm beats in both numbers; the dotted line joins them. "
-            "Vertical lines are the ranges of the table."
+            "There are none where a speed is not sure. Vertical lines are the ranges of the table."
         )
     elif section.charts:
         section.notes.append("The arms do not compare, so none is marked as unbeaten.")
@@ -156,7 +158,7 @@ def _rounds(arms: Sequence[Arm]) -> Table | None:
             f"{arm.name}: {label}",
             write_number(measured.median, "rate"),
             ", ".join(write_number(value, "rate") for value in measured.values),
-            "yes" if measured.reliable else "no: more than 10 % apart",
+            "yes" if measured.reliable else "no: more than 10 % apart, or one",
         )
         for arm in arms
         for key, label in labels.items()

@@ -14,7 +14,7 @@ import yaml
 
 from densedet.core import sealed_file
 from densedet.core.errors import UsageError
-from densedet.core.report.arms import Arm, Comparison
+from densedet.core.report.arms import Arm, Comparison, Measured
 from densedet.core.report.comparison import (
     UNRANKED,
     obstacles,
@@ -429,14 +429,14 @@ def test_warnings(tmp_path: Path) -> None:
     text = "\n".join(warnings_of(compared(first, far).arms))
     assert "optimizer steps differs by more than 10 %: a 40, c 60." in text
     assert "The arithmetic per image (FLOPs) differs by more than 10 %: a 100, c 111." in text
-    assert "(data.input_size_wh differ)" in text
+    assert "(data.input_size_wh differs)" in text
     assert "different machines" in text
     assert "c did not use its whole budget (stopped: interrupted)" in text
 
 
 DIFFERENT = {
     "data": ({"data": {"root": "/elsewhere"}}, {}, "do not share the same data (data.root differs)"),
-    "filter": ({"data": {"val_filter": {"min_side": 4}}}, {}, "(data.val_filter differ)"),
+    "filter": ({"data": {"val_filter": {"min_side": 4}}}, {}, "(data.val_filter differs)"),
     "held out": ({"data": {"holdout": 0.1}, "train": {"seed": 1}}, {}, "train.seed differ"),
     "classes": ({}, {"classes": {"cow": {"AP": 0.5}}}, "evaluated on different classes"),
     "content": (
@@ -534,7 +534,12 @@ def test_words(tmp_path: Path) -> None:
     fast = read_run(
         make_run(tmp_path / "b", name="fast", pictures=False, ap=0.3, predict_images_per_second=250.0)
     )
-    assert "fast predicts 2.5 times as many images per second as slow." in summary_words(compared(slow, fast))
+    told = "fast predicts 2.5 times as many images per second as slow."
+    comparison = compared(slow, fast)
+    assert told not in summary_words(comparison), "what each run has measured by itself is chance"
+    for arm, speed in zip(comparison.arms, (100.0, 250.0)):
+        arm.measured["predict_images_per_second"] = Measured((speed, speed))
+    assert told in summary_words(comparison)
     fast.summary.pop("AP")
     fast.evaluations.clear()
     assert summary_words(compared(slow, fast))[0].startswith("Only slow has been evaluated: AP 0.400")
