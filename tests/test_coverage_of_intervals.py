@@ -38,8 +38,9 @@ def test_intervals_hold_the_truth(script: ModuleType, monkeypatch: pytest.Monkey
 @pytest.mark.long
 @pytest.mark.timeout(1800)
 def test_a_thousand_repetitions(script: ModuleType) -> None:
-    rng = np.random.default_rng(2)
-    world = script.World.make(True, rng)
+    """The cell of 50 images and 1 : 1 in the table of docs/intervals.md, which `--seed 0` made."""
+    world = script.World.make(True, np.random.default_rng((0, True)))
+    rng = np.random.default_rng((0, 50, 1000))
     for sums in script.cell(world, 50, 1.0, 1000, 100, rng).values():
         assert 920 <= sums[0] <= 980
         assert 920 <= sums[1] <= 980
