@@ -6,7 +6,7 @@ from __future__ import annotations
 import datetime
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from densedet.core.mappings import at_path
@@ -113,9 +113,11 @@ def table_rows(comparison: Comparison) -> list[dict[str, Any]]:
     arms = comparison.columns
     metric, larger = arms[0].metric, arms[0].higher_is_better
     note = "highest" if larger else "lowest"
+    rules = {at_path(run.recipe, "evaluate.evaluator.name") for arm in arms for run in arm.runs}
+    by_coco = rules <= {"coco", None}
     rows = [
         *([] if metric in {row.key for row in COCO_ROWS} else [Row(metric, short(metric), "share", larger)]),
-        *COCO_ROWS,
+        *(row if by_coco else replace(row, note="") for row in COCO_ROWS),
         *(Row(f"classes.{name}.AP", f"AP of {short(name)}", "share") for name in class_names(arms)),
         Row(
             "best_value",

@@ -71,6 +71,14 @@ def test_a_number_of_several_seeds() -> None:
     assert "without an interval" in summary_words(Comparison([arm, make_arm("b", (0.1,), (0.2,))]))[1]
 
 
+def test_the_numbers_of_another_evaluator_are_not_called_cocos() -> None:
+    arm = make_arm("a", (0.5,))
+    for name, told in (("coco", True), ("voc", False)):
+        arm.runs[0].recipe["evaluate"] = {"evaluator": {"name": name}}
+        [row] = [row for row in table_rows(Comparison([arm])) if row["key"] == "AP"]
+        assert row["note"].startswith("COCO's") == told
+
+
 def test_speeds_that_differ_are_unreliable() -> None:
     steady, shaky = Measured((100.0, 105.0, 95.0)), Measured((100.0, 111.0, 100.0))
     # 105 - 95 is a tenth of the median 100; 111 - 100 is more.
