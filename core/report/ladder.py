@@ -158,7 +158,7 @@ def _verdict(comparison: Comparison, told: Difference | None, arms: Sequence[str
     if told.verdict == "unknown":
         return "unknown: one seed does not tell how much seeds vary" if not told.seeds_known else "unknown"
     if told.verdict == "not distinguishable":
-        chance = "not distinguishable from chance"
+        chance = "not distinguishable"
         return chance if told.need is None or told.need.enough else f"{chance}; {told.need.words()}"
     if isinstance(told, Interaction):
         return f"they {'help' if told.first_ahead else 'hamper'} each other"
