@@ -182,13 +182,23 @@ class Batch:
 
     def to(self, device: torch.device | str, *, non_blocking: bool = False) -> Batch:
         """Return the same batch with its tensors on ``device``."""
+        return self._each(lambda tensor: tensor.to(device, non_blocking=non_blocking))
 
-        def moved(value: Any) -> Any:
+    def shared(self) -> Batch:
+        """Return the same batch with its tensors in memory that other processes can map.
+
+        Raises:
+            RuntimeError: there is none left.
+        """
+        return self._each(Tensor.share_memory_)
+
+    def _each(self, change: Callable[[Tensor], Tensor]) -> Batch:
+        def changed(value: Any) -> Any:
             if isinstance(value, Tensor):
-                return value.to(device, non_blocking=non_blocking)
-            return {k: moved(v) for k, v in value.items()} if isinstance(value, dict) else value
+                return change(value)
+            return {k: changed(v) for k, v in value.items()} if isinstance(value, dict) else value
 
-        return Batch(**{f.name: moved(getattr(self, f.name)) for f in fields(self)})
+        return Batch(**{f.name: changed(getattr(self, f.name)) for f in fields(self)})
 
 
 @dataclass

@@ -147,7 +147,8 @@ class BatchDataset(TorchDataset[Batch]):
     def __getitem__(self, key: BatchKey) -> Batch:
         try:
             with drawing_from(self.seed, "draws", key.epoch, key.number):
-                return self._made(key)
+                batch = self._made(key)
+            return batch if get_worker_info() is None else handed_over(batch)
         except Exception as error:
             if get_worker_info() is None:
                 raise
@@ -272,6 +273,26 @@ class BatchLoader(DataLoader[Batch]):
             if told is None:
                 raise
             raise told from error
+
+
+def handed_over(batch: Batch) -> Batch:
+    """Return a worker's batch in shared memory.
+
+    Left to torch, a thread of its own would move it there, print an error, and drop the batch, for which the
+    other process would wait for ever.
+
+    Raises:
+        WorkerError: there is no shared memory left.
+    """
+    try:
+        return batch.shared()
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())
+        raise WorkerError(
+            f"a loader process has got no shared memory for a batch ({reason}): use fewer data.workers or a "
+            f"smaller train.batch_size, or give it more, as docker run --shm-size=2g does, and go on with "
+            f"--resume"
+        ) from error
 
 
 def portable(error: Exception) -> Exception:

@@ -8,6 +8,7 @@ import multiprocessing
 import os
 import shutil
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -236,6 +237,22 @@ Run_batches = Run.batches
 def _breaking_off(batches: Iterator[Any], count: int) -> Iterator[Any]:
     yield from itertools.islice(batches, count)
     raise DataError("an image is gone")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="Linux's prlimit limits another process")
+@pytest.mark.timeout(60)
+def test_a_worker_without_shared_memory_ends_the_run_with_a_sentence(tmp_path: Path) -> None:
+    """torch's own thread, which hands over a batch, prints the error and drops the batch: waited for ever."""
+
+    def limit(run: Run) -> None:
+        for child in multiprocessing.active_children():
+            resource.prlimit(child.pid or 0, resource.RLIMIT_FSIZE, (100, 100))
+
+    run = run_of(tmp_path, "data.workers=1", "train.budget.steps=30", hooks=[After(1, limit)])
+    with pytest.raises(DensedetError, match="a loader process has got no shared memory for a batch") as told:
+        session.conduct(run)
+    assert told.value.exit_code == 1
+    assert checkpoint.load(run.folder / "last.pt")["step"] >= 1
 
 
 def test_a_hook_that_fails_within_the_checkpoint_fails_once(tmp_path: Path) -> None:
