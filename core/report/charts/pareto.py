@@ -87,7 +87,7 @@ def pareto_chart(
             marker=MARKERS[offer.style % len(MARKERS)],
             markersize=8,
             color=color_of(offer.style),
-            markerfacecolor=color_of(offer.style) if whole or not ordered else "none",
+            markerfacecolor=color_of(offer.style) if whole else "none",
             markeredgewidth=1.6,
         )
     front = sorted((o.cost, o.quality) for o, whole in zip(offers, best) if whole)
@@ -95,7 +95,7 @@ def pareto_chart(
         axes.plot(*zip(*front), color="#7f7f7f", linewidth=1.0, linestyle=":", zorder=0)
     axes.set(xlabel=x_label, ylabel=y_label)
     axes.margins(0.15)
-    axes.set_xlim(left=0)
+    axes.set_xlim(0, 1.1 * max(offer.cost for offer in offers) or 1.0)
     low, high = axes.get_ylim()
     axes.set_ylim(max(0.0, low) if low < 0 <= min(o.quality for o in offers) else low, high)
     axes.locator_params(axis="x", nbins=6)
