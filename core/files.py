@@ -53,9 +53,7 @@ def atomic_path(path: Path, *, overwrite: bool = True) -> Iterator[Path]:
     make_folder(path.parent)
     try:
         sweep(path.parent)
-        handle, name = tempfile.mkstemp(
-            dir=path.parent, prefix=f".{path.name}.{os.getpid()}@{_MACHINE}-", suffix=".tmp"
-        )
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=_prefix(path), suffix=".tmp")
     except OSError as error:
         raise unwritable(path, error) from error
     os.close(handle)
@@ -123,9 +121,8 @@ def temporary_folder(beside: Path) -> Iterator[Path]:
     """
     make_folder(beside.parent)
     sweep(beside.parent)
-    prefix = f".{beside.name}.{os.getpid()}@{_MACHINE}-"
     try:
-        folder = Path(tempfile.mkdtemp(dir=beside.parent, prefix=prefix, suffix=".tmp"))
+        folder = Path(tempfile.mkdtemp(dir=beside.parent, prefix=_prefix(beside), suffix=".tmp"))
         os.chmod(folder, 0o755)
     except OSError as error:
         raise unwritable(beside, error) from error
@@ -152,6 +149,11 @@ def move_all(folder: Path) -> None:
         for path in moved:
             path.unlink()
         raise
+
+
+def _prefix(path: Path) -> str:
+    """Return how temporary names for a path begin: they tell `sweep` which process writes."""
+    return f".{path.name}.{os.getpid()}@{_MACHINE}-"
 
 
 def sweep(folder: Path) -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -298,13 +298,13 @@ def train(plan: Plan, runs: Sequence[StudyRun], root: Path, arguments: argparse.
 
 def report(plan: Plan, root: Path, arguments: argparse.Namespace) -> int:
     """Write and print the comparison. Returns 1 where a run failed."""
-    from functools import partial
-
     from densedet.core.errors import DensedetError
+    from densedet.core.files import write_text
     from densedet.core.report.ladder import comparison_text
     from densedet.core.report.page import write_report
     from densedet.core.report.sets import overview
     from densedet.core.study.evidence import Wanted, evidence
+    from densedet.core.training.folders import write_together
 
     study = plan.study
     study.notes += [f"{one.title} failed: {one.reason}" for one in study.failed]
@@ -323,8 +323,13 @@ def report(plan: Plan, root: Path, arguments: argparse.Namespace) -> int:
         if plan.ladder is not None:
             title = f"From {plan.ladder.rungs[0]} to {plan.ladder.rungs[-1]}"
         about = {"title": title, "sections": sections, "reach": arguments.reach, "sets": sets}
-        write = partial(write_report, comparisons, **about)
-        page = keep(write, study, root, arguments.output)
+
+        def write(path: Path) -> None:
+            write_report(comparisons, path, **about)
+            write_text(study_file(path), study.to_json())
+
+        path = Path(arguments.output or root / "report.html")
+        page = write_together(path, write, in_number=not arguments.output)
     if arguments.json:
         say(page.with_suffix(".json").read_text(encoding="utf-8"))
     say(f"report with curves and pictures: {page.resolve()}", error=True)
@@ -333,31 +338,6 @@ def report(plan: Plan, root: Path, arguments: argparse.Namespace) -> int:
         say(f"warning: {one.title} failed: {one.reason}", error=True)
     worse = arguments.fail_if_worse is not None and too_bad(comparisons, pairs, arguments.fail_if_worse)
     return 1 if study.failed or worse else 0
-
-
-def keep(write: Callable[[Path], Path], study: Study, root: Path, output: str | None) -> Path:
-    """Write a report, and give its files their names when all are complete.
-
-    Args:
-        write: writes a page, and the files that belong to it beside it.
-        study: goes beside them.
-        root: folder of all studies, in which the report gets a numbered folder where there is no ``output``.
-        output: the page; None: ``root/N/report.html``.
-
-    Returns:
-        The page.
-    """
-    from densedet.core.files import move_all, temporary_folder, write_text
-    from densedet.core.training.folders import numbered
-
-    path = root / "report.html" if output is None else Path(output)
-    with temporary_folder(path) as made:
-        page = write(made / path.name)
-        write_text(study_file(page), study.to_json())
-        if output is None:
-            return numbered(made) / path.name
-        move_all(made)
-    return path
 
 
 def sections_of(records: list[RunRecord]) -> list[str]:

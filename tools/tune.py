@@ -63,12 +63,12 @@ def add_parser(subparsers: Any) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Search, and write the best recipe and the page."""
     from densedet.core.errors import DensedetError, UsageError
-    from densedet.core.files import check_free, move_all, sweep, temporary_folder, write_text
+    from densedet.core.files import check_free, sweep, write_text
     from densedet.core.recipe.loading import load_recipe
     from densedet.core.study.launching import build_launcher
     from densedet.core.study.search import spaces_of
     from densedet.core.study.tuning import search
-    from densedet.core.training.folders import numbered
+    from densedet.core.training.folders import write_together
     from densedet.tools.compare import budget_override
 
     for name in ("trials", "jobs"):
@@ -92,19 +92,14 @@ def run(arguments: argparse.Namespace) -> int:
     )
     if found.best is None:
         raise DensedetError(f"none of {counted(len(found.trials), 'trial')} has ended: see their log.txt")
-    recipe = Path(arguments.output) if arguments.output else runs / "tune" / "best.yaml"
-    with temporary_folder(recipe) as made:
-        texts = (
-            found.best.recipe.to_yaml(),
-            page_of(found, arguments.recipe),
-            json.dumps(plain(found), indent=1),
-        )
-        for file, text in zip(files_of(made / recipe.name), texts):
+    texts = found.best.recipe.to_yaml(), page_of(found, arguments.recipe), json.dumps(plain(found), indent=1)
+
+    def write(path: Path) -> None:
+        for file, text in zip(files_of(path), texts):
             write_text(file, text)
-        if arguments.output:
-            move_all(made)
-        else:
-            recipe = numbered(made) / recipe.name
+
+    path = Path(arguments.output or runs / "tune" / "best.yaml")
+    recipe = write_together(path, write, in_number=not arguments.output)
     _, page, _ = files_of(recipe)
     say("\n".join(lines(found)))
     say(f"best recipe: {recipe}; what mattered: {page.resolve()}", error=True)

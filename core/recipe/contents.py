@@ -31,7 +31,7 @@ def contents_of(recipe: Recipe | Mapping[str, Any]) -> dict[str, str]:
     """
     values = recipe.values if isinstance(recipe, Recipe) else recipe
     named = [str(name) for name in values.get("plugins") or []]
-    found = {name: _digest(_files_of(name)) or name for name in named}
+    found = {name: plugin_content(name) for name in named}
     for text in _texts(values):
         if set(text) & set("./") and text not in found and (content := content_of(text)) != text:
             found[text] = content

@@ -170,12 +170,8 @@ def comparison_text(comparison: Comparison) -> str:
     ladder = comparison.ladder
     if ladder is None:
         return table_text(comparison)
-    blocks = []
-    for table in ladder_tables(comparison, ladder):
-        lines = [table.head, *table.rows]
-        widths = [max(len(line[column]) for line in lines) for column in range(len(table.head))]
-        texts = ["  ".join(cell.ljust(w) for cell, w in zip(line, widths)).rstrip() for line in lines]
-        blocks.append("\n".join(filter(None, [table.title, *texts])))
+    tables = ladder_tables(comparison, ladder)
+    blocks = ["\n".join(filter(None, [table.title, *table.lines()])) for table in tables]
     return "\n\n".join([*blocks, "\n".join(told_lines(comparison))])
 
 

@@ -23,6 +23,12 @@ class Table:
     rows: Sequence[Sequence[str]]
     title: str = ""
 
+    def lines(self) -> list[str]:
+        """Return head and rows for a terminal, their columns aligned."""
+        cells = [self.head, *self.rows]
+        widths = [max(len(row[column]) for row in cells) for column in range(len(self.head))]
+        return ["  ".join(cell.ljust(w) for cell, w in zip(row, widths)).rstrip() for row in cells]
+
     def plain(self) -> dict[str, Any]:
         """Return the numbers for a JSON file."""
         return {"title": self.title, "columns": list(self.head), "rows": [list(row) for row in self.rows]}

@@ -35,10 +35,7 @@ class Overview:
 
     def lines(self) -> list[str]:
         """Return table and verdicts for a terminal."""
-        cells = [self.table.head, *self.table.rows]
-        widths = [max(len(row[column]) for row in cells) for column in range(len(self.table.head))]
-        rows = ["  ".join(cell.ljust(w) for cell, w in zip(row, widths)).rstrip() for row in cells]
-        return [*rows, *self.words]
+        return [*self.table.lines(), *self.words]
 
     def section(self) -> Section:
         """Return table and differences for the page."""

@@ -28,19 +28,20 @@ def markdown_text(title: str, comparisons: Sequence[dict[str, Any]], sets: Overv
     if sets is not None:
         lines += _sentences(sets.words, sets.notes)
         head, *rows = [[_plain(cell) for cell in row] for row in (sets.table.head, *sets.table.rows)]
-        lines += [f"| {' | '.join(head)} |", f"|---|{'---:|' * (len(head) - 1)}"]
-        lines += [*(f"| {' | '.join(row)} |" for row in rows), ""]
+        lines += _table(head, rows, numbers=True)
     for told in comparisons:
         lines += [f"#### {_plain(told['name'])}", ""] if told["name"] else []
         lines += _sentences(told["words"], told["warnings"])
-        lines += [line for table in told.get("ladder", {}).get("tables", ()) for line in _table(table)]
-        names = [_plain(arm["name"]) for arm in told["arms"]]
-        lines += [f"| | {' | '.join(names)} |", f"|---|{'---:|' * len(names)}"]
-        for row in told["rows"]:
-            if any(value is not None for value in row["values"]):
-                texts = [f"**{t}**" if best else t for t, best in zip(row["texts"], row["best"])]
-                lines.append(f"| {_plain(row['label'])} | {' | '.join(texts)} |")
-        lines.append("")
+        for table in told.get("ladder", {}).get("tables", ()):
+            lines += [f"**{_plain(table['title'])}**", ""] if table["title"] else []
+            head, *rows = [[_plain(cell) for cell in row] for row in (table["columns"], *table["rows"])]
+            lines += _table(head, rows)
+        rows = [
+            [_plain(row["label"]), *(f"**{t}**" if best else t for t, best in zip(row["texts"], row["best"]))]
+            for row in told["rows"]
+            if any(value is not None for value in row["values"])
+        ]
+        lines += _table(["", *(_plain(arm["name"]) for arm in told["arms"])], rows, numbers=True)
     return "\n".join(lines)
 
 
@@ -50,11 +51,10 @@ def _sentences(words: Sequence[str], notes: Sequence[str]) -> list[str]:
     return lines + [f"> **Note:** {_plain(text)}\n>" for text in notes] + ([""] if notes else [])
 
 
-def _table(table: dict[str, Any]) -> list[str]:
-    """A table of texts in Markdown, with an empty line behind it."""
-    rows = [f"| {' | '.join(map(_plain, row))} |" for row in (table["columns"], *table["rows"])]
-    title = [f"**{_plain(table['title'])}**", ""] if table["title"] else []
-    return [*title, rows[0], "|---" * len(table["columns"]) + "|", *rows[1:], ""]
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]], *, numbers: bool = False) -> list[str]:
+    """Return the lines of a table of Markdown's cells, with an empty line behind it; numbers stand right."""
+    lines = [f"|{'|'.join(f' {cell} ' if cell else ' ' for cell in row)}|" for row in (head, *rows)]
+    return [lines[0], f"|---|{('---:|' if numbers else '---|') * (len(head) - 1)}", *lines[1:], ""]
 
 
 def _plain(text: str) -> str:
@@ -75,19 +75,17 @@ def csv_text(comparisons: Sequence[dict[str, Any]], sets: Overview | None = None
     for told in comparisons:
         for row in told["rows"]:
             for place, arm in enumerate(told["arms"]):
-                cells = (row[name][place] for name in ("values", "lows", "highs"))
-                texts = [_cell(told["name"]), _cell(row["key"]), _cell(arm["name"]), arm["seeds"]]
-                writer.writerow([*texts, *("" if cell is None else cell for cell in cells)])
+                numbers = [row[name][place] for name in ("values", "lows", "highs")]  # None: an empty cell
+                what = [_cell(told["name"]), _cell(row["key"]), _cell(arm["name"]), arm["seeds"]]
+                writer.writerow([*what, *numbers])
         for key, name, gain in _ladder(told.get("ladder")):
             what = [_cell(told["name"]), _cell(f"{key} {gain['metric']}"), _cell(name), min(gain["seeds"])]
-            numbers = ("" if gain[end] is None else gain[end] for end in ("value", "low", "high"))
-            writer.writerow([*what, *numbers])
+            writer.writerow([*what, *(gain[end] for end in ("value", "low", "high"))])
     for over in sets.verdicts if sets is not None else ():
         what = [_cell(f"difference in {over.metric}"), _cell(" minus ".join(over.pair)), ""]
         rows: dict[str, Difference | OverSets] = {**over.sets, "mean over the sets": over}
         for name, one in rows.items():
-            numbers = ("" if cell is None else cell for cell in (one.value, one.low, one.high))
-            writer.writerow([_cell(name), *what, *numbers])
+            writer.writerow([_cell(name), *what, one.value, one.low, one.high])
     return out.getvalue()
 
 

@@ -13,7 +13,7 @@ from densedet.core.recipe.loading import Recipe
 from densedet.core.report.rungs import Ladder, Step, Swap
 from densedet.core.study.climbing import Climber
 from densedet.core.study.data_sets import DataSet
-from densedet.core.study.mixing import OF_THE_MACHINE, Mixer, change_words, differing
+from densedet.core.study.mixing import OF_THE_MACHINE, Mixer, change_words, paths_between
 from densedet.core.study.planning import NOWHERE, Plan, arm_titles, fair_recipe
 from densedet.core.study.study import Arm, Study, StudyRun, in_turns
 
@@ -53,7 +53,7 @@ def plan_ladder(
         given = [*data.overrides, *overrides]
         first, second = (fair_recipe(name, given, data.plugins) for name in (lower, upper))
         ends[data.name] = (first, second)
-    paths = differing(*next(iter(ends.values())))
+    paths = paths_between(*next(iter(ends.values())))
     if not paths:
         raise UsageError(f"{lower} and {upper} train the same: there is no step between them")
     mixer = Mixer(ends)

@@ -38,7 +38,7 @@ PER_STEP = ("train.batch_size", "train.accumulate")
 """Paths on which the number of images that so many optimizer steps see depends."""
 
 
-def differing(lower: Recipe, upper: Recipe) -> list[str]:
+def paths_between(lower: Recipe, upper: Recipe) -> list[str]:
     """Return the dotted paths that are to change from one recipe to the other: ``section.key`` each, in the
     order in which they change.
 

@@ -60,11 +60,12 @@ def with_other_files(recipe: Recipe, root: Path) -> Path | None:
     something else; None where there is none."""
     if not contents_of(recipe):
         return None
+    own, training = digest_of(recipe), _training(recipe)
     for file in sorted((root / "recipes").glob(f"{recipe.name}-*/{recipe.name}.yaml")):
         digest = file.parent.name.rpartition("-")[2]
         with contextlib.suppress(OSError, ValueError, RecipeError):
             values = parse_yaml(file.read_text(encoding="utf-8"), str(file)).plain()
-            if digest != digest_of(recipe) and _training(values) == _training(recipe):
+            if digest != own and _training(values) == training:
                 for folder in _there(digest, recipe.train.seed, root):
                     return folder
     return None

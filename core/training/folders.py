@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Callable
+from itertools import count
 from pathlib import Path
 from typing import Any, Literal
 
 from densedet.core.errors import CheckpointError, UsageError
-from densedet.core.files import make_folder, name_fault, unwritable
+from densedet.core.files import make_folder, move_all, name_fault, temporary_folder, unwritable
 from densedet.core.signals import STOPPING
 
 BY_SIGNAL = {number.name for number in STOPPING}
@@ -49,35 +51,45 @@ def new_folder(root: Path, name: str) -> Path:
         raise UsageError(f"a run needs a name that a folder may have: {fault}")
     parent = root / name
     make_folder(parent, "give another run.folder")
-    number = max(_numbers(parent), default=0)
-    while True:
-        number += 1
-        try:
-            (parent / str(number)).mkdir()
-        except FileExistsError:
-            continue
-        except OSError as error:
-            raise unwritable(parent / str(number), error) from error
-        return parent / str(number)
+    return _numbered(parent, Path.mkdir)
 
 
-def numbered(made: Path) -> Path:
-    """Rename a folder that has been filled to the next free number beside it. Returns the new path.
+def write_together(path: Path, write: Callable[[Path], object], *, in_number: bool) -> Path:
+    """Write a file and those that belong to it, and give them their names when all are complete.
+
+    Args:
+        path: the file.
+        write: writes it at the path that it is given, and the others beside it.
+        in_number: whether they get the next free number beside ``path`` for a folder of their own.
+
+    Returns:
+        The file.
 
     Raises:
-        OutputError: it cannot be renamed.
+        UsageError: something is at one of the names.
+        OutputError: they cannot be written.
     """
-    number = max(_numbers(made.parent), default=0)
-    while True:
-        number += 1
-        path = made.with_name(str(number))
+    with temporary_folder(path) as made:
+        write(made / path.name)
+        if in_number:
+            return _numbered(path.parent, made.rename) / path.name
+        move_all(made)
+    return path
+
+
+def _numbered(parent: Path, make: Callable[[Path], object]) -> Path:
+    """Make a folder called by the next free number; of several processes each gets its own."""
+    for number in count(max(_numbers(parent), default=0) + 1):
+        path = parent / str(number)
         try:
-            made.rename(path)
+            make(path)
         except OSError as error:
-            if not os.path.lexists(path):
+            # A folder that is there is no FileExistsError where it is renamed onto.
+            if not isinstance(error, FileExistsError) and not os.path.lexists(path):
                 raise unwritable(path, error) from error
         else:
-            return path
+            break
+    return path
 
 
 def latest_folder(root: Path, name: str) -> Path:

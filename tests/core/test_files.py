@@ -9,7 +9,7 @@ import pytest
 
 from densedet.core import files
 from densedet.core.errors import BusyError, CheckpointError, OutputError, UsageError
-from densedet.core.training.folders import latest_folder, new_folder, numbered
+from densedet.core.training.folders import latest_folder, new_folder, write_together
 from densedet.plugins.hooks.metrics import cut_back
 
 
@@ -69,9 +69,7 @@ def test_folders_of_other_names_are_no_runs(tmp_path: Path) -> None:
         (tmp_path / "ssd" / name).mkdir(parents=True)
     assert latest_folder(tmp_path, "ssd").name == "3"
     assert new_folder(tmp_path, "ssd").name == "4"
-    with files.temporary_folder(tmp_path / "ssd" / "report") as made:
-        (made / "a").touch()
-        assert numbered(made) == tmp_path / "ssd" / "5"
+    assert write_together(tmp_path / "ssd" / "a", Path.touch, in_number=True) == tmp_path / "ssd" / "5" / "a"
     assert sorted(path.name for path in (tmp_path / "ssd").iterdir()) == ["3", "4", "5", "x", "²"]
     assert (tmp_path / "ssd" / "5" / "a").exists()
 

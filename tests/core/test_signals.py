@@ -14,8 +14,8 @@ import pytest
 
 from densedet.core import files, signals
 from densedet.core.errors import Interrupted
-from densedet.core.study.study import Study
-from densedet.tools import compare, predict
+from densedet.core.training.folders import write_together
+from densedet.tools import predict
 from densedet.tools.main import main
 
 pytestmark = pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="Windows knows Ctrl-C alone")
@@ -150,11 +150,11 @@ def test_predict_that_is_interrupted_leaves_no_folder(
 
 
 def test_a_report_that_is_interrupted_leaves_no_file(tmp_path: Path) -> None:
-    def stopped(page: Path) -> Path:
+    def stopped(page: Path) -> None:
         page.with_suffix(".json").touch()
         raise Interrupted(signal.SIGTERM)
 
-    for output in (None, str(tmp_path / "c.html")):
+    for in_number in (True, False):
         with pytest.raises(Interrupted):
-            compare.keep(stopped, Study([], [], []), tmp_path, output)
+            write_together(tmp_path / "c.html", stopped, in_number=in_number)
         assert list(tmp_path.iterdir()) == []
