@@ -106,8 +106,9 @@ def start(folder: Path, arguments: list[str], variant: str) -> list[int]:
         code = 99
         try:
             os.setsid()
-            signal.signal(signal.SIGHUP, signal.SIG_DFL)  # under nohup and in the background
-            signal.signal(signal.SIGINT, signal.default_int_handler)  # both are ignored
+            # Both are ignored under nohup and in the background; the console program resets them, too.
+            signal.signal(signal.SIGHUP, signal.SIG_DFL)
+            signal.signal(signal.SIGINT, signal.SIG_DFL)
             os.chdir(folder)
             log = os.open("log.txt", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
             os.dup2(log, 1)

@@ -167,7 +167,7 @@ MUTANTS = (
         "plugins/hooks/metrics.py",
         '(evaluated or row["event"] != "evaluation")',
         "1",
-        "core/training/test_kept.py",
+        "core/training/test_kept.py -k killed",
     ),
     Mutant(
         "a step that is not finite is taken",

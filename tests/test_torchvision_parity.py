@@ -299,6 +299,7 @@ def images_for(name: str, seed: int) -> list[np.ndarray]:
 
 SLOW_LAST = [pytest.param(n, marks=pytest.mark.long) if n == "ssd300_vgg16" else n for n in NAMES]
 """SSD300 takes as long as all others together; SSDlite compares the same parts with torchvision's SSD."""
+QUICK = ("fcos_resnet50_fpn", "ssdlite320_mobilenet_v3_large")
 LATER = [pytest.param(seed, marks=pytest.mark.long) for seed in SEEDS[1:]]
 
 
@@ -434,7 +435,9 @@ def same_targets(pair: Pair, step: Step) -> None:
         assert torch.equal(ours, expected)
 
 
-@pytest.mark.parametrize("name", SLOW_LAST)
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=pytest.mark.long) if n not in QUICK else n for n in NAMES]
+)
 def test_losses_gradients_and_targets(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """An image without objects, one with an ordinary few, one with a crowd and a speck smaller than any
     anchor."""

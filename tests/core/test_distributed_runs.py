@@ -199,7 +199,7 @@ def process_group(store: str, rank: int, count: int) -> Iterator[None]:
             distributed.destroy_process_group()
 
 
-def start(function: Any, count: int, *arguments: str) -> None:
+def start(function: Any, count: int, *arguments: Any) -> None:
     """Call ``function(rank, *arguments)`` in ``count`` processes, forked from one that has imported torch."""
     multiprocessing.get_context("forkserver").set_forkserver_preload([session.__name__, api.__name__])
     multiprocessing.start_processes(function, args=arguments, nprocs=count, start_method="forkserver")
@@ -213,11 +213,13 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> dict[int, dict[str, Any
     return {count: torch.load(folder / f"{count}.pt", weights_only=False) for count in (1, 2, 3)}
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("name", "count"), [("augmented", 3), *((name, 2) for name in EQUAL)])
 def test_processes_train_as_one_does(results: dict[int, dict[str, Any]], name: str, count: int) -> None:
     assert_equal(results[count][name], results[1][name])
 
 
+@pytest.mark.long
 def test_a_run_goes_on_with_another_number_of_processes(results: dict[int, dict[str, Any]]) -> None:
     assert_equal(results[3]["resumed"], results[1]["augmented"])
 
@@ -232,15 +234,15 @@ def assert_equal(many: dict[str, Any], one: dict[str, Any]) -> None:
     assert many["lost"] == one["lost"]
 
 
-def any_number(rank: int, folder: str) -> None:
+def few_images(rank: int, folder: str, numbers_of_images: tuple[int, ...], compared: tuple[int, ...]) -> None:
     torch.set_num_threads(1)
     with process_group(f"{folder}/store", rank, 2):
-        for images in range(1, 41):
+        for images in numbers_of_images:
             counts = [f"data.train.count={images}", f"data.val.count={41 - images}"]
             changes = [*counts, "train.budget.steps=2", "train.evaluations=1"]
             run = train(Path(folder, f"batch{images}"), *changes)
             assert run.metrics["images"] == 41 - images
-            if images not in (1, 2, 3, 7, 16, 39, 40):
+            if images not in compared:
                 continue
             run = train(Path(folder, f"group{images}"), *GROUP, *changes)
             if rank == 0:
@@ -249,11 +251,17 @@ def any_number(rank: int, folder: str) -> None:
                 assert_equal(numbers(run), numbers(one))
 
 
-@pytest.mark.long
+@pytest.mark.parametrize(
+    ("images", "compared"),
+    [
+        pytest.param((17,), (17,), id="17"),
+        pytest.param(tuple(range(1, 41)), (1, 2, 3, 7, 16, 39, 40), id="1 to 40", marks=pytest.mark.long),
+    ],
+)
 @pytest.mark.timeout(1800)
-def test_any_number_of_images(tmp_path: Path) -> None:
+def test_any_number_of_images(tmp_path: Path, images: tuple[int, ...], compared: tuple[int, ...]) -> None:
     """1 to 40 images to train on and 40 to 1 to evaluate: none hangs, and two processes do what one does."""
-    start(any_number, 2, str(tmp_path))
+    start(few_images, 2, str(tmp_path), images, compared)
 
 
 def torchrun(folder: Path, *arguments: str, kill_after: int | None = None) -> tuple[int, str]:

@@ -326,6 +326,7 @@ def test_finished_detectors_are_evaluated_on_other_images(
     assert "train.batch_size=2 changes nothing" in capfd.readouterr().err
 
 
+@pytest.mark.long
 @pytest.mark.skipif(sys.platform != "linux", reason="processes are killed by Linux's rules")
 def test_a_comparison_that_is_killed_goes_on_to_the_same_report(tmp_path: Path) -> None:
     import subprocess
