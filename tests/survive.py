@@ -98,9 +98,12 @@ def start(folder: Path, arguments: list[str], variant: str) -> list[int]:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     pids = []
+    stopping = [number for number in WAYS.values() if number not in (None, signal.SIGKILL)]
     for rank in range(processes):
+        signal.pthread_sigmask(signal.SIG_BLOCK, stopping)  # one that comes early waits for the child
         pid = os.fork()
         if pid:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, stopping)
             pids.append(pid)
             continue
         code = 99
@@ -109,6 +112,7 @@ def start(folder: Path, arguments: list[str], variant: str) -> list[int]:
             # Both are ignored under nohup and in the background; the console program resets them, too.
             signal.signal(signal.SIGHUP, signal.SIG_DFL)
             signal.signal(signal.SIGINT, signal.SIG_DFL)
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, stopping)
             os.chdir(folder)
             log = os.open("log.txt", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
             os.dup2(log, 1)

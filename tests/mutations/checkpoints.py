@@ -250,7 +250,7 @@ def changed_tensor(tensor: Tensor, draw: random.Random) -> Any:
     """Return a tensor of another shape, type, layout or content."""
     flat = tensor.flatten()
     odd: Sequence[Callable[[], Any]] = (
-        lambda: tensor[:0],
+        lambda: tensor.reshape(-1)[:0],
         lambda: flat,
         lambda: tensor.unsqueeze(0),
         lambda: tensor.double(),
