@@ -4,22 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch
-from torch import Tensor
+import numpy as np
 
 from densedet.core.errors import DataError
-from densedet.core.types import Detections
+from densedet.core.types import Detections, to_array
 
 EMPTY = ""
 """In a class table: a slot of the network that stands for no class, as COCO's unused ids in torchvision's
 weights."""
 
 
-def label_map(available: Sequence[str], classes: Sequence[str]) -> Tensor:
-    """int64 (C_source,): the label in ``classes`` of each of the source's labels, by name; -1 where
-    ``classes`` lacks it.
+def label_map(available: Sequence[str], classes: Sequence[str]) -> np.ndarray:
+    """Find the label in ``classes`` of each of a source's labels, by name.
 
-    Raises DataError where no name is in both, or a name of the source is empty or occurs twice.
+    Args:
+        available: names of the source's classes.
+        classes: names in label order.
+
+    Returns:
+        int64 (C_source + 1,), -1 where ``classes`` lacks the name. The last entry is -1, so that
+        ``table[labels]`` leaves the label -1 as it is.
+
+    Raises:
+        DataError: no name is in both, or a name of the source is empty or occurs twice.
     """
     if EMPTY in available or len(set(available)) < len(available):
         wrong = "an empty name" if EMPTY in available else "two classes of one name"
@@ -31,19 +38,12 @@ def label_map(available: Sequence[str], classes: Sequence[str]) -> Tensor:
         raise DataError(
             f"the source has none of the classes {wanted}; it has {found}: name some of these in data.classes"
         )
-    return torch.tensor(labels, dtype=torch.int64)
-
-
-def relabel(labels: Tensor, table: Tensor) -> Tensor:
-    """A source's labels (G,) through a `label_map`; -1 stays -1."""
-    return table[labels.clamp(min=0)].masked_fill(labels < 0, -1)
+    return np.array([*labels, -1], dtype=np.int64)
 
 
 def of_classes(detections: Detections, classes: Sequence[str]) -> Detections:
-    """Without those of slots that stand for no class."""
+    """Return detections on the CPU without those of slots that stand for no class."""
     if EMPTY not in classes:
         return detections
-    named = torch.tensor([name != EMPTY for name in classes], device=detections.labels.device)[
-        detections.labels
-    ]
-    return detections.where(named)
+    named = np.array([name != EMPTY for name in classes])
+    return detections.where(named[to_array(detections.labels)])

@@ -11,12 +11,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Generator, Sequence
-from typing import Any, Literal, Protocol, TypeAlias, runtime_checkable
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
-import torch
-from torch import Tensor
-from torchvision import tv_tensors
 
 from densedet.core.jobs import Job, JobOutcome
 from densedet.core.placement import Placement
@@ -30,6 +27,11 @@ from densedet.core.types import (
     Prediction,
     Trace,
 )
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+    from torchvision import tv_tensors
 
 BackgroundChannel: TypeAlias = Literal["none", "first", "last"]
 QualityUse: TypeAlias = Literal["unused", "optional", "required"]

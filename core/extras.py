@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING, Any
 
 from densedet.core.errors import DataError
 from densedet.core.text import counted
 from densedet.core.types import Annotation, Batch, Extra
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 def extras_of(source: Any) -> dict[str, Extra]:
@@ -27,6 +27,8 @@ def carried(annotation: Annotation, extras: dict[str, Extra]) -> tuple[dict[str,
     Raises:
         DataError: a value is missing or does not have the declared shape.
     """
+    import torch
+
     values, known = {}, {}
     for name, extra in extras.items():
         wanted = (len(annotation.boxes), *extra.shape)
@@ -82,6 +84,8 @@ def placed(xy: Tensor, visibility: Tensor, extra: Extra, mirrored: Tensor, size_
         mirrored: bool (...,).
         size_wh: (..., 2).
     """
+    import torch
+
     inside = ((xy >= 0) & (xy <= size_wh[..., None, :])).all(-1, keepdim=True)
     points = torch.where(inside & (visibility > 0), torch.cat([xy, visibility], dim=-1), 0.0)
     if not extra.pairs:
@@ -108,4 +112,6 @@ def moved_extra(batch: Batch, matrix: Tensor, valid_hw: Tensor | None = None) ->
 
 def scaling(x: float | Tensor, y: float | Tensor) -> Tensor:
     """Return the matrix (2,3) that scales x and y."""
+    import torch
+
     return torch.tensor([[float(x), 0.0, 0.0], [0.0, float(y), 0.0]])

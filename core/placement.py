@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
 
 
 @dataclass(frozen=True)
@@ -52,6 +54,8 @@ class Placement:
 
 @lru_cache(maxsize=1024)  # a data set has few sizes, and making a tensor takes longer than multiplying by it
 def _twice(x: float, y: float, dtype: torch.dtype) -> Tensor:
+    import torch
+
     return torch.tensor([x, y, x, y], dtype=dtype)
 
 
@@ -83,6 +87,8 @@ def blank_outside(images: Tensor, valid_hw: Tensor) -> Tensor:
     Returns:
         (B,ch,H,W); ``images`` itself where all are valid to their borders.
     """
+    import torch
+
     height, width = images.shape[-2:]
     if bool((valid_hw[:, 0] >= height).all()) and bool((valid_hw[:, 1] >= width).all()):
         return images

@@ -34,6 +34,7 @@ from densedet.core.annotations.table import (
     pack_names,
     packed_ids,
     positions_in,
+    with_tensors,
 )
 from densedet.core.annotations.where import RowIds, check_where_syntax, matching
 from densedet.core.recipe.faults import Fault, RecipeError

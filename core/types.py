@@ -4,6 +4,9 @@ Throughout: B images, L levels, A_l anchors per cell, N = sum of h_l*w_l*A_l, C 
 (padded to the largest of the batch), K class channels, R box channels, P positive anchors of the batch, D
 detections of an image. Boxes are float32 xyxy in absolute pixels of the tensor at hand, x2 > x1, y2 > y1,
 continuous (no +1). Labels are int64 in 0..C-1; -1 is an ignored object. G may be 0.
+
+Where densedet runs an exported file, without torch, `Annotation` and `Detections` hold NumPy arrays in place
+of tensors; importing this file does not import torch.
 """
 
 from __future__ import annotations
@@ -11,10 +14,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
-from typing import Any, Literal, NamedTuple, TypedDict
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypedDict
 
-import torch
-from torch import Tensor
+import numpy as np
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+DEFAULT_SCORE = 0.3
+"""Score from which on a detection is shown where nobody gave one."""
 
 ExtraKind = Literal["plain", "keypoints"]
 TAKEN_NAMES = frozenset(
@@ -35,6 +44,12 @@ class Level(NamedTuple):
     def count(self) -> int:  # type: ignore[override]
         """Anchors of this level, h*w*A."""
         return self.height * self.width * self.anchors
+
+
+def to_array(values: Tensor | np.ndarray) -> np.ndarray:
+    """Return a tensor's values, or an array itself."""
+    array: np.ndarray = values if isinstance(values, np.ndarray) else values.detach().cpu().numpy()
+    return array
 
 
 @dataclass(frozen=True)
@@ -98,11 +113,12 @@ class Annotation:
     extra: dict[str, Tensor] = field(default_factory=dict)
     extra_known: dict[str, Tensor] = field(default_factory=dict)
 
-    def corners(self) -> Tensor:
-        """Return the boxes as float64 (G,4) xyxy, from the file's numbers where there are any."""
+    def corners(self) -> np.ndarray:
+        """Return the boxes as a float64 array (G,4) xyxy, from the file's numbers where there are any."""
         if self.xywh is None:
-            return self.boxes.double()
-        return torch.cat([self.xywh[:, :2], self.xywh[:, :2] + self.xywh[:, 2:]], dim=1)
+            return to_array(self.boxes).astype(np.float64)
+        xywh = to_array(self.xywh)
+        return np.concatenate([xywh[:, :2], xywh[:, :2] + xywh[:, 2:]], axis=1)
 
 
 @dataclass
@@ -151,24 +167,28 @@ class Batch:
     def __len__(self) -> int:
         return len(self.images)
 
-    def draw(self, count: int, generator: torch.Generator, *, dtype: torch.dtype = torch.float32) -> Tensor:
+    def draw(self, count: int, generator: torch.Generator, *, dtype: torch.dtype | None = None) -> Tensor:
         """Draw random numbers for each image, the same however many processes share the batch.
 
         Args:
             count: numbers for an image.
             generator: their origin; all processes have it in the same state.
-            dtype: of the numbers.
+            dtype: of the numbers; None: float32.
 
         Returns:
             (B,count), uniform in 0..1, on the CPU.
         """
+        import torch
+
         whole = len(self) if self.rows is None else self.rows.stop
-        numbers = torch.rand(whole, count, generator=generator, dtype=dtype)
+        numbers = torch.rand(whole, count, generator=generator, dtype=dtype or torch.float32)
         return numbers if self.rows is None else numbers[self.rows.start :: self.rows.step]
 
     def take(self, rows: range) -> Batch:
         """Return the images of these places as a batch of their own; what was dropped or broken in all images
         stays with the first place."""
+        from torch import Tensor
+
         first = rows.start == 0
         values: dict[str, Any] = {
             name: {n: v[rows] for n, v in value.items()} if isinstance(value, dict) else value[rows]
@@ -190,9 +210,11 @@ class Batch:
         Raises:
             RuntimeError: there is none left.
         """
-        return self._each(Tensor.share_memory_)
+        return self._each(lambda tensor: tensor.share_memory_())
 
     def _each(self, change: Callable[[Tensor], Tensor]) -> Batch:
+        from torch import Tensor
+
         def changed(value: Any) -> Any:
             if isinstance(value, Tensor):
                 return change(value)
@@ -267,6 +289,22 @@ class Targets:
         return values.new_zeros(self.positive.shape).index_put(self.places, values)
 
 
+class RawOutput(NamedTuple):
+    """What a detector hands to its postprocess, for `densedet export`.
+
+    Attributes:
+        boxes: float32 (B,N,4) xyxy in pixels of the input, clipped to each image.
+        scores: float32 (B,N,C) in 0..1.
+        counts: anchors of each level, N in all, in the anchors' order.
+        extra: (B,N,*shape) per name, what a detection of each anchor carries in `Detections.extra`.
+    """
+
+    boxes: Tensor
+    scores: Tensor
+    counts: tuple[int, ...]
+    extra: dict[str, Tensor]
+
+
 @dataclass
 class Branch:
     """An output of a head beside class and box, e.g. FCOS's centre-ness. ``head.branches`` maps the names in
@@ -317,7 +355,7 @@ class Detections:
     extra: dict[str, Tensor] = field(default_factory=dict)
     keypoints: tuple[str, ...] = ()
     classes: tuple[str, ...] = ()
-    shown_from: float = 0.3
+    shown_from: float = DEFAULT_SCORE
 
     def __len__(self) -> int:
         return len(self.boxes)
@@ -351,10 +389,12 @@ class Detections:
     @classmethod
     def empty(cls, device: torch.device | str = "cpu") -> Detections:
         """Return detections of an image in which nothing was found."""
+        import torch
+
         none = torch.zeros(0, dtype=torch.int64, device=device)
         return Detections(torch.zeros(0, 4, device=device), torch.zeros(0, device=device), none, none.clone())
 
-    def where(self, keep: Tensor) -> Detections:
+    def where(self, keep: Tensor | np.ndarray) -> Detections:
         """Return the detections for which ``keep``, bool (D,), holds; or those at int64 positions."""
         return self._mapped(lambda column: column[keep])
 
@@ -374,6 +414,8 @@ class Detections:
 
     def moved(self, scale_xy: Tensor, offset_xy: Tensor) -> Detections:
         """Return them with boxes and keypoints at ``xy * scale_xy + offset_xy``, both float (2,)."""
+        import torch
+
         points = {
             name: torch.cat([self.extra[name][..., :2] * scale_xy + offset_xy, self.extra[name][..., 2:]], -1)
             for name in self.keypoints

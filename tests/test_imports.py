@@ -111,6 +111,22 @@ def test_a_bare_import_that_would_make_a_second_registry_is_refused(name: str) -
     assert "from densedet import" in done.stderr
 
 
+WITHOUT_TORCH = (
+    *("types", "contracts", "placement", "class_table", "extras", "array_boxes", "sources"),
+    *("annotations.views", "annotations.border", "assembly", "assembly.sources", "data.decoding"),
+    *("recipe.loading", "report.drawing", "terminal"),
+)
+"""Files of core that an exported file is run by, or that its sources and evaluators are built by."""
+
+
+def test_what_runs_an_exported_file_does_not_import_torch() -> None:
+    names = [f"densedet.core.{name}" for name in WITHOUT_TORCH]
+    parts = ["evaluators.coco", "evaluators.voc", "sources.coco", "sources.digits", "resize.letterbox"]
+    names += [f"densedet.plugins.{name}" for name in parts]
+    done = run(f"import sys, {', '.join(names)}\nprint('torch' in sys.modules)")
+    assert done.stdout.strip() == "False", done.stdout + done.stderr
+
+
 def test_listing_components_does_not_pay_for_torch() -> None:
     code = (
         "import sys, densedet\n"

@@ -142,7 +142,7 @@ def threshold_facts(evaluation: Evaluation, wish: Any, found: list[ClassThreshol
 
 def threshold_lines(evaluation: Evaluation, wish: Any, found: list[ClassThreshold]) -> list[str]:
     """Return a table of thresholds, a line a class, and what they were found on."""
-    from densedet.core.judgement.thresholds import DEFAULT_SCORE
+    from densedet.core.types import DEFAULT_SCORE
 
     width = max(len("class"), *(len(one.class_name) for one in found))
     lines = ["", f" {'class':<{width}}  score  precision  recall    F1  objects"]

@@ -68,10 +68,10 @@ def run(arguments: argparse.Namespace) -> int:
     from densedet.core.data.decoding import open_image, range_notes
     from densedet.core.errors import DataError, UsageError, sentence
     from densedet.core.files import write_text
-    from densedet.core.judgement.thresholds import DEFAULT_SCORE
     from densedet.core.terminal import progress
     from densedet.core.training.folders import new_folder
     from densedet.core.training.prediction import coco_results, load
+    from densedet.core.types import DEFAULT_SCORE
 
     if arguments.score is not None and not 0 <= arguments.score <= 1:
         raise UsageError(f"--score {arguments.score} is no score: give a number from 0 to 1")

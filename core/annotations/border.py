@@ -1,14 +1,15 @@
-"""The border at which the annotations of a plug-in's source are checked, as those of a file are."""
+"""The border at which the annotations of a plug-in's source are checked, as those of a file are.
+
+Importing this does not import torch.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from densedet.core.annotations.faults import CLIPPED, Faults, box_faults
 from densedet.core.annotations.source import TableSource
@@ -26,6 +27,9 @@ from densedet.core.contracts import ImageData, Source
 from densedet.core.errors import DataError, PartError
 from densedet.core.text import counted
 from densedet.core.types import Annotation
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 def checked(source: Source) -> Source:
@@ -93,6 +97,8 @@ class CheckedSource:
             DataError: a label is that of no class.
             PartError: it is no `Annotation` as the contract has it.
         """
+        import torch
+
         truth = self._given(index)
         labels = truth.labels.numpy()
         lost = _without_class(labels, truth.ignore.numpy(), len(self.classes))
@@ -199,6 +205,8 @@ class CheckedSource:
 
     def _given(self, index: int) -> Annotation:
         """Return the source's annotation with the contract's types and areas that can be used."""
+        import torch
+
         truth = self.source.annotation(index)
         fault = _contract_fault(truth)
         if fault is not None:
@@ -217,6 +225,9 @@ class CheckedSource:
 
 def _contract_fault(truth: Any) -> str | None:
     """Return what is wrong with the type of an annotation or of one of its fields, or None."""
+    import torch
+    from torch import Tensor
+
     if not isinstance(truth, Annotation):
         return f"an Annotation is wanted, not {type(truth).__name__}"
     fields = {name: getattr(truth, name) for name in ("boxes", "labels", "ignore", "crowd", "area")}
@@ -257,6 +268,8 @@ def _without_class(labels: np.ndarray, ignored: np.ndarray, classes: int) -> np.
 def _xywh(truth: Annotation) -> Tensor:
     if truth.xywh is not None:
         return truth.xywh.double()
+    import torch
+
     boxes = truth.boxes.double()
     return torch.cat([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], dim=1)
 
@@ -281,6 +294,8 @@ def _name(truth: Annotation) -> str:
 
 
 def _joined(columns: list[Tensor], dtype: Any) -> np.ndarray:
+    import torch
+
     return torch.cat(columns).numpy().astype(dtype) if columns else np.zeros(0, dtype)
 
 

@@ -171,6 +171,10 @@ class TableSource:
         """Return the truth of image ``index``, 0..len-1, in source pixels."""
         return self.table.annotation(index)
 
+    def truth(self, index: int) -> Annotation:
+        """Return the truth of image ``index`` as arrays, without torch."""
+        return self.table.truth(index)
+
     def image(self, index: int) -> str:
         """Return the path of image ``index``."""
         return os.path.join(self.images_folder, self.table.name(index))
@@ -190,7 +194,7 @@ def table_of(source: Source) -> AnnotationTable:
     table = getattr(source, "table", None)
     if isinstance(table, AnnotationTable):
         return table
-    from densedet.core.annotations.border import CheckedSource  # torch: only where it is needed
+    from densedet.core.annotations.border import CheckedSource  # it imports this file
 
     return CheckedSource(source).table
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import PurePosixPath, PureWindowsPath
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -111,6 +111,11 @@ class AnnotationTable:
         width, height = self.sizes[index].tolist()
         return annotation_of(self.objects(index), self.image_id(index), self.name(index), width, height)
 
+    def truth(self, index: int) -> Annotation:
+        """Return the truth of image ``index``, 0..I-1, as arrays; torch is not imported."""
+        width, height = self.sizes[index].tolist()
+        return truth_of_objects(self.objects(index), self.image_id(index), self.name(index), width, height)
+
     def owners(self) -> np.ndarray:
         """Return int64 (M,), the image of each box."""
         return np.repeat(np.arange(len(self)), np.diff(self.offsets))
@@ -164,23 +169,33 @@ def _same(one: object, other: object) -> bool:
 
 def annotation_of(objects: Objects, image_id: int | str, name: str, width: int, height: int) -> Annotation:
     """Return an `Annotation` with tensors of its own."""
-    import torch
+    return with_tensors(truth_of_objects(objects, image_id, name, width, height))
 
+
+def truth_of_objects(objects: Objects, image_id: int | str, name: str, width: int, height: int) -> Annotation:
+    """Return an `Annotation` with arrays of its own, without torch."""
     from densedet.core.types import Annotation
 
-    crowd = torch.from_numpy((objects.flags & CROWD) != 0)
-    return Annotation(
-        boxes=torch.from_numpy(objects.boxes),
-        labels=torch.from_numpy(objects.labels.astype(np.int64)),
-        ignore=torch.from_numpy(objects.flags != 0),
-        crowd=crowd,
-        area=torch.from_numpy(objects.areas.copy()),
-        image_id=image_id,
-        file_name=name,
-        width=width,
-        height=height,
-        xywh=torch.from_numpy(objects.xywh.copy()),
-    )
+    columns: dict[str, Any] = {
+        "boxes": objects.boxes,
+        "labels": objects.labels.astype(np.int64),
+        "ignore": objects.flags != 0,
+        "crowd": (objects.flags & CROWD) != 0,
+        "area": objects.areas.copy(),
+        "xywh": objects.xywh.copy(),
+    }
+    return Annotation(**columns, image_id=image_id, file_name=name, width=width, height=height)
+
+
+def with_tensors(truth: Annotation) -> Annotation:
+    """Return an `Annotation` of arrays with tensors on the same memory."""
+    import torch
+
+    columns: dict[str, Any] = {
+        name: None if getattr(truth, name) is None else torch.from_numpy(getattr(truth, name))
+        for name in ("boxes", "labels", "ignore", "crowd", "area", "xywh")
+    }
+    return replace(truth, **columns)
 
 
 def corners(xywh: np.ndarray, size: np.ndarray) -> np.ndarray:

@@ -5,14 +5,16 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from densedet.core.contracts import ImageData, Source
 from densedet.core.extras import extras_of
-from densedet.core.types import Annotation
+from densedet.core.types import Annotation, to_array
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 KEEP, IGNORE, DROP, COUNT = range(4)
 """What a `Subset` does with a box: leaves it as it is, has it ignored, takes it out, or counts a crowd as one
@@ -47,12 +49,27 @@ class Subset:
         return len(self.indices)
 
     def annotation(self, index: int) -> Annotation:
-        position = int(self.indices[index])
-        annotation = self.source.annotation(position)
-        if self.actions is None or self.offsets is None:
+        actions = self.actions_on(index)
+        annotation = self.source.annotation(int(self.indices[index]))
+        if actions is None:
             return annotation
+        import torch
+
+        return acted_on(annotation, torch.from_numpy(actions))
+
+    def truth(self, index: int) -> Annotation:
+        """Return the truth of image ``index`` as arrays, as far as the source has it so."""
+        actions = self.actions_on(index)
+        truth = truth_of(self.source, int(self.indices[index]))
+        return truth if actions is None else acted_on(truth, actions)
+
+    def actions_on(self, index: int) -> np.ndarray | None:
+        """Return uint8 (G,), what is done with each box of image ``index``; None where all stay."""
+        if self.actions is None or self.offsets is None:
+            return None
+        position = int(self.indices[index])
         actions = self.actions[int(self.offsets[position]) : int(self.offsets[position + 1])]
-        return acted_on(annotation, torch.from_numpy(actions)) if actions.any() else annotation
+        return actions if actions.any() else None
 
     def image(self, index: int) -> ImageData:
         return self.source.image(int(self.indices[index]))
@@ -67,8 +84,23 @@ class Subset:
         return self.source.invalid()
 
 
-def acted_on(annotation: Annotation, actions: Tensor) -> Annotation:
-    """Return an annotation with ``actions``, uint8 (G,), carried out."""
+def truth_of(source: Source, index: int) -> Annotation:
+    """Return the truth of an image as arrays. A source without ``truth`` makes tensors first, with torch."""
+    if hasattr(source, "truth"):
+        truth: Annotation = source.truth(index)
+        return truth
+    truth = source.annotation(index)
+    columns: dict[str, Any] = {
+        name: None if getattr(truth, name) is None else to_array(getattr(truth, name))
+        for name in ("boxes", "labels", "ignore", "crowd", "area", "xywh")
+    }
+    for name in ("extra", "extra_known"):
+        columns[name] = {key: to_array(values) for key, values in getattr(truth, name).items()}
+    return replace(truth, **columns)
+
+
+def acted_on(annotation: Annotation, actions: Tensor | np.ndarray) -> Annotation:
+    """Return an annotation with ``actions``, uint8 (G,), carried out; an array where it holds arrays."""
     ignore = (annotation.ignore | (actions == IGNORE)) & (actions != COUNT)
     crowd = annotation.crowd & (actions != COUNT)
     keep = actions != DROP
@@ -115,6 +147,17 @@ def hold_out(source: Source, share: float, seed: int) -> tuple[Subset, Subset]:
     Returns:
         The part for training and the part for validation.
     """
-    order = torch.randperm(len(source), generator=torch.Generator().manual_seed(seed)).tolist()
+    order = permutation(len(source), seed)
     count = min(max(round(len(source) * share), 1), len(source) - 1)
     return Subset(source, sorted(order[count:])), Subset(source, sorted(order[:count]))
+
+
+def permutation(count: int, seed: int) -> list[int]:
+    """Return the positions 0..count-1 in the random order of torch.randperm with a generator of this seed: by
+    Fisher and Yates on the same Mersenne twister."""
+    raw = np.random.RandomState(seed % (1 << 32)).randint(0, 1 << 32, size=count, dtype=np.uint32).tolist()
+    order = list(range(count))
+    for place in range(count - 1):
+        other = place + raw[place] % (count - place)
+        order[place], order[other] = order[other], order[place]
+    return order

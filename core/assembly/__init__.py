@@ -1,25 +1,62 @@
-"""From a recipe to built parts: the one room that knows their order."""
+"""From a recipe to built parts: the one room that knows their order.
 
-from densedet.core.assembly.data import (
-    build_batch_sampler,
-    build_resize,
-    build_source,
-    build_sources,
-    build_split,
-    category_ids,
-    class_table,
-    decoding_of,
-    filtered_source,
-    first_batch,
-    listed_classes,
-    make_dataset,
-    make_eval_loader,
-    make_train_loader,
-    make_train_set,
-    working_size,
-)
-from densedet.core.assembly.detector import build_detector, build_with_weights, check_norms
-from densedet.core.assembly.parts import build_component, build_list
+Each name is loaded at its first use, so that building a source does not import torch.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from densedet.core.assembly.data import (
+        build_batch_sampler,
+        first_batch,
+        make_dataset,
+        make_eval_loader,
+        make_train_loader,
+        make_train_set,
+    )
+    from densedet.core.assembly.detector import build_detector, build_with_weights, check_norms
+    from densedet.core.assembly.parts import build_component, build_list
+    from densedet.core.assembly.sources import (
+        build_resize,
+        build_source,
+        build_sources,
+        build_split,
+        category_ids,
+        class_table,
+        decoding_of,
+        filtered_source,
+        listed_classes,
+        working_size,
+    )
+
+_LAZY = {
+    "data": (
+        "build_batch_sampler",
+        "first_batch",
+        "make_dataset",
+        "make_eval_loader",
+        "make_train_loader",
+        "make_train_set",
+    ),
+    "detector": ("build_detector", "build_with_weights", "check_norms"),
+    "parts": ("build_component", "build_list"),
+    "sources": (
+        "build_resize",
+        "build_source",
+        "build_sources",
+        "build_split",
+        "category_ids",
+        "class_table",
+        "decoding_of",
+        "filtered_source",
+        "listed_classes",
+        "working_size",
+    ),
+}
+_MODULES = {name: f"{__name__}.{module}" for module, names in _LAZY.items() for name in names}
 
 __all__ = [
     "build_batch_sampler",
@@ -44,3 +81,9 @@ __all__ = [
     "make_train_set",
     "working_size",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _MODULES:
+        return getattr(importlib.import_module(_MODULES[name]), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -13,7 +13,7 @@ from torch.utils.data import Dataset
 from torchvision import tv_tensors
 
 from densedet.core.annotations.views import base_of
-from densedet.core.class_table import label_map, relabel
+from densedet.core.class_table import label_map
 from densedet.core.contracts import Resize, Source, Transform
 from densedet.core.data.decoding import Decoding, decode
 from densedet.core.data.image_cache import GENERATED, ImageCache, identity_of
@@ -184,8 +184,8 @@ class DetectionDataset(Dataset[Sample]):
         self.broken = broken
         self.load_plugins = load_plugins
         self._extras = extras_of(source)
-        self._labels = label_map(source.classes, self.classes)
-        self._same_labels = self._labels.tolist() == list(range(len(self._labels)))
+        self._labels = torch.from_numpy(label_map(source.classes, self.classes))
+        self._same_labels = self._labels[:-1].tolist() == list(range(len(source.classes)))
         self._cached_as = None if cache is None else base_of(source)[1]
         self._kept: dict[int, Sample] = {}
 
@@ -204,7 +204,7 @@ class DetectionDataset(Dataset[Sample]):
         truth = self.source.annotation(index)
         sample = self._read(index, truth)
         if not self._same_labels:
-            labels = relabel(truth.labels, self._labels)
+            labels = self._labels[truth.labels]
             sample = replace(sample, labels=labels, ignore=truth.ignore | (labels < 0))
         if self.transforms:
             return self._transformed(sample, epoch)

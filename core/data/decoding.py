@@ -1,4 +1,4 @@
-"""From a file, bytes or an array to a uint8 tensor at the network's size.
+"""From a file, bytes or an array to uint8 pixels at the network's size. Importing this does not import torch.
 
 How each kind of picture is treated:
 
@@ -20,12 +20,10 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-import torch
 from PIL import Image, ImageFile
-from torch import Tensor
 
 from densedet.core.annotations.image_header import (
     LOW_BYTES,
@@ -37,6 +35,9 @@ from densedet.core.annotations.image_header import (
 from densedet.core.contracts import ImageData
 from densedet.core.errors import DataError
 from densedet.core.placement import Placement
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 Color = Literal["grey", "rgb"]
 VERSION = 4
@@ -98,6 +99,46 @@ def decode(
     Raises:
         DataError: the image cannot be read.
     """
+    import torch
+
+    array, placement, source = decode_array(
+        image, decoding=decoding, placement_of=placement_of, expected=expected, name=name
+    )
+    pixels = torch.from_numpy(array)
+    if not placement.antialias:
+        pixels = pixels.float()
+        if pixels.shape[1:] != (placement.height, placement.width):
+            size = (placement.height, placement.width)
+            pixels = torch.nn.functional.interpolate(
+                pixels[None], size=size, mode="bilinear", align_corners=False
+            )[0]
+    return pixels, source
+
+
+def decode_array(
+    image: ImageData | Image.Image,
+    *,
+    decoding: Decoding,
+    placement_of: Callable[[int, int], Placement],
+    expected: tuple[int, int] | None = None,
+    name: str = "",
+) -> tuple[np.ndarray, Placement, tuple[int, int]]:
+    """Decode an image without torch, and resize it where its placement says antialias=True.
+
+    Args:
+        image: as for `decode`, like all others.
+        decoding: colour, range of values and greatest size.
+        placement_of: gives the placement for the (width, height) of the displayed source.
+        expected: (width, height) in the annotation, or None.
+        name: for messages, where ``image`` is no path.
+
+    Returns:
+        uint8 (ch,h,w): at the size of the placement, or of the source where antialias=False; the placement;
+        and the source's (width, height).
+
+    Raises:
+        DataError: the image cannot be read.
+    """
     picture, turn, name = _opened(image, name, decoding)
     source = displayed(picture.size, turn)
     if expected is not None and source != expected:
@@ -123,16 +164,9 @@ def decode(
         picture = picture.resize(stored, Image.Resampling.BILINEAR, (0, 0, width, height))
     if turn is not None:
         picture = picture.transpose(turn)
-    pixels = torch.from_numpy(np.array(picture))
-    pixels = pixels[None] if mode == "L" else pixels.permute(2, 0, 1).contiguous()
-    if not placement.antialias:
-        pixels = pixels.float()
-        if pixels.shape[1:] != (placement.height, placement.width):
-            size = (placement.height, placement.width)
-            pixels = torch.nn.functional.interpolate(
-                pixels[None], size=size, mode="bilinear", align_corners=False
-            )[0]
-    return pixels, source
+    pixels = np.array(picture)
+    pixels = pixels[None] if mode == "L" else np.ascontiguousarray(pixels.transpose(2, 0, 1))
+    return pixels, placement, source
 
 
 def open_image(image: ImageData | Image.Image, decoding: Decoding = Decoding("rgb")) -> Image.Image:

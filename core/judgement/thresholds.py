@@ -11,9 +11,6 @@ from densedet.core.errors import UsageError
 from densedet.core.judgement.judgement import Judgement
 from densedet.core.judgement.matching import Matches, match
 
-DEFAULT_SCORE = 0.3
-"""Score from which on a detection is shown, where nothing better is known."""
-
 WISHES = ("f1", "precision", "recall")
 
 

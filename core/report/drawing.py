@@ -11,14 +11,17 @@ import bisect
 import colorsys
 import functools
 from collections.abc import Mapping, Sequence
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-import torch
+import numpy as np
 from PIL import Image, ImageDraw
-from torch import Tensor
 
 from densedet.core.report.fonts import font_for, has_font, readable
 from densedet.core.text import visible
+from densedet.core.types import to_array
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 Color = tuple[int, int, int]
 
@@ -123,13 +126,13 @@ def to_image(image: Tensor | Image.Image) -> Image.Image:
     """
     if isinstance(image, Image.Image):
         return image.convert("RGB")
-    pixels = image.detach()
-    if pixels.dtype != torch.uint8:
-        pixels = pixels.float().nan_to_num().round().clamp(0, 255).to(torch.uint8)
-    if pixels.ndim != 3 or pixels.shape[0] not in (1, 3):
+    if image.ndim != 3 or image.shape[0] not in (1, 3):
         raise ValueError(f"an image to draw is (1 or 3, height, width), not {tuple(image.shape)}")
-    array = pixels.expand(3, -1, -1).permute(1, 2, 0).contiguous().cpu().numpy()
-    return Image.fromarray(array)
+    pixels = to_array(image if str(image.dtype) == "torch.uint8" else image.float())
+    if pixels.dtype != np.uint8:
+        pixels = np.nan_to_num(pixels).round().clip(0, 255).astype(np.uint8)
+    array = np.broadcast_to(pixels, (3, *pixels.shape[1:])).transpose(1, 2, 0)
+    return Image.fromarray(np.ascontiguousarray(array))
 
 
 def auto_scale(width: int, height: int, *, small: int = SMALL, large: int = LARGE) -> float:
@@ -151,9 +154,9 @@ def enlarge(picture: Image.Image, factor: float) -> Image.Image:
 
 def draw_boxes(
     image: Tensor | Image.Image,
-    boxes: Tensor,
-    labels: Tensor,
-    scores: Tensor | None,
+    boxes: Tensor | np.ndarray,
+    labels: Tensor | np.ndarray,
+    scores: Tensor | np.ndarray | None,
     class_names: Sequence[str],
     *,
     scale: float | Literal["auto"] = "auto",
@@ -161,7 +164,7 @@ def draw_boxes(
     min_score: float = 0.0,
     limit: int = 100,
     names: bool = True,
-    extra: Mapping[str, Tensor] | None = None,
+    extra: Mapping[str, Tensor | np.ndarray] | None = None,
     keypoints: Sequence[str] = (),
 ) -> Image.Image:
     """Draw boxes with names, and scores in per cent, on an image.
@@ -188,15 +191,13 @@ def draw_boxes(
     pen = ImageDraw.Draw(picture)
     thickness = max(2, round(max(picture.size) / 250))
 
-    order = (
-        torch.arange(len(boxes))
-        if scores is None
-        else scores.detach().cpu().float().argsort(descending=True, stable=True)
-    )
+    order = np.arange(len(boxes))
+    if scores is not None:
+        order = np.argsort(-to_array(scores).astype(np.float32), kind="stable")
     keep = [i for i in order.tolist() if scores is None or float(scores[i]) >= min_score][:limit]
     # An edge far outside the picture is as invisible just outside it, and costs fewer dashes there.
     outside = 64 + max(picture.size)
-    corners = (boxes.detach().cpu().float() * factor).nan_to_num().clamp(-64, outside).tolist()
+    corners = np.nan_to_num(to_array(boxes).astype(np.float32) * factor).clip(-64, outside).tolist()
     kinds = [int(label) for label in labels.tolist()]
 
     # The best box is drawn last, on top; its label is placed first, in the best spot.
@@ -238,7 +239,9 @@ def _rectangle(
         pen.rectangle((max(right - thickness + 1, left), start, right, end), fill=color)
 
 
-def _dots(pen: ImageDraw.ImageDraw, points: Tensor, factor: float, color: Color, thickness: int) -> None:
+def _dots(
+    pen: ImageDraw.ImageDraw, points: Tensor | np.ndarray, factor: float, color: Color, thickness: int
+) -> None:
     radius = thickness + 1
     for x, y, visibility in points.tolist():
         if visibility > 0:
@@ -246,9 +249,9 @@ def _dots(pen: ImageDraw.ImageDraw, points: Tensor, factor: float, color: Color,
             pen.ellipse(at, fill=color, outline=(0, 0, 0))
 
 
-def _note(name: str, value: Tensor) -> str:
+def _note(name: str, value: Tensor | np.ndarray) -> str:
     """A value for a label, "age 30"; empty where it has more than four numbers or one of them is NaN."""
-    numbers = value.flatten().tolist()
+    numbers = value.reshape(-1).tolist()
     if len(numbers) > 4 or any(number != number for number in numbers):
         return ""
     return f"{name} {' '.join(f'{number:.3g}' for number in numbers)}"

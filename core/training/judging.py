@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from densedet.core import assembly
 from densedet.core.annotations.source import input_scales
-from densedet.core.class_table import label_map, relabel
+from densedet.core.class_table import label_map
 from densedet.core.contracts import Evaluator
 from densedet.core.data.facts import data_facts, notes_on
 from densedet.core.data.fingerprint import fingerprint
@@ -350,18 +350,18 @@ def _truth(evaluation: Evaluation, indices: list[int]) -> tuple[Truth, dict[str,
         each image, which of its objects in the source those are.
     """
     source, classes = evaluation.source, evaluation.predictor.classes
-    table = label_map(source.classes, classes)
+    table = torch.from_numpy(label_map(source.classes, classes))
     annotations = [source.annotation(index) for index in indices]
     columns: dict[str, list[Tensor]] = {name: [] for name in ("boxes", "labels", "areas", "ignored")}
     counted = []
     for one in annotations:
-        labels = relabel(one.labels, table)
+        labels = table[one.labels]
         keep = labels >= 0
         counted.append(keep.numpy())
         columns["labels"].append(labels[keep])
         columns["ignored"].append((one.crowd | one.ignore)[keep])
         columns["areas"].append(one.area.double()[keep])
-        columns["boxes"].append(one.corners()[keep])
+        columns["boxes"].append(torch.from_numpy(one.corners())[keep])
     image = np.repeat(np.arange(len(indices)), [int(keep.sum()) for keep in counted])
     joined = {name: torch.cat(values).numpy() if values else np.zeros(0) for name, values in columns.items()}
     sizes = np.array([(one.width, one.height) for one in annotations], dtype=np.int64).reshape(-1, 2)

@@ -18,14 +18,13 @@ from densedet.core.class_table import of_classes
 from densedet.core.data.dataset import sample_of
 from densedet.core.data.loader import collate
 from densedet.core.errors import DataError, UsageError
-from densedet.core.judgement.thresholds import DEFAULT_SCORE
 from densedet.core.mappings import differing
 from densedet.core.recipe.loading import Recipe, load_recipe
 from densedet.core.recipe.merging import Overrides, shipped_recipes
 from densedet.core.training import checkpoint
 from densedet.core.training.evaluation import to_source
 from densedet.core.training.precision import resolve_device
-from densedet.core.types import Detections
+from densedet.core.types import DEFAULT_SCORE, Detections
 
 
 class Predictor:

@@ -24,7 +24,16 @@ from densedet.core.contracts import (
 )
 from densedet.core.distributed import shared_normalizer
 from densedet.core.errors import PartError, UsageError
-from densedet.core.types import Batch, Detections, Explanation, Level, Prediction, Targets, Trace
+from densedet.core.types import (
+    Batch,
+    Detections,
+    Explanation,
+    Level,
+    Prediction,
+    RawOutput,
+    Targets,
+    Trace,
+)
 from densedet.plugins.detectors._checks import box_loss_keys, check_extras, check_parts, names_progress
 from densedet.plugins.detectors._dry_run import dry_run
 from densedet.plugins.detectors._targets import make_targets, with_one_slot
@@ -145,7 +154,8 @@ class DenseDetector(nn.Module):
         """
         normal = (images.float() - self.image_mean) / self.image_std
         height, width = images.shape[-2:]
-        if sizes.device.type != "meta" and bool((sizes == sizes.new_tensor([height, width])).all()):
+        looks = sizes.device.type != "meta" and not torch.compiler.is_compiling()  # an exported graph cannot
+        if looks and bool((sizes == sizes.new_tensor([height, width])).all()):
             return normal
         rows = torch.arange(height, device=images.device) < sizes[:, :1]
         columns = torch.arange(width, device=images.device) < sizes[:, 1:]
@@ -170,11 +180,12 @@ class DenseDetector(nn.Module):
                 f"a detector takes a densedet Batch, not a {type(batch).__name__}: make one with "
                 f"densedet.make_batch(recipe, images)"
             )
-        features = self.features(batch.images, batch.valid_hw)
+        return self._run(batch.images, batch.valid_hw)
+
+    def _run(self, images: Tensor, valid_hw: Tensor) -> Output:
+        features = self.features(images, valid_hw)
         sizes = [(f.shape[-2], f.shape[-1]) for f in features]
-        anchors, levels = self.grid(
-            sizes, (batch.images.shape[-2], batch.images.shape[-1]), batch.images.device
-        )
+        anchors, levels = self.grid(sizes, (images.shape[-2], images.shape[-1]), images.device)
         return Output(self.head(features), levels, anchors)
 
     def grid(
@@ -339,6 +350,25 @@ class DenseDetector(nn.Module):
             }
             detections.keypoints = keypoints
         return found
+
+    @torch.no_grad()
+    def raw(self, images: Tensor, valid_hw: Tensor) -> RawOutput:
+        """Return the input of the postprocess and what each anchor carries, for `densedet export`.
+
+        Args:
+            images: uint8, or float 0..255, (B,ch,H,W).
+            valid_hw: int64 (B,2), valid (height, width).
+        """
+        output = self._run(images, valid_hw)
+        boxes = box_ops.clip(self.coder.decode(output.box, output.anchors), valid_hw)
+        extra = {
+            name: branch.predict(
+                output.extra[name].flatten(0, 1), output.anchors.repeat(len(images), 1)
+            ).unflatten(0, (len(images), len(output.anchors)))
+            for name, branch in self.head.branches.items()
+            if branch.predict
+        }
+        return RawOutput(boxes, self._scores(output), tuple(level.count for level in output.levels), extra)
 
     @torch.no_grad()
     def predict(self, batch: Batch, trace: Trace | None = None) -> list[Detections]:

@@ -10,6 +10,7 @@ from densedet.core.class_table import label_map
 from densedet.core.contracts import Source
 from densedet.core.sources import MatchStore
 from densedet.core.text import short
+from densedet.core.types import to_array
 
 
 class Collecting:
@@ -28,7 +29,7 @@ class Collecting:
 
     def _keep(self, index: int, boxes: np.ndarray, scores: Any, labels: Any) -> None:
         """Keep float64 rows of an image: four numbers of the box, score, label."""
-        columns = [boxes, scores.detach().cpu().numpy()[:, None], labels.detach().cpu().numpy()[:, None]]
+        columns = [boxes, to_array(scores)[:, None], to_array(labels)[:, None]]
         self._detections[index], self._matches = np.concatenate(columns, axis=1), None
 
     def state(self) -> dict[int, np.ndarray]:

@@ -8,9 +8,8 @@ import hotcoco
 import numpy as np
 
 from densedet.core.arguments import PositiveInt
-from densedet.core.class_table import relabel
 from densedet.core.contracts import Source
-from densedet.core.types import Annotation, Detections
+from densedet.core.types import Annotation, Detections, to_array
 from densedet.plugins.evaluators._coco_lines import TWELVE, coco_lines
 from densedet.plugins.evaluators._coco_matches import coco_matches, coco_resampled, number_names
 from densedet.plugins.evaluators._collecting import Collecting
@@ -40,7 +39,7 @@ class CocoEvaluator(Collecting):
 
     def add(self, index: int, detections: Detections) -> None:
         """See `densedet.core.contracts.Evaluator`."""
-        boxes = detections.boxes.detach().cpu().numpy().astype(np.float64)
+        boxes = to_array(detections.boxes).astype(np.float64)
         xywh = np.concatenate([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], axis=1)
         self._keep(index, xywh, detections.scores, detections.labels + 1)
 
@@ -52,13 +51,13 @@ class CocoEvaluator(Collecting):
             annotation = self.source.annotation(index)
             names.append(annotation.image_id)
             sizes.append((annotation.width, annotation.height))
-            mapped = relabel(annotation.labels, self._labels).numpy()
+            mapped = self._labels[to_array(annotation.labels)]
             keep = mapped >= 0
             owner.append(np.full(int(keep.sum()), position))
             labels.append(mapped[keep] + 1)
             boxes.append(_xywh(annotation)[keep])
-            areas.append(annotation.area.numpy().astype(np.float64)[keep])
-            crowd.append((annotation.crowd | annotation.ignore).numpy()[keep])
+            areas.append(to_array(annotation.area).astype(np.float64)[keep])
+            crowd.append(to_array(annotation.crowd | annotation.ignore)[keep])
         ids = _ranks(names)
         count = sum(map(len, owner))
         truth = hotcoco.COCO.from_arrays(
@@ -135,8 +134,8 @@ def _ranks(names: list[int | str]) -> np.ndarray:
 def _xywh(annotation: Annotation) -> np.ndarray:
     """x, y, width, height of the boxes, float64 (G,4): the file's, else from the corners."""
     if annotation.xywh is not None:
-        return annotation.xywh.numpy()
-    corner = annotation.boxes.numpy().astype(np.float64)
+        return to_array(annotation.xywh)
+    corner = to_array(annotation.boxes).astype(np.float64)
     return np.concatenate([corner[:, :2], corner[:, 2:] - corner[:, :2]], axis=1)
 
 

@@ -5,14 +5,12 @@ from __future__ import annotations
 from typing import Annotated, Any, Literal
 
 import numpy as np
-import torch
 from pydantic import Field
 
-from densedet.core.boxes import pairwise_iou
-from densedet.core.class_table import relabel
+from densedet.core.array_boxes import pairwise_iou
 from densedet.core.contracts import Source
 from densedet.core.sources import RECALLS_11, ClassMatches, MatchStore, mean_of_known
-from densedet.core.types import Detections
+from densedet.core.types import Detections, to_array
 from densedet.plugins.evaluators._collecting import Collecting, class_lines
 
 EVERY = 2**31
@@ -55,7 +53,7 @@ class VocEvaluator(Collecting):
 
     def add(self, index: int, detections: Detections) -> None:
         """See `densedet.core.contracts.Evaluator`."""
-        boxes = detections.boxes.detach().cpu().numpy().astype(np.float64)
+        boxes = to_array(detections.boxes).astype(np.float64)
         self._keep(index, boxes, detections.scores, detections.labels)
 
     def result(self) -> dict[str, Any]:
@@ -104,8 +102,8 @@ class VocEvaluator(Collecting):
         objects = np.zeros((len(self.classes), 1, len(images)), dtype=np.int64)
         for position, index in enumerate(images):
             annotation, rows = self.source.annotation(index), self._detections[index]
-            truth, owners = annotation.corners().numpy(), relabel(annotation.labels, self._labels).numpy()
-            difficult = (annotation.crowd | annotation.ignore).numpy()
+            truth, owners = annotation.corners(), self._labels[to_array(annotation.labels)]
+            difficult = to_array(annotation.crowd | annotation.ignore)
             for label in labels:
                 here = owners == label
                 objects[label, 0, position] = (here & ~difficult).sum()
@@ -145,7 +143,7 @@ def judge(
     matched, ignored = np.zeros(len(detections), dtype=bool), np.zeros(len(detections), dtype=bool)
     if not len(objects):
         return matched, ignored
-    overlaps = pairwise_iou(torch.from_numpy(detections), torch.from_numpy(objects)).numpy()
+    overlaps = pairwise_iou(detections, objects)
     best = overlaps.argmax(axis=1)
     near = overlaps.max(axis=1) >= iou
     ignored[near] = difficult[best[near]]

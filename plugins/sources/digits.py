@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from pydantic import Field
@@ -13,10 +13,9 @@ from pydantic import Field
 from densedet.core.arguments import NonNegativeInt, PositiveInt, Probability
 from densedet.core.errors import PartError
 from densedet.core.seeding import seed_of
+from densedet.core.sources import with_tensors
+from densedet.core.types import Annotation
 from densedet.plugins.sources._digit_scenes import Ink, Stamp, background, draw, place_stamp, render_glyph
-
-if TYPE_CHECKING:
-    from densedet.core.types import Annotation
 
 FILE = Path(__file__).with_name("digits.npz")
 HOLD_OUT = 5
@@ -137,19 +136,21 @@ class DigitsSource:
 
     def annotation(self, index: int) -> Annotation:
         """Return the truth of scene ``index``."""
-        import torch
+        return with_tensors(self.truth(index))
 
-        from densedet.core.types import Annotation
-
+    def truth(self, index: int) -> Annotation:
+        """Return the truth of scene ``index`` as arrays, without torch."""
         stamps = self.stamps(index)
-        boxes = torch.tensor([stamp.box for stamp in stamps], dtype=torch.float32).reshape(-1, 4)
-        none = torch.zeros(len(stamps), dtype=torch.bool)
+        boxes = np.array([stamp.box for stamp in stamps], dtype=np.float32).reshape(-1, 4)
+        columns: dict[str, Any] = {
+            "boxes": boxes,
+            "labels": np.array([stamp.label for stamp in stamps], dtype=np.int64),
+            "ignore": np.zeros(len(stamps), dtype=bool),
+            "crowd": np.zeros(len(stamps), dtype=bool),
+            "area": (boxes[:, 2:] - boxes[:, :2]).prod(1),
+        }
         return Annotation(
-            boxes=boxes,
-            labels=torch.tensor([stamp.label for stamp in stamps], dtype=torch.int64),
-            ignore=none,
-            crowd=none.clone(),
-            area=(boxes[:, 2:] - boxes[:, :2]).prod(1),
+            **columns,
             image_id=index,
             file_name=f"digits_{self.split}_{self.seed}_{index}.png",
             width=self.size[0],
