@@ -121,6 +121,21 @@ class ConvNormAct(nn.Sequential):
         if activation != "none":
             layers.append(activation_layer(activation))
         super().__init__(*layers)
+        self.folded = norm == "frozen"
+
+    def forward(self, maps: Tensor) -> Tensor:
+        """Map (B,in_channels,h,w) to (B,out_channels,h',w')."""
+        if not self.folded:
+            return super().forward(maps)  # type: ignore[no-any-return]
+        # A frozen norm is an affine map of each channel, which the convolution does at no cost.
+        convolution: Any = self[0]
+        norm: Any = self[1]
+        scale = norm.weight * (norm.running_var + norm.eps).rsqrt()
+        shift = norm.bias - norm.running_mean * scale
+        if convolution.bias is not None:
+            shift = shift + convolution.bias * scale
+        maps = convolution._conv_forward(maps, convolution.weight * scale[:, None, None, None], shift)
+        return self[2](maps) if len(self) > 2 else maps  # type: ignore[no-any-return]
 
 
 def flatten_cells(maps: Tensor, channels: int) -> Tensor:

@@ -7,7 +7,15 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from densedet.core import contracts
     from densedet.plugins.anchors import default_boxes, octave, points
-    from densedet.plugins.backbones import convnet, extractor, mobilenet, resnet, vgg
+    from densedet.plugins.backbones import (
+        convnet,
+        efficientnet_lite,
+        extractor,
+        mobilenet,
+        resnet,
+        timm_features,
+        vgg,
+    )
     from densedet.plugins.coders import delta, distribution, ltrb
     from densedet.plugins.detectors import dense
     from densedet.plugins.evaluators import coco
@@ -55,7 +63,7 @@ if TYPE_CHECKING:
     backbone: list[type[contracts.Backbone]] = [
         convnet.ConvNetBackbone, resnet.ResNet18, resnet.ResNet34, resnet.ResNet50,
         mobilenet.MobileNetV3Large, mobilenet.MobileNetV3Small, vgg.VGG16SSDBackbone,
-        extractor.TorchvisionBackbone,
+        efficientnet_lite.EfficientNetLite0, extractor.TorchvisionBackbone, timm_features.TimmBackbone,
     ]
     neck: list[type[contracts.Neck]] = [
         identity.IdentityNeck, ssd_extras.SSDExtrasNeck, fpn.FPNNeck, pan.PANNeck,

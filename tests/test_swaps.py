@@ -18,6 +18,7 @@ from densedet.core.recipe.plugin_loading import load_plugins
 SIDE = 32
 ARGUMENTS: dict[tuple[str, str], dict[str, Any]] = {
     ("backbone", "torchvision"): {"model": "shufflenet_v2_x0_5", "nodes": ["stage2", "stage3"]},
+    ("backbone", "timm"): {"model": "test_resnet"},
     ("backbone", "vgg16_ssd"): {"width": 0.0625},
     ("backbone", "convnet"): {"widths": [16, 16], "stem": 8, "out_indices": [1, 2], "norm": "none"},
     ("neck", "ssd_extras"): {"stages": [{"out_channels": 16}]},
@@ -147,6 +148,8 @@ def test_pairwise_cross(first: str, second: str) -> None:
 @pytest.mark.parametrize("backbone", names("backbone"))
 def test_backbone_by_neck(backbone: str, neck: str) -> None:
     """Each backbone under each neck, at a size that suits it."""
+    if backbone == "timm":
+        pytest.importorskip("timm", reason="timm is an extra: pip install 'densedet[timm]'")
     recipe = recipe_of(size=(128, 64), backbone=backbone, neck=neck, head="ssd")
     assert step(recipe, example_batch(size=(64, 128))) == "trained"
 

@@ -195,7 +195,8 @@ class ParameterGroup(Section):
     layer_decay: Annotated[float, Field(gt=0, le=1)] | None = Field(
         None,
         description="further factor on the learning rate, once more for each stage (direct child of the "
-        "part, such as backbone.layer1) that lies before the last one; null: none",
+        "part, such as backbone.layer1; children of the only child, such as backbone.body.layer1) that lies "
+        "before the last one; null: none",
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from torch import nn
@@ -58,14 +58,17 @@ def grouped(detector: nn.Module, recipe: Recipe) -> list[dict[str, Any]]:
         if pattern not in chosen.values():
             raise _unknown(recipe, "train.parameter_groups", "no parameter that trains", pattern, trainable)
     groups: dict[tuple[Any, ...], dict[str, Any]] = {}
-    depth = {pattern: _stages(pattern, chosen) for pattern in rules}
+    stages = {
+        pattern: stages_of([name for name, rule in chosen.items() if rule == pattern])
+        for pattern, settings in rules.items()
+        if settings.layer_decay is not None
+    }
     for name, parameter in trainable.items():
         chosen_by = chosen.get(name)
         rule = ParameterGroup.model_validate({}) if chosen_by is None else rules[chosen_by]
         factor = rule.lr
         if chosen_by is not None and rule.layer_decay is not None:
-            stages = depth[chosen_by]
-            factor *= rule.layer_decay ** (len(stages) - 1 - stages.index(_stage(name)))
+            factor *= rule.layer_decay ** (max(stages[chosen_by].values()) - stages[chosen_by][name])
         decay = parameter.ndim > 1
         group = {"params": [], "decay": decay, "lr_factor": factor, "start": rule.start}
         if decay and rule.weight_decay is not None:
@@ -78,11 +81,25 @@ def _first(name: str, rules: dict[str, ParameterGroup]) -> str | None:
     return next((pattern for pattern in rules if fnmatch.fnmatch(name, pattern)), None)
 
 
-def _stage(name: str) -> str:
-    """The part and its direct child that a parameter belongs to: "backbone.layer1"."""
-    return ".".join(name.split(".")[:2])
+def stages_of(names: Sequence[str]) -> dict[str, int]:
+    """Number the stages that parameters belong to, from the input on: modules register in this order.
 
+    A stage is a direct child of a part, such as backbone.layer1. Where a single child holds all parameters
+    (backbone.body), its children are the stages.
 
-def _stages(pattern: str, chosen: dict[str, str | None]) -> list[str]:
-    """The stages that a pattern covers, from the input on: modules register in this order."""
-    return list(dict.fromkeys(_stage(name) for name, rule in chosen.items() if rule == pattern))
+    Args:
+        names: names of parameters, in the order of registration.
+
+    Returns:
+        The number of each parameter's stage, from 0 on.
+    """
+    paths = {name: name.split(".") for name in names}
+    depth = 2
+    while len({tuple(path[:depth]) for path in paths.values()}) == 1 and depth < max(
+        map(len, paths.values())
+    ):
+        depth += 1
+    order = {
+        stage: number for number, stage in enumerate(dict.fromkeys(tuple(p[:depth]) for p in paths.values()))
+    }
+    return {name: order[tuple(path[:depth])] for name, path in paths.items()}

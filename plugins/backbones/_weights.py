@@ -6,7 +6,7 @@ import os
 from collections.abc import Sequence
 
 import torchvision
-from torch import nn
+from torch import Tensor, nn
 from torchvision.models import WeightsEnum
 
 from densedet.core.errors import PartError
@@ -80,10 +80,8 @@ def load_weights(
     """
     if follow():
         return
-    target = body.state_dict()
-    on_meta = any(value.is_meta for value in target.values())
     published = find_published(weights, model)
-    if published is not None and on_meta:
+    if published is not None and any(value.is_meta for value in body.parameters()):
         return
     if published is None:
         state = read_state(weights)
@@ -93,6 +91,33 @@ def load_weights(
             f"the weights {weights!r} of {model}",
             "weights: PATH, or weights: null to start from random weights",
         )
+    fill(body, state, what=f"the weights {weights!r}", model=model, first=first, ignored=ignored)
+
+
+def fill(
+    body: nn.Module,
+    state: dict[str, Tensor],
+    *,
+    what: str,
+    model: str,
+    first: str,
+    ignored: Sequence[str] = (),
+) -> None:
+    """Fill ``body`` with a state dict, every entry of it or none; on the meta device, only check it.
+
+    Args:
+        body: network to fill.
+        state: values by the names of ``body``.
+        what: the weights in words, for errors.
+        model: name of the network, for errors.
+        first: name of the first convolution's weight, which is summed over the colours where ``body`` takes
+            one channel.
+        ignored: names, or prefixes ending in a dot, that ``body`` rightly lacks.
+
+    Raises:
+        PartError: where the weights do not fit.
+    """
+    target = body.state_dict()
     if first in state:
         state[first] = for_channels(state[first], target[first])
     prefixes = tuple(name for name in ignored if name.endswith("."))
@@ -104,8 +129,8 @@ def load_weights(
     problem = misfit(target, state, reader="backbone")
     if problem:
         raise PartError(
-            f"the weights {weights!r} do not fit this {model}: {problem}; "
+            f"{what} do not fit this {model}: {problem}; "
             "give weights of the same network with the same norm and widths, or weights: null"
         )
-    if not on_meta:
+    if not any(value.is_meta for value in target.values()):
         body.load_state_dict({name: state.get(name, value) for name, value in target.items()})

@@ -8,19 +8,15 @@ from typing import Any
 import torch
 import torchvision
 from torch import Tensor, nn
-from torch.func import functional_call
 from torchvision.models.feature_extraction import create_feature_extractor, get_graph_node_names
 
 from densedet.core.arguments import PositiveFloat
 from densedet.core.errors import PartError
 from densedet.plugins.backbones._first_convolution import adapt_first_convolution
 from densedet.plugins.backbones._images import image_statistics
+from densedet.plugins.backbones._probing import map_layout, measure
 from densedet.plugins.backbones._weights import find_published, load_weights, published_statistics
 from densedet.registry import suggest
-
-PROBES = (256, 512)
-"""Sides of two square images. A map's stride is 256 pixels over the growth of its side, whatever the
-padding."""
 
 
 class TorchvisionBackbone(nn.Module):
@@ -81,12 +77,14 @@ class TorchvisionBackbone(nn.Module):
             first = adapt_first_convolution(network, in_channels)
         if nodes is None:
             names = _node_names(network, model)
-            nodes = _last_of_each_stride(_measure(_extract(network, names, model), in_channels, model))
+            nodes = _last_of_each_stride(
+                measure(_extract(network, names, model), in_channels, f"torchvision's {model}")
+            )
         if not nodes or len(set(nodes)) != len(nodes):
             raise PartError(f"nodes is {list(nodes)}: name at least one node, each once")
         self.nodes = nodes
         self.body = _extract(network, nodes, model)
-        values = _measure(self.body, in_channels, model)
+        values = measure(self.body, in_channels, f"torchvision's {model}")
         self.channels, self.strides, self.channels_last = _layout(values, nodes, model)
         self.body.to(device)
         if weights is not None:
@@ -146,42 +144,6 @@ def _extract(network: nn.Module, nodes: Sequence[str], model: str) -> nn.Module:
         ) from error
 
 
-def _measure(body: nn.Module, in_channels: int, model: str) -> list[dict[str, Any]]:
-    """Compute each node's value on the meta device, for one image of either side of PROBES."""
-    tensors = {**dict(body.named_parameters()), **dict(body.named_buffers())}
-    empty = {name: tensor.detach().to("meta") for name, tensor in tensors.items()}
-    training = body.training
-    try:
-        body.eval()
-        return [
-            functional_call(body, empty, torch.empty(1, in_channels, side, side, device="meta"))
-            for side in PROBES
-        ]
-    except Exception as error:
-        reason = str(error).split("\n")[0]
-        raise PartError(
-            f"torchvision's {model} does not take images of any size ({reason}): choose a network that "
-            f"does, such as resnet18"
-        ) from error
-    finally:
-        body.train(training)
-
-
-def _map_layout(small: Any, large: Any) -> tuple[int, int, bool] | None:
-    """Read (channels, stride, whether channels are the last axis) from a node's values for the two PROBES.
-
-    Returns None where the node is no map.
-    """
-    if not isinstance(small, Tensor) or not isinstance(large, Tensor) or small.dim() != 4:
-        return None
-    growing = [axis for axis in (1, 2, 3) if small.shape[axis] != large.shape[axis]]
-    if growing not in ([2, 3], [1, 2]):
-        return None
-    stride = (PROBES[1] - PROBES[0]) / (large.shape[2] - small.shape[2])
-    channels = small.shape[1] if growing == [2, 3] else small.shape[3]
-    return (channels, int(stride), growing == [1, 2]) if stride >= 1 and stride == int(stride) else None
-
-
 def _last_of_each_stride(values: list[dict[str, Any]]) -> tuple[str, ...]:
     """Choose the default nodes: the last map of strides 8, 16 and 32 that is not on its way to a coarser one.
 
@@ -189,7 +151,7 @@ def _last_of_each_stride(values: list[dict[str, Any]]) -> tuple[str, ...]:
     """
     strides = {}
     for name in values[0]:
-        layout = _map_layout(values[0][name], values[1][name])
+        layout = map_layout(values[0][name], values[1][name])
         if layout is not None:
             strides[name] = layout[1]
     spans: dict[str, tuple[int, int]] = {}  # module -> its finest and its coarsest stride
@@ -213,7 +175,7 @@ def _layout(
 ) -> tuple[tuple[int, ...], tuple[int, ...], tuple[bool, ...]]:
     layouts = []
     for node in nodes:
-        layout = _map_layout(values[0][node], values[1][node])
+        layout = map_layout(values[0][node], values[1][node])
         if layout is None:
             value = values[0][node]
             shape = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__

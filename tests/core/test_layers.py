@@ -78,3 +78,19 @@ def test_a_scale_is_learnable():
     scale = Scale(3)
     scale(torch.tensor([1.0, 2.0])).sum().backward()
     assert (float(scale.value), float(scale.value.grad)) == (3, 3)
+
+
+@pytest.mark.parametrize("bias", [False, True])
+def test_a_frozen_norm_is_folded_into_its_convolution(bias):
+    layer = ConvNormAct(1, 1, kernel=1, norm="frozen", eps=0.0, bias=bias)
+    convolution, norm, _ = layer
+    convolution.weight.data.fill_(3.0)
+    if bias:
+        convolution.bias.data.fill_(2.0)
+    norm.running_mean.fill_(1.0)
+    norm.running_var.fill_(4.0)
+    norm.weight.fill_(10.0)
+    norm.bias.fill_(-7.0)
+    # (3 * 5 + bias - 1) / sqrt(4) * 10 - 7 = 63 without a bias of 2, 73 with it
+    assert layer(torch.full((1, 1, 1, 1), 5.0)).item() == (73.0 if bias else 63.0)
+    assert set(layer.state_dict()) == set(nn.Sequential(*layer).state_dict())

@@ -15,6 +15,8 @@ from densedet.core.recipe.plugin_loading import load_plugins
 ARGUMENTS: dict[tuple[str, str], dict[str, Any]] = {
     ("backbone", "resnet18"): {"sizes": ((64, 64),)},
     ("backbone", "torchvision"): {"model": "shufflenet_v2_x0_5", "nodes": ("stage2",), "sizes": ((64, 64),)},
+    ("backbone", "efficientnet_lite0"): {"out_indices": (3, 4)},
+    ("backbone", "timm"): {"model": "test_resnet", "sizes": ((64, 64),)},
     ("backbone", "vgg16_ssd"): {"width": 0.0625},
     ("neck", "ssd_extras"): {},
     ("head", "retinanet"): {"depth": 1},
@@ -47,7 +49,7 @@ LARGER = ("resnet34", "resnet50", "mobilenet_v3_large")
 """Backbones of the same code as a smaller one."""
 
 
-NEEDS = {"slurm": "submitit", "ray": "ray"}
+NEEDS = {"slurm": "submitit", "ray": "ray", "timm": "timm"}
 """Name of a part -> the library of an extra that it needs."""
 
 

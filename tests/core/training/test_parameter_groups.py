@@ -11,7 +11,7 @@ from torch import nn
 from densedet.core.recipe.faults import RecipeError
 from densedet.core.recipe.loading import load_recipe
 from densedet.core.training.engine import optimizer_step
-from densedet.core.training.parameter_groups import grouped
+from densedet.core.training.parameter_groups import grouped, stages_of
 from densedet.core.training.run import Run
 
 
@@ -53,6 +53,13 @@ def test_layer_decay_counts_stages_from_the_last_one() -> None:
     # The stem lies one stage before the last of the pattern: 0.1 * 0.5; the last one has 0.1.
     found = groups('{"backbone.*": {lr: 0.1, layer_decay: 0.5}}')
     assert [g["lr_factor"] for g in found] == pytest.approx([0.05, 0.05, 0.1, 0.1, 1.0, 1.0])
+
+
+def test_stages_of_a_body_are_its_children() -> None:
+    names = ["backbone.body.stem.weight", "backbone.body.stem.bias", "backbone.body.stage_1.0.weight"]
+    assert list(stages_of(names).values()) == [0, 0, 1]
+    assert list(stages_of(["backbone.stem.weight", "backbone.stage.a.weight"]).values()) == [0, 1]
+    assert list(stages_of(["backbone.stem.weight"]).values()) == [0]
 
 
 def test_a_pattern_that_fits_nothing_is_refused() -> None:

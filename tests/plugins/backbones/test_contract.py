@@ -13,12 +13,15 @@ ARGUMENTS = {
     "resnet50": {"out_indices": (2, 3), "norm": "frozen"},
     "mobilenet_v3_large": {"width": 0.5, "reduced_tail": True},
     "vgg16_ssd": {"width": 0.125},
+    "timm": {"model": "mobilenetv3_small_050"},
     "torchvision": {"model": "mnasnet0_5", "nodes": ("layers.8", "layers.9", "layers.10")},
 }
 NAMES = [name for _, name, _, _ in COMPONENTS]
 
 
 def build(name, in_channels, **more):
+    if name == "timm":
+        pytest.importorskip("timm")
     component = registry.Component(*next(row[:3] for row in COMPONENTS if row[1] == name))
     return component.load()(in_channels=in_channels, **{**ARGUMENTS.get(name, {}), **more})
 
