@@ -152,7 +152,7 @@ class DenseDetector(nn.Module):
             images: uint8, or float 0..255, (B,ch,H,W).
             sizes: int64 (B,2), valid (height, width).
         """
-        normal = (images.float() - self.image_mean) / self.image_std
+        normal = (images - self.image_mean).div_(self.image_std)  # uint8 - float32 is float32
         height, width = images.shape[-2:]
         looks = sizes.device.type != "meta" and not torch.compiler.is_compiling()  # an exported graph cannot
         if looks and bool((sizes == sizes.new_tensor([height, width])).all()):

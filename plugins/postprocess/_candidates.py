@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from densedet.core.boxes import clip
 from densedet.core.types import Fate, Level, Trace
@@ -62,8 +62,8 @@ def candidates(
     per: Per,
     min_size: float,
     trace: Trace | None,
-) -> Iterator[Candidates]:
-    """Find the candidates of each image.
+) -> list[Candidates]:
+    """Find the candidates of a batch of images.
 
     Args:
         scores: (B,N,C).
@@ -77,51 +77,68 @@ def candidates(
         min_size: pixels that both sides of a clipped box need.
         trace: where to write "fate" and "by"; boxes below ``min_size`` are LOW_SCORE there.
 
-    Yields:
-        The candidates of one image after the other.
+    Returns:
+        The candidates of each image, by anchor and class.
     """
     scores, boxes = scores.detach().float(), clip(boxes.detach().float(), sizes)
-    classes = scores.shape[-1]
+    images, anchors, classes = scores.shape
+    wanted = scores > score
+    if min_size > 0:
+        wanted &= (boxes[..., 2:] - boxes[..., :2]).amin(-1, keepdim=True) >= min_size
+    found = wanted.flatten().nonzero().squeeze(1)
+    if per == "class":
+        kept = _best_of_classes(scores, wanted, found, top_k)
+    else:
+        kept = _best_of_levels(scores, found, levels, top_k)
+    fates: list[Tensor | None] = [None] * images
+    by: list[Tensor | None] = [None] * images
     if trace is not None:
-        trace["fate"], trace["by"] = [], []
-    for image_scores, image_boxes in zip(scores, boxes):
-        wanted = image_scores > score
-        if min_size > 0:
-            wanted &= (image_boxes[:, 2:] - image_boxes[:, :2]).amin(-1, keepdim=True) >= min_size
-        found = wanted.flatten().nonzero().squeeze(1)
-        if per == "class":
-            kept = _best_of_classes(image_scores, wanted, found, top_k)
-        else:
-            kept = _best_of_levels(image_scores, found, levels, top_k)
-        fate = by = None
-        if trace is not None:
-            # Contiguous, whatever the layout of the scores: it is written by flat indices.
-            fate = wanted.new_full(wanted.shape, Fate.LOW_SCORE, dtype=torch.int8)
-            fate.view(-1)[found] = Fate.CUT_BY_TOP_K
-            fate.view(-1)[kept] = Fate.KEPT
-            by = wanted.new_full(wanted.shape, -1, dtype=torch.int32)
-            trace["fate"].append(fate)
-            trace["by"].append(by)
-        anchors, labels = kept // classes, kept % classes
-        yield Candidates(image_boxes[anchors], image_scores.flatten()[kept], labels, anchors, fate, by)
+        # Contiguous, whatever the layout of the scores: it is written by flat indices.
+        fate = torch.full(wanted.shape, Fate.LOW_SCORE, dtype=torch.int8, device=wanted.device)
+        fate.view(-1)[found] = Fate.CUT_BY_TOP_K
+        fate.view(-1)[kept] = Fate.KEPT
+        trace["fate"] = list(fate)
+        trace["by"] = list(torch.full_like(fate, -1, dtype=torch.int32))
+        fates, by = [*trace["fate"]], [*trace["by"]]
+    pairs = kept // classes  # image and anchor
+    counts = _counts(kept, torch.arange(1, images + 1, device=kept.device) * (anchors * classes))
+    columns = boxes.reshape(-1, 4)[pairs], scores.flatten()[kept], kept % classes, pairs % max(1, anchors)
+    return list(map(Candidates, *(column.split(counts) for column in columns), fates, by))
+
+
+def _counts(found: Tensor, ends: Tensor) -> list[int]:
+    """Count the ascending indices ``found`` (M,) in each of the parts that end before ``ends`` (S,)."""
+    return torch.searchsorted(found, ends).diff(prepend=ends.new_zeros(1)).tolist()
 
 
 def _best_of_levels(scores: Tensor, found: Tensor, levels: tuple[Level, ...], top_k: int) -> Tensor:
-    """Those of the ascending flat indices ``found`` (M,) that have the best scores of a level."""
-    if len(found) <= top_k:
+    """Those of the ascending flat indices ``found`` (M,) that have the best scores of a level of an image."""
+    images, anchors, classes = scores.shape
+    inside = torch.tensor([level.count for level in levels], device=found.device).cumsum(0)
+    ends = (torch.arange(images, device=found.device)[:, None] * anchors + inside).flatten() * classes
+    counts = _counts(found, ends)
+    if max(counts, default=0) <= top_k:
         return found
-    ends = torch.tensor([level.count for level in levels], device=found.device).cumsum(0) * scores.shape[1]
-    counts = torch.searchsorted(found, ends).diff(prepend=ends.new_zeros(1)).tolist()
-    kept = []
-    for part in found.split(counts):
-        kept.append(part[scores.flatten()[part].topk(top_k).indices] if len(part) > top_k else part)
-    return torch.cat(kept)
+    values, parts = scores.flatten()[found], found.split(counts)
+    large = [number for number, count in enumerate(counts) if count > top_k]
+    # (large parts, the largest's length): one call for all of them
+    rows = pad_sequence([values.split(counts)[i] for i in large], batch_first=True, padding_value=-torch.inf)
+    best = rows.topk(top_k, dim=1, sorted=False).indices
+    kept = dict(zip(large, (parts[i][chosen] for i, chosen in zip(large, best))))
+    return torch.cat([kept.get(i, part) for i, part in enumerate(parts)]).sort().values
 
 
 def _best_of_classes(scores: Tensor, wanted: Tensor, found: Tensor, top_k: int) -> Tensor:
-    """Those of the flat indices ``found`` (M,) that have the best scores of a class."""
-    if len(found) <= top_k or int(wanted.sum(0).max()) <= top_k:
+    """Those of the flat indices ``found`` (M,) that have the best scores of a class of an image."""
+    if len(found) <= top_k:
         return found
-    values, anchors = scores.masked_fill(~wanted, -torch.inf).topk(top_k, dim=0)
-    flat = anchors * scores.shape[1] + torch.arange(scores.shape[1], device=scores.device)
-    return flat[values > -torch.inf]
+    crowded = wanted.sum(1).amax(1) > top_k  # (B,)
+    if not bool(crowded.any()):
+        return found
+    _, anchors, classes = scores.shape
+    which = crowded.nonzero()  # (B',1)
+    masked = scores[which[:, 0]].masked_fill(~wanted[which[:, 0]], -torch.inf)
+    values, best = masked.topk(top_k, dim=1, sorted=False)  # (B',top_k,C)
+    best = (which[..., None] * anchors + best) * classes + torch.arange(classes, device=scores.device)
+    others = found[~crowded[found // (anchors * classes)]]
+    return torch.cat([others, best[values > -torch.inf]]).sort().values

@@ -6,8 +6,7 @@ from functools import partial
 
 import torch
 from torch import Tensor
-from torchvision.ops import batched_nms
-from torchvision.ops import nms as plain_nms
+from torchvision.ops import nms
 
 from densedet.core.arguments import NonNegativeFloat, PositiveInt, Probability
 from densedet.core.boxes import pairwise_iou
@@ -16,6 +15,18 @@ from densedet.plugins.postprocess._candidates import Candidates, Per, candidates
 
 LARGEST = 1 << 22
 """Pairs of boxes whose IoU is computed at once."""
+
+AT_ONCE = 20_000
+"""Boxes of a batch that a GPU compares in one call, all with all: 50 MB for the results."""
+
+APART = {"cpu": 1_000}
+"""Boxes of an image up to which those of different classes are moved apart, so that one call serves for all
+classes; 25,000 on other devices. Above, each class has a call of its own: the limits of torchvision's
+batched_nms, whose results these are to the last bit."""
+
+FIRST = 4
+"""Times as many candidates as detections are wanted are tried first. Whether a candidate stays depends on
+better ones only."""
 
 
 class NMSPostprocess:
@@ -58,12 +69,9 @@ class NMSPostprocess:
         trace: Trace | None = None,
     ) -> list[Detections]:
         """See `densedet.core.contracts.Postprocess`."""
+        batch = self.candidates(scores, boxes, levels, sizes, trace=trace)
         results = []
-        for found in self.candidates(scores, boxes, levels, sizes, trace=trace):
-            if self.class_agnostic:
-                survivors = plain_nms(found.boxes, found.scores, self.iou)
-            else:
-                survivors = batched_nms(found.boxes, found.scores, found.labels, self.iou)
+        for found, survivors in zip(batch, self._survivors(batch, all_of_them=trace is not None)):
             kept = survivors[: self.max_detections]
             found.note(slice(None), Fate.REMOVED_BY_NMS)
             found.note(survivors, Fate.CUT_BY_MAX_DETECTIONS)
@@ -74,6 +82,16 @@ class NMSPostprocess:
                 Detections(found.boxes[kept], found.scores[kept], found.labels[kept], found.anchors[kept])
             )
         return results
+
+    def _survivors(self, batch: list[Candidates], *, all_of_them: bool) -> list[Tensor]:
+        """Return the candidates of each image that no better one removes, best first; where not
+        ``all_of_them`` are wanted, at least the best ``max_detections``."""
+        on_cpu = not batch or batch[0].boxes.device.type == "cpu"
+        if on_cpu or sum(len(found.scores) for found in batch) > AT_ONCE:
+            # One call for all images would compare boxes of different images, too.
+            enough = None if all_of_them else self.max_detections
+            return [survivors(found, self.iou, self.class_agnostic, enough) for found in batch]
+        return survivors_of_batch(batch, self.iou, self.class_agnostic)
 
     def _note_removals(self, found: Candidates, survivors: Tensor) -> None:
         """Write into the trace which survivor removed each other candidate: the best that overlaps it."""
@@ -90,3 +108,64 @@ class NMSPostprocess:
             above = overlap > self.iou
             first = torch.where(above.any(dim=1), above.int().argmax(dim=1), overlap.argmax(dim=1))
             found.note_removal(part, survivors[first])
+
+
+def survivors(found: Candidates, iou: float, class_agnostic: bool, enough: int | None) -> Tensor:
+    """Return the candidates of an image that no better one of their class removes, best first.
+
+    Args:
+        found: M candidates.
+        iou: a box is removed whose IoU with a better one is above this.
+        class_agnostic: whether boxes of different classes remove each other too.
+        enough: survivors that are wanted; None: all.
+
+    Returns:
+        int64 (S,), indices of candidates; where S is ``enough`` or more, worse ones may be missing.
+    """
+    count = len(found.scores)
+    order = found.scores.argsort(descending=True, stable=True)
+    boxes, each_class = found.boxes, False
+    if not class_agnostic and count:
+        each_class = count > APART.get(boxes.device.type, 25_000)
+        if not each_class:
+            boxes = boxes + (found.labels.to(boxes) * (boxes.max() + 1))[:, None]
+    tried = count if enough is None else FIRST * enough
+    while True:
+        best = order[:tried]
+        kept = _kept(boxes[best], found.scores[best], found.labels[best] if each_class else None, iou)
+        if tried >= count or len(kept) >= (enough or 0):
+            return best[kept]
+        tried *= FIRST
+
+
+def _kept(boxes: Tensor, scores: Tensor, labels: Tensor | None, iou: float) -> Tensor:
+    """Return the ascending positions of boxes, sorted by score, that stay; with ``labels``, class by
+    class."""
+    if labels is None:
+        return nms(boxes, scores, iou)
+    stays = torch.zeros_like(scores, dtype=torch.bool)
+    for label in labels.unique():
+        own = (labels == label).nonzero().squeeze(1)
+        stays[own[nms(boxes[own], scores[own], iou)]] = True
+    return stays.nonzero().squeeze(1)
+
+
+def survivors_of_batch(batch: list[Candidates], iou: float, class_agnostic: bool) -> list[Tensor]:
+    """Return all `survivors` of each image of a batch by one call, in which boxes of different images and
+    classes lie apart. In float64, since float32 has few digits left that far out."""
+    counts = [len(found.scores) for found in batch]
+    boxes, scores, labels = (
+        torch.cat([getattr(found, column) for found in batch]) for column in ("boxes", "scores", "labels")
+    )
+    if not len(scores):
+        return [labels] * len(batch)
+    starts = torch.tensor([0, *counts[:-1]], device=labels.device).cumsum(0)
+    image = torch.repeat_interleave(
+        torch.arange(len(batch), device=labels.device), torch.tensor(counts, device=labels.device)
+    )
+    place = image if class_agnostic else image * (labels.max() + 1) + labels
+    apart = boxes.double() + (place * (boxes.max().double() + 1))[:, None]
+    kept = nms(apart, scores.double(), iou)
+    kept = kept[image[kept].argsort(stable=True)]  # by image, and best first within each
+    local = kept - starts[image[kept]]
+    return list(local.split(torch.bincount(image[kept], minlength=len(batch)).tolist()))

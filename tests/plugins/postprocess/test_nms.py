@@ -4,9 +4,11 @@ from torch import nn
 from torchvision.models.detection.anchor_utils import AnchorGenerator, DefaultBoxGenerator
 from torchvision.models.detection.retinanet import RetinaNet
 from torchvision.models.detection.ssd import SSD
+from torchvision.ops import batched_nms
 
 from densedet.core.types import Fate, Level
-from densedet.plugins.postprocess.nms import NMSPostprocess
+from densedet.plugins.postprocess._candidates import Candidates
+from densedet.plugins.postprocess.nms import NMSPostprocess, survivors, survivors_of_batch
 from densedet.plugins.postprocess.soft_nms import SoftNMSPostprocess
 
 BIG = torch.tensor([[100, 100]])  # height, width
@@ -220,3 +222,55 @@ def test_equals_torchvision_ssd(seed):
         torch.testing.assert_close(a.boxes, b["boxes"])
         torch.testing.assert_close(a.scores, b["scores"])
         assert torch.equal(a.labels, b["labels"] - 1)
+
+
+def some_candidates(count, seed):
+    """Boxes of three classes in 100 x 100 pixels, most of which overlap others."""
+    random = torch.Generator().manual_seed(seed)
+    corner = 80 * torch.rand(count, 2, generator=random)
+    boxes = torch.cat([corner, corner + 5 + 15 * torch.rand(count, 2, generator=random)], dim=1)
+    labels = torch.randint(0, 3, (count,), generator=random)
+    return Candidates(
+        boxes, torch.rand(count, generator=random), labels, torch.arange(count), fate=None, by=None
+    )
+
+
+@pytest.mark.parametrize("count", [0, 1, 900, 1100])  # torchvision treats more than 1,000 class by class
+def test_the_survivors_are_torchvisions_and_the_first_few_are_the_best_of_all(count):
+    found = some_candidates(count, count)
+    expected = batched_nms(found.boxes, found.scores, found.labels, 0.5)
+    assert survivors(found, 0.5, False, None).tolist() == expected.tolist()
+    assert survivors(found, 0.5, False, 10)[:10].tolist() == expected[:10].tolist()
+    # more wanted than there are
+    assert survivors(found, 0.5, False, 2000).tolist() == expected.tolist()
+
+
+@pytest.mark.parametrize("class_agnostic", [False, True])
+def test_one_call_for_all_images_gives_each_its_own_survivors(class_agnostic):
+    batch = [some_candidates(count, seed) for seed, count in enumerate((300, 0, 5, 1200))]
+    expected = [survivors(found, 0.4, class_agnostic, None).tolist() for found in batch]
+    assert [kept.tolist() for kept in survivors_of_batch(batch, 0.4, class_agnostic)] == expected
+    assert [len(kept) for kept in survivors_of_batch([batch[1]] * 2, 0.4, class_agnostic)] == [0, 0]
+
+
+@pytest.mark.parametrize("per", ["level", "class"])
+def test_a_batch_gives_what_its_images_give_one_by_one(per):
+    """Of the first image alone, more candidates than top_k are found."""
+    random = torch.Generator().manual_seed(3)
+    levels = (Level(4, 5, 2, 8), Level(2, 3, 2, 16))  # 40 + 12 anchors
+    scores = torch.rand(2, 52, 2, generator=random)
+    scores[1, 6:] = 0
+    corner = 60 * torch.rand(2, 52, 2, generator=random)
+    boxes = torch.cat([corner, corner + 30], dim=2)
+    sizes = torch.tensor([[70, 80], [100, 60]])
+    postprocess = NMSPostprocess(top_k=8, per=per)
+    together: dict = {}
+    found = postprocess(scores, boxes, levels, sizes, together)
+    for image in range(2):
+        alone: dict = {}
+        rows = slice(image, image + 1)
+        one = postprocess(scores[rows], boxes[rows], levels, sizes[rows], alone)[0]
+        assert one.anchors.tolist() == found[image].anchors.tolist()
+        assert torch.equal(one.boxes, found[image].boxes)
+        assert torch.equal(alone["fate"][0], together["fate"][image])
+        assert torch.equal(alone["by"][0], together["by"][image])
