@@ -413,14 +413,15 @@ class Detections:
         )
 
     def moved(self, scale_xy: Tensor, offset_xy: Tensor) -> Detections:
-        """Return them with boxes and keypoints at ``xy * scale_xy + offset_xy``, both float (2,)."""
+        """Return them with boxes and keypoints at ``xy * scale_xy + offset_xy``, both float (2,) or (D,2)."""
         import torch
 
+        scale, offset = scale_xy[..., None, :], offset_xy[..., None, :]  # for K points of each
         points = {
-            name: torch.cat([self.extra[name][..., :2] * scale_xy + offset_xy, self.extra[name][..., 2:]], -1)
+            name: torch.cat([self.extra[name][..., :2] * scale + offset, self.extra[name][..., 2:]], -1)
             for name in self.keypoints
         }
-        boxes = self.boxes * scale_xy.repeat(2) + offset_xy.repeat(2)
+        boxes = (self.boxes.unflatten(-1, (2, 2)) * scale + offset).flatten(-2)
         return replace(self, boxes=boxes, extra={**self.extra, **points})
 
 

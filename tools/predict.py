@@ -6,15 +6,18 @@ import argparse
 import contextlib
 import os
 import re
+import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
 from densedet.core.text import counted, json_text, say
 
 if TYPE_CHECKING:
+    from densedet.core.data.decoding import Decoding
     from densedet.core.training.prediction import Predictor
+    from densedet.core.types import Detections
 
 OVERRIDE = re.compile(r"[a-z_]+(\.\w+)+=")
 """Tells changes to the recipe from images on the command line."""
@@ -22,6 +25,9 @@ OVERRIDE = re.compile(r"[a-z_]+(\.\w+)+=")
 
 NAMED = 20
 """Classes of which the thresholds are listed."""
+
+SPARE = 64 << 20
+"""Bytes of the disk that pictures leave free."""
 
 
 def add_parser(subparsers: Any) -> None:
@@ -65,11 +71,10 @@ def add_parser(subparsers: Any) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Predict. The exit code is 3 where an image could not be read; the others are predicted all the same."""
-    from densedet.core.data.decoding import open_image, range_notes
-    from densedet.core.errors import DataError, UsageError, sentence
-    from densedet.core.files import write_text
+    from densedet.core.data.decoding import range_notes
+    from densedet.core.errors import DataError, UsageError
     from densedet.core.terminal import progress
-    from densedet.core.training.folders import new_folder
+    from densedet.core.training.memory import keep_freed_memory
     from densedet.core.training.prediction import coco_results, load
     from densedet.core.types import DEFAULT_SCORE
 
@@ -77,59 +82,45 @@ def run(arguments: argparse.Namespace) -> int:
         raise UsageError(f"--score {arguments.score} is no score: give a number from 0 to 1")
     if arguments.batch_size < 1:
         raise UsageError(f"--batch_size {arguments.batch_size}: give at least 1")
+    keep_freed_memory()
     overrides = [text for text in arguments.images if OVERRIDE.match(text) and not os.path.exists(text)]
     predictor = load(
         arguments.checkpoint, device=arguments.device, plugins=arguments.plugin, overrides=overrides
     )
     wanted = _wanted([text for text in arguments.images if text not in overrides], arguments, predictor)
     files = wanted.files
-    folder = empty_folder(Path(arguments.output)) if arguments.output else new_folder(Path("runs"), "predict")
-    rows: list[dict[str, Any]] = []
     broken: list[str] = []
-
-    def on_broken(index: int, error: DataError) -> None:
-        broken.append(str(error))
-
-    drawn: dict[int, Any] = {}
     score = arguments.score
     if score is None and predictor.thresholds is None:
         score = DEFAULT_SCORE
-    try:
-        stream = predictor.stream(files, batch_size=arguments.batch_size, score=score, on_broken=on_broken)
+    stream = predictor.stream(
+        files,
+        batch_size=arguments.batch_size,
+        score=score,
+        on_broken=lambda _, error: broken.append(str(error)),
+    )
+    with output_folder(arguments.output) as folder, results_file(folder / "results.json") as write:
+
+        def written() -> Iterator[tuple[int, Detections]]:
+            for index, found in stream:
+                rows = coco_results(found, wanted.image_ids[index], wanted.category_ids)
+                write([{**row, "file_name": str(files[index])} for row in rows])
+                yield index, found
+
+        pictures = Pictures(folder, files, predictor.decoding)
+        done = written() if arguments.no_pictures else pictures.drawn(written())
         with progress() as bar:
-            for index, found in bar.track(stream, total=len(files), description="predicting"):
-                rows += [
-                    {**row, "file_name": str(files[index])}
-                    for row in coco_results(found, wanted.image_ids[index], wanted.category_ids)
-                ]
-                if not arguments.no_pictures:
-                    drawn[index] = found
-        write_text(folder / "results.json", json_text(rows, indent=0), overwrite=False)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            folder.rmdir()
-        raise
+            for _ in bar.track(done, total=len(files), description="predicting"):
+                pass
     if arguments.json:
-        say(json_text(rows))
-    unwritten: list[str] = []  # results are worth more than pictures
-    with progress() as bar:
-        for index, found in bar.track(drawn.items(), description="drawing"):
-            picture = folder / picture_name(index, files[index])
-            try:
-                whole = open_image(files[index], predictor.decoding)
-                found.draw(whole).save(picture)
-            except Exception as error:
-                unwritten.append(f"{files[index].name}: {sentence(error)}")
-            except KeyboardInterrupt:
-                picture.unlink(missing_ok=True)
-                raise
-    if unwritten:
+        say((folder / "results.json").read_text())
+    if pictures.unwritten:
         say(
-            f"warning: {len(unwritten)} pictures could not be written, the first of {unwritten[0]}",
+            f"warning: {pictures.unwritten} pictures could not be written, the first of {pictures.fault}",
             error=True,
         )
     say(
-        f"{counted(len(rows), 'object')} in {counted(len(files) - len(broken), 'image')} -> {folder}",
+        f"{counted(write.rows, 'object')} in {counted(len(files) - len(broken), 'image')} -> {folder}",
         error=True,
     )
     say(threshold_line(predictor, arguments.score), error=True)
@@ -137,6 +128,112 @@ def run(arguments: argparse.Namespace) -> int:
     for text in [*(f"left out: {text}" for text in broken), *wanted.left_out, wanted.note, *notes]:
         say(text, error=True)
     return DataError.exit_code if broken or wanted.left_out else 0
+
+
+@contextlib.contextmanager
+def output_folder(given: str | None) -> Iterator[Path]:
+    """Make the folder of one call; where the call fails, it vanishes with what was written into it.
+
+    Args:
+        given: the user's choice, which must hold nothing; None: runs/predict/N.
+    """
+    from densedet.core.training.folders import new_folder
+
+    folder = empty_folder(Path(given)) if given else new_folder(Path("runs"), "predict")
+    try:
+        yield folder
+    except BaseException:
+        for picture in folder.glob("[0-9]*_*.jpg"):
+            picture.unlink()
+        with contextlib.suppress(OSError):
+            folder.rmdir()
+        raise
+
+
+class ResultRows:
+    """Writes a list of rows as JSON, some at a time.
+
+    Args:
+        file: gets UTF-8.
+
+    Attributes:
+        rows: number of rows so far.
+    """
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file, self.rows = file, 0
+
+    def __call__(self, rows: list[dict[str, Any]]) -> None:
+        """Add rows."""
+        if rows:
+            before = ",\n" if self.rows else "[\n"
+            self._file.write((before + json_text(rows, indent=0)[2:-2]).encode())
+            self.rows += len(rows)
+
+    def close(self) -> None:
+        """Write the end of the list."""
+        self._file.write(b"\n]" if self.rows else b"[]")
+
+
+@contextlib.contextmanager
+def results_file(path: Path) -> Iterator[ResultRows]:
+    """Open a new file for rows, which is there when all of them are."""
+    from densedet.core.files import atomic_file
+
+    with atomic_file(path, overwrite=False) as file:
+        rows = ResultRows(file)
+        yield rows
+        rows.close()
+
+
+class Pictures:
+    """Draws detections on their images, in threads, beside the network's work.
+
+    Results are worth more than pictures: no picture takes the last `SPARE` bytes of the disk, and one that
+    cannot be written stops nothing.
+
+    Args:
+        folder: where the pictures go.
+        files: the images.
+        decoding: how they become pixels.
+
+    Attributes:
+        unwritten: number of pictures that could not be written.
+        fault: the first image of those, and why.
+    """
+
+    def __init__(self, folder: Path, files: Sequence[Path], decoding: Decoding) -> None:
+        self._folder, self._files, self._decoding = folder, files, decoding
+        self.unwritten, self.fault = 0, ""
+
+    def drawn(self, found: Iterator[tuple[int, Detections]]) -> Iterator[None]:
+        """Draw the detections of each image; one step of the iteration an image."""
+        from densedet.core.data.ahead import made_ahead
+        from densedet.core.jobs import usable_cores
+
+        cores = usable_cores()
+        for name, fault in made_ahead(self._draw, found, threads=cores, count=4 * cores):
+            if fault:
+                self.fault = self.fault or f"{name}: {fault}"
+                self.unwritten += 1
+            yield
+
+    def _draw(self, numbered: tuple[int, Detections]) -> tuple[str, str]:
+        """Return the image's name, and why its picture could not be written, or ""."""
+        from densedet.core.data.decoding import open_image
+        from densedet.core.errors import sentence
+
+        index, found = numbered
+        file = self._files[index]
+        picture = self._folder / picture_name(index, file)
+        try:
+            if shutil.disk_usage(self._folder).free < SPARE:
+                return file.name, f"the last {SPARE >> 20} MB of the disk are kept for the results"
+            found.draw(open_image(file, self._decoding)).save(picture, quality=90)
+        except Exception as error:
+            picture.unlink(missing_ok=True)
+            return file.name, sentence(error)
+        return file.name, ""
 
 
 def threshold_line(predictor: Predictor, score: float | None) -> str:
@@ -154,7 +251,7 @@ def threshold_line(predictor: Predictor, score: float | None) -> str:
 def picture_name(index: int, file: Path) -> str:
     """Return the name of an image's picture, which a file system takes however long the image's name is."""
     stem = os.fsencode(file.stem)[:200].decode("utf-8", "replace")
-    return f"{index:05d}_{stem}.png"
+    return f"{index:05d}_{stem}.jpg"
 
 
 class Wanted(NamedTuple):

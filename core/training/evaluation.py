@@ -22,12 +22,30 @@ from densedet.core.recipe.loading import Recipe
 from densedet.core.types import Batch, Detections, Trace
 
 
-def to_source(detections: Detections, batch: Batch, position: int) -> Detections:
-    """Return detections of image ``position`` in source pixels: boxes and keypoints are moved from
-    the network's input, boxes are clipped to the source image."""
-    placed = batch.to_source[position].to(detections.boxes.device)
-    moved = detections.moved(placed[:2], placed[2:])
-    return replace(moved, boxes=box_ops.clip(moved.boxes, batch.source_hw[position].to(placed.device)))
+def to_source(found: list[Detections], batch: Batch) -> list[Detections]:
+    """Return the detections of each image of a batch in source pixels, on the CPU: boxes and keypoints are
+    moved from the network's input, boxes are clipped to the source image."""
+    counts = torch.tensor([len(one) for one in found])
+    image = torch.arange(len(found)).repeat_interleave(counts)
+    boxes, scores, labels, anchors = (
+        torch.cat([getattr(one, column) for one in found]).cpu()
+        for column in ("boxes", "scores", "labels", "anchors")
+    )
+    placed, size_hw = batch.to_source.cpu()[image], batch.source_hw.cpu()[image]
+    moved = Detections(boxes, scores, labels, anchors).moved(placed[:, :2], placed[:, 2:])
+    boxes = box_ops.clip(moved.boxes[:, None], size_hw)[:, 0]
+    columns = zip(*(column.split(counts.tolist()) for column in (boxes, scores, labels, anchors)))
+    return [
+        replace(_with_extra(one, placed), boxes=own[0], scores=own[1], labels=own[2], anchors=own[3])
+        for one, placed, own in zip(found, batch.to_source.cpu(), columns)
+    ]
+
+
+def _with_extra(detections: Detections, placed: Tensor) -> Detections:
+    """Return detections on the CPU with their keypoints in source pixels, by a row of `Batch.to_source`."""
+    if not detections.extra:
+        return detections
+    return detections.to("cpu").moved(placed[:2], placed[2:])
 
 
 @torch.no_grad()
@@ -88,12 +106,11 @@ def evaluate_detector(
                 losses, found = _forward(detector, batch, trace, with_losses=with_losses)
             sums.append((int(batch.indices[0]), {n: float(v) * len(batch) for n, v in losses.items()}))
             images += len(batch)
-            for position, detections in enumerate(found):
-                index = int(batch.indices[position])
-                moved = of_classes(to_source(detections, batch, position).to("cpu"), classes)
-                evaluator.add(index, moved)
+            for index, moved in zip(batch.indices.tolist(), to_source(found, batch)):
+                named = of_classes(moved, classes)
+                evaluator.add(index, named)
                 if on_detections is not None:
-                    on_detections(index, moved)
+                    on_detections(index, named)
             if on_trace is not None and trace is not None:
                 on_trace(batch, trace, found)
             if on_batch is not None:

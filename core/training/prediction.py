@@ -3,9 +3,11 @@ pixels."""
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,16 +17,18 @@ from torch import Tensor, nn
 from densedet.core import assembly
 from densedet.core.annotations.folders import FileNames
 from densedet.core.class_table import of_classes
-from densedet.core.data.dataset import sample_of
+from densedet.core.data.ahead import made_ahead
+from densedet.core.data.dataset import Sample, sample_of
 from densedet.core.data.loader import collate
 from densedet.core.errors import DataError, UsageError
+from densedet.core.jobs import usable_cores
 from densedet.core.mappings import differing
 from densedet.core.recipe.loading import Recipe, load_recipe
 from densedet.core.recipe.merging import Overrides, shipped_recipes
 from densedet.core.training import checkpoint
 from densedet.core.training.evaluation import to_source
 from densedet.core.training.precision import resolve_device
-from densedet.core.types import DEFAULT_SCORE, Detections
+from densedet.core.types import DEFAULT_SCORE, Batch, Detections
 
 
 class Predictor:
@@ -91,38 +95,69 @@ class Predictor:
 
     def stream(
         self,
-        images: Sequence[Any],
+        images: Iterable[Any],
         *,
         batch_size: int = 16,
         score: float | None = None,
         on_broken: Callable[[int, DataError], None] | None = None,
     ) -> Iterator[tuple[int, Detections]]:
-        """(position, detections) as they come; at most ``batch_size`` images in memory. An image that cannot
-        be decoded goes to ``on_broken``, or stops with its DataError where there is none. The other arguments
-        are those of `predict`."""
+        """Find the objects of many images, in memory for a few batches. Threads decode ahead.
+
+        Args:
+            images: as for `predict`; they may come from a generator without end.
+            batch_size: as for `predict`.
+            score: as for `predict`.
+            on_broken: called with the position of an image that cannot be decoded, and why; None raises.
+
+        Yields:
+            The position of each image and its detections, in order.
+
+        Raises:
+            DataError: an image cannot be decoded, and there is no ``on_broken``.
+        """
         check_images(images)
-        data = self.recipe.data
+        samples = made_ahead(
+            self._sample, enumerate(images), threads=usable_cores(), count=max(2 * batch_size, usable_cores())
+        )
+        with contextlib.closing(samples):
+            while part := list(islice(samples, batch_size)):
+                kept = []
+                for index, sample in part:
+                    if not isinstance(sample, DataError):
+                        kept.append(sample)
+                    elif on_broken is None:
+                        raise sample
+                    else:
+                        on_broken(index, sample)
+                if kept:
+                    yield from self.find(collate(kept, pad_to=self.recipe.data.pad_to), score)
+
+    def _sample(self, numbered: tuple[int, Any]) -> tuple[int, Sample | DataError]:
+        index, image = numbered
+        try:
+            return index, sample_of(image, decoding=self.decoding, resize=self._resize, index=index)
+        except DataError as error:
+            return index, error
+
+    def find(self, batch: Batch, score: float | None = None) -> Iterator[tuple[int, Detections]]:
+        """Find the objects of a batch.
+
+        Args:
+            batch: the images.
+            score: as for `predict`.
+
+        Yields:
+            The index of each image and its detections, boxes in source pixels.
+        """
         lowest = None
         if score is not None or self.thresholds is not None:
             lowest = torch.tensor(self.score_thresholds(score)[0])
-        for start in range(0, len(images), batch_size):
-            samples = []
-            for index in range(start, min(start + batch_size, len(images))):
-                try:
-                    samples.append(
-                        sample_of(images[index], decoding=self.decoding, resize=self._resize, index=index)
-                    )
-                except DataError as error:
-                    if on_broken is None:
-                        raise
-                    on_broken(index, error)
-            if samples:
-                batch = collate(samples, pad_to=data.pad_to).to(self.device)
-                for position, detections in enumerate(self.detector.predict(batch)):  # type: ignore[operator]
-                    moved = of_classes(to_source(detections, batch, position).to("cpu"), self.classes)
-                    if lowest is not None:
-                        moved = replace(moved.where(moved.scores >= lowest[moved.labels]), shown_from=0.0)
-                    yield int(batch.indices[position]), replace(moved, classes=self.classes)
+        found = self.detector.predict(batch.to(self.device))  # type: ignore[operator]
+        for index, detections in zip(batch.indices.tolist(), to_source(found, batch)):
+            named = of_classes(detections, self.classes)
+            if lowest is not None:
+                named = replace(named.where(named.scores >= lowest[named.labels]), shown_from=0.0)
+            yield index, replace(named, classes=self.classes)
 
 
 def check_images(images: Any) -> None:

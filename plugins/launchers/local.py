@@ -9,7 +9,7 @@ import time
 from collections.abc import Generator, Sequence
 
 from densedet.core.arguments import PositiveInt
-from densedet.core.jobs import Job, JobOutcome, end_job, exit_code, start_job
+from densedet.core.jobs import Job, JobOutcome, end_job, exit_code, start_job, usable_cores
 from densedet.core.text import counted
 
 POLL_SECONDS = 0.1
@@ -97,13 +97,6 @@ class LocalLauncher:
                     process.terminate()
             for process in running:
                 end_job(process)
-
-
-def usable_cores() -> int:
-    """Return the number of cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def visible_gpus() -> list[str]:

@@ -8,12 +8,14 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from densedet.tools import predict
 from densedet.tools.main import main
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -224,7 +226,7 @@ def test_predict_on_files_and_folders(trained: Path, here: Path, capsys: pytest.
     Image.new("RGB", (40, 80), (9, 200, 30)).save(here / "photos" / "b.jpg")
     assert main(["predict", str(trained), "photos", "photos/b.jpg", "--score", "0", "--output", "out"]) == 0
     rows = json.loads((here / "out" / "results.json").read_text())
-    assert len(list((here / "out").glob("*.png"))) == 2  # b.jpg is named twice and found once
+    assert len(list((here / "out").glob("*.jpg"))) == 2  # b.jpg is named twice and found once
     for row in rows:
         width, height = (300, 100) if row["file_name"].endswith("a.png") else (40, 80)
         x, y, w, h = row["bbox"]
@@ -245,7 +247,11 @@ def test_predict_leaves_out_a_broken_image_and_says_so(
     assert main(["predict", str(trained), "good.png", "bad.jpg", "--output", "out"]) == 3
     assert "left out: " in (text := error_of(capsys))
     assert "bad.jpg" in text
-    assert (here / "out" / "00000_good.png").exists()
+    assert (here / "out" / "00000_good.jpg").exists()
+    # without pictures, and where no object is found, the list is empty and whole
+    assert main(["predict", str(trained), "good.png", "--score", "1", "--no-pictures", "--output", "no"]) == 0
+    assert json.loads((here / "no" / "results.json").read_text()) == []
+    assert os.listdir(here / "no") == ["results.json"]
     assert main(["predict", str(trained), "nowhere.png"]) == 3
     assert "there is no image or folder at nowhere.png" in error_of(capsys)
 
@@ -452,7 +458,7 @@ def test_a_picture_that_cannot_be_written_does_not_cost_the_results(
     for name in names:
         Image.new("L", (64, 32), 90).save(here / name, format="png")
     assert main(["predict", str(trained), *names, "--score", "0", "--output", "out"]) == 0
-    assert len(list((here / "out").glob("*.png"))) == 4
+    assert len(list((here / "out").glob("*.jpg"))) == 4
     rows = json.loads((here / "out" / "results.json").read_text())
     assert {row["file_name"] for row in rows} == set(names)
 
@@ -466,3 +472,24 @@ def test_a_picture_that_cannot_be_written_does_not_cost_the_results(
     assert "warning: 1 pictures could not be written, the first of a.png" in said
     assert "No space left on device" in said
     assert json.loads((here / "more" / "results.json").read_text())
+
+
+def test_a_full_disk_keeps_its_rest_for_the_results(
+    trained: Path, here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Image.new("L", (64, 32), 90).save("a.png")
+    monkeypatch.setattr(predict.shutil, "disk_usage", lambda _: SimpleNamespace(free=(64 << 20) - 1))
+    capsys.readouterr()
+    assert main(["predict", str(trained), "a.png", "--score", "0", "--output", "out"]) == 0
+    assert "the last 64 MB of the disk are kept for the results" in capsys.readouterr().err
+    assert os.listdir(here / "out") == ["results.json"]
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.undo()
+    monkeypatch.chdir(here)
+    monkeypatch.setattr(predict.ResultRows, "close", full)
+    assert main(["predict", str(trained), "a.png", "--score", "0", "--output", "more"]) == 1
+    assert "results.json cannot be written (No space left on device)" in capsys.readouterr().err
+    assert not (here / "more").exists()  # nor the picture

@@ -28,7 +28,7 @@ def test_boxes_and_keypoints_are_moved_to_source_pixels() -> None:
     batch = example_batch()
     batch.to_source[1] = torch.tensor([2.0, 3, 10, 20])
     batch.source_hw[1] = torch.tensor([100, 30])
-    moved = to_source(detections(), batch, 1)
+    _, moved = to_source([Detections.empty(), detections()], batch)
     assert moved.extra["keypoints"].tolist() == [[[14, 29, 0.75]], [[12, 23, 0.5]]]
     assert moved.extra["ink"].tolist() == [1, 0]
     assert moved.boxes.tolist() == [[12, 26, 30, 56], [10, 20, 18, 32]]  # 11*2+10 = 32 is cut at 30
