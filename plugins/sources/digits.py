@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from pydantic import Field
 
-from densedet.core.arguments import NonNegativeInt, PositiveInt, Probability
+from densedet.core.arguments import NonNegativeInt, PositiveInt, Probability, Side
 from densedet.core.errors import PartError
 from densedet.core.seeding import seed_of
 from densedet.core.sources import with_tensors
@@ -20,6 +20,9 @@ from densedet.plugins.sources._digit_scenes import Ink, Stamp, background, draw,
 FILE = Path(__file__).with_name("digits.npz")
 HOLD_OUT = 5
 """Every fifth of the file's 1,797 glyphs is only ever for validation, the others for training."""
+
+Objects = Annotated[int, Field(ge=0, le=300)]
+"""Of a scene: the places of many more digits take seconds to find."""
 
 VERSION = 1
 """Part of the fingerprint: raised when the drawing changes."""
@@ -59,10 +62,10 @@ class DigitsSource:
         *,
         split: Literal["train", "val"] = "train",
         count: Annotated[int, Field(gt=0, le=1_000_000)] = 2000,
-        size: tuple[PositiveInt, PositiveInt] = (128, 64),
+        size: tuple[Side, Side] = (128, 64),
         seed: NonNegativeInt = 0,
-        min_objects: NonNegativeInt = 0,
-        max_objects: NonNegativeInt = 6,
+        min_objects: Objects = 0,
+        max_objects: Objects = 6,
         min_side: PositiveInt = 16,
         max_side: PositiveInt = 30,
         clutter: Probability = 0.4,
