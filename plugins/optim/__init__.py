@@ -4,6 +4,12 @@ COMPONENTS: tuple[tuple[str, str, str, str], ...] = (
     ("optimizer", "adamw", "densedet.plugins.optim.optimizers:adamw", "Adam with decoupled weight decay"),
     (
         "optimizer",
+        "muon",
+        "densedet.plugins.optim.muon:muon",
+        "steps along orthogonalised momentum; the most AP in few steps",
+    ),
+    (
+        "optimizer",
         "sgd",
         "densedet.plugins.optim.optimizers:sgd",
         "stochastic gradient descent with momentum",

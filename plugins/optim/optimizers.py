@@ -10,7 +10,8 @@ import torch
 from densedet.core.arguments import NonNegativeFloat, PositiveFloat, Probability
 
 
-def _fused(parameters: list[dict[str, Any]]) -> bool:
+def takes_fused(parameters: list[dict[str, Any]]) -> bool:
+    """Return whether torch has fused kernels for these parameters."""
     return all(
         p.device.type in ("cpu", "cuda", "mps") and p.is_floating_point()
         for group in parameters
@@ -44,7 +45,7 @@ def adamw(
         The optimizer.
     """
     groups = [_decayed(group, weight_decay) for group in parameters]
-    return torch.optim.AdamW(groups, lr=lr, betas=betas, eps=eps, fused=_fused(parameters))
+    return torch.optim.AdamW(groups, lr=lr, betas=betas, eps=eps, fused=takes_fused(parameters))
 
 
 def sgd(
@@ -70,7 +71,7 @@ def sgd(
     groups = [_decayed(group, weight_decay) for group in parameters]
     # On the CPU the fused kernel copies weights that are not contiguous (channels-last), which is slower than
     # a pass per operation.
-    fused = _fused(parameters) and all(
+    fused = takes_fused(parameters) and all(
         p.is_contiguous() or p.device.type != "cpu" for group in parameters for p in group["params"]
     )
     return torch.optim.SGD(

@@ -1,0 +1,185 @@
+"""Muon: steps of kernels along orthogonalised momentum."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.optim.adamw import adamw as functional_adamw
+
+from densedet.core.arguments import NonNegativeFloat, PositiveFloat, PositiveInt, Probability
+from densedet.plugins.optim.optimizers import takes_fused
+
+COEFFICIENTS = (3.4445, -4.7750, 2.0315)
+"""a, b, c of the iteration X <- a X + b (X X^T) X + c (X X^T)^2 X (Jordan et al. 2024), whose singular values
+come close to 1 soonest."""
+
+
+class Muon(torch.optim.Optimizer):
+    """Muon's steps for groups with ``orthogonal: True``, AdamW's for the others.
+
+    Args:
+        groups: parameter groups with "lr", "weight_decay" and "orthogonal".
+        lr: learning rate of groups without one of their own.
+        momentum: of orthogonal groups.
+        iterations: Newton-Schulz iterations.
+        betas: AdamW's.
+        eps: AdamW's.
+        fused: whether AdamW takes torch's fused kernel.
+    """
+
+    def __init__(
+        self,
+        groups: list[dict[str, Any]],
+        *,
+        lr: float,
+        momentum: float,
+        iterations: int,
+        betas: tuple[float, float],
+        eps: float,
+        fused: bool,
+    ) -> None:
+        super().__init__(groups, {"lr": lr})
+        self._momentum, self._iterations = momentum, iterations
+        self._betas, self._eps, self._fused = betas, eps, fused
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        """Take a step; what the closure returns."""
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        for group in self.param_groups:
+            parameters = [p for p in group["params"] if p.grad is not None]
+            (self._step_kernels if group["orthogonal"] else self._step_others)(group, parameters)
+        return loss
+
+    def _step_others(self, group: dict[str, Any], parameters: list[Tensor]) -> None:
+        for parameter in parameters:
+            if not self.state[parameter]:
+                self.state[parameter] = {
+                    "step": torch.zeros((), device=parameter.device if self._fused else "cpu"),
+                    "exp_avg": torch.zeros_like(parameter),
+                    "exp_avg_sq": torch.zeros_like(parameter),
+                }
+        states = [self.state[parameter] for parameter in parameters]
+        functional_adamw(
+            parameters,
+            [_gradient(parameter) for parameter in parameters],
+            [state["exp_avg"] for state in states],
+            [state["exp_avg_sq"] for state in states],
+            [],
+            [state["step"] for state in states],
+            fused=self._fused,
+            amsgrad=False,
+            beta1=self._betas[0],
+            beta2=self._betas[1],
+            lr=group["lr"],
+            weight_decay=group["weight_decay"],
+            eps=self._eps,
+            maximize=False,
+        )
+
+    def _step_kernels(self, group: dict[str, Any], parameters: list[Tensor]) -> None:
+        """Step the kernels of a group, those of one shape together."""
+        shaped: dict[tuple[int, int], list[Tensor]] = {}
+        for kernel in parameters:
+            shaped.setdefault((len(kernel), kernel[0].numel()), []).append(kernel)
+        for (rows, columns), kernels in shaped.items():
+            directions = []
+            for kernel in kernels:
+                state, gradient = self.state[kernel], _gradient(kernel)
+                if not state:
+                    state["momentum"] = torch.zeros_like(kernel)
+                state["momentum"].lerp_(gradient, 1 - self._momentum)
+                # Nesterov: look ahead by one more step of the momentum.
+                directions.append(gradient.lerp(state["momentum"], self._momentum).flatten(1))
+            steps = orthogonalised(torch.stack(directions), self._iterations)
+            # The root mean square of the entries of an orthogonal (r,c) matrix is sqrt(min(r, c) / (r c)).
+            length = 0.2 * max(rows, columns) ** 0.5
+            for kernel, step in zip(kernels, steps):
+                kernel.mul_(1 - group["lr"] * group["weight_decay"])
+                kernel.add_(step.view_as(kernel), alpha=-group["lr"] * length)
+
+
+def _gradient(parameter: Tensor) -> Tensor:
+    assert parameter.grad is not None
+    return parameter.grad
+
+
+def orthogonalised(matrices: Tensor, iterations: int) -> Tensor:
+    """Move the singular values of matrices close to 1 by Newton-Schulz iterations.
+
+    All iterations act on the smaller Gram matrix, since they are polynomials of it; so the large side is
+    multiplied twice, however many iterations there are.
+
+    Args:
+        matrices: float32 (n,rows,columns).
+        iterations: at least 1.
+
+    Returns:
+        (n,rows,columns); 5 iterations take singular values of 0.01 to 1 times the norm to between 0.7 and
+        1.2. A matrix of zeros stays as it is.
+    """
+    if matrices.shape[1] > matrices.shape[2]:
+        return orthogonalised(matrices.mT, iterations).mT
+    a, b, c = COEFFICIENTS
+    scaled = matrices / torch.linalg.matrix_norm(matrices, keepdim=True).clamp(min=1e-7)
+    gram = scaled @ scaled.mT
+    identity = torch.eye(gram.shape[1], dtype=gram.dtype, device=gram.device)
+    product = identity
+    for _ in range(iterations):
+        factor = torch.baddbmm(gram, gram, gram, beta=b, alpha=c) + a * identity
+        product = factor @ product
+        gram = factor @ gram @ factor
+    return product @ scaled
+
+
+def muon(
+    *,
+    parameters: list[dict[str, Any]],
+    lr: PositiveFloat = 2e-3,
+    weight_decay: NonNegativeFloat = 0.05,
+    momentum: Probability = 0.95,
+    iterations: PositiveInt = 5,
+    betas: tuple[Probability, Probability] = (0.9, 0.99),
+    eps: PositiveFloat = 1e-8,
+) -> torch.optim.Optimizer:
+    """Muon (Jordan et al. 2024) for kernels and matrices, AdamW for biases, norms and scalars.
+
+    A kernel (out,in,h,w) counts as a matrix (out,in*h*w). Its step is the momentum of its gradient with all
+    singular values near 1, scaled so that the root mean square of its entries is 0.2 lr, as AdamW's mostly is
+    (Liu et al. 2025, section 2.2): the same learning rate serves both.
+
+    Args:
+        parameters: (wired) groups as `densedet.core.training.parameter_groups` makes them.
+        lr: learning rate at the top of the schedule.
+        weight_decay: decoupled weight decay of weights; norms and biases have none.
+        momentum: factor on the running average of the gradients of kernels.
+        iterations: Newton-Schulz iterations a step.
+        betas: AdamW's decay rates of the averages of the gradient and of its square.
+        eps: added to AdamW's denominator.
+
+    Returns:
+        The optimizer.
+    """
+    groups = []
+    for group in parameters:
+        kernels = [p for p in group["params"] if p.ndim > 1]
+        rest = [p for p in group["params"] if p.ndim <= 1]
+        decay = weight_decay if group["decay"] else 0.0
+        for orthogonal, members in ((True, kernels), (False, rest)):
+            if members:
+                groups.append({"weight_decay": decay, **group, "params": members, "orthogonal": orthogonal})
+    return Muon(
+        groups,
+        lr=lr,
+        momentum=momentum,
+        iterations=iterations,
+        betas=betas,
+        eps=eps,
+        fused=takes_fused(parameters),
+    )

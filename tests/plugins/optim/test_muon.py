@@ -1,0 +1,92 @@
+"""Muon: its iteration, a step by hand, and which parameters it takes."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from densedet.plugins.optim.muon import muon, orthogonalised
+
+
+def iterated(value: float, iterations: int) -> float:
+    """What the iteration makes of one singular value."""
+    for _ in range(iterations):
+        value = 3.4445 * value - 4.7750 * value**3 + 2.0315 * value**5
+    return value
+
+
+@pytest.mark.parametrize("shape", [(2, 3), (3, 2)])
+def test_singular_values_come_close_to_one(shape: tuple[int, int]) -> None:
+    matrix = torch.zeros(1, *shape)
+    matrix[0, 0, 0], matrix[0, 1, 1] = 3.0, 4.0  # norm 5: 0.6 and 0.8
+    found = orthogonalised(matrix, 5)[0]
+    expected = torch.zeros(shape)
+    expected[0, 0], expected[1, 1] = iterated(0.6, 5), iterated(0.8, 5)
+    torch.testing.assert_close(found, expected, atol=1e-4, rtol=0)
+    assert 0.7 < expected[0, 0] < 1.2
+
+
+def test_singular_vectors_stay() -> None:
+    torch.manual_seed(0)
+    matrices = torch.randn(2, 4, 7)
+    u, s, v = torch.linalg.svd(matrices, full_matrices=False)
+    norms = torch.linalg.matrix_norm(matrices)
+    values = torch.tensor([[iterated(float(one / norm), 5) for one in row] for row, norm in zip(s, norms)])
+    torch.testing.assert_close(orthogonalised(matrices, 5), u * values.unsqueeze(1) @ v, atol=1e-4, rtol=0)
+
+
+def test_a_matrix_of_zeros_stays() -> None:
+    assert torch.equal(orthogonalised(torch.zeros(1, 2, 2), 5), torch.zeros(1, 2, 2))
+
+
+def test_two_steps_by_hand() -> None:
+    kernel = nn.Parameter(torch.full((1, 1, 1, 1), 2.0))
+    bias = nn.Parameter(torch.tensor([1.0]))
+    built = muon(
+        parameters=[{"params": [kernel], "decay": True}, {"params": [bias], "decay": False}],
+        lr=0.1,
+        weight_decay=0.5,
+        momentum=0.5,
+    )
+    kernel.grad, bias.grad = torch.full((1, 1, 1, 1), 3.0), torch.tensor([-3.0])
+    built.step()
+    # A 1x1 matrix becomes its sign, as far as the iteration goes; the step has lr * 0.2 * sqrt(1) of it.
+    first = 2.0 * (1 - 0.1 * 0.5) - 0.1 * 0.2 * iterated(1.0, 5)
+    assert kernel.item() == pytest.approx(first, abs=1e-5)
+    assert bias.item() == pytest.approx(1.1, abs=1e-5)  # AdamW's first step has size lr
+    # Momentum: 0.5 * 3 = 1.5, then 0.5 * 1.5 + 0.5 * -1 = 0.25; looking ahead 0.5 * 0.25 + 0.5 * -1 < 0.
+    kernel.grad = torch.full((1, 1, 1, 1), -1.0)
+    built.step()
+    assert kernel.item() == pytest.approx(first * 0.95 + 0.1 * 0.2 * iterated(1.0, 5), abs=1e-5)
+
+
+def test_steps_are_as_large_as_those_of_adamw() -> None:
+    """The root mean square of a step's entries is 0.2 lr, whatever the shape."""
+    torch.manual_seed(0)
+    for shape in ((8, 8, 3, 3), (64, 16)):
+        kernel = nn.Parameter(torch.zeros(shape))
+        built = muon(parameters=[{"params": [kernel], "decay": True}], lr=0.1)
+        kernel.grad = torch.randn(shape)
+        built.step()
+        assert float(kernel.detach().square().mean().sqrt()) == pytest.approx(0.02, rel=0.15)
+
+
+def test_kernels_without_a_gradient_and_groups_of_a_recipe() -> None:
+    kernels = [nn.Parameter(torch.ones(2, 2)) for _ in range(2)]
+    bias = nn.Parameter(torch.ones(2))
+    built = muon(
+        parameters=[
+            {"params": [*kernels, bias], "decay": True, "lr_factor": 0.5, "weight_decay": 0.25},
+        ]
+    )
+    assert [
+        (len(g["params"]), g["orthogonal"], g["weight_decay"], g["lr_factor"]) for g in built.param_groups
+    ] == [
+        (2, True, 0.25, 0.5),
+        (1, False, 0.25, 0.5),
+    ]
+    kernels[0].grad = torch.eye(2)
+    built.step()
+    assert torch.equal(kernels[1], torch.ones(2, 2))
+    assert not torch.equal(kernels[0], torch.ones(2, 2))
