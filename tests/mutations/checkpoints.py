@@ -265,7 +265,7 @@ def changed_tensor(tensor: Tensor, draw: random.Random) -> Any:
         lambda: tensor.to("meta"),
         lambda: nn.Parameter(tensor.float()),
         lambda: torch.zeros(1).expand(1 << 20, 1 << 20),
-        lambda: torch.zeros(1).expand(tensor.shape),
+        lambda: torch.zeros(()).expand(tensor.shape),
         lambda: torch.zeros(1, dtype=tensor.dtype).expand(1 << 15, 1 << 15),
         lambda: torch.quantize_per_tensor(tensor.float(), 0.1, 0, torch.qint8),
         lambda: flat.tolist()[:50],
