@@ -9,6 +9,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from densedet.core.depthwise import DepthwiseConv2d
+
 Norm = Literal["none", "batch", "frozen", "group"]
 Activation = Literal["relu", "relu6", "silu"]
 
@@ -104,8 +106,9 @@ class ConvNormAct(nn.Sequential):
         activation: Activation | Literal["none"] = "relu",
         bias: bool | None = None,
     ) -> None:
+        depthwise = groups == in_channels == out_channels > 1
         layers: list[nn.Module] = [
-            nn.Conv2d(
+            (DepthwiseConv2d if depthwise else nn.Conv2d)(
                 in_channels,
                 out_channels,
                 kernel,
