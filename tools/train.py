@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
+import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,12 +19,22 @@ if TYPE_CHECKING:
 SHORT = {"ssd": "laptop_ssd", "retinanet": "laptop_retinanet"}
 """--head of the short form -> the shipped recipe it runs."""
 
+SHORT_EPOCHS = 10
+
+AUTO = "auto"
+"""In place of a recipe: it is chosen by the data, the budget and this machine."""
+
+AUTO_MINUTES = 10.0
+
 
 def add_parser(subparsers: Any) -> None:
     """densedet train RECIPE [path=value ...] | --db FILE ... | --resume RUN"""
     parser = subparsers.add_parser("train", help="train a recipe", description=__doc__)
     parser.add_argument(
-        "recipe", nargs="?", help="a YAML file, or the name of a shipped recipe such as quickstart_ssd"
+        "recipe",
+        nargs="?",
+        help="a YAML file, or the name of a shipped recipe such as quickstart_ssd; auto, with --db FILE, "
+        "chooses a member of the laptop family and its input size by the boxes, the budget and this machine",
     )
     parser.add_argument(
         "overrides",
@@ -93,6 +105,9 @@ def add_parser(subparsers: Any) -> None:
         type=int,
         metavar=("WIDTH", "HEIGHT"),
         help="network input in pixels (default 128 64)",
+    )
+    short.add_argument(
+        "--minutes", type=float, metavar="N", help="minutes of training, instead of epochs (auto: default 10)"
     )
     short.add_argument("--epochs", type=int, help="passes over the training images (default 10)")
     short.add_argument("--batch_size", "--batch-size", type=int, help="images a step (default 16)")
@@ -227,6 +242,8 @@ def normalise(arguments: argparse.Namespace) -> tuple[str | None, list[str]]:
     if recipe is not None and "=" in recipe and not os.path.exists(recipe):
         recipe, overrides = None, [recipe, *overrides]
     short = short_overrides(arguments)
+    if recipe == AUTO and not os.path.exists(AUTO):
+        return automatic(arguments, short + overrides)
     if arguments.db is None:
         for flag in ("images", "val_db", "val_images", "head"):
             if getattr(arguments, flag) is not None:
@@ -238,7 +255,38 @@ def normalise(arguments: argparse.Namespace) -> tuple[str | None, list[str]]:
         return recipe, short + overrides
     if recipe is not None:
         raise UsageError(f"give either a recipe ({recipe}) or --db, not both")
-    return SHORT[arguments.head or "ssd"], database_overrides(arguments) + short + overrides
+    short = database_overrides(arguments) + short
+    if arguments.epochs is None and arguments.minutes is None:
+        short.append(f"train.budget={{epochs: {SHORT_EPOCHS}}}")
+    return SHORT[arguments.head or "ssd"], short + overrides
+
+
+def automatic(arguments: argparse.Namespace, given: list[str]) -> tuple[str, list[str]]:
+    """Choose a recipe for the data, and say why."""
+    from densedet.core.errors import UsageError
+
+    if arguments.epochs is not None or arguments.resume is not None:
+        flag = "--epochs" if arguments.epochs is not None else "--resume"
+        raise UsageError(
+            f"train auto chooses by the minutes of a new run, so {flag} has no meaning there: write "
+            + ("--minutes N" if flag == "--epochs" else "densedet train --resume RUN")
+        )
+    minutes = AUTO_MINUTES if arguments.minutes is None else arguments.minutes
+    if not 0 < minutes < math.inf:
+        raise UsageError(f"--minutes {minutes:g} is no time to train in: write e.g. --minutes 10")
+    if arguments.db is not None:
+        given = database_overrides(arguments) + given
+    elif not any(change.startswith("data.train=") for change in given):
+        raise UsageError(
+            "train auto needs data: write densedet train auto --db FILE --images DIR --minutes 10"
+        )
+    from densedet.core.study.auto import choose
+
+    choice = choose(given, minutes, arguments.head)
+    say(f"auto: {choice.recipe} {' '.join(map(shlex.quote, choice.changes))}", error=True)
+    for reason in choice.reasons:
+        say(f"auto: {reason}", error=True)
+    return choice.recipe, [*given, *choice.changes]
 
 
 def database_overrides(arguments: argparse.Namespace) -> list[str]:
@@ -274,6 +322,8 @@ def short_overrides(arguments: argparse.Namespace) -> list[str]:
         rows.append(f"train.device={json.dumps(arguments.device)}")
     if arguments.resize:
         rows.append(f"data.input_size_wh={json.dumps(arguments.resize)}")
+    if arguments.minutes is not None:
+        rows.append(f"train.budget={{minutes: {arguments.minutes:g}}}")
     if arguments.epochs is not None:
         rows.append(f"train.budget.epochs={arguments.epochs}")
     if arguments.batch_size is not None:

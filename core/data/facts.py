@@ -61,6 +61,34 @@ def data_facts(source: Source, classes: Sequence[str]) -> dict[str, Any]:
     }
 
 
+def box_sides(source: Source, classes: Sequence[str]) -> dict[str, np.ndarray]:
+    """Measure the boxes that count in training against their images.
+
+    Args:
+        source: the filtered source.
+        classes: the detector's, in label order.
+
+    Returns:
+        For each class with boxes, float64 (n,): the root of each box's share of its image's area. A quarter
+        of the width of an image that is as wide as high, squared, is 1/16 of its area: .25.
+    """
+    table, images, actions = _table_of(source)
+    owners, member = table.owners(), np.zeros(len(table), dtype=bool)
+    member[images] = True
+    counting = member[owners] & ((actions == COUNT) | ((actions == KEEP) & (table.flags == 0)))
+    shares = table.xywh[:, 2:].prod(axis=1) / table.sizes[owners].astype(np.float64).prod(axis=1)
+    sides = np.sqrt(np.minimum(shares, 1.0))
+    found = {name: sides[counting & (table.labels == label)] for label, name in enumerate(table.classes)}
+    return {name: found[name] for name in classes if len(found.get(name, ()))}
+
+
+def image_size(source: Source) -> tuple[float, float]:
+    """Return the median (width, height) of the images as displayed."""
+    table, images, _ = _table_of(source)
+    width, height = np.median(table.sizes[images], axis=0)
+    return float(width), float(height)
+
+
 def _table_of(source: Source) -> tuple[AnnotationTable, np.ndarray, np.ndarray]:
     """Return a table, int64 (I,) the positions in it of the source's images, and uint8 (M,) what is done with
     each box."""

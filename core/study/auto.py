@@ -1,0 +1,221 @@
+"""A recipe for data that nobody has tuned one for: the input's size by the boxes, the member of the laptop
+family by the clock."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from tempfile import TemporaryDirectory
+
+import numpy as np
+
+from densedet.core import assembly
+from densedet.core.contracts import Source
+from densedet.core.data.decoding import Decoding, decode_array
+from densedet.core.data.facts import box_sides, image_size
+from densedet.core.errors import DataError
+from densedet.core.recipe.loading import Recipe, load_recipe
+from densedet.core.text import counted
+
+FINE = "laptop_nano"
+"""The member with a map at stride 4, for small objects."""
+
+COARSE = ("laptop_medium", "laptop_small")
+"""The members without, the larger one first."""
+
+HEADS = {"ssd": "laptop_ssd", "retinanet": "laptop_retinanet"}
+"""--head -> the recipe with the classic head."""
+
+WANTED_SIDE = 22.0
+"""Pixels that an ordinary object of a class with small objects has in the network's input."""
+
+FINE_BELOW = 14.0
+"""Pixels of such an object below which a map at stride 4 is needed."""
+
+SIDES = (224, 640)
+"""Least and largest root of the input's area; the least keeps what classes are told apart by."""
+
+GRID = 32
+"""Input sides are multiples of it, so that every level's map is exact."""
+
+ENOUGH_IMAGES = 12_000
+"""Images in the budget from which on the larger member learns more."""
+
+FEWEST_IMAGES = 4_000
+"""Images in the budget below which a smaller input learns more."""
+
+ROUNDING = 8
+"""Grey levels by which the channels of a grey JPEG may differ."""
+
+TRIED = 3
+"""Steps that are timed after one that is not."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What to train.
+
+    Attributes:
+        recipe: name of a shipped recipe.
+        changes: overrides, beside those that were given.
+        reasons: one sentence each.
+    """
+
+    recipe: str
+    changes: tuple[str, ...]
+    reasons: tuple[str, ...]
+
+
+def choose(given: Sequence[str], minutes: float, head: str | None = None) -> Choice:
+    """Choose a member of the laptop family and its input size for a data set, a budget and this machine.
+
+    Args:
+        given: overrides that name the data and what else is wished. A ``data.input_size_wh`` or
+            ``data.color`` among them stays.
+        minutes: of training.
+        head: "ssd" or "retinanet" for a classic head; None: the family's own.
+
+    Returns:
+        The choice. Training speed is measured: it takes some steps of each candidate.
+
+    Raises:
+        DataError: no box counts, so that there is nothing to choose by.
+    """
+    members = [HEADS[head]] if head else [*COARSE, FINE]
+    recipe = load_recipe(members[-1], list(given))
+    source, _ = assembly.build_sources(recipe)
+    sides = box_sides(source, assembly.class_table(recipe, source))
+    if not sides:
+        raise DataError("no box counts in the training images, so that no size can be chosen by them")
+    fixed = {change.partition("=")[0] for change in given}
+    reasons, changes = [], [f"train.budget={{minutes: {minutes:g}}}"]
+    if "data.color" not in fixed:
+        color = "grey" if looks_grey(recipe, source) else "rgb"
+        changes.append(f"data.color={color}")
+    small, typical = small_class(sides)
+    if "data.input_size_wh" in fixed:
+        size = recipe.data.input_size_wh
+        reasons.append(f"the input has the size that was given, {size[0]}x{size[1]}")
+    else:
+        wide, high = image_size(source)
+        size = size_for(WANTED_SIDE / typical, wide, high)
+        pixels = typical * math.sqrt(size[0] * size[1])
+        reasons.append(
+            f"half of the boxes of {small!r}, a class with small objects, are narrower than {typical:.1%} of "
+            f"an image's side: {pixels:.0f} pixels in an input of {size[0]}x{size[1]}"
+        )
+    if head is None:
+        pixels = typical * math.sqrt(size[0] * size[1])
+        members = [FINE] if pixels < FINE_BELOW else list(COARSE)
+        if pixels < FINE_BELOW:
+            reasons.append(f"objects of {pixels:.0f} pixels need the map at stride 4 of {FINE}")
+    else:
+        changes += anchor_changes(head, np.concatenate(list(sides.values())), size)
+    chosen, seconds = members[-1], 0.0
+    for member in members:
+        chosen, seconds = member, seconds_per_image(member, [*given, *changes, size_change(size)])
+        if 60 * minutes / seconds >= ENOUGH_IMAGES:
+            break
+        if member != members[-1]:
+            reasons.append(
+                f"{member} would see {60 * minutes / seconds:,.0f} images in {minutes:g} minutes here, too "
+                f"few for its size"
+            )
+    if 60 * minutes / seconds < FEWEST_IMAGES and "data.input_size_wh" not in fixed:
+        wished, factor = size, math.sqrt(max(0.25, 60 * minutes / seconds / FEWEST_IMAGES))
+        size = snapped(wished[0] * factor, wished[1] * factor)
+        seconds *= size[0] * size[1] / (wished[0] * wished[1])
+        reasons.append(f"at {wished[0]}x{wished[1]} it would see fewer than {FEWEST_IMAGES:,} images")
+    images = 60 * minutes / seconds
+    reasons.append(
+        f"{1 / seconds:.0f} images a second here: {images:,.0f} in {minutes:g} minutes, "
+        f"{images / len(source):.0f} times each of the {counted(len(source), 'training image')}"
+    )
+    return Choice(chosen, (*changes, size_change(size)), tuple(reasons))
+
+
+def size_change(size: tuple[int, int]) -> str:
+    """Return the override of an input size."""
+    return f"data.input_size_wh=[{size[0]}, {size[1]}]"
+
+
+def small_class(sides: dict[str, np.ndarray]) -> tuple[str, float]:
+    """Return the class whose median side is at the lower quartile of all classes', and that median."""
+    ranked = sorted((float(np.median(values)), name) for name, values in sides.items())
+    middle, name = ranked[(len(ranked) - 1) // 4]
+    return name, middle
+
+
+def size_for(side: float, wide: float, high: float) -> tuple[int, int]:
+    """Return an input size of the images' shape.
+
+    Args:
+        side: wished root of the input's area; it is kept within `SIDES`, and below that of the images.
+        wide: width of the images.
+        high: their height.
+
+    Returns:
+        Width and height, multiples of `GRID`.
+    """
+    least, largest = SIDES
+    root = math.sqrt(wide * high)
+    factor = min(max(least, min(side, largest)), root) / root
+    return snapped(wide * factor, high * factor)
+
+
+def snapped(wide: float, high: float) -> tuple[int, int]:
+    """Return a size in multiples of `GRID`, at least one of each."""
+    return max(1, round(wide / GRID)) * GRID, max(1, round(high / GRID)) * GRID
+
+
+def anchor_changes(head: str, sides: np.ndarray, size: tuple[int, int]) -> list[str]:
+    """Return overrides that fit a classic head's anchors to the boxes.
+
+    SSD's default boxes get the quantiles of the boxes' sides, from the 2nd to the 98th per cent, in the
+    shorter side of the input.
+    """
+    if head != "ssd":
+        return []
+    relative = sides * math.sqrt(size[0] * size[1]) / min(size)
+    scales = np.quantile(relative, (0.02, 0.25, 0.5, 0.75, 0.98))
+    for level in range(1, len(scales)):  # ascending, each at least a quarter larger than the one before
+        scales[level] = max(scales[level], 1.25 * scales[level - 1])
+    return [f"model.anchors.scales=[{', '.join(f'{scale:.3f}' for scale in scales)}]"]
+
+
+def looks_grey(recipe: Recipe, source: Source, count: int = 16) -> bool:
+    """Return whether up to ``count`` images, evenly spread over a source, have no colour."""
+    decoding = Decoding("rgb", recipe.data.value_range, recipe.data.max_megapixels)
+    placement_of = assembly.build_resize(recipe, (64, 64))
+    for index in sorted(set(np.linspace(0, len(source) - 1, min(count, len(source))).astype(int).tolist())):
+        with contextlib.suppress(DataError):  # a broken image is told where it is trained on
+            pixels, _, _ = decode_array(source.image(index), decoding=decoding, placement_of=placement_of)
+            if int(np.ptp(pixels.astype(np.int16), axis=0).max()) > ROUNDING:
+                return False
+    return True
+
+
+def seconds_per_image(recipe: str, changes: Sequence[str]) -> float:
+    """Time a few training steps.
+
+    Returns:
+        Seconds of the fastest one, for an image.
+    """
+    from densedet.core.training.engine import optimizer_step
+    from densedet.core.training.run import Run
+
+    with TemporaryDirectory() as folder:
+        loaded = load_recipe(recipe, [*changes, "run.hooks=[]", f"run.folder={folder}"])
+        run = Run(loaded)
+        run.detector.train()
+        batches, best = run.batches(), math.inf
+        for step in range(1 + TRIED):
+            batch = next(batches)[0]
+            begun = time.perf_counter()
+            optimizer_step(run, (batch,))
+            if step:
+                best = min(best, time.perf_counter() - begun)
+    return best / loaded.train.batch_size
