@@ -441,6 +441,10 @@ class BatchTransform(Protocol):
     `Batch.draw`. Under a torchrun each process then transforms its share of the batch alone; other batch
     transforms get the images of all processes, so that the result is that of one process.
 
+    It may have ``any_device = True``: it also takes a batch on a GPU, and copies what it has drawn there by
+    `densedet.core.transfer.uploaded`. Where all batch transforms of a recipe say so, they run on the GPU;
+    else all run where the batch is loaded. Numbers such as `Batch.sizes_hw` are on the CPU without waiting.
+
     Wired: ``size_wh`` (tuple of int: (width, height) of the network's input).
     """
 

@@ -93,7 +93,8 @@ def placed(xy: Tensor, visibility: Tensor, extra: Extra, mirrored: Tensor, size_
     order = list(range(extra.shape[0]))
     for first, second in extra.pairs:
         order[first], order[second] = second, first
-    return torch.where(mirrored[..., None, None], points[..., order, :], points)
+    swapped = torch.stack([points[..., place, :] for place in order], dim=-2)
+    return torch.where(mirrored[..., None, None], swapped, points)
 
 
 def moved_extra(batch: Batch, matrix: Tensor, valid_hw: Tensor | None = None) -> dict[str, Tensor]:

@@ -77,21 +77,51 @@ def place(image: Tensor, canvas_wh: tuple[int, int]) -> Tensor:
     return held
 
 
+def resampled(images: Tensor, height: int, width: int) -> Tensor:
+    """Resample images bilinearly with antialiasing.
+
+    Args:
+        images: (B,ch,h,w), uint8 or float; need not be contiguous.
+        height: rows of the result.
+        width: columns of the result.
+
+    Returns:
+        (B,ch,height,width) in the dtype of ``images``.
+    """
+    import torch
+
+    # Only the CPU resamples uint8.
+    on_cpu = images.device.type == "cpu"
+    pixels = images.float() if images.dtype == torch.uint8 and not on_cpu else images.contiguous()
+    drawn = torch.nn.functional.interpolate(pixels, (height, width), mode="bilinear", antialias=True)
+    return as_pixels(drawn, images.dtype)
+
+
+def as_pixels(drawn: Tensor, dtype: torch.dtype) -> Tensor:
+    """Round grey levels where ``dtype`` is uint8."""
+    return drawn if drawn.dtype == dtype else drawn.round().clamp(0, 255).to(dtype)
+
+
 def blank_outside(images: Tensor, valid_hw: Tensor) -> Tensor:
     """Zero what lies outside the valid size of each image, not in place.
 
     Args:
         images: (B,ch,H,W).
-        valid_hw: (B,2) valid (height, width).
+        valid_hw: (B,2) valid (height, width); on the CPU, e.g. `Batch.sizes_hw`, where nothing shall wait for
+            images on a GPU.
 
     Returns:
         (B,ch,H,W); ``images`` itself where all are valid to their borders.
     """
     import torch
 
+    from densedet.core.transfer import uploaded
+
     height, width = images.shape[-2:]
     if bool((valid_hw[:, 0] >= height).all()) and bool((valid_hw[:, 1] >= width).all()):
         return images
+    if valid_hw.device != images.device:
+        (valid_hw,) = uploaded([valid_hw], images.device)
     rows = torch.arange(height, device=images.device) < valid_hw[:, 0, None]  # (B,H)
     columns = torch.arange(width, device=images.device) < valid_hw[:, 1, None]  # (B,W)
     return images * (rows[:, None, :, None] & columns[:, None, None, :]).to(images.dtype)

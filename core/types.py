@@ -139,12 +139,13 @@ class Batch:
         to_source: float32 (B,4), (scale x, scale y, offset x, offset y): source = input * scale + offset.
             Exact only where no augmentation moved the image.
         broken: (position in the source, sentence) of images that could not be read and were left out.
-        dropped: number of objects that augmentation lost.
+        dropped: number of objects that augmentation lost; an int64 tensor () where it was counted on a GPU.
         extras: declarations of the values below, from the source.
         extra: (B,G,*shape) per name.
         extra_known: bool (B,G) per name, False in empty slots and where the value is not known.
         rows: places of the images in the batch of all processes of a torchrun, whose length is ``rows.stop``;
             None: this is the whole batch.
+        host_hw: ``valid_hw`` of a batch on another device, and the same on the CPU; see `sizes_hw`.
     """
 
     images: Tensor
@@ -158,14 +159,22 @@ class Batch:
     source_hw: Tensor
     to_source: Tensor
     broken: tuple[tuple[int, str], ...] = ()
-    dropped: int = 0
+    dropped: int | Tensor = 0
     extras: dict[str, Extra] = field(default_factory=dict)
     extra: dict[str, Tensor] = field(default_factory=dict)
     extra_known: dict[str, Tensor] = field(default_factory=dict)
     rows: range | None = None
+    host_hw: tuple[Tensor, Tensor] | None = None
 
     def __len__(self) -> int:
         return len(self.images)
+
+    @property
+    def sizes_hw(self) -> Tensor:
+        """``valid_hw`` on the CPU, int64 (B,2), for which nothing waits as long as it is what `to` moved."""
+        if self.host_hw is not None and self.host_hw[0] is self.valid_hw:
+            return self.host_hw[1]
+        return self.valid_hw.cpu()
 
     def draw(self, count: int, generator: torch.Generator, *, dtype: torch.dtype | None = None) -> Tensor:
         """Draw random numbers for each image, the same however many processes share the batch.
@@ -200,9 +209,29 @@ class Batch:
             self, **values, image_ids=ids, broken=self.broken * first, dropped=self.dropped * first, rows=rows
         )
 
-    def to(self, device: torch.device | str, *, non_blocking: bool = False) -> Batch:
-        """Return the same batch with its tensors on ``device``."""
-        return self._each(lambda tensor: tensor.to(device, non_blocking=non_blocking))
+    def to(self, device: torch.device | str) -> Batch:
+        """Return the same batch with its tensors on ``device``: to a GPU in one copy, for which nothing
+        waits."""
+        import torch
+
+        from densedet.core.transfer import uploaded
+
+        if torch.device(device).type != "cuda" or self.images.device.type != "cpu":
+            return self._each(lambda tensor: tensor.to(device))
+        moved = iter(uploaded(self.tensors(), device))
+        batch = self._each(lambda tensor: next(moved))
+        return replace(batch, host_hw=(batch.valid_hw, self.valid_hw))
+
+    def tensors(self) -> list[Tensor]:
+        """Return all tensors of the batch."""
+        found: list[Tensor] = []
+
+        def note(tensor: Tensor) -> Tensor:
+            found.append(tensor)
+            return tensor
+
+        self._each(note)
+        return found
 
     def shared(self) -> Batch:
         """Return the same batch with its tensors in memory that other processes can map.

@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any
 
 import numpy as np
+import torch
 from torch.utils.data import DataLoader
 
 from densedet.core.assembly.parts import build_component, build_list
@@ -16,7 +17,7 @@ from densedet.core.contracts import Source, Transform
 from densedet.core.data.dataset import DetectionDataset
 from densedet.core.data.decoding import range_notes
 from densedet.core.data.image_cache import fitting_cache
-from densedet.core.data.loader import collate, eval_loader, train_loader
+from densedet.core.data.loader import collate, eval_loader, host_bound, train_loader
 from densedet.core.data.sampling import BatchKey, BatchSampler
 from densedet.core.distributed import world
 from densedet.core.errors import DataError
@@ -92,19 +93,41 @@ def make_train_set(recipe: Recipe, source: Source, notes: list[str] | None = Non
 
 
 def make_train_loader(
-    recipe: Recipe, dataset: DetectionDataset, keys: Iterable[BatchKey]
+    recipe: Recipe,
+    dataset: DetectionDataset,
+    keys: Iterable[BatchKey],
+    *,
+    device: torch.device | None = None,
+    notes: list[str] | None = None,
 ) -> DataLoader[Batch]:
-    """Return the augmented training batches of ``keys``, such as a `BatchSampler`."""
+    """Return the augmented training batches of ``keys``, such as a `BatchSampler`.
+
+    Args:
+        recipe: gives transforms, sizes, workers and seed.
+        dataset: the training images.
+        keys: which images make which batch.
+        device: of the run; on a GPU the batches are made and augmented there.
+        notes: a list that a sentence about batch transforms that cannot run there is added to.
+    """
     data = recipe.data
+    transforms = build_list(
+        recipe, "data.batch_transforms", "batch_transform", {"size_wh": working_size(recipe)}
+    )
+    on_gpu = device is not None and device.type == "cuda"
+    bound = host_bound(transforms) if on_gpu else []
+    if bound and notes is not None:
+        notes.append(
+            f"batches are augmented on the CPU: {', '.join(bound)} does not say any_device = True, that it "
+            f"also takes a batch on a GPU"
+        )
     return train_loader(
         dataset,
         keys,
         seed=recipe.train.seed,
         workers=data.workers,
         pad_to=data.pad_to,
-        batch_transforms=build_list(
-            recipe, "data.batch_transforms", "batch_transform", {"size_wh": working_size(recipe)}
-        ),
+        batch_transforms=transforms,
+        device=device if on_gpu else None,
         sizes=data.input_sizes_wh or ([data.input_size_wh] if data.working_size_wh else []),
     )
 

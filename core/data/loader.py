@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -21,11 +21,13 @@ from densedet.core import signals
 from densedet.core.contracts import BatchTransform
 from densedet.core.data.dataset import Broken, DetectionDataset, Sample
 from densedet.core.data.sampling import BatchKey
+from densedet.core.data.side_stream import SideStream
 from densedet.core.errors import IN_A_WORKER, ConvertedError, DensedetError, WorkerError, sentence
 from densedet.core.extras import moved_extra, scaling
-from densedet.core.placement import blank_outside, place
+from densedet.core.placement import blank_outside, place, resampled
 from densedet.core.seeding import drawing_from, generator_of, seed_of
 from densedet.core.text import format_warning
+from densedet.core.transfer import uploaded
 from densedet.core.types import Batch
 
 
@@ -95,25 +97,38 @@ def resized(batch: Batch, size: tuple[int, int]) -> Batch:
     height, width = batch.images.shape[-2:]
     if (width, height) == tuple(size):
         return batch
-    images = torch.nn.functional.interpolate(
-        batch.images, size=(size[1], size[0]), mode="bilinear", antialias=True, align_corners=False
-    )
+    images = resampled(batch.images, size[1], size[0])
     scale = torch.tensor([size[0] / width, size[1] / height])
-    valid = (batch.valid_hw * scale.flip(0)).round().long().clamp(min=1)
+    sizes_hw = (batch.sizes_hw * scale.flip(0)).round().long().clamp(min=1)
+    matrix = scaling(*scale).expand(len(batch), 2, 3)
+    scale, valid, matrix = uploaded([scale, sizes_hw, matrix], images.device)
     boxes = batch.boxes * scale.repeat(2)
     boxes = torch.minimum(boxes, valid.flip(1).repeat(1, 2)[:, None].to(boxes))
     to_source = torch.cat([batch.to_source[:, :2] / scale, batch.to_source[:, 2:]], dim=1)
     return replace(
         batch,
-        images=blank_outside(images, valid),
+        images=blank_outside(images, sizes_hw),
         valid_hw=valid,
+        host_hw=None if valid is sizes_hw else (valid, sizes_hw),
         boxes=boxes,
         to_source=to_source,
-        extra=moved_extra(batch, scaling(*scale).expand(len(batch), 2, 3), valid),
+        extra=moved_extra(batch, matrix, valid),
     )
 
 
-class BatchDataset(TorchDataset[Batch]):
+class Unfinished(NamedTuple):
+    """A training batch before its batch transforms.
+
+    Attributes:
+        batch: what was collated.
+        key: the batch's key.
+    """
+
+    batch: Batch
+    key: BatchKey
+
+
+class BatchDataset(TorchDataset[Any]):
     """``batches[key]`` -> this process's share of the finished batch of a `BatchKey`: collated, then through
     the batch transforms, whose generator is seeded from (seed, epoch, number), then at one of ``sizes``
     (width, height), drawn from the same. The share is that of the batch that one process would make: its
@@ -123,7 +138,7 @@ class BatchDataset(TorchDataset[Batch]):
     files that its parts come from, which are loaded first on arrival.
 
     training: broken images that are skipped are replaced, so that a batch keeps its length. sizes: none
-    leaves batches as they are.
+    leaves batches as they are. finishing: False gives `Unfinished`, for which somebody else calls `finished`.
     """
 
     def __init__(
@@ -135,6 +150,7 @@ class BatchDataset(TorchDataset[Batch]):
         transforms: Sequence[BatchTransform] = (),
         sizes: Sequence[tuple[int, int]] = (),
         training: bool = False,
+        finishing: bool = True,
     ) -> None:
         self.dataset = dataset
         self.pad_to = pad_to
@@ -142,29 +158,40 @@ class BatchDataset(TorchDataset[Batch]):
         self.transforms = tuple(transforms)
         self.sizes = tuple(sizes)
         self.training = training
+        self.finishing = finishing
         self.mixes = not all(getattr(transform, "per_image", False) for transform in self.transforms)
 
-    def __getitem__(self, key: BatchKey) -> Batch:
+    def __getitem__(self, key: BatchKey) -> Any:
         try:
             with drawing_from(self.seed, "draws", key.epoch, key.number):
-                batch = self._made(key)
-            return batch if get_worker_info() is None else handed_over(batch)
+                batch = self._collated(key)
+            if self.finishing:
+                batch = self.finished(batch, key)
+            if get_worker_info() is not None:
+                batch = handed_over(batch)
+            return batch if self.finishing else Unfinished(batch, key)
         except Exception as error:
             if get_worker_info() is None:
                 raise
             raise portable(error) from error
 
-    def _made(self, key: BatchKey) -> Batch:
+    def _collated(self, key: BatchKey) -> Batch:
         indices = key.indices if self.mixes else key.share
         samples, broken = self.dataset.samples(key.epoch, indices, replacing=self.training)
         whole = key.world == 1 or self.mixes
         least_wh = (1, 1) if whole else self.dataset.canvas_wh(key.indices)
         batch = collate(samples, pad_to=self.pad_to, broken=broken, least_wh=least_wh)
         batch.rows = None if whole else key.rows
+        return batch
+
+    def finished(self, batch: Batch, key: BatchKey) -> Batch:
+        """Return what was collated after its batch transforms, on whichever device it lies: they get the same
+        random numbers, drawn on the CPU."""
         if self.transforms:
             generator = generator_of(self.seed, "batch", key.epoch, key.number)
-            for transform in self.transforms:
-                batch = transform(batch, generator)
+            with drawing_from(self.seed, "batch draws", key.epoch, key.number):
+                for transform in self.transforms:
+                    batch = transform(batch, generator)
         if self.mixes and key.world > 1:
             batch = batch.take(key.rows)
         if self.sizes:
@@ -195,8 +222,12 @@ def train_loader(
     batch_transforms: Sequence[BatchTransform] = (),
     sizes: Sequence[tuple[int, int]] = (),
     context: str | None = None,
+    device: torch.device | None = None,
 ) -> DataLoader[Batch]:
     """Training batches, one per key.
+
+    Who does what: ``workers`` read, decode and collate. Batch transforms run there too, unless a ``device``
+    is given and all of them say ``any_device = True``: then they run on that device.
 
     Args:
         dataset: the training images.
@@ -207,11 +238,26 @@ def train_loader(
         batch_transforms: augmentation of a batch, in order.
         sizes: see `BatchDataset`.
         context: how processes start, "spawn", "fork" or "forkserver"; None: Python's default for the system.
+        device: where the batches go, on a GPU in a `SideStream`; None: they stay where they are made. That is
+            the rule for a CPU, whose workers augment beside the step.
     """
     batches = BatchDataset(
-        dataset, pad_to=pad_to, seed=seed, transforms=batch_transforms, sizes=sizes, training=True
+        dataset,
+        pad_to=pad_to,
+        seed=seed,
+        transforms=batch_transforms,
+        sizes=sizes,
+        training=True,
+        finishing=device is None or bool(host_bound(batch_transforms)),
     )
-    return _loader(batches, keys, workers, context)
+    loader = _loader(batches, keys, workers, context)
+    loader.device = device
+    return loader
+
+
+def host_bound(transforms: Sequence[BatchTransform]) -> list[str]:
+    """Return the names of the batch transforms that work on the CPU alone."""
+    return [type(one).__name__ for one in transforms if not getattr(one, "any_device", False)]
 
 
 def eval_loader(
@@ -251,10 +297,24 @@ class BatchLoader(DataLoader[Batch]):
         DensedetError: what a worker raised, in its own words.
     """
 
+    device: torch.device | None = None
+    """Where the batches go; None: they stay where they are made."""
+
     def __iter__(self) -> Any:
-        if not self.num_workers:
-            return super().__iter__()
-        return self._from_workers()
+        batches = self._from_workers() if self.num_workers else super().__iter__()
+        return batches if self.device is None else self._delivered(batches, self.device)
+
+    def _delivered(self, batches: Iterator[Batch | Unfinished], device: torch.device) -> Iterator[Batch]:
+        side = SideStream(device)
+        for batch in batches:
+            yield side.make(partial(self._moved, batch, device))
+
+    def _moved(self, batch: Batch | Unfinished, device: torch.device) -> Batch:
+        if isinstance(batch, Batch):
+            return batch.to(device)
+        dataset: Any = self.dataset
+        finished: Batch = dataset.finished(batch.batch.to(device), batch.key)
+        return finished
 
     def _from_workers(self) -> Iterator[Batch]:
         method = getattr(self.multiprocessing_context, "get_start_method", multiprocessing.get_start_method)
@@ -361,5 +421,5 @@ def _start_worker(parent: int, number: int) -> None:
     warnings.formatwarning = format_warning
 
 
-def _as_it_is(batch: Batch) -> Batch:
+def _as_it_is(batch: Any) -> Any:
     return batch

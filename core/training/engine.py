@@ -118,7 +118,7 @@ def gradients_of(run: Run, batches: tuple[Batch, ...]) -> tuple[dict[str, float]
     run.optimizer.zero_grad(set_to_none=True)
     taken: list[tuple[Batch, dict[str, Tensor]]] = []
     for number, batch in enumerate(batches, start=1):
-        batch = batch.to(run.device, non_blocking=True)
+        batch = batch.to(run.device)
         if run.step == 0 and number == 1 and run.is_main:
             with alone():
                 for warning in first_batch_warnings(run.detector, batch):
@@ -295,7 +295,8 @@ def _listed(losses: dict[str, float]) -> str:
 
 def _settle(run: Run, taken: tuple[Batch, ...]) -> None:
     """Take rank 0's clock, and count what was lost in the ``taken`` batches of all processes."""
-    dropped, broken = sum(batch.dropped for batch in taken), dict(b for batch in taken for b in batch.broken)
+    dropped = int(sum(batch.dropped for batch in taken))
+    broken = dict(b for batch in taken for b in batch.broken)
     if run.world > 1:
         clock = run.seconds if run.is_main else 0.0
         run.seconds, *counts = sum_over_processes(

@@ -134,7 +134,9 @@ class Run:
             self.data_facts["val"] = data_facts(validation, self.classes)
         self.notes += notes_on(self.data_facts, source.classes)
         self.sampler = assembly.build_batch_sampler(recipe, self.train_set.source)
-        self.loader = assembly.make_train_loader(recipe, self.train_set, self.sampler)
+        self.loader = assembly.make_train_loader(
+            recipe, self.train_set, self.sampler, device=self.device, notes=self.notes
+        )
         self._eval_loaders: dict[tuple[int, int], DataLoader[Batch]] = {}
 
     def _build_model(self) -> None:

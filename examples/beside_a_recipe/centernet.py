@@ -67,7 +67,7 @@ class CenterNet(nn.Module):
     def run_network(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
         """Heat-map logits (B,C,h,w), sizes in cells (B,2,h,w) and offsets in cells (B,2,h,w), float32; 2 is
         x, y."""
-        images = blank_outside((batch.images.float() - self.mean) / self.std, batch.valid_hw)
+        images = blank_outside((batch.images.float() - self.mean) / self.std, batch.sizes_hw)
         levels = self.backbone(images)
         if self.neck is not None:
             levels = self.neck(levels)

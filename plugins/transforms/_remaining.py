@@ -14,6 +14,12 @@ from densedet.core.types import Batch
 Partial = Literal["drop", "ignore"]
 
 
+def counted(mask: Tensor) -> int | Tensor:
+    """Count what is True; on a GPU as a tensor (), for which nothing waits."""
+    total = mask.sum()
+    return int(total) if mask.device.type == "cpu" else total
+
+
 @dataclass(frozen=True)
 class Remaining:
     """Replaces a batch's boxes by moved ones, and drops or ignores the objects of which too little remains.
@@ -52,7 +58,7 @@ class Remaining:
             valid = remains & (batch.ignore | enough)
             ignore = batch.ignore & valid
         labels = torch.where(valid, batch.labels, -1)
-        dropped = batch.dropped + int((batch.valid & ~batch.ignore & ~valid).sum())
+        dropped = batch.dropped + counted(batch.valid & ~batch.ignore & ~valid)
         return replace(
             batch,
             boxes=torch.where(valid[..., None], boxes, 0.0),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Annotated, Literal
 
@@ -15,6 +16,7 @@ from densedet.core.boxes import clip
 from densedet.core.errors import PartError
 from densedet.core.extras import moved_extra
 from densedet.core.placement import blank_outside
+from densedet.core.transfer import uploaded
 from densedet.core.types import Batch
 from densedet.plugins.transforms._remaining import Partial, Remaining
 
@@ -50,6 +52,7 @@ class BatchAffine:
     """
 
     per_image = True
+    any_device = True
 
     def __init__(
         self,
@@ -87,11 +90,12 @@ class BatchAffine:
     def __call__(self, batch: Batch, generator: torch.Generator) -> Batch:
         """Transform a batch, which is not changed; random numbers come from ``generator`` alone."""
         moves, chosen = self.moves(batch, generator)
-        moves = moves.to(batch.images.device)
-        rows = chosen.nonzero().flatten().to(batch.images.device)
+        rows = chosen.nonzero().flatten()
+        held = rows, self._theta(moves[rows], batch.images.shape[-2:]), moves
+        own_rows, theta, moves = uploaded(held, batch.images.device)
         images = batch.images.clone()
         if len(rows):
-            images[rows] = self._redrawn(batch.images[rows], batch.valid_hw[rows], moves[rows])
+            images[own_rows] = self._redrawn(batch.images[own_rows], batch.sizes_hw[rows], theta)
         whole = self._moved(batch.boxes, moves)
         batch = replace(batch, images=images, extra=moved_extra(batch, moves))
         return self.remaining(batch, whole, clip(whole, batch.valid_hw))
@@ -107,7 +111,7 @@ class BatchAffine:
             float64 (B,2,3), which maps a point (x, y, 1) in pixels to (x, y), and bool (B,), which images are
             moved at all.
         """
-        valid_hw, draw = batch.valid_hw.cpu(), batch.draw(7, generator, dtype=torch.float64)
+        valid_hw, draw = batch.sizes_hw, batch.draw(7, generator, dtype=torch.float64)
         chosen = draw[:, 6] < self.p
         angle = torch.deg2rad(_between(draw[:, 0], self.degrees))
         lean = torch.deg2rad(_between(draw[:, 1:3], self.shear)).tan()
@@ -123,30 +127,33 @@ class BatchAffine:
         moves = torch.cat([linear, center - linear @ center + shift[..., None]], dim=2)
         return torch.where(chosen[:, None, None], moves, torch.eye(2, 3, dtype=torch.float64)), chosen
 
-    def _redrawn(self, images: Tensor, valid_hw: Tensor, moves: Tensor) -> Tensor:
-        """Resample images (B,ch,H,W) by the maps (B,2,3), in their dtype, with zeros outside ``valid_hw``."""
-        height, width = images.shape[-2:]
-        pixels = blank_outside(images.float(), valid_hw)
+    def _theta(self, moves: Tensor, size_hw: Sequence[int]) -> Tensor:
+        """Return affine_grid's maps from the output to the input, float32 (B,2,3), in units u of -1..1 over
+        the tensor: x = (u + 1) * width / 2."""
+        back = torch.linalg.inv(moves[:, :, :2])
+        half = moves.new_tensor([size_hw[1] / 2, size_hw[0] / 2])
+        start = back @ (half - moves[:, :, 2])[..., None] - half[:, None]
+        return torch.cat([back * half / half[:, None], start / half[:, None]], dim=2).float()
+
+    def _redrawn(self, images: Tensor, sizes_hw: Tensor, theta: Tensor) -> Tensor:
+        """Resample images (B,ch,H,W) by affine_grid's maps (B,2,3), in their dtype, with zeros outside
+        ``sizes_hw``, which is on the CPU."""
+        pixels = blank_outside(images.float(), sizes_hw)
         if self.fill is None:
-            mean = pixels.sum((2, 3)) / valid_hw.prod(1, keepdim=True)
-            ground = mean.to(images.dtype).float()[:, :, None, None]
+            (count,) = uploaded([sizes_hw.prod(1, keepdim=True)], images.device)
+            ground = (pixels.sum((2, 3)) / count).to(images.dtype).float()[:, :, None, None]
         else:
-            ground = pixels.new_tensor(float(self.fill))
+            ground = torch.full((1, 1, 1, 1), float(self.fill), device=images.device)
         # The ground is subtracted here and added after resampling, so that the zeros that grid_sample reads
         # beyond the tensor and blank_outside writes beyond the image become the ground.
-        pixels = blank_outside(pixels - ground, valid_hw)
-        back = torch.linalg.inv(moves[:, :, :2])
-        # affine_grid maps output to input in units u of -1..1 over the tensor: x = (u + 1) * width / 2.
-        half = moves.new_tensor([width / 2, height / 2])
-        start = back @ (half - moves[:, :, 2])[..., None] - half[:, None]
-        theta = torch.cat([back * half / half[:, None], start / half[:, None]], dim=2).float()
+        pixels = blank_outside(pixels - ground, sizes_hw)
         grid = torch.nn.functional.affine_grid(theta, list(pixels.shape), align_corners=False)
         drawn = ground + torch.nn.functional.grid_sample(
             pixels, grid, mode="bilinear", padding_mode="zeros", align_corners=False
         )
         if not images.is_floating_point():
             drawn = drawn.round_().clamp_(0, 255)
-        return blank_outside(drawn.to(images.dtype), valid_hw)
+        return blank_outside(drawn.to(images.dtype), sizes_hw)
 
     def _moved(self, boxes: Tensor, moves: Tensor) -> Tensor:
         """Map boxes (B,G,4) to the upright boxes around their images, not cut."""

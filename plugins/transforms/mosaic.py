@@ -6,13 +6,18 @@ from dataclasses import replace
 
 import torch
 from torch import Tensor
-from torch.nn.utils.rnn import pad_sequence
 
 from densedet.core.arguments import NonNegativeFloat, Probability
 from densedet.core.errors import PartError
 from densedet.core.extras import moved
+from densedet.core.placement import as_pixels, resampled
+from densedet.core.transfer import uploaded
 from densedet.core.types import Batch
-from densedet.plugins.transforms._resampling import resampled
+from densedet.plugins.transforms._remaining import counted
+from densedet.plugins.transforms._resampling import resampled_windows
+
+QUARTERS = ((False, False), (False, True), (True, False), (True, True))
+"""Of each quarter, whether it lies below and whether it lies right of the place where they meet."""
 
 
 class BatchMosaic:
@@ -31,6 +36,8 @@ class BatchMosaic:
     Raises:
         PartError: where center does not ascend within 0..1.
     """
+
+    any_device = True
 
     def __init__(
         self,
@@ -54,70 +61,93 @@ class BatchMosaic:
         height, width = batch.images.shape[-2:]
         draw = torch.rand(count, 3, generator=generator)
         others = torch.randint(0, count, (count, 3), generator=generator)
-        chosen = (draw[:, 0] < self.p).nonzero().flatten().tolist()
-        if not chosen or min(height, width) < 2:
+        chosen = draw[:, 0] < self.p
+        if not bool(chosen.any()) or min(height, width) < 2:
             return batch
-        images, sizes = batch.images.clone(), batch.valid_hw.clone()
-        rows: list[tuple[Tensor, ...]] = [self._objects(batch, row) for row in range(count)]
-        dropped = batch.dropped
-        span = self.center[1] - self.center[0]
-        for row in chosen:
-            # The quarters meet at (y, x), which leaves each at least one pixel: (top, left, height, width).
-            y = min(max(round(float(self.center[0] + span * draw[row, 1]) * height), 1), height - 1)
-            x = min(max(round(float(self.center[0] + span * draw[row, 2]) * width), 1), width - 1)
-            quarters = (
-                (0, 0, y, x),
-                (0, x, y, width - x),
-                (y, 0, height - y, x),
-                (y, x, height - y, width - x),
-            )
-            # Each quarter shows a whole source image, squeezed; its objects move along.
-            parts = []
-            for source, (top, left, down, across) in zip([row, *others[row].tolist()], quarters):
-                valid_height, valid_width = batch.valid_hw[source].tolist()
-                window = batch.images[source, :, :valid_height, :valid_width]
-                images[row, :, top : top + down, left : left + across] = resampled(window, down, across)
-                scale = batch.boxes.new_tensor([across / valid_width, down / valid_height])
-                parts.append(
-                    self._moved(batch, self._objects(batch, source), scale, scale.new_tensor([left, top]))
-                )
-            sizes[row] = torch.tensor([height, width])
-            rows[row] = tuple(torch.cat(column) for column in zip(*(part for part, _ in parts)))
-            dropped += sum(lost for _, lost in parts)
-        # Pad the objects of each image to the longest list; `valid` marks those that exist.
-        columns = [pad_sequence(list(column), batch_first=True) for column in zip(*rows)]
-        counts = torch.tensor([len(row[0]) for row in rows], device=batch.boxes.device)
-        valid = torch.arange(columns[0].shape[1], device=counts.device) < counts[:, None]
+        # The quarters meet at (y, x), which leaves each at least one pixel.
+        meet = [
+            ((self.center[0] + (self.center[1] - self.center[0]) * draw[:, axis]).double() * size)
+            .round()
+            .clamp(1, size - 1)
+            .long()
+            for axis, size in ((1, height), (2, width))
+        ]
+        sources = torch.cat([torch.arange(count)[:, None], others], dim=1)  # (B,4)
+        halves = [(_half(meet[0], height, below), _half(meet[1], width, right)) for below, right in QUARTERS]
+        target = torch.stack([torch.stack(yx, 1) for yx in halves], 1)  # (B,4,2,2): y and x, start and length
+        sizes = torch.where(chosen[:, None], torch.tensor([height, width]), batch.sizes_hw)
+        images = self._redrawn(batch, chosen.nonzero().flatten(), sources, target)
+        # Each quarter shows a whole source image, squeezed; its objects move along.
+        growth = (target[..., 1].double() / batch.sizes_hw[sources]).float()  # (B,4,2), y before x
+        growth = torch.where(chosen[:, None, None], growth, 1.0).flip(2)
+        shift = torch.where(chosen[:, None, None], target[..., 0], 0).flip(2).to(growth)
+        shown = chosen[:, None] | (torch.arange(4) == 0)
+        sources, growth, shift, shown, chosen, valid_hw = uploaded(
+            [sources, growth, shift, shown, chosen, sizes], batch.images.device
+        )
+        batch = self._together(batch, chosen, sources, growth, shift, shown)
         return replace(
-            batch,
-            images=images,
-            valid_hw=sizes,
-            dropped=dropped,
-            boxes=columns[0],
-            labels=torch.where(valid, columns[1], -1),
-            valid=valid,
-            ignore=columns[2],
-            extra=dict(zip(batch.extra, columns[3:])),
-            extra_known=dict(zip(batch.extra, columns[3 + len(batch.extra) :])),
+            batch, images=images, valid_hw=valid_hw, host_hw=None if valid_hw is sizes else (valid_hw, sizes)
         )
 
-    def _objects(self, batch: Batch, row: int) -> tuple[Tensor, ...]:
-        """Boxes, labels, ignore flags, extras and masks of what is known, of an image's objects."""
-        known = [batch.extra_known[name] for name in batch.extra]
-        columns = (batch.boxes, batch.labels, batch.ignore, *batch.extra.values(), *known)
-        return tuple(column[row, batch.valid[row]] for column in columns)
+    def _redrawn(self, batch: Batch, rows: Tensor, sources: Tensor, target: Tensor) -> Tensor:
+        """Return the images, those of ``rows`` (M,) redrawn from ``sources`` (B,4) into ``target``
+        (B,4,2,2)."""
+        images, sizes = batch.images.clone(), batch.sizes_hw
+        if images.device.type == "cpu":
+            for row in rows.tolist():
+                for source, (y, x) in zip(sources[row].tolist(), target[row].tolist()):
+                    window = batch.images[source : source + 1, :, : sizes[source, 0], : sizes[source, 1]]
+                    images[row, :, y[0] : sum(y), x[0] : sum(x)] = resampled(window, y[1], x[1])[0]
+            return images
+        whole = torch.stack([torch.zeros_like(sizes), sizes], dim=2)  # (B,2,2): y and x, start and length
+        held = [rows, sources[rows], whole[sources[rows]], target[rows]]
+        rows, sources, window, target = uploaded(held, images.device)
+        quarters = [
+            resampled_windows(batch.images[sources[:, q]], window[:, q], target[:, q]) for q in range(4)
+        ]
+        images[rows] = as_pixels(torch.stack(quarters).sum(0), images.dtype)
+        return images
 
-    def _moved(
-        self, batch: Batch, objects: tuple[Tensor, ...], scale: Tensor, shift: Tensor
-    ) -> tuple[tuple[Tensor, ...], int]:
-        """Move objects into their quarter; return them and how many were dropped."""
-        boxes, labels, ignore, *rest = objects
+    def _together(
+        self, batch: Batch, chosen: Tensor, sources: Tensor, growth: Tensor, shift: Tensor, shown: Tensor
+    ) -> Batch:
+        """Move the objects of each quarter, (B,4) of them, and put those of an image into one list."""
+        boxes = batch.boxes[sources] * growth.repeat(1, 1, 2)[:, :, None] + shift.repeat(1, 1, 2)[:, :, None]
+        valid, ignore = batch.valid[sources] & shown[..., None], batch.ignore[sources]  # (B,4,G)
+        sides = (boxes[..., 2:] - boxes[..., :2]).amin(-1)
+        keep = valid & (~chosen[:, None, None] | ((sides > 0) & (ignore | (sides >= self.min_side))))
+        extra = {name: values[sources] for name, values in batch.extra.items()}
         if batch.extras:
-            matrix = torch.cat([torch.diag(scale), shift[:, None]], dim=1)
-            whole = shift.new_tensor([batch.images.shape[-1], batch.images.shape[-2]])
-            values = moved(dict(zip(batch.extra, rest)), batch.extras, matrix, whole)
-            rest[: len(values)] = values.values()
-        boxes = boxes * scale.repeat(2) + shift.repeat(2)
-        sides = (boxes[:, 2:] - boxes[:, :2]).amin(1) if len(boxes) else boxes.new_zeros(0)
-        keep = (sides > 0) & (ignore | (sides >= self.min_side))
-        return tuple(column[keep] for column in (boxes, labels, ignore, *rest)), int((~keep).sum())
+            matrix = torch.cat([torch.diag_embed(growth), shift[..., None]], dim=3)[:, :, None]
+            whole = torch.tensor([batch.images.shape[-1], batch.images.shape[-2]])
+            extra = moved(extra, batch.extras, matrix, *uploaded([whole], boxes.device))
+        # Objects first, in the order of the quarters. Empty slots behind the longest list go where looking at
+        # it costs nothing.
+        order = (~keep).flatten(1).int().argsort(dim=1, stable=True)
+        longest = int(keep.flatten(1).sum(1).max()) if keep.device.type == "cpu" else order.shape[1]
+        order = order[:, :longest]
+        there = keep.flatten(1).gather(1, order)
+
+        def listed(values: Tensor, empty: float = 0) -> Tensor:
+            """(B,4,G,*shape) as (B,longest,*shape)."""
+            rows = torch.arange(len(order), device=order.device)[:, None]
+            taken = values.flatten(1, 2)[rows, order]
+            return taken.masked_fill(~there.view(*there.shape, *[1] * (taken.dim() - 2)), empty)
+
+        return replace(
+            batch,
+            dropped=batch.dropped + counted(valid & ~keep),
+            boxes=listed(boxes),
+            labels=listed(batch.labels[sources], -1),
+            valid=there,
+            ignore=listed(ignore),
+            extra={name: listed(values) for name, values in extra.items()},
+            extra_known={name: listed(known[sources]) for name, known in batch.extra_known.items()},
+        )
+
+
+def _half(meet: Tensor, size: int, second: bool) -> Tensor:
+    """(start, length), int64 (B,2), of the first or ``second`` part of a line that is cut at ``meet``
+    (B,)."""
+    return torch.stack([meet, size - meet] if second else [torch.zeros_like(meet), meet], dim=1)

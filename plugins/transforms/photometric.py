@@ -8,6 +8,7 @@ import torch
 
 from densedet.core.arguments import NonNegativeFloat, Probability
 from densedet.core.placement import blank_outside
+from densedet.core.transfer import uploaded
 from densedet.core.types import Batch
 
 LUMA = (0.299, 0.587, 0.114)
@@ -29,6 +30,7 @@ class BatchPhotometric:
     """
 
     per_image = True
+    any_device = True
 
     def __init__(
         self,
@@ -45,7 +47,7 @@ class BatchPhotometric:
 
     def __call__(self, batch: Batch, generator: torch.Generator) -> Batch:
         """Transform a batch, which is not changed; random numbers come from ``generator`` alone."""
-        draw = batch.draw(4, generator).to(batch.images.device)
+        (draw,) = uploaded([batch.draw(4, generator)], batch.images.device)
         signed = torch.where(draw[:, 3, None] < self.p, draw[:, :3] * 2 - 1, 0.0)[:, :, None, None, None]
         gain = (1 + self.contrast * signed[:, 0]).clamp(min=0)
         pixels = batch.images.to(torch.float32, copy=True)  # changed in place below
@@ -57,4 +59,4 @@ class BatchPhotometric:
         pixels.mul_(gain).add_(mean * (1 - gain) + 255 * self.brightness * signed[:, 1]).clamp_(0, 255)
         if not batch.images.is_floating_point():
             pixels = pixels.round_().to(batch.images.dtype)
-        return replace(batch, images=blank_outside(pixels, batch.valid_hw))
+        return replace(batch, images=blank_outside(pixels, batch.sizes_hw))

@@ -12,7 +12,7 @@ from torchvision.transforms import v2
 from densedet.core.data.dataset import DetectionDataset, Sample
 from densedet.core.data.decoding import Decoding
 from densedet.core.data.image_cache import ImageCache
-from densedet.core.data.loader import collate, eval_loader, resized, train_loader
+from densedet.core.data.loader import collate, eval_loader, host_bound, resized, train_loader
 from densedet.core.data.sampling import BatchSampler
 from densedet.core.recipe.plugin_loading import load_plugins
 from densedet.plugins.resize.exact import ExactResize
@@ -24,6 +24,8 @@ from densedet.plugins.transforms.crop import BatchCrop
 from densedet.plugins.transforms.flip import BatchFlip
 from densedet.plugins.transforms.mosaic import BatchMosaic
 from densedet.plugins.transforms.photometric import BatchPhotometric
+from densedet.tests.devices import a_gpu
+from densedet.tests.pretended_gpu import GPU, pretended_gpu
 
 
 def sample(width, height, count=0, *, canvas_wh=None, index=0, dtype=torch.uint8):
@@ -121,6 +123,72 @@ def test_training_batches_repeat_and_resume():
     assert equal(next(loader()), first[0][0])
     assert not equal(first[0][0], first[1][0])
     assert not torch.equal(next(loader(batch_transforms=())).images, first[0][0].images)
+
+
+class Inverted:
+    """A batch transform that works on the CPU alone."""
+
+    def __call__(self, batch, generator):
+        assert batch.images.device.type == "cpu"
+        return replace(batch, images=255 - batch.images)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_batches_that_a_device_finishes_are_those_of_the_workers(workers):
+    def taken(device, transforms):
+        keys = itertools.islice(iter(sampler(18, 6, seed=3)), 3)
+        loader = train_loader(
+            digits(),
+            list(keys),
+            seed=3,
+            workers=workers,
+            batch_transforms=transforms,
+            sizes=[(40, 24), (56, 40)],
+            device=device,
+        )
+        return loader.dataset.finishing, list(loader)
+
+    together = (BatchFlip(), BatchMosaic(), BatchCrop())
+    here, expected = taken(None, together)
+    there, finished = taken(torch.device("cpu"), together)
+    assert (here, there) == (True, False)
+    assert all(map(equal, expected, finished))
+    # One that cannot work there leaves all of them in the workers.
+    assert host_bound((BatchFlip(), Inverted())) == ["Inverted"]
+    mixed, batches = taken(torch.device("cpu"), (BatchFlip(), Inverted()))
+    assert mixed
+    assert all(map(equal, taken(None, (BatchFlip(), Inverted()))[1], batches))
+
+
+def test_a_batch_goes_to_a_gpu_in_one_copy():
+    """Nothing waits for it, whatever the transforms and the size."""
+    arguments = {"seed": 3, "batch_transforms": (BatchFlip(), BatchCrop()), "sizes": [(40, 24)]}
+    (key,) = itertools.islice(sampler(18, 6, seed=3), 1)
+    (batch,) = train_loader(digits(), [key], **arguments)
+    with pretended_gpu() as gpu:
+        loader = train_loader(digits(), [key], **arguments, device=GPU)
+        moved = loader._moved(loader.dataset[key], GPU)
+        assert moved.sizes_hw is moved.host_hw[1]
+    assert not gpu.waits
+    for name in ("boxes", "labels", "valid_hw", "to_source"):
+        assert torch.equal(getattr(batch, name), getattr(moved, name).held), name
+    assert moved.images.held.shape == (6, 1, 24, 40)
+
+
+@a_gpu
+def test_a_gpu_is_fed_by_a_stream_of_its_own():
+    """Batches are ready for the current stream, whatever it still computes."""
+    keys = [key for key, _ in zip(sampler(18, 6, seed=3), range(6))]
+    expected = list(train_loader(digits(), keys, seed=3, batch_transforms=(BatchFlip(),)))
+    loader = train_loader(
+        digits(), keys, seed=3, batch_transforms=(BatchFlip(),), device=torch.device("cuda")
+    )
+    busy = torch.rand(2048, 2048, device="cuda")
+    for one, other in zip(expected, loader):
+        for _ in range(20):
+            busy = busy @ busy / 1024
+        assert torch.equal(one.images, other.images.cpu())
+        assert torch.equal(one.boxes, other.boxes.cpu())
 
 
 class Sizes(Sequence):
