@@ -20,7 +20,6 @@ if TYPE_CHECKING:
         EvaluationResult,
         build,
         dataloader,
-        draw,
         evaluate,
         load,
         load_recipe,
@@ -29,6 +28,7 @@ if TYPE_CHECKING:
         train,
     )
     from densedet.core.hookspecs import hookimpl
+    from densedet.core.picture import draw
     from densedet.core.recipe.catalog import describe, list_components, list_recipes
     from densedet.core.recipe.loading import Recipe
     from densedet.core.types import Batch, Detections
@@ -40,7 +40,6 @@ _LAZY = {
         "EvaluationResult",
         "build",
         "dataloader",
-        "draw",
         "evaluate",
         "load",
         "load_recipe",
@@ -49,6 +48,7 @@ _LAZY = {
         "train",
     ),
     "densedet.core.hookspecs": ("hookimpl",),
+    "densedet.core.picture": ("draw",),
     "densedet.core.recipe.catalog": ("describe", "list_components", "list_recipes"),
     "densedet.core.recipe.loading": ("Recipe",),
     "densedet.core.types": ("Batch", "Detections"),

@@ -10,25 +10,22 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
-from torch import Tensor, nn
+from torch import nn
 from torch.utils.data import DataLoader
 
 from densedet.core import assembly
 from densedet.core.data.dataset import sample_of
-from densedet.core.data.decoding import open_image
 from densedet.core.data.loader import collate
+from densedet.core.evaluation_result import EvaluationResult
 from densedet.core.recipe import loading
 from densedet.core.recipe.loading import Recipe, recipe_from
 from densedet.core.recipe.merging import Overrides
-from densedet.core.report.drawing import draw_boxes
 from densedet.core.training import session
 from densedet.core.training.fit import check_fit
 from densedet.core.training.judging import Evaluation, source_of
 from densedet.core.training.prediction import Predictor, check_images, load
-from densedet.core.training.result import EvaluationResult
 from densedet.core.training.run import Run
-from densedet.core.types import Batch, Detections
+from densedet.core.types import Batch
 
 __all__ = [
     "EvaluationResult",
@@ -36,7 +33,6 @@ __all__ = [
     "Run",
     "build",
     "dataloader",
-    "draw",
     "evaluate",
     "load",
     "load_recipe",
@@ -204,29 +200,3 @@ def evaluate(
         plugins: plug-in files that a checkpoint's recipe needs.
     """
     return Evaluation(detector, overrides, recipe=recipe, split=split, device=device, plugins=plugins).run()
-
-
-def draw(
-    image: Any, detections: Detections, classes: Sequence[str] = (), *, min_score: float | None = None
-) -> Image.Image:
-    """Draw detections on an image.
-
-    Args:
-        image: a path, encoded bytes, a Pillow image, a uint8 array (H,W) or (H,W,3), or a tensor (ch,H,W)
-            0..255, in whose pixels the boxes are.
-        detections: what was found in it.
-        classes: names in label order; () takes those of the detections.
-        min_score: detections with a lower score are left out. None: those below 0.3, or none where a detector
-            has left out already what is below its thresholds or below the score that it was given.
-    """
-    picture = image if isinstance(image, Tensor) else open_image(image)
-    return draw_boxes(
-        picture,
-        detections.boxes,
-        detections.labels,
-        detections.scores,
-        classes or detections.classes,
-        min_score=detections.shown_from if min_score is None else min_score,
-        extra=detections.extra,
-        keypoints=detections.keypoints,
-    )

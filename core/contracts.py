@@ -319,6 +319,9 @@ class BoxLoss(Protocol):
 class Postprocess(Protocol):
     """Scores and boxes to detections.
 
+    It may have an attribute ``suppression``, a `densedet.core.suppression.Suppression`: it then does no more
+    and no less than these settings tell, and `densedet export` can put it into a file's graph.
+
     Wired: ``num_classes`` (int), ``strides`` (tuple of int).
     """
 

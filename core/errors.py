@@ -84,6 +84,12 @@ class OutputError(DensedetError):
     exit_code = 1
 
 
+class ExportError(DensedetError):
+    """A detector cannot be exported, or the file gives other detections."""
+
+    exit_code = 1
+
+
 class WorkerError(DensedetError):
     """A loader's worker process has ended unasked."""
 

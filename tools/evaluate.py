@@ -20,7 +20,9 @@ def add_parser(subparsers: Any) -> None:
     """densedet evaluate RUN [path=value ...]"""
     parser = subparsers.add_parser("evaluate", help="evaluate a trained detector", description=__doc__)
     parser.add_argument(
-        "checkpoint", help="a run folder (its best.pt), a checkpoint, or a recipe with model.weights"
+        "checkpoint",
+        help="a run folder (its best.pt), a checkpoint, a recipe with model.weights, or a file of densedet "
+        "export (.onnx)",
     )
     parser.add_argument(
         "overrides",
@@ -57,12 +59,16 @@ def add_parser(subparsers: Any) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Evaluate, print the numbers and write the detections."""
+    from densedet.core.inference.predictor import is_exported
+
+    if is_exported(arguments.checkpoint):
+        return run_exported(arguments)
     from densedet.core.distributed import gather_objects, world
     from densedet.core.files import check_free, write_text
     from densedet.core.judgement.thresholds import Wish, find_thresholds
+    from densedet.core.results import coco_results
     from densedet.core.terminal import progress
     from densedet.core.training.judging import Evaluation, check_savable, save_thresholds
-    from densedet.core.training.prediction import coco_results
 
     wish = None if arguments.thresholds is None else Wish.parse(arguments.thresholds)
     check_save(arguments)
@@ -114,6 +120,46 @@ def run(arguments: argparse.Namespace) -> int:
         if world()[0] == 0:
             write_text(Path(arguments.output), json_text(listed), overwrite=False)
         say(f"{counted(len(listed), 'detection')} in {arguments.output}", error=True)
+    return 0
+
+
+def run_exported(arguments: argparse.Namespace) -> int:
+    """Evaluate an ONNX file, without torch; otherwise as `run`."""
+    from densedet.core.errors import UsageError
+    from densedet.core.files import check_free, write_text
+    from densedet.core.inference.evaluation import ExportedEvaluation
+    from densedet.core.results import coco_results
+    from densedet.core.terminal import progress
+
+    if arguments.thresholds is not None:
+        raise UsageError(
+            f"--thresholds takes the checkpoint that {arguments.checkpoint} was exported from: export it "
+            f"again afterwards"
+        )
+    if arguments.output:
+        check_free(Path(arguments.output))
+    evaluation = ExportedEvaluation(
+        arguments.checkpoint, arguments.overrides, split=arguments.split, device=arguments.device
+    )
+    rows: list[dict[str, Any]] = []
+
+    def keep(index: int, detections: Any) -> None:
+        image_id = evaluation.truth.annotation(index).image_id
+        rows.extend(coco_results(detections, image_id, evaluation.predictor.category_ids))
+
+    with progress() as bar:
+        task = bar.add_task("evaluating", total=len(evaluation))
+        numbers = evaluation.run(
+            on_batch=lambda done: bar.update(task, completed=done),
+            on_detections=keep if arguments.output else None,
+        ).numbers
+    if arguments.json:
+        say(json_text({**numbers, "data": evaluation.facts}))
+    else:
+        say("\n".join([*evaluation.report(numbers), *evaluation.notes]))
+    if arguments.output:
+        write_text(Path(arguments.output), json_text(rows), overwrite=False)
+        say(f"{counted(len(rows), 'detection')} in {arguments.output}", error=True)
     return 0
 
 

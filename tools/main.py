@@ -19,7 +19,19 @@ from typing import Any
 from densedet.core.text import format_warning, say, visible
 
 COMMANDS = (
-    *("train", "evaluate", "predict", "compare", "tune", "convert", "show", "check", "new", "benchmark"),
+    *(
+        "train",
+        "evaluate",
+        "predict",
+        "compare",
+        "tune",
+        "export",
+        "convert",
+        "show",
+        "check",
+        "new",
+        "benchmark",
+    ),
 )
 ON_MANY = ("train", "evaluate")
 """Commands whose work the processes of a torchrun share."""

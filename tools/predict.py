@@ -34,7 +34,9 @@ def add_parser(subparsers: Any) -> None:
     """densedet predict RUN IMAGE_OR_FOLDER ..."""
     parser = subparsers.add_parser("predict", help="find objects in images", description=__doc__)
     parser.add_argument(
-        "checkpoint", help="a run folder (its best.pt), a checkpoint, or a recipe with model.weights=FILE"
+        "checkpoint",
+        help="a run folder (its best.pt), a checkpoint, a recipe with model.weights=FILE, or a file of "
+        "densedet export (.onnx)",
     )
     parser.add_argument(
         "images",
@@ -73,9 +75,9 @@ def run(arguments: argparse.Namespace) -> int:
     """Predict. The exit code is 3 where an image could not be read; the others are predicted all the same."""
     from densedet.core.data.decoding import range_notes
     from densedet.core.errors import DataError, UsageError
+    from densedet.core.results import coco_results
     from densedet.core.terminal import progress
     from densedet.core.training.memory import keep_freed_memory
-    from densedet.core.training.prediction import coco_results, load
     from densedet.core.types import DEFAULT_SCORE
 
     if arguments.score is not None and not 0 <= arguments.score <= 1:
@@ -84,9 +86,7 @@ def run(arguments: argparse.Namespace) -> int:
         raise UsageError(f"--batch_size {arguments.batch_size}: give at least 1")
     keep_freed_memory()
     overrides = [text for text in arguments.images if OVERRIDE.match(text) and not os.path.exists(text)]
-    predictor = load(
-        arguments.checkpoint, device=arguments.device, plugins=arguments.plugin, overrides=overrides
-    )
+    predictor = load_any(arguments, overrides)
     wanted = _wanted([text for text in arguments.images if text not in overrides], arguments, predictor)
     files = wanted.files
     broken: list[str] = []
@@ -236,6 +236,17 @@ class Pictures:
         return file.name, ""
 
 
+def load_any(arguments: argparse.Namespace, overrides: list[str]) -> Any:
+    """Return the predictor of a checkpoint, or of an ONNX file, for which torch is not imported."""
+    from densedet.core.inference.predictor import ExportedPredictor, is_exported
+
+    if is_exported(arguments.checkpoint):
+        return ExportedPredictor(arguments.checkpoint, overrides, device=arguments.device)
+    from densedet.core.training.prediction import load
+
+    return load(arguments.checkpoint, device=arguments.device, plugins=arguments.plugin, overrides=overrides)
+
+
 def threshold_line(predictor: Predictor, score: float | None) -> str:
     """Return the sentence that tells from which scores on detections are shown, and why."""
     scores, origin = predictor.score_thresholds(score)
@@ -276,11 +287,11 @@ def _wanted(paths: list[str], arguments: argparse.Namespace, predictor: Predicto
     """Find the images and their ids. Raises UsageError or DataError."""
     from densedet.core import assembly
     from densedet.core.annotations.conversion import open_source
+    from densedet.core.annotations.images import find_images
     from densedet.core.annotations.parts import choose
     from densedet.core.class_table import label_map
     from densedet.core.errors import UsageError
     from densedet.core.training.image_ids import ids_in, image_ids
-    from densedet.core.training.prediction import find_images
 
     files, left_out = find_images(paths)
     if arguments.annotations is None:

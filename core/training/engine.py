@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from densedet.core.assembly.evaluators import metric_value
 from densedet.core.distributed import (
     alone,
     average_statistics,
@@ -21,7 +22,6 @@ from densedet.core.distributed import (
 )
 from densedet.core.errors import TrainingError
 from densedet.core.text import counted, visible
-from densedet.core.training.evaluation import metric_value
 from densedet.core.training.first_batch import first_batch_warnings
 from densedet.core.training.random_states import seed_draws
 from densedet.core.training.run import Run

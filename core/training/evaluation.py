@@ -12,12 +12,11 @@ import torch
 from torch import Tensor, nn
 
 from densedet.core import boxes as box_ops
-from densedet.core.assembly import build_component
+from densedet.core.assembly.evaluators import build_evaluator
 from densedet.core.class_table import of_classes
 from densedet.core.contracts import Evaluator
 from densedet.core.data.dataset import DetectionDataset
 from densedet.core.distributed import alone, from_main, gather_objects, world
-from densedet.core.mappings import at_path
 from densedet.core.recipe.loading import Recipe
 from densedet.core.types import Batch, Detections, Trace
 
@@ -172,25 +171,6 @@ def _combine(
     return metrics
 
 
-def metric_value(recipe: Recipe, metrics: dict[str, Any]) -> float:
-    """Return the number that ``evaluate.metric`` names, e.g. "AP" or "classes.person.AP50".
-
-    Raises:
-        RecipeError: the evaluator gives no such number.
-    """
-    value = at_path(metrics, recipe.evaluate.metric)
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        numbers = [key for key, number in metrics.items() if isinstance(number, float)]
-        name = next(iter(metrics.get("classes") or ()), None)
-        inside = "" if name is None else f", or of one class, e.g. classes.{name}.AP"
-        raise recipe.error(
-            "evaluate.metric",
-            f"the evaluator gives no number {recipe.evaluate.metric!r}: "
-            f"write one of {', '.join(numbers)}{inside}",
-        )
-    return float(value)
-
-
 def evaluate_on(
     recipe: Recipe,
     detector: nn.Module,
@@ -202,31 +182,5 @@ def evaluate_on(
     **callbacks: Any,
 ) -> dict[str, Any]:
     """A fresh evaluator of the recipe over ``batches`` of the dataset."""
-    evaluator = build_evaluator(recipe, dataset, classes)
+    evaluator = build_evaluator(recipe, dataset.source, classes)
     return evaluate_detector(detector, batches, evaluator, classes=classes, device=device, **callbacks)
-
-
-def build_evaluator(recipe: Recipe, dataset: DetectionDataset, classes: tuple[str, ...]) -> Evaluator:
-    """Build the recipe's evaluator for the truth of a dataset, with ``classes`` in label order."""
-    wired = {"source": dataset.source, "classes": classes}
-    evaluator: Evaluator = build_component(
-        recipe, "evaluate.evaluator", "evaluator", recipe.evaluate.evaluator, wired
-    )
-    return evaluator
-
-
-def report_lines(evaluator: Evaluator, metrics: dict[str, Any]) -> list[str]:
-    """The lines to print of an evaluation.
-
-    Args:
-        evaluator: its ``report(metrics)`` where it has one; else each number is printed by its name.
-        metrics: what `evaluate_detector` returned; the validation losses come last.
-    """
-    if hasattr(evaluator, "report"):
-        lines: list[str] = evaluator.report(metrics)
-    else:
-        lines = [f" {name} = {value:0.4f}" for name, value in metrics.items() if isinstance(value, float)]
-    if metrics.get("losses"):
-        losses = (f"{name} {value:.4f}" for name, value in metrics["losses"].items())
-        lines = [*lines, "", f" losses: {', '.join(losses)}"]
-    return lines

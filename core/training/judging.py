@@ -19,12 +19,14 @@ from torch import Tensor, nn
 
 from densedet.core import assembly
 from densedet.core.annotations.source import input_scales
+from densedet.core.assembly.evaluators import build_evaluator, metric_value, report_lines
 from densedet.core.class_table import label_map
 from densedet.core.contracts import Evaluator
 from densedet.core.data.facts import data_facts, notes_on
 from densedet.core.data.fingerprint import fingerprint
 from densedet.core.distributed import from_main, gather_objects, join, together, world
 from densedet.core.errors import OutputError, UsageError
+from densedet.core.evaluation_result import EvaluationResult
 from densedet.core.judgement import judgement as judgements
 from densedet.core.judgement.judgement import Found, Judgement, Truth
 from densedet.core.judgement.thresholds import ClassThreshold, Wish
@@ -33,10 +35,9 @@ from densedet.core.recipe.loading import Recipe, recipe_from, recipe_from_dict
 from densedet.core.recipe.merging import Overrides
 from densedet.core.recipe.yaml_marks import parse_yaml
 from densedet.core.training import checkpoint
-from densedet.core.training.evaluation import build_evaluator, evaluate_on, metric_value, report_lines
+from densedet.core.training.evaluation import evaluate_on
 from densedet.core.training.evidence import EvidenceCollector, gathered
 from densedet.core.training.prediction import Predictor, is_recipe, load
-from densedet.core.training.result import EvaluationResult
 from densedet.core.training.run import Run
 from densedet.core.types import Detections
 
@@ -104,7 +105,7 @@ class Evaluation:
 
     def evaluator(self) -> Evaluator:
         """Build the recipe's evaluator, without detections."""
-        return build_evaluator(self.recipe, self.dataset, self.predictor.classes)
+        return build_evaluator(self.recipe, self.source, self.predictor.classes)
 
     def report(self, numbers: dict[str, Any]) -> list[str]:
         """Return the lines that `densedet evaluate` prints of metrics, by the recipe's evaluator."""
@@ -305,7 +306,7 @@ def replayed(judgement: Judgement, *, plugins: Sequence[str] = ()) -> Evaluator:
     values = parse_yaml(judgement.recipe, judgement.recipe_name).plain()
     recipe = recipe_from_dict(values, name=judgement.recipe_name, plugins=tuple(plugins))
     dataset = assembly.make_dataset(recipe, source_of(recipe, judgement.split), judgement.classes)
-    evaluator = build_evaluator(recipe, dataset, judgement.classes)
+    evaluator = build_evaluator(recipe, dataset.source, judgement.classes)
     for position, index in enumerate(judgement.indices.tolist()):
         evaluator.add(index, detections_of(judgement, position))
     return evaluator

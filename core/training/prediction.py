@@ -1,5 +1,4 @@
-"""A trained detector at work on files: load a checkpoint, predict, write COCO results and pictures in source
-pixels."""
+"""A trained detector at work on files: load a checkpoint, predict in source pixels."""
 
 from __future__ import annotations
 
@@ -15,7 +14,6 @@ import torch
 from torch import Tensor, nn
 
 from densedet.core import assembly
-from densedet.core.annotations.folders import FileNames
 from densedet.core.class_table import of_classes
 from densedet.core.data.ahead import made_ahead
 from densedet.core.data.dataset import Sample, sample_of
@@ -263,76 +261,3 @@ def _from_recipe(recipe: Recipe, device: str) -> Predictor:
     return Predictor(
         recipe, detector, classes, assembly.category_ids(recipe, classes, source), resolve_device(device)
     )
-
-
-def find_images(paths: Sequence[str | Path]) -> tuple[list[Path], list[str]]:
-    """Find the images that a user means.
-
-    Args:
-        paths: files, which count whatever their names, and folders, of which the images count, those in
-            sub-folders too.
-
-    Returns:
-        The files in the order of ``paths``, sorted within a folder, each once; and a sentence for each folder
-        with images whose format cannot be read.
-
-    Raises:
-        DataError: there is nothing at a path, or no image in a folder.
-    """
-    found: dict[Path, None] = {}
-    left_out: list[str] = []
-    for path in map(Path, paths):
-        if os.path.isdir(path):
-            listing = FileNames(path)
-            sentence = listing.left_out()
-            if not listing.images:
-                raise DataError(
-                    f"there are no images in {path} that can be read{sentence and f': {sentence}'}"
-                )
-            left_out += [sentence] if sentence else []
-            found |= dict.fromkeys(path / name for name in listing.images)
-        elif os.path.isfile(path):
-            found[path] = None
-        else:
-            raise DataError(f"there is no image or folder at {path}")
-    return list(found), left_out
-
-
-def coco_results(
-    detections: Detections, image_id: int | str, category_ids: Sequence[int | None]
-) -> list[dict[str, Any]]:
-    """Return detections as rows of a COCO results file, with the values of `Detections.extra` by their names.
-
-    Args:
-        detections: in source pixels.
-        image_id: the image's.
-        category_ids: the file's id of each label. A label of None (the data set has no such class) makes no
-            row.
-
-    Returns:
-        Mappings with image_id, category_id, bbox (x, y, width, height) and score; keypoints flat as COCO has
-        them, [x, y, visibility, x, ...]: a branch called "keypoints" makes a file that COCO's tools read.
-    """
-    rows: list[dict[str, Any]] = []
-    extra = {
-        name: (
-            values.flatten(1).double().round(decimals=3) if name in detections.keypoints else values
-        ).tolist()
-        for name, values in detections.extra.items()
-    }
-    for number, (box, score, label) in enumerate(
-        zip(detections.boxes.tolist(), detections.scores.tolist(), detections.labels.tolist())
-    ):
-        if category_ids[label] is None:
-            continue
-        x1, y1, x2, y2 = box
-        rows.append(
-            {
-                "image_id": image_id,
-                "category_id": category_ids[label],
-                "bbox": [round(v, 3) for v in (x1, y1, x2 - x1, y2 - y1)],
-                "score": round(score, 6),
-                **{name: values[number] for name, values in extra.items()},
-            }
-        )
-    return rows

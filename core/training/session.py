@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 from densedet.core import files, hookspecs, signals
+from densedet.core.assembly.evaluators import metric_value
 from densedet.core.data.loader import of_worker
 from densedet.core.distributed import alone, barrier, from_main, together
 from densedet.core.errors import CheckpointError, Interrupted, OutputError, sentence
@@ -21,7 +22,6 @@ from densedet.core.recipe.loading import Recipe
 from densedet.core.recipe.merging import Overrides
 from densedet.core.text import counted, json_text
 from densedet.core.training import engine, resuming
-from densedet.core.training.evaluation import metric_value
 from densedet.core.training.folders import summary_of
 from densedet.core.training.memory import keep_freed_memory
 from densedet.core.training.random_states import seeded

@@ -10,6 +10,7 @@ from torchvision.ops import nms
 
 from densedet.core.arguments import NonNegativeFloat, PositiveInt, Probability
 from densedet.core.boxes import pairwise_iou
+from densedet.core.suppression import Suppression
 from densedet.core.types import Detections, Fate, Level, Trace
 from densedet.plugins.postprocess._candidates import Candidates, Per, candidates
 
@@ -57,6 +58,15 @@ class NMSPostprocess:
         class_agnostic: bool = False,
         min_size: NonNegativeFloat = 0.0,
     ) -> None:
+        self.suppression = Suppression(
+            score=score,
+            top_k=top_k,
+            per=per,
+            iou=iou,
+            max_detections=max_detections,
+            class_agnostic=class_agnostic,
+            min_size=min_size,
+        )
         self.candidates = partial(candidates, score=score, top_k=top_k, per=per, min_size=min_size)
         self.iou, self.max_detections, self.class_agnostic = iou, max_detections, class_agnostic
 

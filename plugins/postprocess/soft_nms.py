@@ -10,6 +10,7 @@ from torch import Tensor
 
 from densedet.core.arguments import NonNegativeFloat, PositiveFloat, PositiveInt, Probability
 from densedet.core.boxes import iou
+from densedet.core.suppression import Suppression
 from densedet.core.types import Detections, Fate, Level, Trace
 from densedet.plugins.postprocess._candidates import Candidates, Per, candidates
 
@@ -46,6 +47,18 @@ class SoftNMSPostprocess:
         min_size: NonNegativeFloat = 0.0,
     ) -> None:
         self.method, self.sigma, self.iou, self.final_score = method, sigma, iou, final_score
+        self.suppression = Suppression(
+            score=score,
+            top_k=top_k,
+            per=per,
+            iou=iou,
+            max_detections=max_detections,
+            class_agnostic=class_agnostic,
+            min_size=min_size,
+            method=method,
+            sigma=sigma,
+            final_score=final_score,
+        )
         self.candidates = partial(candidates, score=score, top_k=top_k, per=per, min_size=min_size)
         self.max_detections, self.class_agnostic = max_detections, class_agnostic
 

@@ -5,10 +5,11 @@ import pytest
 import torch
 from torch import nn
 
+from densedet.core.assembly.evaluators import metric_value, report_lines
 from densedet.core.examples import example_batch
 from densedet.core.recipe.faults import RecipeError
 from densedet.core.recipe.loading import load_recipe
-from densedet.core.training.evaluation import evaluate_detector, metric_value, report_lines
+from densedet.core.training.evaluation import evaluate_detector
 from densedet.core.types import Detections
 
 METRICS = {"F1": 0.25, "images": 3, "losses": {"class": 1.5, "box": 0.25}}

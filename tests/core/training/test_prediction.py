@@ -7,8 +7,8 @@ import json
 import torch
 
 from densedet.core.examples import example_batch
+from densedet.core.results import coco_results
 from densedet.core.training.evaluation import to_source
-from densedet.core.training.prediction import coco_results
 from densedet.core.types import Detections
 
 

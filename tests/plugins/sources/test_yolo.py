@@ -8,10 +8,10 @@ from PIL import Image
 
 from densedet.core.annotations.builder import TableBuilder
 from densedet.core.annotations.faults import Faults
+from densedet.core.annotations.images import find_images
 from densedet.core.annotations.table import CROWD, IGNORE, equal_tables
 from densedet.core.contracts import Source
 from densedet.core.errors import DataError
-from densedet.core.training.prediction import find_images
 from densedet.plugins.sources._yolo_data import extended_text, looks_like_yolo, read_yolo_data, yaml_text
 from densedet.plugins.sources._yolo_labels import label_file, label_text
 from densedet.plugins.sources.yolo import YOLOSource

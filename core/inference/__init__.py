@@ -1,0 +1,1 @@
+"""Exported files at work, through onnxruntime: no file of this room imports torch."""
