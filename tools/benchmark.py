@@ -18,7 +18,8 @@ REPEATS = 7
 
 
 def add_parser(subparsers: Any) -> None:
-    """densedet benchmark annotations | images | training | step"""
+    """densedet benchmark annotations | images | training | step | recipes"""
+    from densedet.tools.benchmark_recipes import recipes
     from densedet.tools.benchmark_step import step
     from densedet.tools.benchmark_training import training
 
@@ -61,7 +62,20 @@ def add_parser(subparsers: Any) -> None:
         "--rounds", type=int, default=15, help="how often each is timed, in turns (default 15)"
     )
     steps.set_defaults(run=lambda arguments: tell(step(arguments) | step_memory(), arguments.json))
-    for one in (boxes, pictures, runs, steps):
+    proofs = topics.add_parser(
+        "recipes",
+        help="what recipes say that they reach, and what they reach here",
+        description=recipes.__doc__,
+    )
+    proofs.add_argument(
+        "recipes",
+        nargs="*",
+        metavar="RECIPE|path=value",
+        help="recipes, each with its changes, e.g. bccd_ssd data.root=DIR (default: the shipped ones that "
+        "state something)",
+    )
+    proofs.set_defaults(run=recipes)
+    for one in (boxes, pictures, runs, steps, proofs):
         one.add_argument("--json", action="store_true", help="print as JSON")
 
 

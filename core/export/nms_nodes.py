@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-
 import onnx
+from onnx import TensorProto, helper, numpy_helper
+
 from densedet.core.export.network import PADDED
 from densedet.core.suppression import Suppression
-from onnx import TensorProto, helper, numpy_helper
 
 
 class Nodes:

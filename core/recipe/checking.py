@@ -23,7 +23,7 @@ from densedet.core.hookspecs import check_hooks
 from densedet.core.recipe.faults import Fault, Origin
 from densedet.core.recipe.merging import COMMAND_LINE, merge
 from densedet.core.recipe.plugin_loading import VARIABLE, PluginSet, registered_beside
-from densedet.core.recipe.sections import SECTIONS, ModelValues, section_of_field
+from densedet.core.recipe.sections import SECTIONS, Expectation, ModelValues, section_of_field
 from densedet.core.recipe.signatures import (
     MISSING,
     Argument,
@@ -36,7 +36,7 @@ from densedet.core.recipe.wiring import RESERVED
 from densedet.core.recipe.yaml_marks import Node, from_plain
 from densedet.registry import KINDS, Component, RegistryError, UnknownComponent, suggest
 
-TOP_LEVEL = ("description", "base", "plugins", "model", *SECTIONS)
+TOP_LEVEL = ("description", "expects", "base", "plugins", "model", *SECTIONS)
 ALSO_CALLED = {"learning_rate": "lr", "batch": "batch_size", "image_size": "input_size_wh"}
 """Names that people try -> the key of a recipe."""
 MANY = 4
@@ -108,6 +108,13 @@ class Checker:
         resolved = Node.make(result, root.origin)
         self._suggest(resolved)
         return resolved
+
+    def expectation(self, node: Node) -> Expectation | None:
+        """Check what a recipe says that it reaches. The result counts only where `faults` stays empty."""
+        self.home = node.origin
+        self._suggest(self.section(node, "expects", Expectation))
+        found = self.sections.pop("expects", None)
+        return found if isinstance(found, Expectation) else None
 
     def part(self, node: Node, kind: str) -> Node:
         """Resolve one part that stands in no recipe. The result counts only where `faults` stays empty."""

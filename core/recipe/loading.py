@@ -34,7 +34,13 @@ from densedet.core.recipe.merging import (
     with_names,
 )
 from densedet.core.recipe.plugin_loading import PluginSet, is_file, load_plugins
-from densedet.core.recipe.sections import DataSection, EvaluateSection, RunSection, TrainSection
+from densedet.core.recipe.sections import (
+    DataSection,
+    EvaluateSection,
+    Expectation,
+    RunSection,
+    TrainSection,
+)
 from densedet.core.recipe.yaml_marks import RESOLVERS, Node, from_plain
 from densedet.core.text import visible
 from densedet.registry import Registry
@@ -54,7 +60,10 @@ class Recipe:
             is ``{name: ..., all its arguments}``; a removed section is None. They are for writing the recipe
             down, for diffs and for the parts of ``model``; other sections are read as ``recipe.train.seed``.
         plugins: the plug-ins that it may use; ``plugins.components`` is the table it was checked against.
+        expects: what its file says that it reaches; None: nothing.
     """
+
+    expects: Expectation | None = None
 
     def __init__(
         self,
@@ -192,9 +201,16 @@ def load_recipe(
         faults.append(Fault(str(path), 1, 1, "", told))
     if not merged.root.origin.line:  # nothing of the file could be read
         raise RecipeError(faults)
-    return _resolve(
+    expects = None
+    if merged.expects is not None and merged.expects.value is not None:
+        checker = Checker(loaded)
+        expects = checker.expectation(merged.expects)
+        faults += checker.faults
+    recipe = _resolve(
         stem, file, merged.root, overrides, loaded, names, faults, registry, absent=(), already=read
     )
+    recipe.expects = expects
+    return recipe
 
 
 def recipe_from_dict(
@@ -220,7 +236,7 @@ def recipe_from_dict(
         RecipeError: With all faults.
         PluginError: A plug-in does not load.
     """
-    entries = {k: v for k, v in values.items() if k not in ("base", "plugins")}
+    entries = {k: v for k, v in values.items() if k not in ("base", "plugins", "expects")}
     root = merge(default_root(), with_names(from_plain(entries, Origin(name))))
     loaded = load_plugins(plugins, registry=registry)
     names = [str(Path(p).resolve()) if is_file(str(p)) else str(p) for p in plugins]

@@ -1,8 +1,9 @@
 """From recipe files and overrides to one merged mapping, before anything is checked.
 
 The rule: mappings merge; lists and scalars replace; a mapping whose ``name`` changes replaces the old one
-whole; so does ``train.budget``, of which exactly one key counts. ``base`` and ``plugins`` are instructions,
-not values: bases are merged in order, and the plug-ins of every file are collected.
+whole; so does ``train.budget``, of which exactly one key counts. ``base``, ``plugins`` and ``expects`` are
+no values: bases are merged in order, the plug-ins of every file are collected, and what a recipe is expected
+to reach holds for its own file alone.
 """
 
 from __future__ import annotations
@@ -40,6 +41,7 @@ class Merged:
         faults: what was wrong with the files.
         documents: the content of each file that was read.
         count: files that were merged, each as often as it is a base.
+        expects: what the file itself says that it reaches; that of a base says nothing about another recipe.
     """
 
     root: Node
@@ -47,6 +49,7 @@ class Merged:
     faults: list[Fault] = field(default_factory=list)
     documents: dict[Path, Node] = field(default_factory=dict)
     count: int = 0
+    expects: Node | None = None
 
 
 def component_slots() -> set[str]:
@@ -222,6 +225,9 @@ def _add_file(file: Path, merged: Merged, chain: tuple[Path, ...], named_at: Ori
         )
         return
     entries = dict(node.value)
+    expects = entries.pop("expects", None)
+    if not chain:
+        merged.expects = expects
     here = (*chain, file.resolve())
     for text, place in _names(entries.pop("base", None), "base", "a file, or a list of files", merged.faults):
         try:

@@ -13,7 +13,7 @@ from pydantic import Field, TypeAdapter
 from pydantic.errors import PydanticInvalidForJsonSchema
 
 from densedet.core.arguments import Section
-from densedet.core.recipe.sections import SECTIONS, ModelValues, section_of_field
+from densedet.core.recipe.sections import SECTIONS, Expectation, ModelValues, section_of_field
 from densedet.core.recipe.signatures import MISSING, Argument, Slot, arguments_of, field_hint, part_of_field
 from densedet.core.recipe.wiring import RESERVED
 from densedet.registry import KINDS, Component, Registry, RegistryError
@@ -48,6 +48,7 @@ class _Builder:
             },
             "plugins": {**names, "description": "files beside this one (./my_head.py) or importable modules"},
             "description": {"type": ["string", "null"]},
+            "expects": _or_null(self.section(Expectation)),
             "model": self.model(),
         }
         for name, section in SECTIONS.items():

@@ -295,6 +295,16 @@ class RunSection(Section):
     )
 
 
+class Expectation(Section):
+    """What a recipe reaches, each seed on an idle machine; ``densedet benchmark recipes`` proves it."""
+
+    AP: Annotated[float, Field(gt=0, le=1)] = Field(
+        ..., description="least mean of the metric over the seeds"
+    )
+    minutes: PositiveFloat = Field(..., description="most minutes of training of each seed, on two cores")
+    seeds: Annotated[int, Field(gt=0, le=100)] = Field(1, description="seeds from train.seed on")
+
+
 SECTIONS: dict[str, type[Section]] = {
     "data": DataSection,
     "train": TrainSection,
