@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -83,26 +83,23 @@ class Muon(torch.optim.Optimizer):
             maximize=False,
         )
 
-    def _step_kernels(self, group: dict[str, Any], parameters: list[Tensor]) -> None:
-        """Step the kernels of a group, those of one shape together."""
-        shaped: dict[tuple[int, int], list[Tensor]] = {}
-        for kernel in parameters:
-            shaped.setdefault((len(kernel), kernel[0].numel()), []).append(kernel)
-        for (rows, columns), kernels in shaped.items():
-            directions = []
-            for kernel in kernels:
-                state, gradient = self.state[kernel], _gradient(kernel)
-                if not state:
-                    state["momentum"] = torch.zeros_like(kernel)
-                state["momentum"].lerp_(gradient, 1 - self._momentum)
-                # Nesterov: look ahead by one more step of the momentum.
-                directions.append(gradient.lerp(state["momentum"], self._momentum).flatten(1))
-            steps = orthogonalised(torch.stack(directions), self._iterations)
-            # The root mean square of the entries of an orthogonal (r,c) matrix is sqrt(min(r, c) / (r c)).
-            length = 0.2 * max(rows, columns) ** 0.5
-            for kernel, step in zip(kernels, steps):
-                kernel.mul_(1 - group["lr"] * group["weight_decay"])
-                kernel.add_(step.view_as(kernel), alpha=-group["lr"] * length)
+    def _step_kernels(self, group: dict[str, Any], kernels: list[Tensor]) -> None:
+        if not kernels:
+            return
+        for kernel in kernels:
+            if not self.state[kernel]:
+                self.state[kernel] = {"momentum": torch.zeros_like(kernel)}
+        gradients = [_gradient(kernel) for kernel in kernels]
+        momenta = [self.state[kernel]["momentum"] for kernel in kernels]
+        torch._foreach_lerp_(momenta, gradients, 1 - self._momentum)
+        # Nesterov: look ahead by one more step of the momentum.
+        ahead = torch._foreach_lerp(gradients, momenta, self._momentum)
+        steps = orthogonalised([matrix.flatten(1) for matrix in ahead], self._iterations)
+        # The root mean square of the entries of an orthogonal (r,c) matrix is sqrt(min(r, c) / (r c)).
+        lengths = [-group["lr"] * 0.2 * max(step.shape) ** 0.5 for step in steps]
+        torch._foreach_mul_(steps, lengths)
+        torch._foreach_mul_(kernels, 1 - group["lr"] * group["weight_decay"])
+        torch._foreach_add_(kernels, [step.view_as(kernel) for kernel, step in zip(kernels, steps)])
 
 
 def _gradient(parameter: Tensor) -> Tensor:
@@ -110,32 +107,50 @@ def _gradient(parameter: Tensor) -> Tensor:
     return parameter.grad
 
 
-def orthogonalised(matrices: Tensor, iterations: int) -> Tensor:
+def orthogonalised(matrices: Sequence[Tensor], iterations: int) -> list[Tensor]:
     """Move the singular values of matrices close to 1 by Newton-Schulz iterations.
 
-    All iterations act on the smaller Gram matrix, since they are polynomials of it; so the large side is
-    multiplied twice, however many iterations there are.
+    All iterations act on the Gram matrices of the smaller sides, since they are polynomials of them. So the
+    large side is multiplied twice, however many iterations there are, and matrices of one smaller side go
+    through them together.
 
     Args:
-        matrices: float32 (n,rows,columns).
+        matrices: float32, each (rows,columns).
         iterations: at least 1.
 
     Returns:
-        (n,rows,columns); 5 iterations take singular values of 0.01 to 1 times the norm to between 0.7 and
-        1.2. A matrix of zeros stays as it is.
+        One for each, of the same shape; 5 iterations take singular values of 0.01 to 1 times the norm to
+        between 0.7 and 1.2. A matrix of zeros stays as it is.
     """
-    if matrices.shape[1] > matrices.shape[2]:
-        return orthogonalised(matrices.mT, iterations).mT
+    norms = torch._foreach_norm(list(matrices))
+    wide = [matrix.mT if _is_tall(matrix) else matrix for matrix in matrices]
+    scaled = [matrix / norm.clamp(min=1e-7) for matrix, norm in zip(wide, norms)]
+    by_side: dict[int, list[int]] = {}
+    for place, matrix in enumerate(scaled):
+        by_side.setdefault(len(matrix), []).append(place)
+    found: dict[int, Tensor] = {}
+    for places in by_side.values():
+        products = _iterated(torch.stack([scaled[place] @ scaled[place].mT for place in places]), iterations)
+        found |= {place: product @ scaled[place] for place, product in zip(places, products)}
+    return [found[place].mT if _is_tall(matrix) else found[place] for place, matrix in enumerate(matrices)]
+
+
+def _is_tall(matrix: Tensor) -> bool:
+    return matrix.shape[0] > matrix.shape[1]
+
+
+def _iterated(grams: Tensor, iterations: int) -> Tensor:
+    """Return the polynomials of Gram matrices (n,s,s) by which all iterations together multiply."""
     a, b, c = COEFFICIENTS
-    scaled = matrices / torch.linalg.matrix_norm(matrices, keepdim=True).clamp(min=1e-7)
-    gram = scaled @ scaled.mT
-    identity = torch.eye(gram.shape[1], dtype=gram.dtype, device=gram.device)
-    product = identity
-    for _ in range(iterations):
-        factor = torch.baddbmm(gram, gram, gram, beta=b, alpha=c) + a * identity
-        product = factor @ product
-        gram = factor @ gram @ factor
-    return product @ scaled
+    diagonal = a * torch.eye(grams.shape[1], dtype=grams.dtype, device=grams.device)
+    product = None
+    for left in range(iterations, 0, -1):
+        factor = torch.baddbmm(grams, grams, grams, beta=b, alpha=c).add_(diagonal)
+        product = factor if product is None else torch.bmm(factor, product)
+        if left > 1:
+            grams = torch.bmm(torch.bmm(factor, grams), factor)
+    assert product is not None
+    return product
 
 
 def muon(

@@ -18,26 +18,26 @@ def iterated(value: float, iterations: int) -> float:
 
 @pytest.mark.parametrize("shape", [(2, 3), (3, 2)])
 def test_singular_values_come_close_to_one(shape: tuple[int, int]) -> None:
-    matrix = torch.zeros(1, *shape)
-    matrix[0, 0, 0], matrix[0, 1, 1] = 3.0, 4.0  # norm 5: 0.6 and 0.8
-    found = orthogonalised(matrix, 5)[0]
+    matrix = torch.zeros(shape)
+    matrix[0, 0], matrix[1, 1] = 3.0, 4.0  # norm 5: 0.6 and 0.8
+    [found] = orthogonalised([matrix], 5)
     expected = torch.zeros(shape)
     expected[0, 0], expected[1, 1] = iterated(0.6, 5), iterated(0.8, 5)
     torch.testing.assert_close(found, expected, atol=1e-4, rtol=0)
     assert 0.7 < expected[0, 0] < 1.2
 
 
-def test_singular_vectors_stay() -> None:
+def test_singular_vectors_stay_and_matrices_of_all_shapes_go_together() -> None:
     torch.manual_seed(0)
-    matrices = torch.randn(2, 4, 7)
-    u, s, v = torch.linalg.svd(matrices, full_matrices=False)
-    norms = torch.linalg.matrix_norm(matrices)
-    values = torch.tensor([[iterated(float(one / norm), 5) for one in row] for row, norm in zip(s, norms)])
-    torch.testing.assert_close(orthogonalised(matrices, 5), u * values.unsqueeze(1) @ v, atol=1e-4, rtol=0)
+    matrices = [torch.randn(shape) for shape in ((4, 7), (9, 4), (4, 4), (2, 3), (1, 5))]
+    for found, matrix in zip(orthogonalised(matrices, 5), matrices):
+        u, s, v = torch.linalg.svd(matrix, full_matrices=False)
+        values = torch.tensor([iterated(float(one / torch.linalg.matrix_norm(matrix)), 5) for one in s])
+        torch.testing.assert_close(found, u * values @ v, atol=1e-4, rtol=0)
 
 
 def test_a_matrix_of_zeros_stays() -> None:
-    assert torch.equal(orthogonalised(torch.zeros(1, 2, 2), 5), torch.zeros(1, 2, 2))
+    assert torch.equal(orthogonalised([torch.zeros(2, 2)], 5)[0], torch.zeros(2, 2))
 
 
 def test_two_steps_by_hand() -> None:
