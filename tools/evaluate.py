@@ -69,11 +69,13 @@ def run(arguments: argparse.Namespace) -> int:
     from densedet.core.results import coco_results
     from densedet.core.terminal import progress
     from densedet.core.training.judging import Evaluation, check_savable, save_thresholds
+    from densedet.core.training.memory import keep_freed_memory
 
     wish = None if arguments.thresholds is None else Wish.parse(arguments.thresholds)
     check_save(arguments)
     if arguments.output:
         check_free(Path(arguments.output))
+    keep_freed_memory()
     rows: dict[int, list[dict[str, Any]]] = {}  # of each image, by its position in the source
     evaluation = Evaluation(
         arguments.checkpoint,

@@ -15,6 +15,7 @@ from densedet.core import boxes as box_ops
 from densedet.core.assembly.evaluators import build_evaluator
 from densedet.core.class_table import of_classes
 from densedet.core.contracts import Evaluator
+from densedet.core.data.ahead import taken_ahead
 from densedet.core.data.dataset import DetectionDataset
 from densedet.core.distributed import alone, from_main, gather_objects, world
 from densedet.core.recipe.loading import Recipe
@@ -91,8 +92,9 @@ def evaluate_detector(
     broken: dict[int, str] = {}
     images = 0
     left = False
+    ahead = taken_ahead(batches)  # the next batch is read while this one is evaluated
     try:
-        for batch in batches:
+        for batch in ahead:
             left = leave is not None and leave()
             if left:
                 break
@@ -115,6 +117,7 @@ def evaluate_detector(
             if on_batch is not None:
                 on_batch(images)
     finally:
+        ahead.close()
         detector.train(training)
     if any(gather_objects(left)):
         return {}

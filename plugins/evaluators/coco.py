@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import hotcoco
 import numpy as np
@@ -13,6 +15,9 @@ from densedet.core.types import Annotation, Detections, to_array
 from densedet.plugins.evaluators._coco_lines import TWELVE, coco_lines
 from densedet.plugins.evaluators._coco_matches import coco_matches, coco_resampled, number_names
 from densedet.plugins.evaluators._collecting import Collecting
+
+TRUTHS: WeakKeyDictionary[Any, tuple[Any, tuple[hotcoco.COCO, np.ndarray]]] = WeakKeyDictionary()
+"""Of a source: the classes and images of its last truth, and that truth."""
 
 
 class CocoEvaluator(Collecting):
@@ -44,7 +49,18 @@ class CocoEvaluator(Collecting):
         self._keep(index, xywh, detections.scores, detections.labels + 1)
 
     def _truth(self, indices: list[int]) -> tuple[hotcoco.COCO, np.ndarray]:
-        """The truth of these images of the source, and the id that each has there, int64 (I,)."""
+        """The truth of these images of the source, and the id that each has there, int64 (I,); made once for
+        all evaluations of a run."""
+        wanted = self.classes, indices
+        with contextlib.suppress(TypeError):  # a source that nothing can refer to weakly, or that has no hash
+            known, made = TRUTHS.get(self.source, (None, None))
+            if known != wanted or made is None:
+                made = self._made_truth(indices)
+                TRUTHS[self.source] = wanted, made
+            return made
+        return self._made_truth(indices)
+
+    def _made_truth(self, indices: list[int]) -> tuple[hotcoco.COCO, np.ndarray]:
         names: list[int | str] = []
         sizes, owner, labels, boxes, areas, crowd = [], [], [], [], [], []
         for position, index in enumerate(indices):

@@ -18,8 +18,8 @@ def bipartite_matching(ious: Tensor, image: Tensor, min_iou: float) -> tuple[Ten
     The result is that of a greedy loop: take the pair with the largest IoU of an image, strike out its object
     and its anchor, and repeat as long as the IoU exceeds ``min_iou`` (equal IoU: the earlier object, then the
     earlier anchor). `greedy` in tests/plugins/matchers/test_iou.py is that loop. Where no two objects of an
-    image have the same best anchor, all have it; else the P pairs that overlap are sorted once and swept
-    through, which takes O(P log P).
+    image have the same best anchor, all have it; else the P pairs of each object and its best anchors are
+    sorted once and swept through, which takes O(P log P).
 
     Args:
         ious: (M,N) IoU of the M objects of all images with the N anchors.
@@ -35,7 +35,11 @@ def bipartite_matching(ious: Tensor, image: Tensor, min_iou: float) -> tuple[Ten
     place = image[row] * num_anchors + anchor[row]  # (Q,) the anchor of its image
     if bool(largest_of_group(place, value[row]).all()):
         return row, anchor[row]
-    row, anchor = (ious > max(min_iou, 0.0)).nonzero(as_tuple=True)  # (P,) each, by object, then anchor
+    # The G - 1 other objects of an image take at most G - 1 anchors: an object's G best are enough.
+    most = min(int(torch.bincount(image).max()), num_anchors)
+    least = ious.topk(most, dim=1).values[:, -1:].clamp(min=max(min_iou, 0.0))  # (M,1)
+    wanted = (ious >= least) & (ious > max(min_iou, 0.0))
+    row, anchor = wanted.nonzero(as_tuple=True)  # (P,) each, by object, then anchor
     order = ious[row, anchor].argsort(descending=True, stable=True)
     place = image[row] * num_anchors + anchor
     num_places = (int(image[-1]) + 1) * num_anchors  # images ascend
