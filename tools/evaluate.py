@@ -49,6 +49,11 @@ def add_parser(subparsers: Any) -> None:
         action="store_true",
         help="write the thresholds into the checkpoint, for densedet predict",
     )
+    parser.add_argument(
+        "--tiles",
+        metavar="WxH[+OVERLAP]",
+        help="evaluate what densedet predict --tiles finds: see there; no validation losses are computed",
+    )
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, mps")
     parser.add_argument(
         "--plugin", action="append", default=[], metavar="FILE", help="a plug-in file that the recipe needs"
@@ -64,6 +69,7 @@ def run(arguments: argparse.Namespace) -> int:
     if is_exported(arguments.checkpoint):
         return run_exported(arguments)
     from densedet.core.distributed import gather_objects, world
+    from densedet.core.errors import UsageError
     from densedet.core.files import check_free, write_text
     from densedet.core.judgement.thresholds import Wish, find_thresholds
     from densedet.core.results import coco_results
@@ -73,6 +79,8 @@ def run(arguments: argparse.Namespace) -> int:
 
     wish = None if arguments.thresholds is None else Wish.parse(arguments.thresholds)
     check_save(arguments)
+    if arguments.tiles is not None and wish is not None:
+        raise UsageError("--thresholds is found on whole images: leave out --tiles")
     if arguments.output:
         check_free(Path(arguments.output))
     keep_freed_memory()
@@ -92,6 +100,7 @@ def run(arguments: argparse.Namespace) -> int:
             detections, evaluation.source.annotation(index).image_id, evaluation.predictor.category_ids
         )
 
+    tiling = None if arguments.tiles is None else evaluation.predictor.tiling(arguments.tiles)
     found = None
     with progress() as bar:
         task = bar.add_task("evaluating", total=len(evaluation.source))
@@ -100,7 +109,7 @@ def run(arguments: argparse.Namespace) -> int:
             "on_detections": keep if arguments.output else None,
         }
         if wish is None:
-            numbers = evaluation.run(**callbacks).numbers
+            numbers = evaluation.run(tiling, **callbacks).numbers
         else:
             judgement = evaluation.judge(**callbacks)
             numbers, found = judgement.metrics, find_thresholds(judgement, wish)
@@ -133,6 +142,8 @@ def run_exported(arguments: argparse.Namespace) -> int:
     from densedet.core.results import coco_results
     from densedet.core.terminal import progress
 
+    if arguments.tiles is not None:
+        raise UsageError("--tiles needs a run folder, a checkpoint or a recipe, not an exported file")
     if arguments.thresholds is not None:
         raise UsageError(
             f"--thresholds takes the checkpoint that {arguments.checkpoint} was exported from: export it "

@@ -1,21 +1,20 @@
-"""Find objects in images or folders of images: pictures and a COCO results JSON, in source pixels."""
+"""Find objects in images, folders of images, a video or what a camera sees: pictures with boxes, and JSON in
+source pixels."""
 
 from __future__ import annotations
 
 import argparse
-import contextlib
 import os
 import re
-import shutil
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from densedet.core.text import counted, json_text, say
+from densedet.core.text import counted, say
+from densedet.tools.predict_output import Pictures, output_folder, results_file, tiling_of
 
 if TYPE_CHECKING:
-    from densedet.core.data.decoding import Decoding
     from densedet.core.training.prediction import Predictor
     from densedet.core.types import Detections
 
@@ -25,9 +24,6 @@ OVERRIDE = re.compile(r"[a-z_]+(\.\w+)+=")
 
 NAMED = 20
 """Classes of which the thresholds are listed."""
-
-SPARE = 64 << 20
-"""Bytes of the disk that pictures leave free."""
 
 
 def add_parser(subparsers: Any) -> None:
@@ -41,8 +37,8 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument(
         "images",
         nargs="*",
-        help="image files, or folders of them (default: all of --annotations), and changes to the recipe "
-        "(path=value)",
+        help="image files, or folders of them (default: all of --annotations), or one video file or camera "
+        "(camera:0), and changes to the recipe (path=value)",
     )
     parser.add_argument(
         "--annotations",
@@ -51,7 +47,10 @@ def add_parser(subparsers: Any) -> None:
     )
     parser.add_argument("--split", metavar="NAME", help="of --annotations with several parts")
     parser.add_argument(
-        "--output", metavar="DIR", help="folder for pictures and results.json (default: runs/predict/N)"
+        "--output",
+        metavar="DIR",
+        help="folder for pictures and results.json (default: runs/predict/N); of a video also a new .mp4, "
+        "beside which its .json goes, or a new .json alone",
     )
     parser.add_argument(
         "--score",
@@ -60,9 +59,17 @@ def add_parser(subparsers: Any) -> None:
         "densedet evaluate --thresholds has saved in the checkpoint, else 0.3)",
     )
     parser.add_argument(
-        "--batch_size", "--batch-size", type=int, default=16, help="images at once (default 16)"
+        "--batch_size", "--batch-size", type=int, default=16, help="images or tiles at once (default 16)"
+    )
+    parser.add_argument(
+        "--tiles",
+        metavar="WxH[+OVERLAP]",
+        help="cut large images into tiles of this size in their own pixels and merge what is found; auto: "
+        "tiles of the detector's input size; neighbours share OVERLAP pixels (default: a quarter of the "
+        "shorter side)",
     )
     parser.add_argument("--no-pictures", action="store_true", help="write results.json only")
+    parser.add_argument("--frames", type=int, metavar="N", help="of a video or camera, the first N alone")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, mps")
     parser.add_argument(
         "--plugin", action="append", default=[], metavar="FILE", help="a plug-in file that the recipe needs"
@@ -74,11 +81,13 @@ def add_parser(subparsers: Any) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Predict. The exit code is 3 where an image could not be read; the others are predicted all the same."""
     from densedet.core.data.decoding import range_notes
+    from densedet.core.data.video import is_video
     from densedet.core.errors import DataError, UsageError
     from densedet.core.results import coco_results
     from densedet.core.terminal import progress
     from densedet.core.training.memory import keep_freed_memory
     from densedet.core.types import DEFAULT_SCORE
+    from densedet.tools.predict_video import check_alone, predict_video
 
     if arguments.score is not None and not 0 <= arguments.score <= 1:
         raise UsageError(f"--score {arguments.score} is no score: give a number from 0 to 1")
@@ -87,19 +96,29 @@ def run(arguments: argparse.Namespace) -> int:
     keep_freed_memory()
     overrides = [text for text in arguments.images if OVERRIDE.match(text) and not os.path.exists(text)]
     predictor = load_any(arguments, overrides)
-    wanted = _wanted([text for text in arguments.images if text not in overrides], arguments, predictor)
-    files = wanted.files
-    broken: list[str] = []
+    paths = [text for text in arguments.images if text not in overrides]
     score = arguments.score
     if score is None and predictor.thresholds is None:
         score = DEFAULT_SCORE
-    stream = predictor.stream(
-        files,
-        batch_size=arguments.batch_size,
-        score=score,
-        on_broken=lambda _, error: broken.append(str(error)),
-    )
+    if any(map(is_video, paths)):
+        check_alone(paths, arguments)
+        code = predict_video(paths[0], predictor, score, arguments)
+        say(threshold_line(predictor, arguments.score), error=True)
+        return code
+    if arguments.frames is not None:
+        raise UsageError("--frames goes with a video or a camera")
+    wanted = _wanted(paths, arguments, predictor)
+    files = wanted.files
+    broken: list[str] = []
+    tiles = tiling_of(predictor, arguments.tiles)
     with output_folder(arguments.output) as folder, results_file(folder / "results.json") as write:
+        stream = predictor.stream(
+            files,
+            batch_size=arguments.batch_size,
+            score=score,
+            on_broken=lambda _, error: broken.append(str(error)),
+            **tiles,
+        )
 
         def written() -> Iterator[tuple[int, Detections]]:
             for index, found in stream:
@@ -130,112 +149,6 @@ def run(arguments: argparse.Namespace) -> int:
     return DataError.exit_code if broken or wanted.left_out else 0
 
 
-@contextlib.contextmanager
-def output_folder(given: str | None) -> Iterator[Path]:
-    """Make the folder of one call; where the call fails, it vanishes with what was written into it.
-
-    Args:
-        given: the user's choice, which must hold nothing; None: runs/predict/N.
-    """
-    from densedet.core.training.folders import new_folder
-
-    folder = empty_folder(Path(given)) if given else new_folder(Path("runs"), "predict")
-    try:
-        yield folder
-    except BaseException:
-        for picture in folder.glob("[0-9]*_*.jpg"):
-            picture.unlink()
-        with contextlib.suppress(OSError):
-            folder.rmdir()
-        raise
-
-
-class ResultRows:
-    """Writes a list of rows as JSON, some at a time.
-
-    Args:
-        file: gets UTF-8.
-
-    Attributes:
-        rows: number of rows so far.
-    """
-
-    def __init__(self, file: BinaryIO) -> None:
-        self._file, self.rows = file, 0
-
-    def __call__(self, rows: list[dict[str, Any]]) -> None:
-        """Add rows."""
-        if rows:
-            before = ",\n" if self.rows else "[\n"
-            self._file.write((before + json_text(rows, indent=0)[2:-2]).encode())
-            self.rows += len(rows)
-
-    def close(self) -> None:
-        """Write the end of the list."""
-        self._file.write(b"\n]" if self.rows else b"[]")
-
-
-@contextlib.contextmanager
-def results_file(path: Path) -> Iterator[ResultRows]:
-    """Open a new file for rows, which is there when all of them are."""
-    from densedet.core.files import atomic_file
-
-    with atomic_file(path, overwrite=False) as file:
-        rows = ResultRows(file)
-        yield rows
-        rows.close()
-
-
-class Pictures:
-    """Draws detections on their images, in threads, beside the network's work.
-
-    Results are worth more than pictures: no picture takes the last `SPARE` bytes of the disk, and one that
-    cannot be written stops nothing.
-
-    Args:
-        folder: where the pictures go.
-        files: the images.
-        decoding: how they become pixels.
-
-    Attributes:
-        unwritten: number of pictures that could not be written.
-        fault: the first image of those, and why.
-    """
-
-    def __init__(self, folder: Path, files: Sequence[Path], decoding: Decoding) -> None:
-        self._folder, self._files, self._decoding = folder, files, decoding
-        self.unwritten, self.fault = 0, ""
-
-    def drawn(self, found: Iterator[tuple[int, Detections]]) -> Iterator[None]:
-        """Draw the detections of each image; one step of the iteration an image."""
-        from densedet.core.data.ahead import made_ahead
-        from densedet.core.jobs import usable_cores
-
-        cores = usable_cores()
-        for name, fault in made_ahead(self._draw, found, threads=cores, count=4 * cores):
-            if fault:
-                self.fault = self.fault or f"{name}: {fault}"
-                self.unwritten += 1
-            yield
-
-    def _draw(self, numbered: tuple[int, Detections]) -> tuple[str, str]:
-        """Return the image's name, and why its picture could not be written, or ""."""
-        from densedet.core.data.decoding import open_image
-        from densedet.core.errors import sentence
-
-        index, found = numbered
-        file = self._files[index]
-        picture = self._folder / picture_name(index, file)
-        try:
-            if shutil.disk_usage(self._folder).free < SPARE:
-                return file.name, f"the last {SPARE >> 20} MB of the disk are kept for the results"
-            found.draw(open_image(file, self._decoding)).save(picture, quality=90)
-        except Exception as error:
-            picture.unlink(missing_ok=True)
-            return file.name, sentence(error)
-        return file.name, ""
-
-
 def load_any(arguments: argparse.Namespace, overrides: list[str]) -> Any:
     """Return the predictor of a checkpoint, or of an ONNX file, for which torch is not imported."""
     from densedet.core.inference.predictor import ExportedPredictor, is_exported
@@ -257,12 +170,6 @@ def threshold_line(predictor: Predictor, score: float | None) -> str:
         more = f" and {len(named) - NAMED} more" if len(named) > NAMED else ""
         listed = ", ".join(named[:NAMED]) + more
     return f"score thresholds: {listed} ({origin})"
-
-
-def picture_name(index: int, file: Path) -> str:
-    """Return the name of an image's picture, which a file system takes however long the image's name is."""
-    stem = os.fsencode(file.stem)[:200].decode("utf-8", "replace")
-    return f"{index:05d}_{stem}.jpg"
 
 
 class Wanted(NamedTuple):
@@ -309,17 +216,6 @@ def _wanted(paths: list[str], arguments: argparse.Namespace, predictor: Predicto
     categories = assembly.category_ids(predictor.recipe, predictor.classes, source)
     note = "; ".join(filter(None, [f"image ids are those of {arguments.annotations}", note]))
     return Wanted(files, ids_in(source, files), categories, left_out, note)
-
-
-def empty_folder(folder: Path) -> Path:
-    """Make ``folder`` if need be and return it. UsageError where it holds something."""
-    from densedet.core.errors import UsageError
-    from densedet.core.files import make_folder
-
-    if os.path.lexists(folder) and (not folder.is_dir() or any(folder.iterdir())):
-        raise UsageError(f"--output {folder} is there already and not empty: give another folder")
-    make_folder(folder, "give another --output")
-    return folder
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
 from typing import TypeVar
@@ -37,20 +37,3 @@ def made_ahead(
             yield made
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
-
-
-def taken_ahead(items: Iterable[Item], *, count: int = 2) -> Generator[Item, None, None]:
-    """Take items from an iterable in a thread, up to ``count`` before they are asked for."""
-    rest, end = iter(items), object()
-
-    def take(_: None) -> Item | object:
-        return next(rest, end)
-
-    def calls() -> Iterator[None]:
-        while True:
-            yield None
-
-    for item in made_ahead(take, calls(), threads=1, count=count):
-        if item is end:
-            return
-        yield item  # type: ignore[misc]

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
+import os
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, get_worker_info
 from torchvision import tv_tensors
 
 from densedet.core.annotations.views import base_of
@@ -188,6 +191,8 @@ class DetectionDataset(Dataset[Sample]):
         self._same_labels = self._labels[:-1].tolist() == list(range(len(source.classes)))
         self._cached_as = None if cache is None else base_of(source)[1]
         self._kept: dict[int, Sample] = {}
+        self._gives_files = False
+        self._decoded: dict[int, tuple[int | None, Future[Sample]]] = {}
 
     def __len__(self) -> int:
         return len(self.source)
@@ -224,6 +229,7 @@ class DetectionDataset(Dataset[Sample]):
         its place. Raises DataError."""
         samples: list[Sample] = []
         faults: list[tuple[int, str]] = []
+        self._decode_at_once(indices)
         for index in indices:
             for attempt in range(REPLACEMENTS):
                 position = (
@@ -253,13 +259,43 @@ class DetectionDataset(Dataset[Sample]):
             return sample_from(pixels, self.resize(*source_wh), source_wh, index, truth, self._extras)
         # Before decoding: a file that changes meanwhile must not pass for the one that was decoded.
         identity = None if self.cache is None else identity_of(image)
-        sample = sample_of(
-            image, decoding=self.decoding, resize=self.resize, index=index, truth=truth, extras=self._extras
-        )
+        self._gives_files = isinstance(image, (str, os.PathLike, bytes))
+        decoded = self._decoded.pop(index, None)
+        if decoded is not None and decoded[0] == identity:
+            sample = decoded[1].result()
+        else:
+            sample = self._decode(image, index, truth)
         if self.cache is None or self._cached_as is None or identity is None:
             return sample
         self.cache.put(int(self._cached_as[index]), identity, sample.image)
         return sample
+
+    def _decode(self, image: Any, index: int, truth: Annotation) -> Sample:
+        return sample_of(
+            image, decoding=self.decoding, resize=self.resize, index=index, truth=truth, extras=self._extras
+        )
+
+    def _decode_at_once(self, indices: Sequence[int]) -> None:
+        """Decode the files of a batch in as many threads as torch has, for `_read`. A loader's worker has
+        one: it is one of several itself."""
+        self._decoded.clear()
+        threads = torch.get_num_threads() if self._gives_files and get_worker_info() is None else 1
+        missing = [index for index in indices if not self._is_cached(index)]
+        if threads == 1 or len(missing) < 2:
+            return
+        with ThreadPoolExecutor(min(threads, len(missing))) as pool:
+            for index in missing:
+                with contextlib.suppress(DataError):  # which `_read` will raise in its turn
+                    image, truth = self.source.image(index), self.source.annotation(index)
+                    identity = None if self.cache is None else identity_of(image)
+                    self._decoded[index] = identity, pool.submit(self._decode, image, index, truth)
+
+    def _is_cached(self, index: int) -> bool:
+        known = self.cache is not None and self._cached_as is not None
+        return known and self.cache.identity(int(self._cached_as[index])) != 0  # type: ignore[union-attr,index]
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_decoded": {}}
 
     def _cached(self, index: int) -> tuple[Any, Tensor | None]:
         """(the source's image, its pixels if the cache has them of this very file); a generated image that is

@@ -139,19 +139,10 @@ def decode_array(
     Raises:
         DataError: the image cannot be read.
     """
-    picture, turn, name = _opened(image, name, decoding)
-    source = displayed(picture.size, turn)
-    if expected is not None and source != expected:
-        if picture.size != expected:
-            raise DataError(
-                f"{name} is {source[0]} x {source[1]} pixels but its annotation says {expected[0]} x "
-                f"{expected[1]}: "
-                "correct width and height in the annotation, its boxes must lie in the image's own pixels"
-            )
-        turn, source = None, expected
+    picture, turn, source, name = _upright(image, decoding, expected, name)
     placement = placement_of(*source)
     stored = displayed((placement.width, placement.height), turn)
-    mode: Literal["L", "RGB"] = "L" if decoding.color == "grey" else "RGB"
+    mode = _mode(decoding)
     drafted = (
         picture.draft(mode, (stored[0] * DRAFT_MARGIN, stored[1] * DRAFT_MARGIN))
         if placement.antialias
@@ -174,6 +165,46 @@ def open_image(image: ImageData | Image.Image, decoding: Decoding = Decoding("rg
     picture, turn, name = _opened(image, "", decoding)
     picture = _to_mode(_load(picture, name), "RGB", name, decoding.value_range)
     return picture if turn is None else picture.transpose(turn)
+
+
+def whole_image(
+    image: ImageData | Image.Image,
+    decoding: Decoding,
+    *,
+    expected: tuple[int, int] | None = None,
+    name: str = "",
+) -> Image.Image:
+    """Return the whole picture in the colour of ``decoding``, turned as `decode` does; the arguments are
+    those of `decode`.
+
+    Raises:
+        DataError: the image cannot be read.
+    """
+    picture, turn, _, name = _upright(image, decoding, expected, name)
+    picture = _to_mode(_load(picture, name), _mode(decoding), name, decoding.value_range)
+    return picture if turn is None else picture.transpose(turn)
+
+
+def _mode(decoding: Decoding) -> Literal["L", "RGB"]:
+    return "L" if decoding.color == "grey" else "RGB"
+
+
+def _upright(
+    image: ImageData | Image.Image, decoding: Decoding, expected: tuple[int, int] | None, name: str
+) -> tuple[Image.Image, Image.Transpose | None, tuple[int, int], str]:
+    """Return the picture, the turn that makes it as ``expected``, its (width, height) after that, and what
+    messages call it. Raises DataError where no turn does."""
+    picture, turn, name = _opened(image, name, decoding)
+    source = displayed(picture.size, turn)
+    if expected is not None and source != expected:
+        if picture.size != expected:
+            raise DataError(
+                f"{name} is {source[0]} x {source[1]} pixels but its annotation says {expected[0]} x "
+                f"{expected[1]}: "
+                "correct width and height in the annotation, its boxes must lie in the image's own pixels"
+            )
+        turn, source = None, expected
+    return picture, turn, source, name
 
 
 def _opened(

@@ -15,7 +15,6 @@ from densedet.core import boxes as box_ops
 from densedet.core.assembly.evaluators import build_evaluator
 from densedet.core.class_table import of_classes
 from densedet.core.contracts import Evaluator
-from densedet.core.data.ahead import taken_ahead
 from densedet.core.data.dataset import DetectionDataset
 from densedet.core.distributed import alone, from_main, gather_objects, world
 from densedet.core.recipe.loading import Recipe
@@ -92,9 +91,8 @@ def evaluate_detector(
     broken: dict[int, str] = {}
     images = 0
     left = False
-    ahead = taken_ahead(batches)  # the next batch is read while this one is evaluated
     try:
-        for batch in ahead:
+        for batch in batches:
             left = leave is not None and leave()
             if left:
                 break
@@ -117,11 +115,41 @@ def evaluate_detector(
             if on_batch is not None:
                 on_batch(images)
     finally:
-        ahead.close()
         detector.train(training)
     if any(gather_objects(left)):
         return {}
     return _combine(evaluator, sums, images, broken)
+
+
+def evaluate_tiled(
+    found: Iterable[tuple[int, Detections]],
+    evaluator: Evaluator,
+    broken: dict[int, str],
+    *,
+    on_batch: Callable[[int], None] | None = None,
+    on_detections: Callable[[int, Detections], None] | None = None,
+) -> dict[str, Any]:
+    """Compare detections with the truth that have been merged from tiles; there are no losses.
+
+    Args:
+        found: index in the source and detections in source pixels of this process's images.
+        evaluator: gets them.
+        broken: {index: sentence} of images that cannot be read, complete when ``found`` has ended.
+        on_batch: called with the number of images that are done, after each.
+        on_detections: called with each of ``found``.
+
+    Returns:
+        As `evaluate_detector`.
+    """
+    images = 0
+    for index, detections in found:
+        evaluator.add(index, detections)
+        images += 1
+        if on_detections is not None:
+            on_detections(index, detections)
+        if on_batch is not None:
+            on_batch(images)
+    return _combine(evaluator, [], images, broken)
 
 
 def _forward(

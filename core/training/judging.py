@@ -25,7 +25,7 @@ from densedet.core.contracts import Evaluator
 from densedet.core.data.facts import data_facts, notes_on
 from densedet.core.data.fingerprint import fingerprint
 from densedet.core.distributed import from_main, gather_objects, join, together, world
-from densedet.core.errors import OutputError, UsageError
+from densedet.core.errors import DataError, OutputError, UsageError
 from densedet.core.evaluation_result import EvaluationResult
 from densedet.core.judgement import judgement as judgements
 from densedet.core.judgement.judgement import Found, Judgement, Truth
@@ -35,10 +35,11 @@ from densedet.core.recipe.loading import Recipe, recipe_from, recipe_from_dict
 from densedet.core.recipe.merging import Overrides
 from densedet.core.recipe.yaml_marks import parse_yaml
 from densedet.core.training import checkpoint
-from densedet.core.training.evaluation import evaluate_on
+from densedet.core.training.evaluation import evaluate_on, evaluate_tiled
 from densedet.core.training.evidence import EvidenceCollector, gathered
 from densedet.core.training.prediction import Predictor, is_recipe, load
 from densedet.core.training.run import Run
+from densedet.core.training.tiles import Tiling
 from densedet.core.types import Detections
 
 
@@ -88,20 +89,50 @@ class Evaluation:
         self.facts = data_facts(self.source, self.predictor.classes)
         self.notes = notes_on({split: self.facts})
 
-    def run(self, **callbacks: Any) -> EvaluationResult:
-        """Evaluate; ``callbacks`` are `densedet.core.training.evaluation.evaluate_detector`'s on_batch,
-        on_detections and on_trace."""
+    def run(self, tiling: Tiling | None = None, **callbacks: Any) -> EvaluationResult:
+        """Evaluate.
+
+        Args:
+            tiling: how large images are cut into tiles, whose detections are merged; None: they are not.
+            callbacks: on_batch and on_detections of `densedet.core.training.evaluation.evaluate_detector`,
+                and without tiles on_trace.
+        """
         with together():
-            numbers = evaluate_on(
-                self.recipe,
-                self.predictor.detector,
-                self.dataset,
-                self.predictor.classes,
-                assembly.make_eval_loader(self.recipe, self.dataset),
-                device=self.predictor.device,
-                **callbacks,
+            numbers = (
+                self._tiled(tiling, **callbacks)
+                if tiling is not None
+                else evaluate_on(
+                    self.recipe,
+                    self.predictor.detector,
+                    self.dataset,
+                    self.predictor.classes,
+                    assembly.make_eval_loader(self.recipe, self.dataset),
+                    device=self.predictor.device,
+                    **callbacks,
+                )
             )
         return EvaluationResult(numbers, self.recipe.evaluate.metric, metric_value(self.recipe, numbers))
+
+    def _tiled(self, tiling: Tiling, **callbacks: Any) -> dict[str, Any]:
+        rank, processes = world()
+        indices = range(rank, len(self.source), processes)
+        broken: dict[int, str] = {}
+
+        def on_broken(position: int, error: DataError) -> None:
+            if self.recipe.data.broken_images == "stop":
+                raise error
+            broken[indices[position]] = str(error)
+
+        found = self.predictor.stream(
+            map(self.source.image, indices),
+            batch_size=self.recipe.evaluate.batch_size,
+            score=0.0,
+            on_broken=on_broken,
+            tiling=tiling,
+            truth=lambda position: self.source.annotation(indices[position]),
+        )
+        numbered = ((indices[position], detections) for position, detections in found)
+        return evaluate_tiled(numbered, self.evaluator(), broken, **callbacks)
 
     def evaluator(self) -> Evaluator:
         """Build the recipe's evaluator, without detections."""

@@ -6,6 +6,7 @@ import contextlib
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
@@ -19,14 +20,14 @@ from densedet.core.data.ahead import made_ahead
 from densedet.core.data.dataset import Sample, sample_of
 from densedet.core.data.loader import collate
 from densedet.core.errors import DataError, UsageError
-from densedet.core.jobs import usable_cores
 from densedet.core.mappings import differing
 from densedet.core.recipe.loading import Recipe, load_recipe
 from densedet.core.recipe.merging import Overrides, shipped_recipes
 from densedet.core.training import checkpoint
 from densedet.core.training.evaluation import to_source
 from densedet.core.training.precision import resolve_device
-from densedet.core.types import DEFAULT_SCORE, Batch, Detections
+from densedet.core.training.tiles import Tiling, merged, tile_samples
+from densedet.core.types import DEFAULT_SCORE, Annotation, Batch, Detections
 
 
 class Predictor:
@@ -77,6 +78,11 @@ class Predictor:
         """
         return [detections for _, detections in self.stream(images, batch_size=batch_size, score=score)]
 
+    def tiling(self, text: str) -> Tiling:
+        """Read the size of tiles as `densedet predict --tiles` takes it. Raises UsageError."""
+        width, height = self.recipe.data.input_size_wh
+        return Tiling.parse(text, (width, height))
+
     def score_thresholds(self, score: float | None = None) -> tuple[list[float], str]:
         """Return the score of each class from which on a detection is shown, and its origin in words.
 
@@ -98,14 +104,19 @@ class Predictor:
         batch_size: int = 16,
         score: float | None = None,
         on_broken: Callable[[int, DataError], None] | None = None,
+        tiling: Tiling | None = None,
+        truth: Callable[[int], Annotation] | None = None,
     ) -> Iterator[tuple[int, Detections]]:
         """Find the objects of many images, in memory for a few batches. Threads decode ahead.
 
         Args:
             images: as for `predict`; they may come from a generator without end.
-            batch_size: as for `predict`.
+            batch_size: images, or tiles, at once.
             score: as for `predict`.
             on_broken: called with the position of an image that cannot be decoded, and why; None raises.
+            tiling: how large images are cut into tiles; None: they are not.
+            truth: gives the annotation of a position, by which a picture is turned where it says nothing
+                itself; None: there is none.
 
         Yields:
             The position of each image and its detections, in order.
@@ -114,26 +125,39 @@ class Predictor:
             DataError: an image cannot be decoded, and there is no ``on_broken``.
         """
         check_images(images)
-        samples = made_ahead(
-            self._sample, enumerate(images), threads=usable_cores(), count=max(2 * batch_size, usable_cores())
-        )
-        with contextlib.closing(samples):
-            while part := list(islice(samples, batch_size)):
-                kept = []
-                for index, sample in part:
-                    if not isinstance(sample, DataError):
-                        kept.append(sample)
-                    elif on_broken is None:
-                        raise sample
-                    else:
-                        on_broken(index, sample)
-                if kept:
-                    yield from self.find(collate(kept, pad_to=self.recipe.data.pad_to), score)
+        cores = torch.get_num_threads()
+        # All tiles of an image are in memory at once.
+        threads, count = (cores, max(2 * batch_size, cores)) if tiling is None else (min(cores, 2), 3)
+        numbered = ((i, image, None if truth is None else truth(i)) for i, image in enumerate(images))
+        read = partial(self._samples, tiling=tiling)
+        parts: list[Detections] = []
+        with contextlib.closing(made_ahead(read, numbered, threads=threads, count=count)) as ahead:
+            samples = _sound(ahead, on_broken)
+            while batch := list(islice(samples, batch_size)):
+                found = self.find(collate([one for one, _ in batch], pad_to=self.recipe.data.pad_to), score)
+                for (sample, number), (index, detections) in zip(batch, found):
+                    parts.append(detections)
+                    if len(parts) == number:
+                        whole = parts[0]
+                        if tiling is not None:
+                            whole = merged(parts, tiling.windows(*sample.source_wh))
+                        yield index, whole
+                        parts = []
 
-    def _sample(self, numbered: tuple[int, Any]) -> tuple[int, Sample | DataError]:
-        index, image = numbered
+    def _samples(
+        self, numbered: tuple[int, Any, Annotation | None], *, tiling: Tiling | None
+    ) -> tuple[int, list[Sample] | DataError]:
+        index, image, truth = numbered
+        how: dict[str, Any] = {
+            "decoding": self.decoding,
+            "resize": self._resize,
+            "index": index,
+            "truth": truth,
+        }
         try:
-            return index, sample_of(image, decoding=self.decoding, resize=self._resize, index=index)
+            if tiling is None:
+                return index, [sample_of(image, **how)]
+            return index, list(tile_samples(image, tiling, **how))
         except DataError as error:
             return index, error
 
@@ -156,6 +180,20 @@ class Predictor:
             if lowest is not None:
                 named = replace(named.where(named.scores >= lowest[named.labels]), shown_from=0.0)
             yield index, replace(named, classes=self.classes)
+
+
+def _sound(
+    ahead: Iterable[tuple[int, list[Sample] | DataError]],
+    on_broken: Callable[[int, DataError], None] | None,
+) -> Iterator[tuple[Sample, int]]:
+    """Give each sample and the number of samples of its image; see `Predictor.stream`."""
+    for index, made in ahead:
+        if not isinstance(made, DataError):
+            yield from ((sample, len(made)) for sample in made)
+        elif on_broken is None:
+            raise made
+        else:
+            on_broken(index, made)
 
 
 def check_images(images: Any) -> None:

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from densedet.tools import predict
+from densedet.tools import predict_output
 from densedet.tools.main import main
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -478,7 +478,7 @@ def test_a_full_disk_keeps_its_rest_for_the_results(
     trained: Path, here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     Image.new("L", (64, 32), 90).save("a.png")
-    monkeypatch.setattr(predict.shutil, "disk_usage", lambda _: SimpleNamespace(free=(64 << 20) - 1))
+    monkeypatch.setattr(predict_output.shutil, "disk_usage", lambda _: SimpleNamespace(free=(64 << 20) - 1))
     capsys.readouterr()
     assert main(["predict", str(trained), "a.png", "--score", "0", "--output", "out"]) == 0
     assert "the last 64 MB of the disk are kept for the results" in capsys.readouterr().err
@@ -489,7 +489,7 @@ def test_a_full_disk_keeps_its_rest_for_the_results(
 
     monkeypatch.undo()
     monkeypatch.chdir(here)
-    monkeypatch.setattr(predict.ResultRows, "close", full)
+    monkeypatch.setattr(predict_output.ResultRows, "close", full)
     assert main(["predict", str(trained), "a.png", "--score", "0", "--output", "more"]) == 1
     assert "results.json cannot be written (No space left on device)" in capsys.readouterr().err
     assert not (here / "more").exists()  # nor the picture

@@ -8,7 +8,7 @@ from itertools import count, islice
 
 import pytest
 
-from densedet.core.data.ahead import made_ahead, taken_ahead
+from densedet.core.data.ahead import made_ahead
 
 
 def test_results_come_in_the_order_of_the_items() -> None:
@@ -46,17 +46,3 @@ def test_an_error_is_raised_in_its_place() -> None:
     with pytest.raises(ZeroDivisionError):
         next(made)
     assert not [one for one in threading.enumerate() if one.name.startswith("densedet-ahead")]
-
-
-def test_an_iterable_is_run_ahead_in_one_thread() -> None:
-    """Two are taken before the first is asked for; the thread is not this one."""
-    threads: list[str] = []
-
-    def items() -> Iterator[int]:
-        for item in range(3):
-            threads.append(threading.current_thread().name)
-            yield item
-
-    assert list(taken_ahead(items())) == [0, 1, 2]
-    assert len(set(threads)) == 1
-    assert threads[0] != threading.current_thread().name
