@@ -37,6 +37,18 @@ def add_parser(subparsers: Any) -> None:
         help="images to check the file on, 50 at most (default: the recipe's validation images)",
     )
     parser.add_argument(
+        "--int8",
+        action="store_true",
+        help="convolutions in int8, calibrated on the recipe's training images; the loss is measured on its "
+        "validation images",
+    )
+    parser.add_argument(
+        "--max-loss",
+        type=float,
+        metavar="LOSS",
+        help="largest loss of the recipe's metric for which an int8 file is kept (default 0.01)",
+    )
+    parser.add_argument(
         "--plugin", action="append", default=[], metavar="FILE", help="a plug-in file that the recipe needs"
     )
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
@@ -45,9 +57,12 @@ def add_parser(subparsers: Any) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Export, check, and print what was written."""
+    from densedet.core.errors import UsageError
     from densedet.core.export.exporting import export, summary
     from densedet.core.terminal import progress
 
+    if arguments.max_loss is not None and not arguments.int8:
+        raise UsageError("--max-loss goes with --int8: leave it out")
     with progress() as bar:
         task = bar.add_task("checking")
         result = export(
@@ -58,13 +73,16 @@ def run(arguments: argparse.Namespace) -> int:
             nms=arguments.nms,
             opset=arguments.opset,
             images=None if arguments.images is None else Path(arguments.images),
+            int8=arguments.int8,
+            worst_loss=0.01 if arguments.max_loss is None else arguments.max_loss,
             plugins=arguments.plugin,
             on_image=lambda done, total: bar.update(task, completed=done, total=total),
         )
     if arguments.json:
         told = result.description.model_dump(mode="json")
         difference = {**asdict(result.difference), "largest": result.difference.largest}
-        say(json_text({"file": str(result.file), **told, "difference": difference, "checked": result.images}))
+        own = {"file": str(result.file), "checked": result.images, "int8": result.int8, "notes": result.notes}
+        say(json_text({**told, **own, "difference": difference}))
     else:
         say("\n".join(summary(result)))
     return 0

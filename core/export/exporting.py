@@ -20,6 +20,7 @@ from densedet.core.data.loader import collate
 from densedet.core.errors import DensedetError, ExportError, UsageError
 from densedet.core.export.comparing import LIMIT, Difference
 from densedet.core.export.writing import (
+    add_description,
     raw_example,
     require_onnx,
     save_onnx,
@@ -29,7 +30,7 @@ from densedet.core.export.writing import (
 from densedet.core.files import check_free, rename_new, temporary_folder
 from densedet.core.inference.description import Description, Thresholds
 from densedet.core.inference.predictor import ExportedPredictor
-from densedet.core.recipe.loading import load_recipe
+from densedet.core.recipe.loading import Recipe, load_recipe
 from densedet.core.recipe.merging import Overrides
 from densedet.core.suppression import Suppression
 from densedet.core.text import counted
@@ -65,6 +66,7 @@ class Exported:
         description: what it tells of itself.
         difference: to PyTorch.
         images: what it was checked on, in words.
+        int8: what `quantized` measured; None: the file is not quantised.
         notes: sentences that the user must read.
     """
 
@@ -72,6 +74,7 @@ class Exported:
     description: Description
     difference: Difference
     images: str
+    int8: dict[str, Any] | None = None
     notes: list[str] = field(default_factory=list)
 
 
@@ -84,6 +87,8 @@ def export(
     nms: bool | None = None,
     opset: int | None = None,
     images: Path | None = None,
+    int8: bool = False,
+    worst_loss: float = 0.01,
     plugins: Sequence[str] = (),
     on_image: Callable[[int, int], None] | None = None,
 ) -> Exported:
@@ -97,18 +102,23 @@ def export(
         nms: whether the graph suppresses; None: where it can.
         opset: of ONNX; None: torch's choice.
         images: a file or folder to check the file on; None: the recipe's validation images.
+        int8: whether the convolutions become int8, calibrated on the recipe's training images. The float32
+            file is checked first, and the loss by int8 is measured on the recipe's validation images.
+        worst_loss: the largest loss for which an int8 file is kept.
         plugins: plug-in files that the recipe needs.
-        on_image: called with (images that were compared, all).
+        on_image: called with (images that were compared or evaluated, all).
 
     Raises:
-        ExportError: a part cannot be exported, or the file gives other detections than PyTorch.
+        ExportError: a part cannot be exported, the file gives other detections than PyTorch, or int8 costs
+            too much.
         UsageError: the options do not go together, or a package is missing.
     """
     if format == "onnx":
         require_onnx()
-    elif nms or opset is not None:
-        raise UsageError(f"{'--nms' if nms else '--opset'} goes with --format onnx: leave it out")
-    target = output or default_output(path, SUFFIXES[format])
+    elif nms or int8 or opset is not None:
+        option = "--nms" if nms else "--int8" if int8 else "--opset"
+        raise UsageError(f"{option} goes with --format onnx: leave it out")
+    target = output or default_output(path, ".int8.onnx" if int8 else SUFFIXES[format])
     check_free(target)
     predictor = load(path, overrides, device="cpu", plugins=plugins)
     description, notes = describe(predictor, nms=False if format == "torch" else nms)
@@ -133,8 +143,54 @@ def export(
         description.checked = {"images": difference.images, "difference": difference.largest}
         if format == "onnx":
             save_onnx(model, description, draft)
+        numbers = None
+        if int8:
+            draft, numbers = quantized(predictor.recipe, draft, description, worst_loss, on_image)
         rename_new(draft, target)
-    return Exported(target, description, difference, told, notes)
+    return Exported(target, description, difference, told, numbers, notes)
+
+
+def quantized(
+    recipe: Recipe,
+    file: Path,
+    description: Description,
+    worst_loss: float,
+    on_image: Callable[[int, int], None] | None = None,
+) -> tuple[Path, dict[str, Any]]:
+    """Write an int8 file beside a float32 one, and measure what it costs.
+
+    Args:
+        recipe: the detector's.
+        file: in float32.
+        description: of the file; it becomes that of the new one.
+        worst_loss: the largest loss of the metric.
+        on_image: as for `export`.
+
+    Returns:
+        The new file, and {"metric", "float32", "int8", "loss", "convolutions"}.
+
+    Raises:
+        ExportError: the loss is larger.
+        UsageError: the recipe has no validation images.
+    """
+    from densedet.core.export.quantizing import measured, quantize
+
+    if recipe.data.val is None and recipe.data.holdout is None:
+        raise UsageError("--int8 measures what it costs on validation images: give data.val")
+    target = file.with_name(f"int8_{file.name}")
+    convolutions = quantize(file, target, recipe)
+    description.weights = "int8"
+    add_description(target, description)
+    before, after = measured([file, target], on_image)
+    loss = before - after if recipe.evaluate.higher_is_better else after - before
+    name = recipe.evaluate.metric
+    if not loss <= worst_loss:
+        raise ExportError(
+            f"the int8 file is not kept: it loses {loss:.4f} {name} ({before:.4f} in float32, {after:.4f} in "
+            f"int8 on data.val), more than {worst_loss:g}: export without --int8, or allow more by --max-loss"
+        )
+    numbers = {"float32": before, "int8": after, "loss": loss}
+    return target, {"metric": name, **numbers, "convolutions": convolutions}
 
 
 def default_output(path: str | Path, suffix: str) -> Path:
@@ -316,12 +372,19 @@ def summary(result: Exported) -> list[str]:
     picture = "grey" if told.channels == 1 else "RGB"
     outputs = "boxes, scores, labels, anchors, count" if told.nms else "boxes, scores"
     outputs = ", ".join([outputs, *told.extra])
+    int8 = []
+    if (numbers := result.int8) is not None:
+        int8.append(
+            f" int8    {numbers['convolutions']} convolutions; {numbers['metric']} on data.val "
+            f"{numbers['int8']:.4f}, in float32 {numbers['float32']:.4f}: loss {numbers['loss']:.4f}"
+        )
     return [
         f"{result.file}: {kind}, {told.weights}, {size:.1f} MB",
         f" input   images {told.image_type} (batch, {told.channels}, {told.height}, {told.width}) {picture} "
         f"0..255, valid_hw int64 (batch, 2)",
         f" output  {outputs} ({'after' if told.nms else 'before'} NMS), "
         f"{counted(len(told.classes), 'class')}",
-        f" checked {result.difference.in_words()}: {result.images}",
+        f" checked {result.difference.in_words()}: {result.images}{', in float32' * bool(int8)}",
+        *int8,
         *result.notes,
     ]

@@ -109,6 +109,13 @@ def save_onnx(model: Any, description: Description, file: Path) -> None:
         onnx.save(model, str(temporary))
 
 
+def add_description(file: Path, description: Description) -> None:
+    """Write a description into an ONNX file anew."""
+    import onnx
+
+    save_onnx(onnx.load(str(file)), description, file)
+
+
 def save_program(predictor: Predictor, description: Description, file: Path) -> None:
     """Trace a detector with torch.export and write the program (.pt2) with its description beside it.
 

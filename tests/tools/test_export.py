@@ -97,3 +97,15 @@ def test_what_cannot_be_exported_is_refused_before_the_work(options, sentence, w
     arguments = ["export", "quickstart_retinanet", *weights, "--output", str(tmp_path / "x.onnx"), *options]
     assert main(arguments) == 2
     assert sentence in capsys.readouterr().err
+
+
+@pytest.mark.long
+def test_int8_tells_what_it_costs(weights, tmp_path, capsys):
+    recipe = ["quickstart_retinanet", *weights, "data.train.count=8", "--int8", "--output"]
+    assert main(["export", *recipe, str(tmp_path / "x.onnx")]) == 0
+    told = capsys.readouterr().out
+    assert "in float32 0.0000: loss 0.0000" in told and ", int8, " in told
+    assert ExportedPredictor(tmp_path / "x.onnx").description.weights == "int8"
+    assert main(["export", *recipe, str(tmp_path / "y.onnx"), "--max-loss", "-1"]) == 1
+    assert "the int8 file is not kept: it loses" in capsys.readouterr().err
+    assert [file.name for file in tmp_path.iterdir()] == ["x.onnx"]
