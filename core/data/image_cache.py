@@ -53,7 +53,7 @@ def holds_caches(folder: Path) -> bool:
 
 
 class ImageCache:
-    """The decoded and resized images of a source, in memory-mapped files.
+    """The decoded and resized images of a source, in files.
 
     The folder is named by a hash of the source's fingerprint, the colour and every image's placement, so that
     all runs that want the same pixels share it. Several processes may use it at once; each adds the images
@@ -187,17 +187,18 @@ class ImageCache:
         return int(ENTRY.unpack_from(self._files().entries, index * ENTRY.size)[0])
 
     def get(self, index: int) -> Tensor | None:
-        """Return a copy of image ``index`` as a tensor (ch,h,w), or None where its checksum is wrong."""
+        """Return a copy of image ``index`` as a tensor (ch,h,w), or None where its pixels are not all there or
+        their checksum is wrong."""
         files = self._files()
         start, end = int(self._offsets[index]), int(self._offsets[index + 1])
-        pixels = np.frombuffer(
-            files.pixels, dtype=self.dtype, count=(end - start) // np.dtype(self.dtype).itemsize, offset=start
-        )
+        pixels = files.read(start, end - start)
+        if len(pixels) < end - start:
+            return None
         if not files.verified[index]:
-            if zlib.crc32(pixels.data) != ENTRY.unpack_from(files.entries, index * ENTRY.size)[1]:
+            if zlib.crc32(pixels) != ENTRY.unpack_from(files.entries, index * ENTRY.size)[1]:
                 return None
             files.verified[index] = True
-        return torch.from_numpy(pixels.reshape(self._shapes[index]).copy())
+        return torch.from_numpy(np.frombuffer(pixels, dtype=self.dtype).reshape(self._shapes[index]))
 
     def put(self, index: int, identity: int, image: Tensor) -> None:
         """Store image ``index``, a tensor (ch,h,w). On a full disk it is silently not stored."""
@@ -239,10 +240,18 @@ class _Files:
             name: os.open(folder / name, os.O_RDWR | getattr(os, "O_BINARY", 0))
             for name in ("pixels.bin", "entries.bin")
         }
-        self.pixels, self.entries = (
-            mmap.mmap(handle, 0, access=mmap.ACCESS_READ) for handle in self._handles.values()
-        )
+        self.entries = mmap.mmap(self._handles["entries.bin"], 0, access=mmap.ACCESS_READ)
         self.verified = np.zeros(images, dtype=bool)
+
+    def read(self, at: int, size: int) -> bytearray:
+        """Read pixels, fewer bytes where the file is shorter. They are not mapped: the pages of a mapped file count as memory of each process that
+        has looked at them, and would grow to the size of the file over an epoch."""
+        pixels = bytearray(size)
+        if hasattr(os, "preadv"):
+            return pixels[: os.preadv(self._handles["pixels.bin"], [pixels], at)]
+        os.lseek(self._handles["pixels.bin"], at, os.SEEK_SET)
+        pixels[:] = os.read(self._handles["pixels.bin"], size)
+        return pixels
 
     def write(self, name: str, data: bytes, at: int) -> bool:
         """Write and return whether all of it is there: a full disk takes a part, or nothing."""
