@@ -72,6 +72,12 @@ class TrainingError(DensedetError):
     exit_code = 1
 
 
+class TooLargeError(DensedetError):
+    """This machine has too little memory or disk for what a recipe describes."""
+
+    exit_code = 2
+
+
 class PeerError(DensedetError):
     """Another process of the same run has ended, so that this one cannot go on."""
 

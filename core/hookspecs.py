@@ -17,6 +17,9 @@ module has ``all_ranks = True``:
             state = densedet_state(run)
     densedet_run_end(run, summary)               # always, after an error too
 
+A hook of which everything that it does stays in the run folder says so by ``in_folder = True``: ``--plan``
+calls it, to see what it costs, and calls no other.
+
 An implementation names the arguments that it wants: ``def densedet_run_end(self, summary)`` will do.
 """
 

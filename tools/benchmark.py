@@ -18,7 +18,8 @@ REPEATS = 7
 
 
 def add_parser(subparsers: Any) -> None:
-    """densedet benchmark annotations | images | training | step | recipes"""
+    """densedet benchmark annotations | images | training | step | plan | recipes"""
+    from densedet.tools.benchmark_plan import plan
     from densedet.tools.benchmark_recipes import recipes
     from densedet.tools.benchmark_step import step
     from densedet.tools.benchmark_training import training
@@ -62,6 +63,10 @@ def add_parser(subparsers: Any) -> None:
         "--rounds", type=int, default=15, help="how often each is timed, in turns (default 15)"
     )
     steps.set_defaults(run=lambda arguments: tell(step(arguments) | step_memory(), arguments.json))
+    plans = topics.add_parser("plan", help="what --plan predicts beside short runs", description=plan.__doc__)
+    plans.add_argument("recipes", nargs="*", help="names or files (default: all shipped recipes)")
+    plans.add_argument("--set", nargs="+", default=[], metavar="path=value", help="for all of them")
+    plans.set_defaults(run=lambda arguments: tell(plan(arguments), arguments.json))
     proofs = topics.add_parser(
         "recipes",
         help="what recipes say that they reach, and what they reach here",
@@ -75,7 +80,7 @@ def add_parser(subparsers: Any) -> None:
         "state something)",
     )
     proofs.set_defaults(run=recipes)
-    for one in (boxes, pictures, runs, steps, proofs):
+    for one in (boxes, pictures, runs, steps, plans, proofs):
         one.add_argument("--json", action="store_true", help="print as JSON")
 
 

@@ -76,7 +76,7 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument(
         "--plan",
         action="store_true",
-        help="predict memory, disk and minutes from two probe batches, and stop",
+        help="predict memory, disk and minutes from a run in miniature, and stop",
     )
     parser.add_argument(
         "--json", action="store_true", help="print the run's summary as JSON on standard output"
@@ -192,14 +192,19 @@ def check_contents(recipe: Recipe, digest: str | None) -> None:
 
 
 def plan(recipe: str, overrides: list[str], as_json: bool) -> int:
-    """What the run would take."""
+    """What the run would take; refused where the machine has not got it."""
+    import psutil
+
+    from densedet.core.errors import TooLargeError
     from densedet.core.recipe.loading import load_recipe
 
     loaded = load_recipe(recipe, overrides)  # before torch is imported: faults are told at once
     from densedet.core.training import plan as planning
 
-    numbers = planning.plan(loaded)
+    numbers = planning.plan(loaded, started=psutil.Process().create_time())
     say(json_text(numbers) if as_json else "\n".join(planning.lines(numbers)))
+    if numbers["too_large"]:
+        raise TooLargeError("; ".join(numbers["too_large"]))
     return 0
 
 

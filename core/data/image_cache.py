@@ -115,6 +115,14 @@ class ImageCache:
             + (" (from before)" if there else "")
         )
 
+    def missing(self) -> float:
+        """Return the share of the images that are not there yet, 0..1. Nothing is opened or made."""
+        try:
+            rows = np.fromfile(self.folder / "entries.bin", dtype="<u8").reshape(-1, ENTRY.size // 8)
+        except (OSError, ValueError):
+            return 1.0
+        return 1.0 - float((rows[:, 0] != 0).sum()) / max(1, len(self._shapes))
+
     def check_space(self) -> None:
         """Raise DataError where the disk is too small for the complete cache. Nothing is written."""
         parent = next(folder for folder in (self.folder, *self.folder.parents) if folder.is_dir())
@@ -187,8 +195,8 @@ class ImageCache:
         return int(ENTRY.unpack_from(self._files().entries, index * ENTRY.size)[0])
 
     def get(self, index: int) -> Tensor | None:
-        """Return a copy of image ``index`` as a tensor (ch,h,w), or None where its pixels are not all there or
-        their checksum is wrong."""
+        """Return a copy of image ``index`` as a tensor (ch,h,w), or None where pixels are missing or their
+        checksum is wrong."""
         files = self._files()
         start, end = int(self._offsets[index]), int(self._offsets[index + 1])
         pixels = files.read(start, end - start)
@@ -244,8 +252,11 @@ class _Files:
         self.verified = np.zeros(images, dtype=bool)
 
     def read(self, at: int, size: int) -> bytearray:
-        """Read pixels, fewer bytes where the file is shorter. They are not mapped: the pages of a mapped file count as memory of each process that
-        has looked at them, and would grow to the size of the file over an epoch."""
+        """Read pixels, fewer bytes where the file is shorter.
+
+        They are not mapped: the pages of a mapped file count as memory of each process that has looked at
+        them, and would grow to the size of the file over an epoch.
+        """
         pixels = bytearray(size)
         if hasattr(os, "preadv"):
             return pixels[: os.preadv(self._handles["pixels.bin"], [pixels], at)]

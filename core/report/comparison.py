@@ -63,6 +63,7 @@ COST_ROWS = (
         "network, decoding and NMS; images already in memory",
     ),
     Row("peak_memory_mb", "peak memory, MB", "mb", False, "of the training process, imports included"),
+    Row("gpu_peak_memory_mb", "peak GPU memory, MB", "mb", False, "held by torch's allocator"),
     Row("minutes", "training time, minutes", "minutes"),
     Row("steps", "optimizer steps", "whole"),
     Row("epochs", "epochs", "plain"),

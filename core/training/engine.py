@@ -8,6 +8,7 @@ import math
 import signal
 import time
 import warnings
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -44,25 +45,39 @@ def fit(run: Run) -> None:
             agree(run)
         if run.finished:
             return
-        # Data: the loader's worker processes work ahead; what is waited for here is what they are short of.
-        begin = time.perf_counter()
-        taken, ends = zip(*itertools.islice(batches, run.settings.accumulate))
-        waited = time.perf_counter() - begin
-        # Step. The clock stops here: a budget in minutes pays for neither hooks nor evaluations.
-        report = optimizer_step(run, taken)
-        run.seconds += time.perf_counter() - begin
-        _settle(run, taken)
-        run.note_memory()
-        report |= {"step_seconds": time.perf_counter() - begin, "data_seconds": waited}
-        report["images"] = run.settings.accumulate * run.sampler.batch_size
-        run.images_seen += report["images"]
-        run.report = report
-        run.settle()
-        with alone():
-            run.hooks.hook.densedet_run_step(run=run, step=report)
-            if any(ends):
-                run.hooks.hook.densedet_run_epoch(run=run, epoch=run.epoch)
+        advance(run, batches)
         agree(run)
+
+
+def advance(run: Run, batches: Iterator[tuple[Batch, bool]]) -> dict[str, Any]:
+    """Wait for the batches of a step, take it, and tell the hooks.
+
+    Args:
+        run: the run.
+        batches: from `densedet.core.training.run.Run.batches`.
+
+    Returns:
+        What hooks get of a step.
+    """
+    # Data: the loader's worker processes work ahead; what is waited for here is what they are short of.
+    begin = time.perf_counter()
+    taken, ends = zip(*itertools.islice(batches, run.settings.accumulate))
+    waited = time.perf_counter() - begin
+    # Step. The clock stops here: a budget in minutes pays for neither hooks nor evaluations.
+    report = optimizer_step(run, taken)
+    run.seconds += time.perf_counter() - begin
+    _settle(run, taken)
+    run.note_memory()
+    report |= {"step_seconds": time.perf_counter() - begin, "data_seconds": waited}
+    report["images"] = run.settings.accumulate * run.sampler.batch_size
+    run.images_seen += report["images"]
+    run.report = report
+    run.settle()
+    with alone():
+        run.hooks.hook.densedet_run_step(run=run, step=report)
+        if any(ends):
+            run.hooks.hook.densedet_run_epoch(run=run, epoch=run.epoch)
+    return report
 
 
 def optimizer_step(run: Run, batches: tuple[Batch, ...]) -> dict[str, Any]:

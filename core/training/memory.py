@@ -7,6 +7,7 @@ import ctypes
 import os
 
 import psutil
+import torch
 
 
 def used_mb() -> float:
@@ -24,12 +25,47 @@ def used_mb() -> float:
 
 
 def peak_mb() -> float:
-    """Return the largest resident set size that this process has had, in MB."""
-    try:
-        import resource
-    except ImportError:  # Windows
-        return float(psutil.Process().memory_info().peak_wset) / 2**20
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2 ** (20 if psutil.MACOS else 10)
+    """Return the most memory that this process and its descendants have had since `forget_peak`, in MB, as
+    `used_mb` counts it.
+
+    It is the present use, and of each process by how much the largest resident set size exceeded today's:
+    pages that are shared hardly change. Processes that have ended do not count.
+    """
+    own, beyond = psutil.Process(), 0.0
+    for process in (own, *own.children(recursive=True)):
+        with contextlib.suppress(psutil.Error, OSError):
+            beyond += max(0.0, _largest_rss(process) - process.memory_info().rss)
+    return used_mb() + beyond / 2**20
+
+
+def _largest_rss(process: psutil.Process) -> float:
+    """The largest resident set size of a process in bytes; 0 where the system does not tell that of
+    another process."""
+    if psutil.LINUX:
+        with open(f"/proc/{process.pid}/status", encoding="ascii", errors="replace") as status:
+            return next((1024.0 * int(row.split()[1]) for row in status if row.startswith("VmHWM")), 0.0)
+    if psutil.WINDOWS:
+        return float(process.memory_info().peak_wset)
+    import resource
+
+    own = process.pid == os.getpid()
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if psutil.MACOS else 1024) if own else 0
+
+
+def forget_peak() -> None:
+    """Let `peak_mb` start anew with the present use, where the system can (on Linux)."""
+    with contextlib.suppress(OSError), open("/proc/self/clear_refs", "w", encoding="ascii") as file:
+        file.write("5")
+
+
+def gpu_peak_mb(device: torch.device) -> float | None:
+    """Return the most memory that torch has held on a GPU since the process began, or since
+    ``torch.cuda.reset_peak_memory_stats``, in MB; None where the device is no GPU of CUDA.
+
+    It is what the allocator took from the card: tensors and what is kept free for the next ones. The CUDA
+    context takes some 0.5 GB beside it.
+    """
+    return torch.cuda.max_memory_reserved(device) / 2**20 if device.type == "cuda" else None
 
 
 KEPT_MB = 256

@@ -26,7 +26,7 @@ from densedet.core.training.checkpoint_fields import FORMAT
 from densedet.core.training.ema import ExponentialMovingAverage
 from densedet.core.training.evaluation import evaluate_on
 from densedet.core.training.folders import new_folder
-from densedet.core.training.memory import used_mb
+from densedet.core.training.memory import forget_peak, gpu_peak_mb, peak_mb, used_mb
 from densedet.core.training.parameter_groups import freeze, grouped
 from densedet.core.training.precision import resolve_device, resolve_precision
 from densedet.core.training.random_states import seeded
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from torch.utils.data import DataLoader
 
     from densedet.core.contracts import Schedule
+    from densedet.core.data.dataset import DetectionDataset
 
 MEMORY_EVERY_SECONDS = 2.0
 
@@ -88,6 +89,7 @@ class Run:
         hooks: Sequence[Any] = (),
     ) -> None:
         self.import_memory_mb = used_mb()
+        forget_peak()
         self.recipe, self.settings = recipe, recipe.train
         self.device = resolve_device(self.settings.device)
         self.rank, self.world = world()
@@ -354,10 +356,20 @@ class Run:
         return True
 
     def note_memory(self) -> None:
-        """Sample the memory now and then: reading it takes milliseconds."""
+        """Read the peak of the memory now and then, which takes milliseconds: worker processes that end take
+        theirs along."""
         if self.seconds - self._memory_read > MEMORY_EVERY_SECONDS or self.step <= 2:
             self._memory_read = self.seconds
-            self.peak_memory_mb = max(self.peak_memory_mb, used_mb())
+            self.peak_memory_mb = max(self.peak_memory_mb, peak_mb())
+
+    @property
+    def gpu_peak_memory_mb(self) -> float | None:
+        """The most memory that torch has held on the GPU; None on other devices."""
+        return gpu_peak_mb(self.device)
+
+    def evaluate_from_now_on(self, dataset: DetectionDataset | None) -> None:
+        """Take another validation set."""
+        self.val_set, self._eval_loaders = dataset, {}
 
     def hand_on_progress(self, detector: Any) -> None:
         """Set ``detector.progress`` for the parts that ask for it, where the detector has one."""

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from densedet.core.training import profile
+from densedet.core.training.memory import peak_mb
 from densedet.core.training.run import Run
 
 
@@ -46,8 +47,9 @@ def summarise(run: Run, status: str, reason: str | None) -> dict[str, Any]:
         "macs": None if flops is None else flops // 2,
         "images_per_second": round(run.images_seen / run.seconds, 2) if run.seconds else None,
         "predict_images_per_second": None if speed is None else round(speed, 1),
-        "peak_memory_mb": round(run.peak_memory_mb),
+        "peak_memory_mb": round(max(run.peak_memory_mb, peak_mb())),
         "import_memory_mb": round(run.import_memory_mb),
+        "gpu_peak_memory_mb": None if run.gpu_peak_memory_mb is None else round(run.gpu_peak_memory_mb),
         "minutes": round(run.seconds / 60, 3),
         "steps": run.step,
         "epochs": run.epoch,

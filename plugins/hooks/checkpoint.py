@@ -22,6 +22,7 @@ class CheckpointHook:
     """
 
     essential = True
+    in_folder = True
 
     def __init__(self, *, every_minutes: PositiveFloat = 5.0, every_steps: PositiveInt | None = None) -> None:
         self.every_minutes, self.every_steps = every_minutes, every_steps

@@ -21,6 +21,7 @@ class MetricsHook:
     """
 
     essential = True
+    in_folder = True
 
     def __init__(self, *, every: PositiveInt = 1) -> None:
         self.every = every

@@ -16,6 +16,8 @@ class PicturesHook:
         images: number of images to draw.
     """
 
+    in_folder = True
+
     def __init__(self, *, images: PositiveInt = 6) -> None:
         self.images = images
 

@@ -54,6 +54,8 @@ class TensorBoardHook:
         min_score: detections with a lower score are not drawn.
     """
 
+    in_folder = True
+
     def __init__(
         self,
         *,

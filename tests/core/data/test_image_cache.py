@@ -178,6 +178,20 @@ def test_damage_is_noticed(source, tmp_path, name):
     assert torch.equal(again[4].image, image)
 
 
+def test_a_file_that_was_cut_off(source, tmp_path):
+    cache = made(source, tmp_path / "cache")
+    assert cache.missing() == 1.0
+    assert not cache.folder.exists()
+    data = dataset(source, cache)
+    images = [data[index].image for index in range(COUNT)]
+    assert cache.missing() == 0.0
+    assert made(source, tmp_path / "cache").missing() == 0.0
+    assert torch.equal(data[4].image, images[4])  # its checksum was right
+    os.truncate(cache.folder / "pixels.bin", cache.bytes - 1)
+    assert cache.get(4) is None
+    assert torch.equal(data[4].image, images[4])
+
+
 def test_two_at_once(source, tmp_path):
     """Both fill the same files in different order; each sees right pixels all the time."""
     expected = [dataset(source, None)[i].image for i in range(COUNT)]

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from densedet.core.training.memory import peak_mb, used_mb
+from densedet.core.training.memory import forget_peak, peak_mb, used_mb
 
 FAULTS = """
 import ctypes, resource
@@ -42,6 +42,18 @@ def test_the_memory_of_a_child_counts() -> None:
         child.communicate(b"\n")
     assert 0 < used_mb() < before + 49
     assert peak_mb() > 10  # Python alone takes more
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="other systems never forget a peak")
+def test_the_peak_is_what_was_freed_since_and_can_be_forgotten() -> None:
+    forget_peak()
+    before = used_mb()
+    held = b"x" * (60 * 2**20)
+    assert len(held) == 60 * 2**20
+    del held
+    assert 59 < peak_mb() - before < 90
+    forget_peak()
+    assert peak_mb() < before + 30
 
 
 def ask(**environment: str) -> list[str]:
