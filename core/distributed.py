@@ -77,6 +77,11 @@ def local_rank() -> int:
     return int(os.environ.get("LOCAL_RANK", 0))
 
 
+def local_world() -> int:
+    """Return the number of processes of this torchrun on this machine, 1 outside of one."""
+    return int(os.environ.get("LOCAL_WORLD_SIZE", 1))
+
+
 def world() -> tuple[int, int]:
     """Return (rank, number of processes); (0, 1) outside of torch.distributed and within `alone`."""
     if not _alone and dist.is_available() and dist.is_initialized():

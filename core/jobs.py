@@ -113,10 +113,3 @@ def run_job(job: Job, working_folder: str, environment: dict[str, str] | None = 
         return exit_code(process)
     finally:
         end_job(process)
-
-
-def usable_cores() -> int:
-    """Return the number of cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1

@@ -75,7 +75,7 @@ def short(name: str) -> list[str]:
         f"data.train={{{source}, split: train, count: {math.ceil(steps / 3) * batch}}}",
         f"data.val={{{source}, split: val, count: {held}}}",
         *("data.holdout=null", "data.classes=null", "data.category_ids=null", "model.weights=null"),
-        f"data.workers={min(1, recipe.data.workers)}",
+        "data.workers=0" if recipe.data.workers in (0, "auto") else "data.workers=1",
         f"train.batch_size={batch}",
         f"evaluate.batch_size={min(recipe.evaluate.batch_size, 2 * batch)}",
         *("train.budget.epochs=null", "train.budget.minutes=null", f"train.budget.steps={steps}"),
@@ -115,7 +115,7 @@ def compared(predicted: dict[str, Any], measured: dict[str, Any], key: str) -> d
 def size(folder: Path) -> int:
     """Bytes on the disk of the files below a folder; holes in them take none."""
     files = [Path(at) / name for at, _, names in os.walk(folder) for name in names]
-    return sum(getattr(state := file.stat(), "st_blocks", state.st_size / 512) * 512 for file in files)
+    return sum(512 * getattr(file.stat(), "st_blocks", -(-file.stat().st_size // 512)) for file in files)
 
 
 def line(recipe: str, row: dict[str, Any]) -> str:

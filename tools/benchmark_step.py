@@ -117,6 +117,7 @@ def step(arguments: argparse.Namespace) -> dict[str, Any]:
 
     from densedet.core.training.engine import optimizer_step
     from densedet.core.training.memory import keep_freed_memory
+    from densedet.core.training.probing import choose_precision
 
     rows: dict[str, Any] = {
         "threads": torch.get_num_threads(),
@@ -128,6 +129,7 @@ def step(arguments: argparse.Namespace) -> dict[str, Any]:
         plain, fast = ours(folder, model, *PLAIN), ours(folder, model, *FAST)
         batch = next(plain.batches())[0]
         for run in (plain, fast):
+            choose_precision(run)
             run.detector.train()
         images, targets = as_theirs(batch)
         optimizer = optimizer_of(model)
@@ -143,7 +145,7 @@ def step(arguments: argparse.Namespace) -> dict[str, Any]:
         rows |= {f"{key} s": round(median(values), 4) for key, values in times.items()}
         rows |= {f"{key} / torchvision's": round(ratio(values, theirs), 3) for key, values in times.items()}
         rows["default precision"] = str(fast.dtype or torch.float32)
-        precisions = ["float32"] if fast.dtype is None else ["auto", "float32"]
+        precisions = dict.fromkeys([str(fast.chosen_precision), "float32"])
         for recipe in NANO:
             for precision in precisions:
                 rows |= nano(recipe, precision, folder, arguments.rounds)

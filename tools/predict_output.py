@@ -124,7 +124,7 @@ class Pictures:
     def drawn(self, found: Iterator[tuple[int, Detections]]) -> Iterator[None]:
         """Draw the detections of each image; one step of the iteration an image."""
         from densedet.core.data.ahead import made_ahead
-        from densedet.core.jobs import usable_cores
+        from densedet.core.machine import usable_cores
 
         cores = usable_cores()
         for name, fault in made_ahead(self._draw, found, threads=cores, count=4 * cores):

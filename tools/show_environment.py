@@ -26,7 +26,15 @@ PACKAGES = (
     "matplotlib",
     "timm",
 )
-VARIABLES = ("DENSEDET_", "OMP_", "MKL_", "CUDA_VISIBLE_DEVICES", "MALLOC_", "GLIBC_TUNABLES")
+VARIABLES = (
+    "DENSEDET_",
+    "OMP_",
+    "MKL_",
+    "SLURM_CPUS_PER_TASK",
+    "CUDA_VISIBLE_DEVICES",
+    "MALLOC_",
+    "GLIBC_TUNABLES",
+)
 """How the names of the environment variables begin that change what densedet does."""
 
 
@@ -50,6 +58,7 @@ def facts() -> dict[str, Any]:
     import torch
 
     import densedet
+    from densedet.core import machine
     from densedet.core.data.image_cache import cache_root
     from densedet.core.recipe.plugin_loading import load_plugins
     from densedet.core.training.precision import has_bf16
@@ -68,9 +77,14 @@ def facts() -> dict[str, Any]:
             "bf16": "in hardware" if has_bf16(torch.device("cpu")) else "emulated",
             "cores": psutil.cpu_count(logical=False),
             "logical cores": psutil.cpu_count(),
+            "usable cores": machine.usable_cores(),
             "torch threads": torch.get_num_threads(),
         },
-        "memory GB": {"total": round(memory.total / 1e9, 1), "available": round(memory.available / 1e9, 1)},
+        "memory GB": {
+            "total": round(memory.total / 1e9, 1),
+            "available": round(memory.available / 1e9, 1),
+            "usable": round(machine.free_memory_mb() / 1e3 * 2**20 / 1e6, 1),
+        },
         "devices": _devices(),
         "plug-ins": [
             " ".join(filter(None, [plugin.name, plugin.version, plugin.status, plugin.reason]))

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
         make_eval_loader,
         make_train_loader,
         make_train_set,
+        worker_count,
     )
     from densedet.core.assembly.detector import build_detector, build_with_weights, check_norms
     from densedet.core.assembly.parts import build_component, build_list
@@ -40,6 +41,7 @@ _LAZY = {
         "make_eval_loader",
         "make_train_loader",
         "make_train_set",
+        "worker_count",
     ),
     "detector": ("build_detector", "build_with_weights", "check_norms"),
     "parts": ("build_component", "build_list"),
@@ -79,6 +81,7 @@ __all__ = [
     "make_eval_loader",
     "make_train_loader",
     "make_train_set",
+    "worker_count",
     "working_size",
 ]
 

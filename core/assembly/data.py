@@ -19,11 +19,14 @@ from densedet.core.data.decoding import range_notes
 from densedet.core.data.image_cache import fitting_cache
 from densedet.core.data.loader import collate, eval_loader, host_bound, train_loader
 from densedet.core.data.sampling import BatchKey, BatchSampler
-from densedet.core.distributed import world
+from densedet.core.distributed import local_world, world
 from densedet.core.errors import DataError
+from densedet.core.machine import usable_cores
 from densedet.core.recipe.loading import Recipe
 from densedet.core.recipe.plugin_loading import load_plugins
 from densedet.core.types import Batch
+
+MOST_WORKERS = 8
 
 
 def make_dataset(
@@ -92,6 +95,16 @@ def make_train_set(recipe: Recipe, source: Source, notes: list[str] | None = Non
     return make_dataset(recipe, source, classes, transforms=transforms, size=size, notes=notes)
 
 
+def worker_count(recipe: Recipe) -> int:
+    """Return how many loader processes ``data.workers`` comes to on this machine, for each process."""
+    if recipe.data.workers != "auto":
+        return int(recipe.data.workers)
+    trains_on_cpu = recipe.values["train"] is not None and recipe.train.device == "cpu"
+    if trains_on_cpu or not torch.cuda.is_available():
+        return 0
+    return max(1, min(MOST_WORKERS, usable_cores() // local_world()))
+
+
 def make_train_loader(
     recipe: Recipe,
     dataset: DetectionDataset,
@@ -124,7 +137,7 @@ def make_train_loader(
         dataset,
         keys,
         seed=recipe.train.seed,
-        workers=data.workers,
+        workers=worker_count(recipe),
         pad_to=data.pad_to,
         batch_transforms=transforms,
         device=device if on_gpu else None,
@@ -146,7 +159,7 @@ def make_eval_loader(
     return eval_loader(
         dataset,
         batch_size=recipe.evaluate.batch_size,
-        workers=recipe.data.workers,
+        workers=worker_count(recipe),
         pad_to=recipe.data.pad_to,
         rank=rank,
         world=processes,

@@ -19,7 +19,7 @@ from densedet.core.errors import CheckpointError, DataError, UsageError
 from densedet.core.inference.description import read_entries
 from densedet.core.inference.pixels import Picture, input_of, read_picture
 from densedet.core.inference.suppressing import suppress
-from densedet.core.jobs import usable_cores
+from densedet.core.machine import usable_cores
 from densedet.core.mappings import differing
 from densedet.core.recipe.merging import Overrides
 from densedet.core.types import DEFAULT_SCORE, Detections

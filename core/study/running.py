@@ -43,7 +43,7 @@ def job_of(run: StudyRun, recipe: Recipe, root: Path, cores: int | None = None) 
     if cores is not None:
         if (recipe.train.threads or 0) > cores:
             command.append(f"train.threads={cores}")
-        if recipe.data.workers > cores:
+        if recipe.data.workers == "auto" or recipe.data.workers > cores:
             command.append(f"data.workers={cores}")
     if contents := digest_of_contents(contents_of(recipe)):
         command += ["--contents", contents]

@@ -191,6 +191,9 @@ class Fields(_Table):
     detector: Weights = Field(description="weights being trained")
     ema: Weights | None = Field(description="averaged weights, or None")
     optimizer: OptimizerState | None = Field(description="the optimizer's state, or None in best.pt")
+    precision: Literal["float32", "bf16", "float16"] | None = Field(
+        None, description="that it trains in, chosen before the first step; None: it has not been chosen"
+    )
     scaler: dict[str, Number] = Field(description="the gradient scaler's state, empty where it is off")
     best: Best = Field(description="best value of evaluate.metric so far and its step")
     metrics: Metrics = Field(description="of the last evaluation; empty before the first")

@@ -78,6 +78,7 @@ def _acts_of(
     recipe = checkpoint.recipe_of(state, tuple(plugins))
     run = Run(recipe.with_overrides(["run.hooks=[]", "data.workers=0", "model.weights=null"]))
     checkpoint.load_weights(run.detector, state["detector"])
+    run.use_precision(state["precision"] or run.chosen_precision or "float32")
     run.detector.train()
     run.base_lrs = [0.0 for _ in run.base_lrs]  # the weights stay, however often they are trained
     run.step = 1  # the first step's warnings were given when the run was trained

@@ -6,17 +6,17 @@ import math
 import random
 import shutil
 import time
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from densedet.core import machine
+from densedet.core import assembly, machine
 from densedet.core.data.dataset import KEPT, DetectionDataset
 from densedet.core.data.image_cache import cache_root
 from densedet.core.recipe.loading import Recipe
-from densedet.core.training.rehearsal import Rehearsal, Trial, rehearse
+from densedet.core.training.rehearsal import Rehearsal, rehearse
 from densedet.core.training.run import Run
 from densedet.core.training.session import FIRST_TRY_BATCHES
+from densedet.core.training.trials import line, memory_for, seconds_for
 
 KEPT_MB = 0.004
 """Of each image whose boxes stay in memory, with five objects."""
@@ -68,11 +68,11 @@ def _minutes(recipe: Recipe, run: Run, found: Rehearsal, started: float) -> dict
     held = 0 if validation is None else len(validation)
     per_epoch = run.sampler.batches_per_epoch / settings.accumulate
     _, mean = _growth(run, run.train_set, settings.batch_size, found)
-    step = found.step if not found.training else settings.accumulate * _seconds(found.training, _own(run))
+    step = found.step if not found.training else settings.accumulate * seconds_for(found.training, _own(run))
     step *= mean
     # Data: decoded in the first epoch, read from the cache in all later ones.
     first, later = (
-        _waiting(settings.accumulate * seconds, step, recipe.data.workers)
+        _waiting(settings.accumulate * seconds, step, assembly.worker_count(recipe))
         for seconds in (
             found.later_data + found.uncached[0] * max(0.0, found.first_data - found.later_data),
             found.first_data if run.train_set.cache is None else found.later_data,
@@ -84,7 +84,7 @@ def _minutes(recipe: Recipe, run: Run, found: Rehearsal, started: float) -> dict
     if settings.budget.minutes:
         training = 60 * settings.budget.minutes
     # Evaluation: a few images before the first step, all of them as often as the recipe says.
-    image = _seconds(found.evaluating, 1) if found.evaluating else found.evaluated_image
+    image = seconds_for(found.evaluating, 1) if found.evaluating else found.evaluated_image
     decoding = max(0.0, found.first_data - found.later_data) / max(1, min(_own(run), len(run.train_set)))
     tried = min(held, FIRST_TRY_BATCHES * recipe.evaluate.batch_size)
     once = found.first_evaluation + held * found.uncached[1] * decoding
@@ -116,12 +116,11 @@ def _waiting(data: float, step: float, workers: int) -> float:
 
 def _steps(recipe: Recipe, run: Run, step: float, first: float, later: float) -> int:
     """Optimizer steps that the budget comes to."""
-    budget, per_epoch = recipe.train.budget, run.sampler.batches_per_epoch / recipe.train.accumulate
-    if budget.steps:
-        return budget.steps
-    if budget.epochs:
-        return math.ceil(budget.epochs * run.sampler.batches_per_epoch / recipe.train.accumulate)
-    seconds = 60 * float(budget.minutes or 1)
+    steps = run.steps_in(recipe.train.budget)
+    if steps is not None:
+        return steps
+    per_epoch = run.sampler.batches_per_epoch / recipe.train.accumulate
+    seconds = 60 * float(recipe.train.budget.minutes or 1)
     early = min(per_epoch, seconds / (step + first))
     return max(1, math.ceil(early + max(0.0, seconds - early * (step + first)) / (step + later)))
 
@@ -135,9 +134,9 @@ def _memory(recipe: Recipe, run: Run, found: Rehearsal) -> dict[str, Any]:
     largest, _ = _growth(run, run.train_set, recipe.train.batch_size, found)
     peaks = [found.peak_memory_mb]
     if found.training:
-        peaks.append(_memory_of(found.training, _own(run), found.built_mb))
+        peaks.append(memory_for(found.training, _own(run), found.built_mb))
     if found.evaluating:
-        peaks.append(_memory_of(found.evaluating, min(held, recipe.evaluate.batch_size), found.built_mb))
+        peaks.append(memory_for(found.evaluating, min(held, recipe.evaluate.batch_size), found.built_mb))
     peak = found.built_mb + (max(peaks) - found.built_mb) * largest
     # Boxes that stay in memory, in each process that makes batches.
     kept = sum(
@@ -145,7 +144,7 @@ def _memory(recipe: Recipe, run: Run, found: Rehearsal) -> dict[str, Any]:
         for dataset in (run.train_set, validation)
         if dataset is not None and dataset.cache is not None and not dataset.transforms
     )
-    peak += KEPT_MB * kept * max(1, recipe.data.workers)
+    peak += KEPT_MB * kept * max(1, assembly.worker_count(recipe))
     peak += max(0.0, found.image_mb) * max(0, held - 3 * recipe.evaluate.batch_size)
     gpu = found.gpu_peak_memory_mb
     return {
@@ -153,28 +152,6 @@ def _memory(recipe: Recipe, run: Run, found: Rehearsal) -> dict[str, Any]:
         "import_memory_mb": round(found.import_memory_mb),
         "gpu_peak_memory_mb": None if gpu is None else round(gpu),
     }
-
-
-def _slope(trials: Sequence[Trial], value: str, start: float) -> tuple[float, float]:
-    """(value at no image, value for each image) of the line through the last two trials, or from ``start``
-    through the only one. Noise makes neither negative."""
-    one, last = ([None, *trials])[-2:]
-    images, at = last.images, getattr(last, value)
-    slope = (at - start) / images if one is None else (at - getattr(one, value)) / (images - one.images)
-    slope = max(0.0, slope)
-    return max(start, at - slope * images), slope
-
-
-def _seconds(trials: Sequence[Trial], images: int) -> float:
-    """Seconds that so many images take."""
-    none, each = _slope(trials, "seconds", 0.0)
-    return none + images * each
-
-
-def _memory_of(trials: Sequence[Trial], images: int, start: float) -> float:
-    """The memory that so many images take, in MB."""
-    none, each = _slope(trials, "memory_mb", start)
-    return none + images * each
 
 
 def _growth(run: Run, dataset: DetectionDataset, count: int, found: Rehearsal) -> tuple[float, float]:
@@ -239,7 +216,7 @@ def _beyond_memory(recipe: Recipe, run: Run, found: Rehearsal, numbers: dict[str
         ("train.batch_size", found.training, recipe.train.batch_size),
         ("evaluate.batch_size", found.evaluating, recipe.evaluate.batch_size),
     ):
-        none, each = _slope(trials, "memory_mb", found.built_mb) if trials else (0.0, 0.0)
+        none, each = line(trials, "memory_mb", found.built_mb) if trials else (0.0, 0.0)
         if not each or none + now * each <= room:
             continue
         fits = int((room - none) / each)
@@ -250,7 +227,7 @@ def _beyond_memory(recipe: Recipe, run: Run, found: Rehearsal, numbers: dict[str
         sides = [int(side * share) // GRID * GRID for side in (width, height)]
         if min(sides) >= GRID:
             advice.append(f"data.input_size_wh=[{sides[0]}, {sides[1]}] with the batch as it is")
-    if recipe.data.workers:
+    if assembly.worker_count(recipe):
         advice.append("data.workers=0, which spares the memory of the loader's processes")
     advice = advice or ["a smaller train.batch_size, evaluate.batch_size or data.input_size_wh"]
     return [

@@ -1,9 +1,11 @@
-"""Device and arithmetic: ``auto`` is resolved once, here."""
+"""Device and arithmetic."""
 
 from __future__ import annotations
 
+import contextlib
+from typing import Any
+
 import torch
-from torch import nn
 
 from densedet.core.distributed import local_rank, world
 from densedet.core.errors import UsageError
@@ -51,9 +53,17 @@ def _check_shared(name: str) -> None:
         )
 
 
+DTYPES = {"float32": None, "bf16": torch.bfloat16, "float16": torch.float16}
+"""``train.precision`` -> the dtype of autocast; None: there is none."""
+
+
+def autocast(device: torch.device, dtype: torch.dtype | None) -> contextlib.AbstractContextManager[Any]:
+    """Compute in this dtype where that is safe, in float32 elsewhere and where it is None."""
+    return contextlib.nullcontext() if dtype is None else torch.autocast(device.type, dtype=dtype)
+
+
 def has_bf16(device: torch.device) -> bool:
-    """Whether the hardware computes in bf16 (AVX512-BF16 or AMX on CPUs); emulated bf16 is slower than
-    float32."""
+    """Whether the hardware computes in bf16 (AVX512-BF16 or AMX on CPUs); others emulate it."""
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
     if device.type == "cpu":
@@ -62,22 +72,19 @@ def has_bf16(device: torch.device) -> bool:
     return False
 
 
-def has_depthwise(model: nn.Module) -> bool:
-    """Whether it has grouped convolutions: their backward pass in bf16 is many times slower on CPUs."""
-    return any(isinstance(m, nn.Conv2d) and m.groups > 1 for m in model.modules())
+def candidates(device: torch.device) -> tuple[str, ...]:
+    """Return the values of ``train.precision`` that ``auto`` measures on a device, float32 first.
 
-
-def resolve_precision(name: str, device: torch.device, model: nn.Module) -> torch.dtype | None:
-    """Return the dtype of autocast, or None for plain float32.
-
-    Raises:
-        UsageError: float16 without a CUDA device.
+    A CPU that emulates bf16 is among those that are measured. A GPU takes float16 where it lacks bf16.
     """
-    if name == "auto":
-        suits = has_bf16(device) and not (device.type == "cpu" and has_depthwise(model))
-        return torch.bfloat16 if suits else None
+    if device.type == "cuda":
+        return "float32", "bf16" if has_bf16(device) else "float16"
+    return ("float32", "bf16") if device.type == "cpu" else ("float32",)
+
+
+def check_precision(name: str, device: torch.device) -> None:
+    """Raise UsageError where a device cannot train in the precision that a recipe names."""
     if name == "float16" and device.type != "cuda":
         raise UsageError(
             f"precision float16 needs a CUDA device, not {device.type}: write precision: bf16 or auto"
         )
-    return {"float32": None, "bf16": torch.bfloat16, "float16": torch.float16}[name]

@@ -7,50 +7,35 @@ import os
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from densedet.core import assembly, machine
+from densedet.core import assembly
 from densedet.core.annotations.views import Subset
 from densedet.core.data.dataset import DetectionDataset
 from densedet.core.data.loader import eval_loader
 from densedet.core.data.sampling import BatchKey
-from densedet.core.distributed import synchronize
-from densedet.core.errors import TooLargeError
 from densedet.core.recipe.loading import Recipe
-from densedet.core.text import counted
 from densedet.core.training import engine, session
 from densedet.core.training.evaluation import evaluate_on
 from densedet.core.training.memory import forget_peak, keep_freed_memory, peak_mb, used_mb
+from densedet.core.training.probing import choose_precision
 from densedet.core.training.run import Run
+from densedet.core.training.trials import Trial, seconds_of, tried, try_steps, within_memory
 from densedet.core.types import Batch
 
 STEPS, SECONDS = 30, 4.0
 """Timed steps: so many at most, and so long at most, but `FEWEST` at least."""
 FEWEST, UNTIMED = 3, 2
 """The first steps build kernels and states that later ones find."""
-LONGEST = 6.0
-"""Seconds that a step or an evaluation's batch may take, to be taken whole; longer ones are tried with fewer
-images."""
 FAR = 2_000_000
 """Steps of the budget that a rehearsal pretends to have. It stands in the middle of it, where all parameters
 train, and never comes to an end."""
 CHECKPOINTS = ("last.pt", "best.pt")
-
-
-@dataclass(frozen=True)
-class Trial:
-    """What one act took with so many images: its seconds, the largest memory meanwhile, in MB, and the
-    seconds that it took more when it was done for the first time."""
-
-    images: int
-    seconds: float
-    memory_mb: float
-    warming: float = 0.0
 
 
 @dataclass
@@ -136,19 +121,22 @@ def rehearse(recipe: Recipe) -> tuple[Rehearsal, Run]:
             if not getattr(hook, "in_folder", False):
                 run.hooks.unregister(hook)
         found.import_memory_mb = run.import_memory_mb
-        caches = [dataset and dataset.cache for dataset in (run.train_set, validation)]
+        caches = [None if dataset is None else dataset.cache for dataset in (run.train_set, validation)]
         train, val = (1.0 if cache is None else cache.missing() for cache in caches)
         found.uncached = train, val
         found.cache_bytes = sum(
             cache.bytes * share for cache, share in zip(caches, found.uncached) if cache is not None
         )
-        with run.held, session.process_settings(run), _within_memory():
-            _begin(run, found)
+        with run.held, session.process_settings(run), within_memory():
+            _begin(run, recipe, found)
             _time_data(run, found)
             sizes: list[int] = []
             batches = _noted(run.batches(), sizes)
             first = next(batches)[0]
-            found.training = _steps_with_fewer(run, first, found)
+            trials, whole = try_steps(run, first)
+            found.warming = trials[0].warming if trials else 0.0
+            found.training = [] if whole else trials
+            found.peak_memory_mb = max([found.peak_memory_mb, *(trial.memory_mb for trial in trials)])
             if not found.training:
                 _take_steps(run, batches, found)
             if validation is not None:
@@ -164,46 +152,6 @@ def rehearse(recipe: Recipe) -> tuple[Rehearsal, Run]:
     return found, run
 
 
-@contextmanager
-def _within_memory() -> Iterator[None]:
-    """Have allocations fail that the machine has no memory for, where the system can (on Linux), instead of
-    being killed at their first use.
-
-    Raises:
-        TooLargeError: one has failed.
-    """
-    limits: Any = None
-    try:
-        import resource
-
-        status = Path("/proc/self/status").read_text(encoding="ascii", errors="replace")
-        now = next(1024 * int(row.split()[1]) for row in status.splitlines() if row.startswith("VmData"))
-        limits = resource.getrlimit(resource.RLIMIT_DATA)
-        own = now + int(machine.free_memory_mb() * 2**20)
-        highest = own if limits[1] == resource.RLIM_INFINITY else min(own, limits[1])
-        resource.setrlimit(resource.RLIMIT_DATA, (highest, limits[1]))
-    except (ImportError, OSError, StopIteration, ValueError):  # another system
-        limits = None
-    try:
-        yield
-    except (MemoryError, RuntimeError) as error:
-        if not is_full(error):
-            raise
-        raise TooLargeError(
-            f"this does not fit into the memory that is free ({' '.join(str(error).split())[:200]}): write a "
-            f"smaller train.batch_size, evaluate.batch_size or data.input_size_wh"
-        ) from error
-    finally:
-        if limits is not None:
-            resource.setrlimit(resource.RLIMIT_DATA, limits)
-
-
-def is_full(error: BaseException) -> bool:
-    """Whether an error says that there is no memory left, of the machine or of a GPU."""
-    words = ("allocate memory", "out of memory", "bad_alloc", "not enough memory")
-    return isinstance(error, MemoryError) or any(word in str(error).lower() for word in words)
-
-
 def _noted(batches: Iterator[tuple[Batch, bool]], sizes: list[int]) -> Iterator[tuple[Batch, bool]]:
     """Hand batches on and note the pixels of an image of each."""
     for batch, ends in batches:
@@ -211,81 +159,14 @@ def _noted(batches: Iterator[tuple[Batch, bool]], sizes: list[int]) -> Iterator[
         yield batch, ends
 
 
-def _begin(run: Run, found: Rehearsal) -> None:
+def _begin(run: Run, recipe: Recipe, found: Rehearsal) -> None:
     run.start()
+    choose_precision(run, recipe.train.budget)
     run.hooks.hook.densedet_run_start(run=run)
     run.detector.train()
     found.started, found.built_mb = time.time(), used_mb()
     found.other_bytes = _bytes(run.folder)
     found.peak_memory_mb = peak_mb()
-
-
-def _tried(
-    act: Callable[[int], object], whole: int, run: Run, *, factor: float = 1.0
-) -> tuple[list[Trial], bool]:
-    """Do something with 1, 2, 4 ... images, as long as that tells more.
-
-    Args:
-        act: does it with so many images.
-        whole: how many it is meant for.
-        run: the run, for its device.
-        factor: how often the act is done in one go.
-
-    Returns:
-        What it took, with ever more images; and whether it can be done with all of them.
-
-    Raises:
-        TooLargeError: not even the first fits into memory.
-    """
-    trials: list[Trial] = []
-    count = 1
-    while count < whole:
-        forget_peak()
-        before, room = used_mb(), machine.free_memory_mb()
-        try:
-            first, seconds = (_seconds(partial(act, count), run) for _ in range(2))
-        except (MemoryError, RuntimeError) as error:
-            if not is_full(error):
-                raise
-            if not trials:
-                raise TooLargeError(
-                    f"not even {counted(count, 'image')} of the batch fits into the {room:,.0f} MB of memory "
-                    f"that are free: write a smaller data.input_size_wh, or take a smaller network"
-                ) from error
-            return trials, False
-        except ValueError:  # batch norm wants more than one value a channel
-            if count > 1:
-                raise
-            count = 2
-            continue
-        trials.append(Trial(count, min(first, seconds), peak_mb(), max(0.0, first - seconds)))
-        larger = whole / count
-        if factor * seconds * larger <= LONGEST and (trials[-1].memory_mb - before) * larger < room:
-            return trials, True
-        if 2 * seconds > LONGEST:
-            return trials, False
-        count *= 2
-    return trials, not trials or factor * trials[-1].seconds <= LONGEST
-
-
-def _seconds(act: Callable[[], object], run: Run) -> float:
-    begin = time.perf_counter()
-    act()
-    synchronize(run.device)
-    return time.perf_counter() - begin
-
-
-def _steps_with_fewer(run: Run, batch: Batch, found: Rehearsal) -> list[Trial]:
-    """Try training steps on the first images of a batch."""
-    trials, whole = _tried(
-        lambda count: engine.optimizer_step(run, (batch.take(range(count)),)),
-        len(batch),
-        run,
-        factor=run.settings.accumulate,
-    )
-    found.warming = trials[0].warming if trials else 0.0
-    found.peak_memory_mb = max([found.peak_memory_mb, *(trial.memory_mb for trial in trials)])
-    return [] if whole else trials
 
 
 def _evaluations_of_fewer(run: Run, validation: DetectionDataset, found: Rehearsal) -> list[Trial]:
@@ -296,7 +177,7 @@ def _evaluations_of_fewer(run: Run, validation: DetectionDataset, found: Rehears
         batches = eval_loader(validation, batch_size=count, pad_to=recipe.data.pad_to, limit=count)
         evaluate_on(recipe, run.eval_detector, validation, run.classes, batches, device=run.device)
 
-    trials, whole = _tried(act, min(recipe.evaluate.batch_size, len(validation)), run)
+    trials, whole = tried(act, min(recipe.evaluate.batch_size, len(validation)), run)
     found.peak_memory_mb = max([found.peak_memory_mb, *(trial.memory_mb for trial in trials)])
     return [] if whole else trials
 
@@ -328,7 +209,7 @@ def _take_evaluations(run: Run, validation: DetectionDataset, found: Rehearsal) 
     files, seconds, memory = [_bytes(run.folder)], [], []
     for count in (few, few, *([many] if many > few else [])):
         run.evaluate_from_now_on(_first(run, validation, count))
-        seconds.append(_seconds(lambda: engine.evaluate(run), run))
+        seconds.append(seconds_of(lambda: engine.evaluate(run), run))
         files.append(_bytes(run.folder))
         memory.append(peak_mb())
     if many > few:
@@ -349,7 +230,7 @@ def _first(run: Run, dataset: DetectionDataset, count: int) -> DetectionDataset:
 def _end(run: Run, found: Rehearsal) -> None:
     """End the run with all that is written then."""
     before = _bytes(run.folder)
-    found.ending = _seconds(lambda: session.finish(run, "stopped", "rehearsed"), run)
+    found.ending = seconds_of(lambda: session.finish(run, "stopped", "rehearsed"), run)
     found.other_bytes += _bytes(run.folder) - before
     last, best = (_size(run.folder / name) for name in CHECKPOINTS)
     found.checkpoint_bytes = last, best
@@ -362,8 +243,8 @@ def _time_data(run: Run, found: Rehearsal) -> None:
     own, images = run.sampler.batch_size // run.world, len(run.train_set)
     ends = [images - number * own for number in range(3) if images > number * own]
     keys = [BatchKey(0, 0, tuple(range(max(0, end - own), end))) for end in ends]
-    found.first_data = [_seconds(partial(dataset.__getitem__, key), run) for key in keys][-1]
-    found.later_data = min(_seconds(partial(dataset.__getitem__, key), run) for key in keys)
+    found.first_data = [seconds_of(partial(dataset.__getitem__, key), run) for key in keys][-1]
+    found.later_data = min(seconds_of(partial(dataset.__getitem__, key), run) for key in keys)
 
 
 def _bytes(folder: Path) -> int:

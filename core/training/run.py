@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import json
+import math
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -28,7 +29,7 @@ from densedet.core.training.evaluation import evaluate_on
 from densedet.core.training.folders import new_folder
 from densedet.core.training.memory import forget_peak, gpu_peak_mb, peak_mb, used_mb
 from densedet.core.training.parameter_groups import freeze, grouped
-from densedet.core.training.precision import resolve_device, resolve_precision
+from densedet.core.training.precision import DTYPES, autocast, check_precision, resolve_device
 from densedet.core.training.random_states import seeded
 from densedet.core.types import Batch
 
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 
     from densedet.core.contracts import Schedule
     from densedet.core.data.dataset import DetectionDataset
+    from densedet.core.recipe.sections import Budget
 
 MEMORY_EVERY_SECONDS = 2.0
 
@@ -66,6 +68,10 @@ class Run:
         evaluations: evaluations done.
         data_facts: {"train" and "val": `densedet.core.data.facts.data_facts`}.
         notes: sentences that the user should see at the start.
+        chosen_precision: what ``train.precision`` is or came to, "float32", "bf16" or "float16"; None:
+            ``auto`` is still to be measured.
+        dtype: of autocast in training; None: there is none.
+        measured_ms: {what was measured before the first step: milliseconds of a batch}.
         broken: {position in the training source: sentence} of images that could not be read.
         images_seen: training images of all steps, over all processes, each time that they were taken.
         dropped: objects that augmentation lost.
@@ -95,6 +101,7 @@ class Run:
         self.rank, self.world = world()
         self.notes: list[str] = []
         self.broken: dict[int, str] = {}
+        self.measured_ms: dict[str, float] = {}
         self.step = self.stale = self.dropped = self.evaluations = self.images_seen = 0
         self.seconds = self.peak_memory_mb = self._memory_read = 0.0
         self.metrics: dict[str, Any] = {}
@@ -162,8 +169,12 @@ class Run:
         self.detector: nn.Module = detector
         self.model: nn.Module = detector
         self.buffers = Buffers(detector)
-        self.dtype = resolve_precision(self.settings.precision, self.device, detector)
-        self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.dtype is torch.float16)
+        check_precision(self.settings.precision, self.device)
+        self.chosen_precision: str | None = None
+        self.dtype: torch.dtype | None = None
+        self.scaler = torch.amp.GradScaler(self.device.type, enabled=False)
+        if self.settings.precision != "auto":
+            self.use_precision(self.settings.precision)
         decay = self.settings.ema_decay
         self.ema = None if decay is None else ExponentialMovingAverage(detector, decay)
         groups = grouped(detector, self.recipe)
@@ -274,6 +285,12 @@ class Run:
             return min(batches / self.sampler.batches_per_epoch / budget.epochs, 1.0)
         return min(self.seconds / (60 * float(budget.minutes or 1)), 1.0)
 
+    def steps_in(self, budget: Budget) -> int | None:
+        """Return the optimizer steps that a budget comes to; None where it is in minutes."""
+        if budget.epochs:
+            return math.ceil(budget.epochs * self.sampler.batches_per_epoch / self.settings.accumulate)
+        return budget.steps
+
     def _batches_passed(self) -> int:
         """Batches from the first epoch to the sampler's position, at this run's batches an epoch."""
         return self.sampler.epoch * self.sampler.batches_per_epoch + self.sampler.batch
@@ -314,11 +331,14 @@ class Run:
             dataset = assembly.make_dataset(self.recipe, self.train_set.source, self.classes)
         return assembly.first_batch(self.recipe, dataset, count).to(self.device)
 
+    def use_precision(self, name: str) -> None:
+        """Train in the precision of this name, one of ``train.precision`` but "auto"."""
+        self.chosen_precision, self.dtype = name, DTYPES[name]
+        self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.dtype is torch.float16)
+
     def autocast(self) -> contextlib.AbstractContextManager[Any]:
         """The precision that the network trains in. Evaluation runs in float32."""
-        if self.dtype is None:
-            return contextlib.nullcontext()
-        return torch.autocast(self.device.type, dtype=self.dtype)
+        return autocast(self.device, self.dtype)
 
     @property
     def precision(self) -> str:
@@ -425,6 +445,7 @@ class Run:
             "detector": self.detector.state_dict(),
             "ema": None if self.ema is None else self.ema.model.state_dict(),
             "optimizer": optimizer_state.kept_state(*self._optimizer()) if with_optimizer else None,
+            "precision": self.chosen_precision,
             "scaler": self.scaler.state_dict(),
             "best": dict(self.best),
             "metrics": json.loads(json.dumps(self.metrics)),  # an evaluator may give NumPy's numbers
@@ -467,6 +488,9 @@ class Run:
         elif state["ema"] is not None:
             self.notes.append("train.ema_decay is null: the averaged weights so far are left out")
         self.notes += optimizer_state.restore(state["optimizer"], *self._optimizer())
+        if self.settings.precision == "auto" and state["precision"] is not None:
+            check_precision(state["precision"], self.device)
+            self.use_precision(state["precision"])
         if self.scaler.is_enabled() and state["scaler"]:
             self.scaler.load_state_dict(state["scaler"])
         for name in ("step", "seconds", "metrics", "stale"):

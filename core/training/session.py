@@ -18,12 +18,14 @@ from densedet.core.assembly.evaluators import metric_value
 from densedet.core.data.loader import of_worker
 from densedet.core.distributed import alone, barrier, from_main, together
 from densedet.core.errors import CheckpointError, Interrupted, OutputError, sentence
+from densedet.core.machine import usable_cores
 from densedet.core.recipe.loading import Recipe
 from densedet.core.recipe.merging import Overrides
 from densedet.core.text import counted, json_text
 from densedet.core.training import engine, resuming
 from densedet.core.training.folders import summary_of
 from densedet.core.training.memory import keep_freed_memory
+from densedet.core.training.probing import choose_precision
 from densedet.core.training.random_states import seeded
 from densedet.core.training.run import Run
 from densedet.core.training.summary import summarise
@@ -123,6 +125,7 @@ def conduct(run: Run) -> Run:
         run.start()
         try:
             with together():
+                choose_precision(run)
                 with alone():
                     run.hooks.hook.densedet_run_start(run=run)
                 engine.fit(run)
@@ -200,8 +203,8 @@ def process_settings(run: Run) -> Iterator[None]:
     """The threads, determinism and random numbers of this process while ``run`` trains; put back
     afterwards."""
     threads, deterministic = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
-    if run.settings.threads:
-        torch.set_num_threads(run.settings.threads)
+    # torch counts the cores of the machine, whatever share of them a container or a scheduler gives.
+    torch.set_num_threads(run.settings.threads or min(threads, usable_cores()))
     torch.use_deterministic_algorithms(run.settings.deterministic)
     try:
         with seeded(run.settings.seed):

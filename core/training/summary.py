@@ -63,6 +63,7 @@ def summarise(run: Run, status: str, reason: str | None) -> dict[str, Any]:
         ],
         "seed": run.settings.seed,
         "precision": run.precision,
+        "measured_ms": run.measured_ms,
         "device": str(run.device),
         "machine": machine(),
     }

@@ -9,7 +9,8 @@ import time
 from collections.abc import Generator, Sequence
 
 from densedet.core.arguments import PositiveInt
-from densedet.core.jobs import Job, JobOutcome, end_job, exit_code, start_job, usable_cores
+from densedet.core.jobs import Job, JobOutcome, end_job, exit_code, start_job
+from densedet.core.machine import usable_cores
 from densedet.core.text import counted
 
 POLL_SECONDS = 0.1

@@ -18,7 +18,7 @@ from densedet.core.training import checkpoint, engine, session
 from densedet.core.training.checkpoint_fields import FORMAT
 from densedet.core.training.ema import ExponentialMovingAverage
 from densedet.core.training.folders import new_folder
-from densedet.core.training.precision import resolve_device, resolve_precision
+from densedet.core.training.precision import candidates, check_precision, resolve_device
 from densedet.core.training.prediction import load
 from densedet.core.training.run import Run
 from densedet.plugins.detectors.dense import DenseDetector
@@ -345,17 +345,16 @@ def test_the_average_follows_by_its_decay() -> None:
 
 
 def test_devices_and_precisions() -> None:
-    model = torch.nn.Conv2d(1, 1, 1)
     assert resolve_device("cpu").type == "cpu"
     for name in ("gpu", "cuda:99"):
         with pytest.raises(UsageError, match=name):
             resolve_device(name)
-    assert resolve_precision("float32", torch.device("cpu"), model) is None
-    assert resolve_precision("bf16", torch.device("cpu"), model) is torch.bfloat16
+    for name in ("auto", "float32", "bf16"):
+        check_precision(name, torch.device("cpu"))
     with pytest.raises(UsageError, match="float16 needs a CUDA device"):
-        resolve_precision("float16", torch.device("cpu"), model)
-    depthwise = torch.nn.Conv2d(4, 4, 3, groups=4)
-    assert resolve_precision("auto", torch.device("cpu"), depthwise) is None
+        check_precision("float16", torch.device("cpu"))
+    assert candidates(torch.device("cpu")) == ("float32", "bf16")
+    assert candidates(torch.device("mps")) == ("float32",)
 
 
 def test_bf16_trains(tmp_path: Path) -> None:

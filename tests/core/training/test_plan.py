@@ -14,8 +14,10 @@ from densedet.core.hookspecs import hookimpl
 from densedet.core.recipe.loading import Recipe, load_recipe
 from densedet.core.training import plan as planning
 from densedet.core.training import rehearsal
-from densedet.core.training.rehearsal import Rehearsal, Trial
+from densedet.core.training import trials as trials_of
+from densedet.core.training.rehearsal import Rehearsal
 from densedet.core.training.run import Run
+from densedet.core.training.trials import Trial
 
 DATA = ["data.train.count=20", "data.val.count=8", "train.batch_size=4", "evaluate.batch_size=4"]
 
@@ -102,10 +104,12 @@ def test_budgets_in_minutes_and_epochs(made) -> None:
 
 def test_a_line_through_trials_with_fewer_images(made) -> None:
     trials = [Trial(1, 9.0, 900.0), Trial(2, 3.0, 700.0), Trial(4, 5.0, 900.0)]
-    assert planning._seconds(trials, 16) == 17.0  # 1 + 16 * 1
-    assert planning._memory_of(trials, 16, 450.0) == 2100.0  # 500 + 16 * 100
-    assert planning._memory_of(trials[1:2], 16, 450.0) == 2450.0  # 450 + 16 * 250 / 2
-    assert planning._seconds([Trial(1, 3.0, 0.0), Trial(2, 2.0, 0.0)], 16) == 2.0  # noise makes none faster
+    assert trials_of.seconds_for(trials, 16) == 17.0  # 1 + 16 * 1
+    assert trials_of.memory_for(trials, 16, 450.0) == 2100.0  # 500 + 16 * 100
+    assert trials_of.memory_for(trials[1:2], 16, 450.0) == 2450.0  # 450 + 16 * 250 / 2
+    assert (
+        trials_of.seconds_for([Trial(1, 3.0, 0.0), Trial(2, 2.0, 0.0)], 16) == 2.0
+    )  # noise makes none faster
     recipe, run = made("train.budget.steps=10", "train.batch_size=16", "evaluate.batch_size=16")
     found = replace(FOUND, training=trials, evaluating=[Trial(1, 2.0, 480.0), Trial(2, 4.0, 510.0)])
     numbers = minutes(recipe, run, found)
@@ -204,7 +208,7 @@ def _limits() -> Any:
 
 @pytest.mark.skipif(not psutil.LINUX, reason="other systems kill a process at once")
 def test_what_cannot_even_be_tried_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rehearsal.machine, "free_memory_mb", lambda: 30.0)
+    monkeypatch.setattr(trials_of.machine, "free_memory_mb", lambda: 30.0)
     recipe = load_recipe("quickstart_ssd", [*DATA, "data.input_size_wh=[2048, 2048]", "data.cache_gb=0"])
     with pytest.raises(TooLargeError, match="write a smaller"):
         rehearsal.rehearse(recipe)

@@ -56,6 +56,22 @@ def test_training_puts_threads_and_random_states_back(tmp_path: Path) -> None:
     assert run.folder == tmp_path / "quickstart_ssd" / "1"
 
 
+def test_threads_are_no_more_than_the_cores_that_it_may_use(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    threads = torch.get_num_threads()
+    run = Run(load_recipe("quickstart_ssd", [*SMALL, f"run.folder={tmp_path}"]))
+    try:
+        torch.set_num_threads(5)
+        for cores, expected in ((3, 3), (8, 5)):
+            monkeypatch.setattr(session, "usable_cores", lambda cores=cores: cores)
+            with session.process_settings(run):
+                assert torch.get_num_threads() == expected
+            assert torch.get_num_threads() == 5
+    finally:
+        torch.set_num_threads(threads)
+
+
 def test_the_same_seed_gives_the_same_weights_whatever_was_drawn_before(tmp_path: Path) -> None:
     recipe = load_recipe("quickstart_ssd", [*SMALL, f"run.folder={tmp_path}"])
     weights = []
