@@ -67,7 +67,7 @@ def short(name: str) -> list[str]:
 
     recipe = load_recipe(name)
     width, height = recipe.data.input_size_wh
-    batch = max(2, min(recipe.train.batch_size, PIXELS // (width * height)))
+    batch = max(2, min(recipe.train.images, PIXELS // (width * height)))
     steps = max(4, min(60, WORK // (width * height * batch)))
     source = f"name: digits, size: [{width}, {height}], color: {recipe.data.color}"
     held = 2 * min(recipe.evaluate.batch_size, 2 * batch)

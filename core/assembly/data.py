@@ -83,7 +83,7 @@ def build_batch_sampler(recipe: Recipe, source: Source) -> BatchSampler:
     sampler = build_component(
         recipe, "data.sampler", "sampler", recipe.data.sampler, {"source": source, "seed": recipe.train.seed}
     )
-    size = recipe.train.batch_size
+    size = recipe.train.images
     return BatchSampler(sampler, batch_size=size, images=len(source), rank=rank, world=processes)
 
 

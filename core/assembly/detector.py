@@ -94,7 +94,7 @@ def check_norms(recipe: Recipe, detector: nn.Module) -> None:
     norms: dict[str, nn.Module] = {}
     for name, module in detector.named_modules():
         alone = isinstance(module, nn.GroupNorm) and module.num_groups == module.num_channels
-        if alone or (isinstance(module, _BatchNorm) and recipe.train.batch_size // processes < 2):
+        if alone or (isinstance(module, _BatchNorm) and recipe.train.images // processes < 2):
             norms[name] = module
     single: list[str] = []
 

@@ -24,6 +24,9 @@ from densedet.core.arguments import (
 )
 from densedet.core.text import counted
 
+LR_IS_FOR = 16
+"""Images a step that the learning rate of a recipe with ``train.batch_size: auto`` is meant for."""
+
 
 def section_of_field(info: FieldInfo | None) -> type[Section] | None:
     """The section that stands in a field of another one, or None."""
@@ -206,8 +209,11 @@ class TrainSection(Section):
     """How the detector is trained."""
 
     budget: Budget = Field(..., description="how long: {epochs: 12}, {steps: 1000} or {minutes: 10}")
-    batch_size: BatchSize = Field(
-        16, description="images per optimizer step and accumulation step, over all processes"
+    batch_size: BatchSize | Literal["auto"] = Field(
+        LR_IS_FOR,
+        description="images per optimizer step and accumulation step, over all processes; auto: on a GPU as "
+        "many as fit and make it faster, on a CPU 16 or as many as fit; the optimizer's lr is then meant for "
+        "16 and grows in proportion, and both numbers stand in the run's recipe.yaml",
     )
     optimizer: Annotated[Any, Part("optimizer")] = Field(
         {"name": "adamw"}, description="what turns gradients into steps"
@@ -255,6 +261,11 @@ class TrainSection(Section):
         description="how parameters train, by name pattern, e.g. {'backbone.*': {lr: 0.1}}; the "
         "first that fits counts",
     )
+
+    @property
+    def images(self) -> int:
+        """``batch_size``, or `LR_IS_FOR` where it is still "auto"."""
+        return LR_IS_FOR if self.batch_size == "auto" else self.batch_size
 
 
 class ModelValues(Section):

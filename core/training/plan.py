@@ -13,6 +13,7 @@ from densedet.core import assembly, machine
 from densedet.core.data.dataset import KEPT, DetectionDataset
 from densedet.core.data.image_cache import cache_root
 from densedet.core.recipe.loading import Recipe
+from densedet.core.training.batch_size import with_batch_size
 from densedet.core.training.rehearsal import Rehearsal, rehearse
 from densedet.core.training.run import Run
 from densedet.core.training.session import FIRST_TRY_BATCHES
@@ -37,21 +38,23 @@ def plan(recipe: Recipe, *, started: float | None = None) -> dict[str, Any]:
             are not counted.
 
     Returns:
-        "recipe", "steps", "epochs", "seconds_per_step"; "minutes" from the start to the end, and of them
-        "minutes_starting", "minutes_training" (the loop, which a budget in minutes counts),
-        "minutes_evaluating" and "minutes_writing" (hooks and the end); "peak_memory_mb" and of it
-        "import_memory_mb", "gpu_peak_memory_mb" (None on other devices), each as in summary.json, and
-        "free_memory_mb", beside what the imports take; "disk_mb" at the end, and of it "cache_mb" for images
-        that are not cached yet, "meanwhile_disk_mb" and "free_disk_mb"; "too_large": sentences about what
-        does not fit and what to change, empty where all does.
+        "recipe", "batch_size" and "note" (a sentence where it was ``auto``, or None); "steps", "epochs",
+        "seconds_per_step"; "minutes" from the start to the end, and of them "minutes_starting",
+        "minutes_training" (the loop, which a budget in minutes counts), "minutes_evaluating" and
+        "minutes_writing" (hooks and the end); "peak_memory_mb" and of it "import_memory_mb",
+        "gpu_peak_memory_mb" (None on other devices), each as in summary.json, and "free_memory_mb", beside
+        what the imports take; "disk_mb" at the end, and of it "cache_mb" for images that are not cached yet,
+        "meanwhile_disk_mb" and "free_disk_mb"; "too_large": sentences about what does not fit and what to
+        change, empty where all does.
 
     Raises:
         TooLargeError: it cannot even be tried.
     """
     started = time.time() if started is None else started
     free = machine.free_memory_mb()
+    recipe, told = with_batch_size(recipe)
     found, run = rehearse(recipe)
-    numbers: dict[str, Any] = {"recipe": recipe.name}
+    numbers: dict[str, Any] = {"recipe": recipe.name, "batch_size": recipe.train.images, "note": told}
     numbers |= _minutes(recipe, run, found, started)
     numbers |= _memory(recipe, run, found)
     numbers["free_memory_mb"] = round(free)
@@ -67,7 +70,7 @@ def _minutes(recipe: Recipe, run: Run, found: Rehearsal, started: float) -> dict
     settings, validation = recipe.train, run.val_set
     held = 0 if validation is None else len(validation)
     per_epoch = run.sampler.batches_per_epoch / settings.accumulate
-    _, mean = _growth(run, run.train_set, settings.batch_size, found)
+    _, mean = _growth(run, run.train_set, settings.images, found)
     step = found.step if not found.training else settings.accumulate * seconds_for(found.training, _own(run))
     step *= mean
     # Data: decoded in the first epoch, read from the cache in all later ones.
@@ -106,7 +109,7 @@ def _minutes(recipe: Recipe, run: Run, found: Rehearsal, started: float) -> dict
 
 def _own(run: Run) -> int:
     """Images of a batch that are this process's own."""
-    return math.ceil(run.settings.batch_size / run.world)
+    return math.ceil(run.settings.images / run.world)
 
 
 def _waiting(data: float, step: float, workers: int) -> float:
@@ -131,7 +134,7 @@ def _steps(recipe: Recipe, run: Run, step: float, first: float, later: float) ->
 def _memory(recipe: Recipe, run: Run, found: Rehearsal) -> dict[str, Any]:
     validation = run.val_set
     held = 0 if validation is None else len(validation)
-    largest, _ = _growth(run, run.train_set, recipe.train.batch_size, found)
+    largest, _ = _growth(run, run.train_set, recipe.train.images, found)
     peaks = [found.peak_memory_mb]
     if found.training:
         peaks.append(memory_for(found.training, _own(run), found.built_mb))
@@ -213,7 +216,7 @@ def _beyond_memory(recipe: Recipe, run: Run, found: Rehearsal, numbers: dict[str
     width, height = recipe.data.input_size_wh
     advice = []
     for key, trials, now in (
-        ("train.batch_size", found.training, recipe.train.batch_size),
+        ("train.batch_size", found.training, recipe.train.images),
         ("evaluate.batch_size", found.evaluating, recipe.evaluate.batch_size),
     ):
         none, each = line(trials, "memory_mb", found.built_mb) if trials else (0.0, 0.0)
@@ -255,6 +258,7 @@ def lines(numbers: dict[str, Any]) -> list[str]:
     """The plan in words."""
     gpu = numbers["gpu_peak_memory_mb"]
     return [
+        *([numbers["note"]] if numbers["note"] else []),
         f"{numbers['recipe']}: {numbers['steps']} steps ({numbers['epochs']:g} epochs) of "
         f"{numbers['seconds_per_step']:.3f} s",
         f"  training    {numbers['minutes_training']:8.1f} minutes",

@@ -167,7 +167,11 @@ def other_means(folder: Path, asked: Recipe) -> dict[str, Any]:
 def _own_differences(folder: Path, asked: Recipe) -> dict[str, tuple[Any, Any]]:
     """Return where a recipe differs from that of the run in a folder; {} where it cannot be read."""
     own = _recipe_in(folder / "recipe.yaml")
-    return {} if own is None else dict(differing(asked.values, own))
+    differ = {} if own is None else dict(differing(asked.values, own))
+    if asked.values["train"] is not None and asked.train.batch_size == "auto":
+        for path in ("train.batch_size", "train.optimizer.lr"):  # the run has numbers
+            differ.pop(path, None)
+    return differ
 
 
 def _edited(folder: Path, state: dict[str, Any], overrides: Overrides) -> list[str]:

@@ -23,6 +23,7 @@ from densedet.core.recipe.loading import Recipe
 from densedet.core.recipe.merging import Overrides
 from densedet.core.text import counted, json_text
 from densedet.core.training import engine, resuming
+from densedet.core.training.batch_size import with_batch_size
 from densedet.core.training.folders import summary_of
 from densedet.core.training.memory import keep_freed_memory
 from densedet.core.training.probing import choose_precision
@@ -47,7 +48,10 @@ def train(recipe: Recipe, *, folder: Path | None = None, hooks: Sequence[Any] = 
         The finished run; ``run.folder`` holds its results.
     """
     with together():
-        return conduct(Run(recipe, folder=folder, hooks=hooks))
+        recipe, told = with_batch_size(recipe)
+        run = Run(recipe, folder=folder, hooks=hooks)
+        run.notes += [told] if told else []
+        return conduct(run)
 
 
 def resume(

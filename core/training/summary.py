@@ -25,8 +25,7 @@ def summarise(run: Run, status: str, reason: str | None) -> dict[str, Any]:
     channels = run.recipe.data.channels
     detector = run.eval_detector
     one, many = (
-        profile.blank_batch(n, channels, height, width, run.device)
-        for n in (1, min(16, run.settings.batch_size))
+        profile.blank_batch(n, channels, height, width, run.device) for n in (1, min(16, run.settings.images))
     )
     speed = flops = None
     if status != "failed" and not run.exit_code:

@@ -409,19 +409,20 @@ def test_broken_images_and_annotations_stop_with_exit_code_3(
     assert "train.json" in error_of(capsys)
 
 
-def test_a_plan_leaves_nothing_behind(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    # In its own process: this one has trained before, and what that took from the system serves the plan's
-    # steps too.
-    arguments = ["train", "quickstart_ssd", *QUICK, "train.budget.epochs=3", "--plan", "--json"]
-    command = [sys.executable, "-m", "densedet.tools.main", *arguments]
-    numbers = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
-    assert numbers["steps"] == 6  # 16 images / 8 a step, 3 times
-    assert numbers["epochs"] == 3
-    assert numbers["peak_memory_mb"] > numbers["import_memory_mb"] > 0
-    assert numbers["disk_mb"] > 0
+def test_a_plan_leaves_nothing_behind(
+    here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arguments = ["train", "quickstart_ssd", *QUICK, "--plan"]
+    assert main([*arguments, "train.budget.epochs=3", "--json"]) == 0
+    numbers = json.loads(capsys.readouterr().out)
+    assert (numbers["steps"], numbers["epochs"]) == (6, 3)  # 16 images / 8 a step, 3 times
     assert not (here / "runs").exists()
-    assert main(["train", "quickstart_ssd", *QUICK, "train.budget.minutes=2", "--plan"]) == 0
-    assert "2.0 minutes" in capsys.readouterr().out
+    free = type("Usage", (), {"free": 1000})
+    monkeypatch.setattr("densedet.core.training.plan.shutil.disk_usage", lambda place: free)
+    assert main([*arguments, "train.budget.minutes=2", "data.cache_gb=0"]) == 2
+    told = capsys.readouterr()
+    assert "2.0 minutes" in told.out
+    assert "and 0 MB are free" in told.err
 
 
 def test_debug_shows_the_traceback(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
