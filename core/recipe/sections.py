@@ -233,7 +233,7 @@ class TrainSection(Section):
     precision: Literal["auto", "float32", "bf16", "float16"] = Field(
         "auto",
         description="of training (judging and predicting are float32); auto: the faster one, measured before "
-        "the first step in runs of 400 steps and more, float32 in shorter ones",
+        "the first step in runs of 300 steps and more, float32 in shorter ones",
     )
     sync_batch_norm: bool = Field(
         False,

@@ -19,10 +19,12 @@ from densedet.core.training.random_states import seeded
 from densedet.core.training.run import Run
 from densedet.core.types import Batch
 
-ROUNDS = 3
-"""Times that each precision is measured, after once that does not count."""
-SHORTEST = 400
-"""Optimizer steps of a run in which measuring pays: two precisions, four times each, are 2 % of it."""
+ROUNDS, CLEAR = 3, 1.5
+"""Times that each precision is measured, after once that does not count; fewer where one takes so many times
+as long as the other."""
+SHORTEST = 300
+"""Optimizer steps of a run in which measuring pays: two precisions, two to four times each, are some 2 % of
+it."""
 FEW, HOPELESS = 2, 3.0
 """A precision that takes so many times as long as float32 for so few images is given up at once."""
 GAIN = 0.97
@@ -76,7 +78,11 @@ def _measured(run: Run, names: tuple[str, ...], *, most: float | None) -> dict[s
     left = [name for name in names if quick[name] <= HOPELESS * quick["float32"]]
     for name in left:
         _seconds(run, model, batch, name)
-    turns = [{name: _seconds(run, model, batch, name) for name in left} for _ in range(ROUNDS)]
+    turns: list[dict[str, float]] = []
+    for _ in range(ROUNDS):
+        turns.append({name: _seconds(run, model, batch, name) for name in left})
+        if max(turns[-1].values()) >= CLEAR * min(turns[-1].values()):
+            break
     return {
         name: statistics.median(turn[name] for turn in turns) if name in left else quick[name] * factor
         for name in names
