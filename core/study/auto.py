@@ -205,11 +205,13 @@ def seconds_per_image(recipe: str, changes: Sequence[str]) -> float:
         Seconds of the fastest one, for an image.
     """
     from densedet.core.training.engine import optimizer_step
+    from densedet.core.training.probing import choose_precision
     from densedet.core.training.run import Run
 
     with TemporaryDirectory() as folder:
         loaded = load_recipe(recipe, [*changes, "run.hooks=[]", f"run.folder={folder}"])
         run = Run(loaded)
+        choose_precision(run)
         run.detector.train()
         batches, best = run.batches(), math.inf
         for step in range(1 + TRIED):
@@ -218,4 +220,4 @@ def seconds_per_image(recipe: str, changes: Sequence[str]) -> float:
             optimizer_step(run, (batch,))
             if step:
                 best = min(best, time.perf_counter() - begun)
-    return best / loaded.train.batch_size
+    return best / loaded.train.images

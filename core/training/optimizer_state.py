@@ -147,7 +147,10 @@ def _fits(state: dict[str, Any], wanted: dict[str, Any], parameter: str) -> bool
 
 def _after_a_step(optimizer: torch.optim.Optimizer) -> dict[int, dict[str, Any]]:
     """Return what an optimizer keeps of each parameter, from a step of a copy with gradients of 0."""
-    tried = copy.deepcopy(optimizer)
+    # Not deepcopy of the whole: torch copies an optimizer's state and groups alone, and not what the class of
+    # a plug-in keeps beside them.
+    tried = object.__new__(type(optimizer))
+    tried.__dict__.update(copy.deepcopy(optimizer.__dict__))
     for group in tried.param_groups:
         for parameter in group["params"]:
             parameter.grad = torch.zeros_like(parameter)

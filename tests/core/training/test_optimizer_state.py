@@ -53,7 +53,29 @@ def resumed(
     return optimizer, restore(kept, optimizer, part.__name__, values_of(optimizer), model)
 
 
-@pytest.mark.parametrize(("part", "arguments"), [(adamw, ADAMW), (sgd, {"lr": 0.1})])
+class Averaging(torch.optim.Optimizer):
+    """One whose number stands beside the groups, where torch's copies of an optimizer lose it."""
+
+    def __init__(self, groups: list[dict[str, Any]], *, share: float) -> None:
+        super().__init__(groups, {})
+        self.share = share
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> None:
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                average = self.state[parameter].setdefault("average", torch.zeros_like(parameter))
+                average.lerp_(parameter.grad, self.share)
+                parameter.sub_(average)
+
+
+def averaging(*, parameters: list[dict[str, Any]], share: float) -> Averaging:
+    return Averaging(parameters, share=share)
+
+
+@pytest.mark.parametrize(
+    ("part", "arguments"), [(adamw, ADAMW), (sgd, {"lr": 0.1}), (averaging, {"share": 0.1})]
+)
 def test_an_unchanged_optimizer_goes_on_as_if_nothing_had_been(part: Any, arguments: dict[str, Any]) -> None:
     first = network()
     optimizer, kept = trained(first, part, **arguments)
