@@ -69,7 +69,7 @@ def test_a_cpu_takes_what_fits_and_the_learning_rate_follows(
 
 
 def test_a_cpu_with_memory_takes_what_the_learning_rate_is_for(tmp_path: Path) -> None:
-    found, told = with_batch_size(recipe(tmp_path))
+    found, told = with_batch_size(recipe(tmp_path, "train.optimizer.lr=0.004"))
     assert (found.train.batch_size, found.train.optimizer["lr"]) == (16, 0.004)
     assert told == "train.batch_size: auto is 16 on this machine"
     few, _ = with_batch_size(recipe(tmp_path, images=40))
