@@ -75,7 +75,9 @@ def densedet_run_step(run: Run, step: dict[str, Any]) -> None:
         step: losses ({name: float}, weighted, the mean over accumulated batches and processes), loss (their
             sum), learning_rate (of the first parameter group), grad_norm (before clipping; None where
             float16's scaler skipped the step), step_seconds (all of it), data_seconds (the part spent waiting
-            for data), images (of all processes).
+            for data), images (of all processes). On a GPU the losses and the norm are read, and waited for,
+            when they are asked for: a hook that wants those of every step keeps ``step`` and reads it
+            ``run.lag`` steps later.
     """
 
 

@@ -47,7 +47,7 @@ class ExampleRun:
     device = torch.device("cpu")
     precision = "float32"
     classes = ("cat", "dog")
-    rank, world = 0, 1
+    rank, world, lag = 0, 1, 0
     stop_reason: str | None = None
 
     def __init__(self, folder: Path) -> None:

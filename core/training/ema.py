@@ -38,12 +38,25 @@ class ExponentialMovingAverage:
         return self.decay * (1 - math.exp(-step / RAMP_STEPS))
 
     @torch.no_grad()
-    def update(self, model: nn.Module, step: int) -> None:
-        """Move the average towards the weights of ``model`` after ``step``."""
+    def update(self, model: nn.Module, step: int, refused: Tensor | None = None) -> None:
+        """Move the average towards the weights of ``model`` after ``step``.
+
+        Args:
+            model: the network.
+            step: number of the step, from 1.
+            refused: 1 where the step was not taken, float (): then the averages of parameters stay, and those
+                of buffers are somebody else's to put back. None: it was taken.
+        """
         if self._pairs is None or self._pairs[0] is not model:
             self._pairs = model, *_paired(self.model, model)
         _, ours, theirs, counts = self._pairs
-        torch._foreach_lerp_(ours, theirs, 1 - self.decay_at(step))
+        share = 1 - self.decay_at(step)
+        if refused is None:
+            torch._foreach_lerp_(ours, theirs, share)
+        else:
+            changes = torch._foreach_sub(theirs, ours)
+            torch._foreach_mul_(changes, share * (1 - refused))
+            torch._foreach_add_(ours, changes)
         for own, other in counts:
             own.copy_(other)
 

@@ -9,6 +9,7 @@ import signal
 import time
 import warnings
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import torch
@@ -26,6 +27,7 @@ from densedet.core.text import counted, visible
 from densedet.core.training.first_batch import first_batch_warnings
 from densedet.core.training.random_states import seed_draws
 from densedet.core.training.run import Run
+from densedet.core.training.step_numbers import StepNumbers, StepReport
 from densedet.core.types import Batch
 
 SMALLEST_SCALE = 1e-4
@@ -39,6 +41,8 @@ def fit(run: Run) -> None:
     _stop_early(run)  # a run that was killed just after it
     agree(run)
     while True:
+        if run.evaluations_due > run.evaluations or run.finished:
+            run.confirm()
         # Evaluation: spread evenly over the budget; first of all where a resumed run was killed in it.
         if run.evaluations_due > run.evaluations and run.signal is None:
             evaluate(run)
@@ -91,47 +95,109 @@ def optimizer_step(run: Run, batches: tuple[Batch, ...]) -> dict[str, Any]:
         TrainingError: a loss, a gradient or a buffer is not finite; weights, averages, buffers and the
             optimizer's state are then those before the step.
     """
-    # Learning rate: a function of progress alone, so that a resumed run cannot be off.
-    factor = run.schedule(run.progress, run.step)
-    for group, base in zip(run.optimizer.param_groups, run.base_lrs):
-        group["lr"] = base * factor
-    run.hand_on_progress(run.detector)
-    seed_draws(run.device, run.settings.seed, "step", run.step, run.rank)
-    run.buffers.keep()
+    place = run.place()
+    _set_rates(run)
+    rate = run.optimizer.param_groups[0]["lr"]
+    for buffers in run.buffers:
+        buffers.keep()
     try:
-        losses, norm = gradients_of(run, batches)
+        numbers = gradients_of(run, batches)
+        skipped = not run.lag and skips(run, numbers, batches)
     except BaseException:
-        run.buffers.put_back()
+        run.buffers[0].put_back()
         run.optimizer.zero_grad(set_to_none=True)
         raise
     run.unsettle()
-    if norm is not None:
-        clip_gradients(run.detector, norm, run.settings.clip_norm)
-    run.scaler.step(run.optimizer)
+    if run.refused is not None:
+        # The device decides: from the first step on that is not finite, no weight is changed any more.
+        run.refused = torch.maximum(run.refused, numbers.refused)
+        run.unread.append(partial(_confirm, run, numbers, batches, place, len(run.optimizer.state)))
+    if not skipped:
+        clip_gradients(run.detector, numbers.norm if run.lag else numbers.grad_norm, run.settings.clip_norm)
+    with refusing(run.optimizer, run.refused):
+        run.scaler.step(run.optimizer)
     run.scaler.update()
     run.step += 1
     average_statistics(run.detector)
     if run.ema is not None:
-        run.ema.update(run.detector, run.step)
+        run.ema.update(run.detector, run.step, run.refused)
+    run.confirm(keep=run.lag)
+    if run.lag:
+        return StepReport(numbers, {"learning_rate": rate})
     return {
-        "losses": losses,
-        "loss": sum(losses.values()),
-        "learning_rate": run.base_lrs[0] * factor,
-        "grad_norm": norm,
+        "losses": numbers.losses,
+        "loss": sum(numbers.losses.values()),
+        "learning_rate": rate,
+        "grad_norm": None if skipped else numbers.grad_norm,
     }
 
 
-def gradients_of(run: Run, batches: tuple[Batch, ...]) -> tuple[dict[str, float], float | None]:
+def _set_rates(run: Run) -> None:
+    """Set what follows from progress alone, so that a resumed run cannot be off: the learning rate and the
+    detector's progress."""
+    factor = run.schedule(run.progress, run.step)
+    for group, base in zip(run.optimizer.param_groups, run.base_lrs):
+        group["lr"] = base * factor
+    run.hand_on_progress(run.detector)
+
+
+def _confirm(
+    run: Run,
+    numbers: StepNumbers,
+    batches: tuple[Batch, ...],
+    place: tuple[int, dict[str, Any] | None],
+    states: int,
+) -> None:
+    """Read the numbers of a step that the device took or refused; go back before one that it refused.
+
+    Raises:
+        TrainingError: it was refused.
+    """
+    if all(map(math.isfinite, numbers.read())):
+        run.dropped += numbers.lost
+        return
+    later = len(run.unread)
+    run.unread.clear()
+    run.rewind(*place)
+    for parameter in list(run.optimizer.state)[states:]:
+        del run.optimizer.state[parameter]  # made by a step that was not taken
+    for buffers in run.buffers:
+        buffers.put_back(later=later)
+    # Once more, to see what is not finite: the gradients of that step are gone.
+    _set_rates(run)
+    try:
+        numbers = gradients_of(run, batches)
+        raise refused(run, batches, numbers)
+    finally:
+        run.buffers[0].put_back(later=later)
+        run.optimizer.zero_grad(set_to_none=True)
+
+
+@contextlib.contextmanager
+def refusing(optimizer: torch.optim.Optimizer, refused: Tensor | None) -> Iterator[None]:
+    """Let a fused optimizer leave weights and state alone where ``refused`` is 1, as torch's gradient scaler
+    tells it; None: it takes the step."""
+    if refused is None:
+        yield
+        return
+    scaled: Any = optimizer
+    scaled.found_inf, scaled.grad_scale = refused, None
+    try:
+        yield
+    finally:
+        del scaled.found_inf, scaled.grad_scale
+
+
+def gradients_of(run: Run, batches: tuple[Batch, ...]) -> StepNumbers:
     """Run forward and backward on ``batches``; the network's buffers move, too.
 
     Returns:
-        What `step_numbers` returns.
-
-    Raises:
-        TrainingError: a number is not finite.
+        The mean losses and the norm of the gradients, the same on all processes, so that they refuse a step
+        together.
     """
+    seed_draws(run.device, run.settings.seed, "step", run.step, run.rank)
     run.optimizer.zero_grad(set_to_none=True)
-    taken: list[tuple[Batch, dict[str, Tensor]]] = []
+    taken: list[dict[str, Tensor]] = []
     for number, batch in enumerate(batches, start=1):
         batch = batch.to(run.device)
         if run.step == 0 and number == 1 and run.is_main:
@@ -149,7 +215,7 @@ def gradients_of(run: Run, batches: tuple[Batch, ...]) -> tuple[dict[str, float]
             # Backward, whatever the loss is: other processes wait here for this one's gradients. Scaled,
             # since small float16 gradients would round to 0; the scale is 1 in other precisions.
             run.scaler.scale(total / len(batches)).backward()
-        taken.append((batch, {name: part.detach().float() for name, part in parts.items()}))
+        taken.append({name: part.detach().float() for name, part in parts.items()})
     # Groups whose time has not come yet lose their gradients: the optimizer passes them over.
     for group in run.optimizer.param_groups:
         if run.progress < group.get("start", 0.0):
@@ -157,41 +223,32 @@ def gradients_of(run: Run, batches: tuple[Batch, ...]) -> tuple[dict[str, float]
                 parameter.grad = None
     # Unscale before clipping: the limit is meant for the true gradients.
     run.scaler.unscale_(run.optimizer)
-    return step_numbers(run, taken)
+    losses: dict[str, Tensor] = {}
+    for parts in taken:
+        for name, part in parts.items():
+            losses[name] = losses.get(name, torch.zeros_like(part)) + part / len(taken)
+    values = [*losses.values(), gradient_norm(run.detector), run.buffers[0].finite()]
+    mean = sum_over_processes(torch.stack([value.to(run.device) for value in values])) / run.world
+    lost = [batch.dropped for batch in batches if isinstance(batch.dropped, Tensor)] if run.lag else []
+    return StepNumbers(list(losses), mean, taken, lost=torch.stack(lost).sum() if lost else None)
 
 
-def step_numbers(
-    run: Run, taken: list[tuple[Batch, dict[str, Tensor]]]
-) -> tuple[dict[str, float], float | None]:
-    """Read a step's numbers from the device, all at once, and refuse the step where one is not finite.
-
-    All processes read the same numbers, so that they refuse a step together.
-
-    Args:
-        run: a run whose gradients are those of this step, unscaled.
-        taken: the batches of the step with their losses by name.
+def skips(run: Run, numbers: StepNumbers, batches: tuple[Batch, ...]) -> bool:
+    """Read a step's numbers, and refuse the step where one is not finite.
 
     Returns:
-        The mean losses by name, and the L2 norm of all gradients; None where it is not finite and the
-        scaler of float16 skips the step, which it does now and then, to find the largest scale.
+        Whether the scaler of float16 skips the step, which it does now and then, to find the largest scale.
 
     Raises:
         TrainingError: a number is not finite.
     """
-    losses: dict[str, Tensor] = {}
-    for _, parts in taken:
-        for name, part in parts.items():
-            losses[name] = losses.get(name, torch.zeros_like(part)) + part / len(taken)
-    numbers = [*losses.values(), gradient_norm(run.detector), run.buffers.finite()]
-    values = sum_over_processes(torch.stack([number.to(run.device) for number in numbers])) / run.world
-    *means, norm, buffers = values.tolist()
-    if not all(map(math.isfinite, (*means, buffers))):
-        raise refused(run, taken)
-    if not math.isfinite(norm):
-        if not run.scaler.is_enabled() or run.scaler.get_scale() < SMALLEST_SCALE:
-            raise refused(run, taken)
-        norm = None
-    return dict(zip(losses, means)), norm
+    if not numbers.finite_losses:
+        raise refused(run, batches, numbers)
+    if math.isfinite(numbers.grad_norm):
+        return False
+    if not run.scaler.is_enabled() or run.scaler.get_scale() < SMALLEST_SCALE:
+        raise refused(run, batches, numbers)
+    return True
 
 
 def _unsynchronised(run: Run) -> contextlib.AbstractContextManager[Any]:
@@ -208,19 +265,21 @@ def gradient_norm(module: nn.Module) -> Tensor:
     return torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
 
 
-def clip_gradients(module: nn.Module, norm: float, limit: float | None) -> None:
+def clip_gradients(module: nn.Module, norm: float | Tensor, limit: float | None) -> None:
     """Scale gradients in place so that their L2 norm is at most ``limit``.
 
-    Gradients that are short enough are not touched, which saves one pass over them.
+    Where the norm is known, gradients that are short enough are not touched, which saves one pass over them.
 
     Args:
         module: the network.
-        norm: finite, from `gradient_norm`.
+        norm: from `gradient_norm`; on a GPU the tensor, at which the host does not look.
         limit: null: gradients stay.
     """
-    if limit is not None and norm > limit:
-        gradients = [p.grad for p in module.parameters() if p.grad is not None]
-        torch._foreach_mul_(gradients, limit / (norm + 1e-6))
+    if limit is None or (isinstance(norm, float) and norm <= limit):
+        return
+    factor = limit / (norm + 1e-6)
+    gradients = [p.grad for p in module.parameters() if p.grad is not None]
+    torch._foreach_mul_(gradients, factor.clamp(max=1.0) if isinstance(factor, Tensor) else factor)
 
 
 def evaluate(run: Run) -> None:
@@ -270,10 +329,10 @@ def refuse_losses(run: Run, metrics: dict[str, Any]) -> None:
         )
 
 
-def refused(run: Run, taken: list[tuple[Batch, dict[str, Tensor]]]) -> TrainingError:
+def refused(run: Run, batches: tuple[Batch, ...], numbers: StepNumbers) -> TrainingError:
     """Return the error of a refused step, which names what is not finite, in which images, and what usually
     helps."""
-    faults = gather_objects(_fault(run, taken))
+    faults = gather_objects(_fault(run, batches, numbers))
     fault = next((fault for fault in faults if fault), "the gradients are too large for their norm")
     rate = run.optimizer.param_groups[0]["lr"]
     return TrainingError(
@@ -282,16 +341,16 @@ def refused(run: Run, taken: list[tuple[Batch, dict[str, Tensor]]]) -> TrainingE
     )
 
 
-def _fault(run: Run, taken: list[tuple[Batch, dict[str, Tensor]]]) -> str:
+def _fault(run: Run, batches: tuple[Batch, ...], numbers: StepNumbers) -> str:
     """What is not finite in this process's share of a step; empty where nothing is."""
-    ids = ", ".join(str(i) for batch, _ in taken for i in batch.image_ids[:16])
-    for batch, parts in taken:
+    ids = ", ".join(str(i) for batch in batches for i in batch.image_ids[:16])
+    for batch, parts in zip(batches, numbers.parts):
         losses = {name: float(value) for name, value in parts.items()}
         if not all(map(math.isfinite, losses.values())):
             own = ", ".join(str(i) for i in batch.image_ids[:16])
             return f"the loss is not finite ({_listed(losses)}; image ids {own})"
     for what, names in (
-        ("buffer", run.buffers.broken()),
+        ("buffer", run.buffers[0].broken()),
         ("gradient of", [n for n, p in run.detector.named_parameters() if _is_broken(p.grad)]),
     ):
         if names:
@@ -310,15 +369,16 @@ def _listed(losses: dict[str, float]) -> str:
 
 def _settle(run: Run, taken: tuple[Batch, ...]) -> None:
     """Take rank 0's clock, and count what was lost in the ``taken`` batches of all processes."""
-    dropped = int(sum(batch.dropped for batch in taken))
+    counts = [b.dropped for b in taken if not (run.lag and isinstance(b.dropped, Tensor))]
+    dropped = sum(map(int, counts))  # the others come with the step's numbers
     broken = dict(b for batch in taken for b in batch.broken)
     if run.world > 1:
         clock = run.seconds if run.is_main else 0.0
-        run.seconds, *counts = sum_over_processes(
+        run.seconds, *counted_all = sum_over_processes(
             torch.tensor([clock, dropped, len(broken)]).double()
         ).tolist()
-        dropped = int(counts[0])
-        if counts[1]:
+        dropped = int(counted_all[0])
+        if counted_all[1]:
             broken = {index: text for part in gather_objects(broken) for index, text in part.items()}
     run.dropped += dropped
     run.broken.update(broken)

@@ -7,6 +7,7 @@ import functools
 import json
 import math
 import warnings
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,7 +20,7 @@ from densedet.core import assembly, files, hookspecs
 from densedet.core.data.facts import check_trainable, data_facts, notes_on
 from densedet.core.data.fingerprint import fingerprint
 from densedet.core.distributed import from_main, spread, world
-from densedet.core.errors import CheckpointError, OutputError, UsageError
+from densedet.core.errors import CheckpointError, OutputError, TrainingError, UsageError
 from densedet.core.recipe.loading import Recipe
 from densedet.core.training import checkpoint, optimizer_state
 from densedet.core.training.buffers import Buffers
@@ -31,6 +32,7 @@ from densedet.core.training.memory import forget_peak, gpu_peak_mb, peak_mb, use
 from densedet.core.training.parameter_groups import freeze, grouped
 from densedet.core.training.precision import DTYPES, autocast, check_precision, resolve_device
 from densedet.core.training.random_states import seeded
+from densedet.core.training.step_numbers import LAG
 from densedet.core.types import Batch
 
 if TYPE_CHECKING:
@@ -76,6 +78,12 @@ class Run:
         images_seen: training images of all steps, over all processes, each time that they were taken.
         dropped: objects that augmentation lost.
         report: of the last step, as hooks get it, or None before the first.
+        lag: steps by which the numbers of a step may come late, see `read_late`. Hooks that want the numbers
+            of each step read them when ``lag`` further steps are done.
+        refused: 1 from the first step on that the device refused, else 0, float (); None where the host
+            decides.
+        unread: reads the numbers of each step that were not read yet; see `confirm`.
+        buffers: copies of the buffers of the networks that a step moves.
         stop_reason: why the run ends early, or None; the same on all processes of a torchrun.
         stop_wish: why this process wants the run to end early, or None.
         asked: number of a signal that asks this process to stop after its step, or None.
@@ -113,9 +121,11 @@ class Run:
         self.stop_wish: str | None = None
         self.asked: int | None = None
         self.signal: int | None = None
+        self.lag = 0
         self.status = "building"
         self.resumed = resume is not None
         self.held = contextlib.ExitStack()
+        self.unread: deque[Callable[[], None]] = deque()
         self._folder = folder
         with seeded(self.settings.seed):
             self._build_data()
@@ -168,7 +178,6 @@ class Run:
         detector.to(self.device)
         self.detector: nn.Module = detector
         self.model: nn.Module = detector
-        self.buffers = Buffers(detector)
         check_precision(self.settings.precision, self.device)
         self.chosen_precision: str | None = None
         self.dtype: torch.dtype | None = None
@@ -181,12 +190,22 @@ class Run:
         self.optimizer: torch.optim.Optimizer = assembly.build_component(
             self.recipe, "train.optimizer", "optimizer", self.settings.optimizer, {"parameters": groups}
         )
+        self.read_late(LAG if self.device.type == "cuda" and self.world == 1 else 0)
         self.schedule: Schedule = assembly.build_component(
             self.recipe, "train.schedule", "schedule", self.settings.schedule, {}
         )
         self._optimizer_at_start = optimizer_state.values_of(self.optimizer)
         # The learning rate of each group at the top of the schedule.
         self.base_lrs = [group["lr"] * group.get("lr_factor", 1.0) for group in self.optimizer.param_groups]
+
+    def read_late(self, lag: int) -> None:
+        """Let steps wait for numbers of ``lag`` steps before alone, where the optimizer can refuse a step by
+        itself, as torch's fused ones can; else, and with float16's scaler, read them at once."""
+        able = getattr(self.optimizer, "_step_supports_amp_scaling", False) and not self.scaler.is_enabled()
+        self.lag = lag if able else 0
+        self.refused = torch.zeros((), device=self.device) if self.lag else None
+        networks = [self.detector] if self.ema is None or not self.lag else [self.detector, self.ema.model]
+        self.buffers = [Buffers(network, steps=self.lag + 1) for network in networks]
 
     def _hook_manager(self, extra: Sequence[Any]) -> pluggy.PluginManager:
         """The run's hooks: the recipe's list, then those of plug-in modules in the order of loading, then
@@ -335,6 +354,8 @@ class Run:
         """Train in the precision of this name, one of ``train.precision`` but "auto"."""
         self.chosen_precision, self.dtype = name, DTYPES[name]
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.dtype is torch.float16)
+        if self.scaler.is_enabled() and self.lag:
+            self.read_late(0)
 
     def autocast(self) -> contextlib.AbstractContextManager[Any]:
         """The precision that the network trains in. Evaluation runs in float32."""
@@ -361,6 +382,25 @@ class Run:
         """Note that what belongs to a checkpoint is about to change, or that this step shall not be kept."""
         self._settled = None
 
+    def confirm(self, *, keep: int = 0) -> None:
+        """Read the numbers of all steps but the last ``keep``.
+
+        Raises:
+            TrainingError: one was refused; the run is back before it.
+        """
+        while len(self.unread) > keep:
+            self.unread.popleft()()
+
+    def place(self) -> tuple[int, dict[str, Any] | None]:
+        """Return what `rewind` takes to come back here."""
+        return self.step, self._settled
+
+    def rewind(self, step: int, settled: dict[str, Any] | None) -> None:
+        """Go back to a `place` whose weights are there still: no step has been taken since."""
+        self.step, self.report = step, None
+        self._settled = settled and {**settled, "dropped": self.dropped}
+        self.go_back()
+
     def go_back(self) -> bool:
         """Go back to the last whole step or evaluation of this process, where the weights are still those of
         it.
@@ -368,6 +408,8 @@ class Run:
         Returns:
             Whether they are.
         """
+        with contextlib.suppress(TrainingError):
+            self.confirm()
         if self._settled is None:
             return False
         for name in MOVING:
@@ -428,9 +470,14 @@ class Run:
     # -- what survives --------------------
 
     def state(self, *, with_optimizer: bool = True) -> dict[str, Any]:
-        """The checkpoint's dict; its keys are those of `densedet.core.training.checkpoint_fields.Fields`."""
+        """The checkpoint's dict; its keys are those of `densedet.core.training.checkpoint_fields.Fields`.
+
+        Raises:
+            TrainingError: a step whose numbers had not been read was refused.
+        """
         from densedet import __version__
 
+        self.confirm()
         return {
             "format": FORMAT,
             "densedet": __version__,

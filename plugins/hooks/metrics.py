@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import deque
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ class MetricsHook:
         self.every = every
         self._file: LineFile | None = None
         self._seen = 0
+        self._waiting: deque[tuple[dict[str, Any], dict[str, Any]]] = deque()
 
     @hookimpl
     def densedet_run_start(self, run: Any) -> None:
@@ -40,16 +42,19 @@ class MetricsHook:
     def densedet_run_step(self, run: Any, step: dict[str, Any]) -> None:
         self._seen = run.step
         if run.step % self.every == 0 or run.progress >= 1:
-            self._write(run, "step", {**step, "losses": {k: round(v, 6) for k, v in step["losses"].items()}})
+            self._waiting.append((_place(run, "step"), step))
+        self._write_steps(run, until=run.step - run.lag)
 
     @hookimpl
     def densedet_run_evaluated(self, run: Any, metrics: dict[str, Any]) -> None:
-        self._write(run, "evaluation", {"metrics": metrics})
+        self._write_steps(run)
+        self._write({**_place(run, "evaluation"), "metrics": metrics})
 
     @hookimpl
     def densedet_state(self, run: Any) -> None:
         """Bring the lines to the disk before the checkpoint of their step."""
         if self._file is not None:
+            self._write_steps(run)
             self._file.sync()
 
     @hookimpl
@@ -57,19 +62,28 @@ class MetricsHook:
         if self._file is not None:
             if run.report is not None and self._seen != run.step:  # a hook before this one has failed
                 self.densedet_run_step(run, run.report)
+            self._write_steps(run)
             self._file.close()
             self._file = None
 
-    def _write(self, run: Any, event: str, values: dict[str, Any]) -> None:
+    def _write_steps(self, run: Any, *, until: int | None = None) -> None:
+        """Write the lines of the steps up to ``until``; None: up to the last one. A step of a GPU waits so
+        long for its numbers, and one that the run has gone back before has no line."""
+        last = run.step if until is None else until
+        while self._waiting and (until is None or self._waiting[0][0]["step"] <= last):
+            place, step = self._waiting.popleft()
+            if place["step"] <= last:
+                losses = {name: round(value, 6) for name, value in step["losses"].items()}
+                self._write({**place, **step, "losses": losses})
+
+    def _write(self, line: dict[str, Any]) -> None:
         assert self._file is not None
-        line = {
-            "event": event,
-            "step": run.step,
-            "epoch": run.epoch,
-            "seconds": round(run.seconds, 4),
-            **values,
-        }
         self._file.write(json_text(line))
+
+
+def _place(run: Any, event: str) -> dict[str, Any]:
+    """The beginning of a line."""
+    return {"event": event, "step": run.step, "epoch": run.epoch, "seconds": round(run.seconds, 4)}
 
 
 def cut_back(path: Path, step: int, *, evaluated: bool) -> None:

@@ -14,6 +14,9 @@ from densedet.core.text import counted
 if TYPE_CHECKING:
     from rich.progress import Progress
 
+SHOWN_EVERY = 0.25
+"""Seconds between two looks at the losses for the bar, for which a GPU would have to be waited for."""
+
 NAMED = 10
 """Broken images named at the end; the others stand in summary.json."""
 
@@ -29,7 +32,7 @@ class ProgressHook:
         self.seconds = seconds
         self._bar: Progress | None = None
         self._task: Any = None
-        self._printed = self._images = 0.0
+        self._printed = self._images = self._shown = 0.0
         self._busy = self._waited = 0.0
         self._console = Terminal(error=True)
 
@@ -59,7 +62,8 @@ class ProgressHook:
         self._images += step["images"]
         self._busy += step["step_seconds"]
         self._waited += step["data_seconds"]
-        if self._bar is not None:
+        if self._bar is not None and time.monotonic() - self._shown >= SHOWN_EVERY:
+            self._shown = time.monotonic()
             with contextlib.suppress(OSError):
                 self._bar.update(self._task, completed=run.progress, description=self._line(run, step))
         if time.monotonic() - self._printed >= self.seconds:

@@ -72,6 +72,7 @@ class TensorBoardHook:
         )
         self._writer: Any = None
         self._sums: dict[str, list[float]] = defaultdict(list)
+        self._unread: list[dict[str, Any]] = []
         self._batch: Batch | None = None
         self._memory_read = -MEMORY_EVERY_SECONDS
 
@@ -97,11 +98,7 @@ class TensorBoardHook:
     def densedet_run_step(self, run: Any, step: dict[str, Any]) -> None:
         if self._writer is None:
             return
-        for key, tag in STEP_TAGS.items():
-            if step.get(key) is not None:
-                self._sums[tag].append(float(step[key]))
-        for name, value in step.get("losses", {}).items():
-            self._sums[f"train/loss_{name}"].append(float(value))
+        self._unread.append(step)
         if step.get("images") and step.get("step_seconds"):
             self._sums["time/images_per_second"].append(step["images"] / step["step_seconds"])
         if time.monotonic() - self._memory_read > MEMORY_EVERY_SECONDS:
@@ -110,9 +107,20 @@ class TensorBoardHook:
         if run.step % self.every == 0 or run.step == 1:
             self._write_means(run.step)
 
+    def _read(self) -> None:
+        """Take the numbers of the steps, which a GPU tells late, when they are wanted."""
+        for step in self._unread:
+            for key, tag in STEP_TAGS.items():
+                if step.get(key) is not None:
+                    self._sums[tag].append(float(step[key]))
+            for name, value in step.get("losses", {}).items():
+                self._sums[f"train/loss_{name}"].append(float(value))
+        self._unread.clear()
+
     @hookimpl
     def densedet_state(self, run: Any) -> dict[str, Any]:
         """The numbers since the last point of the curves."""
+        self._read()
         return {"sums": dict(self._sums)}
 
     @hookimpl
@@ -172,6 +180,7 @@ class TensorBoardHook:
             self._writer.add_scalar(tag, float(value), step)
 
     def _write_means(self, step: int) -> None:
+        self._read()
         for tag, values in self._sums.items():
             self._writer.add_scalar(tag, sum(values) / len(values), step)
         self._sums.clear()

@@ -41,9 +41,11 @@ class Muon(torch.optim.Optimizer):
         eps: float,
         fused: bool,
     ) -> None:
-        super().__init__(groups, {"lr": lr})
-        self._momentum, self._iterations = momentum, iterations
-        self._betas, self._eps, self._fused = betas, eps, fused
+        # All in the groups, as torch has it: a copy of an optimizer keeps nothing else.
+        values = {"momentum": momentum, "iterations": iterations, "betas": betas, "eps": eps, "fused": fused}
+        super().__init__(groups, {"lr": lr, **values})
+        # As torch's fused optimizers do, a step heeds ``found_inf``: where it is 1, nothing changes.
+        self._step_supports_amp_scaling = fused
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
@@ -61,7 +63,7 @@ class Muon(torch.optim.Optimizer):
         for parameter in parameters:
             if not self.state[parameter]:
                 self.state[parameter] = {
-                    "step": torch.zeros((), device=parameter.device if self._fused else "cpu"),
+                    "step": torch.zeros((), device=parameter.device if group["fused"] else "cpu"),
                     "exp_avg": torch.zeros_like(parameter),
                     "exp_avg_sq": torch.zeros_like(parameter),
                 }
@@ -73,14 +75,15 @@ class Muon(torch.optim.Optimizer):
             [state["exp_avg_sq"] for state in states],
             [],
             [state["step"] for state in states],
-            fused=self._fused,
+            fused=group["fused"],
             amsgrad=False,
-            beta1=self._betas[0],
-            beta2=self._betas[1],
+            beta1=group["betas"][0],
+            beta2=group["betas"][1],
             lr=group["lr"],
             weight_decay=group["weight_decay"],
-            eps=self._eps,
+            eps=group["eps"],
             maximize=False,
+            found_inf=getattr(self, "found_inf", None),
         )
 
     def _step_kernels(self, group: dict[str, Any], kernels: list[Tensor]) -> None:
@@ -91,14 +94,24 @@ class Muon(torch.optim.Optimizer):
                 self.state[kernel] = {"momentum": torch.zeros_like(kernel)}
         gradients = [_gradient(kernel) for kernel in kernels]
         momenta = [self.state[kernel]["momentum"] for kernel in kernels]
-        torch._foreach_lerp_(momenta, gradients, 1 - self._momentum)
+        refused: Tensor | None = getattr(self, "found_inf", None)
+        taken: Any = 1.0 if refused is None else 1 - refused
+        if refused is None:
+            torch._foreach_lerp_(momenta, gradients, 1 - group["momentum"])
+        else:
+            gradients = [gradient.masked_fill(refused > 0, 0.0) for gradient in gradients]
+            changes = torch._foreach_sub(gradients, momenta)
+            torch._foreach_mul_(changes, (1 - group["momentum"]) * taken)
+            torch._foreach_add_(momenta, changes)
         # Nesterov: look ahead by one more step of the momentum.
-        ahead = torch._foreach_lerp(gradients, momenta, self._momentum)
-        steps = orthogonalised([matrix.flatten(1) for matrix in ahead], self._iterations)
+        ahead = torch._foreach_lerp(gradients, momenta, group["momentum"])
+        steps = orthogonalised([matrix.flatten(1) for matrix in ahead], group["iterations"])
         # The root mean square of the entries of an orthogonal (r,c) matrix is sqrt(min(r, c) / (r c)).
         lengths = [-group["lr"] * 0.2 * max(step.shape) ** 0.5 for step in steps]
         torch._foreach_mul_(steps, lengths)
-        torch._foreach_mul_(kernels, 1 - group["lr"] * group["weight_decay"])
+        if refused is not None:
+            torch._foreach_mul_(steps, taken)
+        torch._foreach_mul_(kernels, 1 - group["lr"] * group["weight_decay"] * taken)
         torch._foreach_add_(kernels, [step.view_as(kernel) for kernel, step in zip(kernels, steps)])
 
 

@@ -150,7 +150,7 @@ def test_the_last_good_files_stay(
 
 
 def test_each_tensor_of_a_checkpoint_must_be_finite(tmp_path: Path) -> None:
-    run = run_of(tmp_path, "train.ema_decay=0.9")
+    run = run_of(tmp_path, "train.ema_decay=0.9", "train.optimizer={name: adamw}")
     run.detector.train()
     engine.optimizer_step(run, (next(run.batches())[0],))
     path = tmp_path / "last.pt"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 from torch import nn
@@ -90,3 +92,17 @@ def test_kernels_without_a_gradient_and_groups_of_a_recipe() -> None:
     built.step()
     assert torch.equal(kernels[1], torch.ones(2, 2))
     assert not torch.equal(kernels[0], torch.ones(2, 2))
+
+
+def test_a_copy_takes_the_same_step() -> None:
+    """A resumed run asks a copy which state there should be."""
+    weights = [nn.Parameter(torch.ones(3, 2)), nn.Parameter(torch.ones(3))]
+    optimizer = muon(parameters=[{"params": weights, "decay": True}])
+    twin = copy.deepcopy(optimizer)
+    copies = [parameter for group in twin.param_groups for parameter in group["params"]]
+    for own, other in zip(weights, copies):
+        own.grad = torch.arange(own.numel()).view_as(own).float()
+        other.grad = own.grad.clone()
+    optimizer.step()
+    twin.step()
+    assert all(torch.equal(own, other) for own, other in zip(weights, copies))
