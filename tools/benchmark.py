@@ -1,5 +1,6 @@
 """Measure what BENCHMARKS.md states: annotation databases at COCO's size, decoding and the cache,
-augmentation, waiting for data, a training step beside torchvision's."""
+augmentation, waiting for data, a training step beside torchvision's, prediction and evaluation beside their
+network and decoding."""
 
 from __future__ import annotations
 
@@ -18,8 +19,9 @@ REPEATS = 7
 
 
 def add_parser(subparsers: Any) -> None:
-    """densedet benchmark annotations | images | training | step | plan | recipes"""
+    """densedet benchmark annotations | images | training | step | prediction | evaluation | plan | recipes"""
     from densedet.tools.benchmark_plan import plan
+    from densedet.tools.benchmark_prediction import evaluation, prediction
     from densedet.tools.benchmark_recipes import recipes
     from densedet.tools.benchmark_step import step
     from densedet.tools.benchmark_training import training
@@ -63,6 +65,26 @@ def add_parser(subparsers: Any) -> None:
         "--rounds", type=int, default=15, help="how often each is timed, in turns (default 15)"
     )
     steps.set_defaults(run=lambda arguments: tell(step(arguments) | step_memory(), arguments.json))
+    predicting = topics.add_parser(
+        "prediction",
+        help="predict on a folder beside its network and decoding",
+        description=prediction.__doc__,
+    )
+    predicting.add_argument("checkpoint", help="a run folder or a checkpoint")
+    predicting.add_argument("folder", help="a folder of photographs, which are taken again until --images")
+    predicting.add_argument("--images", type=int, default=1000, help="number of images (default 1000)")
+    predicting.add_argument("--batch_size", type=int, default=16, help="images at once (default 16)")
+    predicting.add_argument("--score", type=float, default=0.3, help="as of densedet predict (default 0.3)")
+    predicting.set_defaults(run=lambda arguments: tell(prediction(arguments), arguments.json))
+    evaluating = topics.add_parser(
+        "evaluation", help="an evaluation beside its forward pass", description=evaluation.__doc__
+    )
+    evaluating.add_argument("checkpoint", help="a run folder or a checkpoint")
+    evaluating.add_argument("overrides", nargs="*", metavar="path=value", help="e.g. data.root=DIR")
+    evaluating.set_defaults(run=lambda arguments: tell(evaluation(arguments), arguments.json))
+    for one in (predicting, evaluating):
+        one.add_argument("--rounds", type=int, default=5, help="rounds that count (default 5)")
+        one.add_argument("--device", default="cpu", help="auto, cpu, cuda, mps (default cpu)")
     plans = topics.add_parser("plan", help="what --plan predicts beside short runs", description=plan.__doc__)
     plans.add_argument("recipes", nargs="*", help="names or files (default: all shipped recipes)")
     plans.add_argument("--set", nargs="+", default=[], metavar="path=value", help="for all of them")
@@ -80,7 +102,7 @@ def add_parser(subparsers: Any) -> None:
         "state something)",
     )
     proofs.set_defaults(run=recipes)
-    for one in (boxes, pictures, runs, steps, plans, proofs):
+    for one in (boxes, pictures, runs, steps, predicting, evaluating, plans, proofs):
         one.add_argument("--json", action="store_true", help="print as JSON")
 
 

@@ -129,7 +129,7 @@ class Predictor:
         # All tiles of an image are in memory at once.
         threads, count = (cores, max(2 * batch_size, cores)) if tiling is None else (min(cores, 2), 3)
         numbered = ((i, image, None if truth is None else truth(i)) for i, image in enumerate(images))
-        read = partial(self._samples, tiling=tiling)
+        read = partial(self.samples, tiling=tiling)
         parts: list[Detections] = []
         with contextlib.closing(made_ahead(read, numbered, threads=threads, count=count)) as ahead:
             samples = _sound(ahead, on_broken)
@@ -144,9 +144,18 @@ class Predictor:
                         yield index, whole
                         parts = []
 
-    def _samples(
-        self, numbered: tuple[int, Any, Annotation | None], *, tiling: Tiling | None
+    def samples(
+        self, numbered: tuple[int, Any, Annotation | None], *, tiling: Tiling | None = None
     ) -> tuple[int, list[Sample] | DataError]:
+        """Decode an image for `find`.
+
+        Args:
+            numbered: its position, the image, and its annotation or None.
+            tiling: as for `stream`.
+
+        Returns:
+            The position, and a sample for each tile or why there is none.
+        """
         index, image, truth = numbered
         how: dict[str, Any] = {
             "decoding": self.decoding,
