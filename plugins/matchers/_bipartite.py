@@ -18,8 +18,8 @@ def bipartite_matching(ious: Tensor, image: Tensor, min_iou: float) -> tuple[Ten
     The result is that of a greedy loop: take the pair with the largest IoU of an image, strike out its object
     and its anchor, and repeat as long as the IoU exceeds ``min_iou`` (equal IoU: the earlier object, then the
     earlier anchor). `greedy` in tests/plugins/matchers/test_iou.py is that loop. Where no two objects of an
-    image have the same best anchor, all have it; else the P pairs of each object and its best anchors are
-    sorted once and swept through, which takes O(P log P).
+    image have the same best anchor, all have it; in the other images the P pairs of each object and its best
+    anchors are sorted once and swept through, which takes O(P log P).
 
     Args:
         ious: (M,N) IoU of the M objects of all images with the N anchors.
@@ -33,8 +33,19 @@ def bipartite_matching(ious: Tensor, image: Tensor, min_iou: float) -> tuple[Ten
     value, anchor = ious.max(dim=1)  # (M,) each object's best anchor
     row = (value > min_iou).nonzero().squeeze(1)  # (Q,)
     place = image[row] * num_anchors + anchor[row]  # (Q,) the anchor of its image
-    if bool(largest_of_group(place, value[row]).all()):
+    alone = largest_of_group(place, value[row])  # (Q,) whose best anchor no better object wants
+    if bool(alone.all()):
         return row, anchor[row]
+    crowded = torch.isin(image, image[row[~alone]])  # (M,) in images where objects contend for an anchor
+    calm, inside = row[~crowded[row]], crowded.nonzero().squeeze(1)
+    contended, taken = _contended(ious[inside], image[inside], min_iou)
+    rows, order = torch.cat([calm, inside[contended]]).sort()
+    return rows, torch.cat([anchor[calm], taken])[order]
+
+
+def _contended(ious: Tensor, image: Tensor, min_iou: float) -> tuple[Tensor, Tensor]:
+    """`bipartite_matching` by sorting the pairs of each object and its best anchors."""
+    num_anchors = ious.shape[1]
     # The G - 1 other objects of an image take at most G - 1 anchors: an object's G best are enough.
     most = min(int(torch.bincount(image).max()), num_anchors)
     least = ious.topk(most, dim=1).values[:, -1:].clamp(min=max(min_iou, 0.0))  # (M,1)
