@@ -235,6 +235,12 @@ class TrainSection(Section):
         description="of training (judging and predicting are float32); auto: the faster one, measured before "
         "the first step in runs of 300 steps and more, float32 in shorter ones",
     )
+    compile: Literal["auto", "off", "on"] = Field(
+        "auto",
+        description="torch.compile of backbone, neck and head while they train, on a GPU as CUDA graphs; "
+        "auto: on a GPU where it pays, measured before the first step in runs of 5000 steps and more; off "
+        "elsewhere",
+    )
     sync_batch_norm: bool = Field(
         False,
         description="whether batch norm takes its statistics over the images of all GPUs of a torchrun; "

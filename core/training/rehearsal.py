@@ -21,6 +21,7 @@ from densedet.core.data.loader import eval_loader
 from densedet.core.data.sampling import BatchKey
 from densedet.core.recipe.loading import Recipe
 from densedet.core.training import engine, session
+from densedet.core.training.compiling import compile_network
 from densedet.core.training.evaluation import evaluate_on
 from densedet.core.training.memory import forget_peak, keep_freed_memory, peak_mb, used_mb
 from densedet.core.training.probing import choose_precision
@@ -162,6 +163,7 @@ def _noted(batches: Iterator[tuple[Batch, bool]], sizes: list[int]) -> Iterator[
 def _begin(run: Run, recipe: Recipe, found: Rehearsal) -> None:
     run.start()
     choose_precision(run, recipe.train.budget)
+    compile_network(run, recipe.train.budget)
     run.hooks.hook.densedet_run_start(run=run)
     run.detector.train()
     found.started, found.built_mb = time.time(), used_mb()

@@ -24,6 +24,7 @@ from densedet.core.recipe.merging import Overrides
 from densedet.core.text import counted, json_text
 from densedet.core.training import engine, resuming
 from densedet.core.training.batch_size import with_batch_size
+from densedet.core.training.compiling import compile_network
 from densedet.core.training.folders import summary_of
 from densedet.core.training.memory import keep_freed_memory
 from densedet.core.training.probing import choose_precision
@@ -130,6 +131,7 @@ def conduct(run: Run) -> Run:
         try:
             with together():
                 choose_precision(run)
+                compile_network(run)
                 with alone():
                     run.hooks.hook.densedet_run_start(run=run)
                 engine.fit(run)
