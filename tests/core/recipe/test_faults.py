@@ -233,7 +233,7 @@ EDITS = [
         "batch_size: 0",
         "16:15",
         "train.batch_size",
-        "greater than 0, given 0",
+        "greater than 0 or 'auto', given 0",
     ),
     (
         "two budgets",

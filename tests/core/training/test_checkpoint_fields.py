@@ -39,6 +39,7 @@ FITTING = {
     "seconds": (1.5,),
     "ema": (None, {"a": torch.zeros(2)}),
     "optimizer": (None,),
+    "precision": (None,),
     "scaler": ({}, {"a": 1}),
     "metrics": ({}, {"a": 1}),
     "plugins": ({},),
