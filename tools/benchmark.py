@@ -19,7 +19,9 @@ REPEATS = 7
 
 
 def add_parser(subparsers: Any) -> None:
-    """densedet benchmark annotations | images | training | step | prediction | evaluation | plan | recipes"""
+    """densedet benchmark annotations | images | training | large | step | prediction | evaluation | plan |
+    recipes"""
+    from densedet.tools.benchmark_large import large
     from densedet.tools.benchmark_plan import plan
     from densedet.tools.benchmark_prediction import evaluation, prediction
     from densedet.tools.benchmark_recipes import recipes
@@ -56,6 +58,13 @@ def add_parser(subparsers: Any) -> None:
     runs.add_argument("--epochs", type=int, default=5, help="of each of the four runs (default 5)")
     runs.add_argument("--threads", type=int, help="cores that PyTorch may use (default: all)")
     runs.set_defaults(run=lambda arguments: tell(training(arguments), arguments.json))
+    whole = topics.add_parser(
+        "large", help="memory and first step on a set of COCO train2017's size", description=large.__doc__
+    )
+    whole.add_argument("--scale", type=float, default=1.0, help="share of its images and boxes (default 1)")
+    whole.add_argument("--epochs", type=int, default=3, help="of a run (default 3)")
+    whole.add_argument("--folder", help="where the set is made, about 2 GB (default: the temporary folder)")
+    whole.set_defaults(run=lambda arguments: tell(large(arguments), arguments.json))
     steps = topics.add_parser(
         "step",
         help="a training step beside torchvision's, same network and weights",
@@ -102,7 +111,7 @@ def add_parser(subparsers: Any) -> None:
         "state something)",
     )
     proofs.set_defaults(run=recipes)
-    for one in (boxes, pictures, runs, steps, predicting, evaluating, plans, proofs):
+    for one in (boxes, pictures, runs, whole, steps, predicting, evaluating, plans, proofs):
         one.add_argument("--json", action="store_true", help="print as JSON")
 
 
