@@ -1,8 +1,11 @@
+import io
 import pickle
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torchvision.transforms import v2
 
 from densedet.core.data.dataset import DetectionDataset, sample_of
@@ -281,3 +284,39 @@ def test_sample_of_an_image_alone():
     assert sample.boxes.shape == (0, 4)
     assert sample.image_id == 5
     assert sample.to_source == (2.0, 2.0, 0.0, 0.0)
+
+
+class Encoded(Memory):
+    """The same images as PNG files in memory; image 1 is damaged."""
+
+    def image(self, index):
+        file = io.BytesIO()
+        Image.fromarray(super().image(index)).save(file, format="png")
+        return file.getvalue() if index != 1 else file.getvalue()[:60]
+
+
+def test_the_files_of_a_batch_are_decoded_in_threads(monkeypatch, tmp_path):
+    """From the second batch on, when it is known that the source gives files; nothing else changes."""
+    used = []
+
+    class Counted(ThreadPoolExecutor):
+        def submit(self, function, *arguments):
+            used.append(arguments[1])
+            return super().submit(function, *arguments)
+
+    monkeypatch.setattr("densedet.core.data.dataset.ThreadPoolExecutor", Counted)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    plain = dataset()
+    whole = [plain[index] for index in (0, 2)]
+    for stored in (None, cache(tmp_path)):
+        used.clear()
+        files = dataset(broken="skip", cache=stored)
+        files.source = Encoded()
+        batches = [files.samples(0, (0, 1, 2), replacing=False) for _ in range(2)]
+        for samples, broken in batches:
+            assert all(map(same, samples, whole))
+            assert [index for index, _ in broken] == [1]
+            assert "damaged" in broken[0][1]
+        # the cache has all but the broken one, which is alone then
+        assert used == ([0, 1, 2] if stored is None else [])
+        pickle.loads(pickle.dumps(files))

@@ -112,6 +112,32 @@ def test_perfect_and_hopeless() -> None:
     assert metrics["APs"] == -1.0  # no object below 32^2
 
 
+def test_the_truth_is_made_once_for_the_same_images_and_classes() -> None:
+    """Two images with an object each, of which the first is found. Over both the recall is 1 / 2, over the
+    first alone 1; class b has no object in it."""
+    source = Truth([[(0, 10.0, 10, 50, 50, 0)], [(0, 9.0, 9, 70, 70, 0)]], ("a", "b"))
+    read: list[int] = []
+
+    def counted(index: int) -> Annotation:
+        read.append(index)
+        return Truth.annotation(source, index)
+
+    source.annotation = counted  # type: ignore[method-assign]
+    found = detections_of(np.array([[1, 10.0, 10, 50, 50, 0.9, 1]]))
+
+    def recall(images: int, classes: tuple[str, ...] = ("a", "b")) -> float:
+        evaluator = CocoEvaluator(source=source, classes=classes)
+        for index in range(images):
+            evaluator.add(index, Detections.empty() if index else found)
+        return float(evaluator.result()["AR100"])
+
+    assert [recall(2), recall(2)] == [0.5, 0.5]
+    assert read == [0, 1]
+    assert recall(1) == 1.0
+    assert recall(1, ("b", "a")) == 0.0  # label 0 is b now
+    assert read == [0, 1, 0, 0]
+
+
 def test_nothing_found_and_nothing_judged() -> None:
     source = Truth([[(0, 10.0, 10, 50, 50, 0)]], ("a",))
     evaluator = CocoEvaluator(source=source, classes=("a",))
