@@ -354,10 +354,13 @@ class Source(Protocol):
     """Images and their truth.
 
     It is opened lazily in each process, so that constructing one is cheap and pickling one is safe. Its
-    annotations are checked as those of a file are (`densedet.core.annotations.border`). It may have two more
-    attributes: ``sizes``, an int array (I,2) of each image's (width, height) as displayed, without which
-    every annotation is made at the start of a run; and ``extras``, a dict of `densedet.core.types.Extra`,
-    what its objects carry beside box and label, by name.
+    annotations are checked as those of a file are (`densedet.core.annotations.border`). It may also have
+
+    - ``sizes``, an int array (I,2) of each image's (width, height) as displayed, without which every
+      annotation is made at the start of a run;
+    - ``extras``, a dict of `densedet.core.types.Extra`, what its objects carry beside box and label, by name;
+    - ``truth(index)``, the annotation with NumPy arrays in place of tensors, by which an exported file is
+      evaluated without torch.
 
     Wired: ``root`` (str: the recipe's data.root, where relative paths start).
     """
@@ -585,6 +588,7 @@ class Detector(Protocol):
     - a last argument ``trace`` of ``predict`` and ``evaluate``, a `densedet.core.types.Trace` to fill, from
       which `densedet show missed` tells why an object was missed;
     - ``explain(batch)``, which returns an `Explanation` for pictures;
+    - ``raw(images, valid_hw)``, which returns a `RawOutput` and can be traced: without it there is no export;
     - an attribute ``progress``, which the runner sets before each step, from 0 at the start of the training
       to 1 at its end.
 

@@ -119,7 +119,14 @@ WITHOUT_TORCH = (
     *("types", "contracts", "placement", "class_table", "extras", "array_boxes", "sources"),
     *("annotations.views", "annotations.border", "assembly", "assembly.sources", "data.decoding"),
     *("recipe.loading", "report.drawing", "terminal", "results", "suppression", "evaluation_result"),
-    *("assembly.evaluators", "inference.predictor", "inference.evaluation", "annotations.images"),
+    *(
+        "training.memory",
+        "training.image_ids",
+        "assembly.evaluators",
+        "inference.predictor",
+        "inference.evaluation",
+        "annotations.images",
+    ),
 )
 """Files of core that an exported file is run by, or that its sources and evaluators are built by."""
 

@@ -19,8 +19,8 @@ REPEATS = 7
 
 
 def add_parser(subparsers: Any) -> None:
-    """densedet benchmark annotations | images | training | large | step | prediction | evaluation | plan |
-    recipes"""
+    """densedet benchmark TOPIC"""
+    from densedet.tools.benchmark_inference import inference
     from densedet.tools.benchmark_large import large
     from densedet.tools.benchmark_plan import plan
     from densedet.tools.benchmark_prediction import evaluation, prediction
@@ -111,7 +111,20 @@ def add_parser(subparsers: Any) -> None:
         "state something)",
     )
     proofs.set_defaults(run=recipes)
-    for one in (boxes, pictures, runs, whole, steps, predicting, evaluating, plans, proofs):
+    found = topics.add_parser(
+        "inference",
+        help="PyTorch, ONNX and int8, batch 1 and 16, 1 and 2 threads",
+        description=inference.__doc__,
+    )
+    found.add_argument("detectors", nargs="+", metavar="RUN", help="run folders, checkpoints or recipes")
+    found.add_argument(
+        "--set", nargs="+", default=[], dest="overrides", metavar="path=value", help="for all of them"
+    )
+    found.add_argument(
+        "--rounds", type=int, default=15, help="how often each is timed, in turns (default 15)"
+    )
+    found.set_defaults(run=lambda arguments: tell(inference(arguments), arguments.json))
+    for one in (boxes, pictures, runs, whole, steps, predicting, evaluating, plans, proofs, found):
         one.add_argument("--json", action="store_true", help="print as JSON")
 
 

@@ -5,9 +5,12 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import os
+from typing import TYPE_CHECKING
 
 import psutil
-import torch
+
+if TYPE_CHECKING:
+    import torch
 
 
 def used_mb() -> float:
@@ -65,7 +68,11 @@ def gpu_peak_mb(device: torch.device) -> float | None:
     It is what the allocator took from the card: tensors and what is kept free for the next ones. The CUDA
     context takes some 0.5 GB beside it.
     """
-    return torch.cuda.max_memory_reserved(device) / 2**20 if device.type == "cuda" else None
+    if device.type != "cuda":
+        return None
+    import torch
+
+    return torch.cuda.max_memory_reserved(device) / 2**20
 
 
 KEPT_MB = 256

@@ -14,7 +14,17 @@ from densedet.core import assembly, boxes
 from densedet.core.errors import PartError
 from densedet.core.examples import example_batch
 from densedet.core.recipe.loading import recipe_from_dict
-from densedet.core.types import Assignment, Batch, Branch, Detections, Extra, Level, Prediction, Targets
+from densedet.core.types import (
+    Assignment,
+    Batch,
+    Branch,
+    Detections,
+    Extra,
+    Level,
+    Prediction,
+    Targets,
+    Trace,
+)
 from densedet.plugins.detectors._targets import ignore_covered, make_targets
 from densedet.plugins.detectors.dense import DenseDetector
 
@@ -345,6 +355,17 @@ def test_detections_carry_what_their_branches_predict() -> None:
         batch([[]])
     )
     assert as_points.keypoints == ("number",)
+
+
+def test_the_raw_output_is_what_the_postprocess_gets() -> None:
+    """And what a detection of each anchor would carry: 26 and 22 at cells 3 and 1, 200 more in the second."""
+    built = detector([[-1] * 4] * 2, head=SaidMore(), postprocess=cells_3_and_1).eval()
+    data, trace = numbered([7.0, 5], [6, 0]), Trace()
+    built.predict(data, trace)
+    raw = built.raw(data.images, data.valid_hw)
+    assert torch.equal(raw.boxes, trace["boxes"]) and torch.equal(raw.scores, trace["scores"])
+    assert raw.counts == (4,)
+    assert raw.extra["number"][:, [3, 1]].tolist() == [[26, 22], [226, 222]]
 
 
 def test_the_dry_run_tries_what_a_branch_predicts() -> None:
