@@ -590,7 +590,9 @@ class Detector(Protocol):
     - ``explain(batch)``, which returns an `Explanation` for pictures;
     - ``raw(images, valid_hw)``, which returns a `RawOutput` and can be traced: without it there is no export;
     - an attribute ``progress``, which the runner sets before each step, from 0 at the start of the training
-      to 1 at its end.
+      to 1 at its end;
+    - ``with_targets(batch)``, which returns the batch with `Batch.targets`, where they do not depend on the
+      step: a GPU makes those of the next batch beside the step.
 
     Wired: the parts, ``num_classes`` (int), ``in_channels`` and ``in_strides`` (tuples of int: the neck's),
     ``class_loss_weight`` (float), ``box_loss_weights`` (tuple of float), ``box_loss_names`` (tuple of str).

@@ -145,6 +145,7 @@ class Batch:
         extra_known: bool (B,G) per name, False in empty slots and where the value is not known.
         rows: places of the images in the batch of all processes of a torchrun, whose length is ``rows.stop``;
             None: this is the whole batch.
+        targets: training targets that a detector's ``with_targets`` made ahead; None: none were.
         host_hw: ``valid_hw`` of a batch on another device, and the same on the CPU; see `sizes_hw`.
     """
 
@@ -164,6 +165,7 @@ class Batch:
     extra: dict[str, Tensor] = field(default_factory=dict)
     extra_known: dict[str, Tensor] = field(default_factory=dict)
     rows: range | None = None
+    targets: Targets | None = None
     host_hw: tuple[Tensor, Tensor] | None = None
 
     def __len__(self) -> int:
@@ -205,9 +207,8 @@ class Batch:
             if isinstance(value, Tensor) or name in ("extra", "extra_known")
         }
         ids = [self.image_ids[row] for row in rows]
-        return replace(
-            self, **values, image_ids=ids, broken=self.broken * first, dropped=self.dropped * first, rows=rows
-        )
+        values |= {"broken": self.broken * first, "dropped": self.dropped * first}
+        return replace(self, **values, image_ids=ids, rows=rows, targets=None)
 
     def to(self, device: torch.device | str) -> Batch:
         """Return the same batch with its tensors on ``device``: to a GPU in one copy, for which nothing
@@ -218,7 +219,7 @@ class Batch:
 
         if torch.device(device).type != "cuda" or self.images.device.type != "cpu":
             return self._each(lambda tensor: tensor.to(device))
-        moved = iter(uploaded(self.tensors(), device))
+        moved = iter(uploaded(replace(self, targets=None).tensors(), device))
         batch = self._each(lambda tensor: next(moved))
         return replace(batch, host_hw=(batch.valid_hw, self.valid_hw))
 
@@ -231,6 +232,11 @@ class Batch:
             return tensor
 
         self._each(note)
+        if self.targets is not None:
+            own = self.targets
+            found += [own.matched_idxs, own.positive, own.labels, own.boxes, *own.places]
+            found += [*own.extra.values(), *own.extra_known.values()]
+            found += [] if own.quality is None else [own.quality]
         return found
 
     def shared(self) -> Batch:

@@ -17,7 +17,7 @@ from densedet.core.contracts import Source, Transform
 from densedet.core.data.dataset import DetectionDataset
 from densedet.core.data.decoding import range_notes
 from densedet.core.data.image_cache import fitting_cache
-from densedet.core.data.loader import collate, eval_loader, host_bound, train_loader
+from densedet.core.data.loader import BatchLoader, collate, eval_loader, host_bound, train_loader
 from densedet.core.data.sampling import BatchKey, BatchSampler
 from densedet.core.distributed import local_world, world
 from densedet.core.errors import DataError
@@ -112,7 +112,7 @@ def make_train_loader(
     *,
     device: torch.device | None = None,
     notes: list[str] | None = None,
-) -> DataLoader[Batch]:
+) -> BatchLoader:
     """Return the augmented training batches of ``keys``, such as a `BatchSampler`.
 
     Args:

@@ -223,7 +223,7 @@ def train_loader(
     sizes: Sequence[tuple[int, int]] = (),
     context: str | None = None,
     device: torch.device | None = None,
-) -> DataLoader[Batch]:
+) -> BatchLoader:
     """Training batches, one per key.
 
     Who does what: ``workers`` read, decode and collate. Batch transforms run there too, unless a ``device``
@@ -299,10 +299,17 @@ class BatchLoader(DataLoader[Batch]):
 
     device: torch.device | None = None
     """Where the batches go; None: they stay where they are made."""
+    prepare: Callable[[Batch], Batch] | None = None
+    """What else is done with a batch there, e.g. its training targets."""
 
     def __iter__(self) -> Any:
         batches = self._from_workers() if self.num_workers else super().__iter__()
         return batches if self.device is None else self._delivered(batches, self.device)
+
+    def made(self, key: BatchKey) -> Batch:
+        """Make the batch of a key in this process, as an iteration gives it."""
+        batch = self.dataset[key]  # type: ignore[index]
+        return batch if self.device is None else self._moved(batch, self.device)
 
     def _delivered(self, batches: Iterator[Batch | Unfinished], device: torch.device) -> Iterator[Batch]:
         side = SideStream(device)
@@ -310,11 +317,12 @@ class BatchLoader(DataLoader[Batch]):
             yield side.make(partial(self._moved, batch, device))
 
     def _moved(self, batch: Batch | Unfinished, device: torch.device) -> Batch:
-        if isinstance(batch, Batch):
-            return batch.to(device)
-        dataset: Any = self.dataset
-        finished: Batch = dataset.finished(batch.batch.to(device), batch.key)
-        return finished
+        if isinstance(batch, Unfinished):
+            dataset: Any = self.dataset
+            moved: Batch = dataset.finished(batch.batch.to(device), batch.key)
+        else:
+            moved = batch.to(device)
+        return moved if self.prepare is None else self.prepare(moved)
 
     def _from_workers(self) -> Iterator[Batch]:
         method = getattr(self.multiprocessing_context, "get_start_method", multiprocessing.get_start_method)

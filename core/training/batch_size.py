@@ -87,9 +87,7 @@ def _own_share(recipe: Recipe, processes: int) -> int:
 
 
 def _batch(run: Run, size: int) -> Batch:
-    dataset: Any = run.loader.dataset
-    batch: Batch = dataset[BatchKey(0, 0, tuple(range(size)))]
-    return batch
+    return run.loader.made(BatchKey(0, 0, tuple(range(size))))
 
 
 def _run_of(recipe: Recipe, size: int) -> Run:

@@ -110,14 +110,13 @@ def _shapes_are_fixed(run: Run) -> bool:
 def _compile_where_it_pays(run: Run, seconds: float) -> None:
     """Measure a batch as the network is written and compiled, and keep what is faster. ``seconds`` of a
     budget in minutes; 0: it is long enough."""
-    dataset: Any = run.loader.dataset
     images = min(run.sampler.batch_size, len(run.train_set))
-    batch: Batch = dataset[BatchKey(0, 0, tuple(range(images)), run.rank, run.world)].to(run.device)
+    batch = run.loader.made(BatchKey(0, 0, tuple(range(images)), run.rank, run.world)).to(run.device)
     if run.settings.channels_last:
         batch.images = batch.images.contiguous(memory_format=torch.channels_last)
     run.detector.train()
     run.hand_on_progress(run.detector)
-    run.buffers.keep()
+    run.buffers[0].keep()
     compiled: Compiled | None = None
     try:
         with seeded(run.settings.seed):
@@ -134,7 +133,7 @@ def _compile_where_it_pays(run: Run, seconds: float) -> None:
         run.notes.append(f"compile: off, since torch.compile failed: {sentence(error)[:200]}")
         return
     finally:
-        run.buffers.put_back()
+        run.buffers[0].put_back()
         run.detector.zero_grad(set_to_none=True)
     pays = fast <= GAIN * plain
     if not pays:

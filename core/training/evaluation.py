@@ -5,7 +5,9 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -91,6 +93,17 @@ def evaluate_detector(
     broken: dict[int, str] = {}
     images = 0
     left = False
+
+    def feed(indices: list[int], found: list[Detections]) -> None:
+        for index, moved in zip(indices, found):
+            named = of_classes(moved, classes)
+            evaluator.add(index, named)
+            if on_detections is not None:
+                on_detections(index, named)
+
+    fed: Future[None] | None = None
+    # The evaluator works while a GPU runs the next batch; a CPU has other work for its cores.
+    pool = ThreadPoolExecutor(1) if device.type == "cuda" else None
     try:
         for batch in batches:
             left = leave is not None and leave()
@@ -99,22 +112,27 @@ def evaluate_detector(
             broken.update(batch.broken)
             if not len(batch):
                 continue
-            batch = batch.to(device)
+            held, batch = batch, batch.to(device)
             trace: Trace | None = None if on_trace is None else {}
             with alone():  # processes have different numbers of batches
                 losses, found = _forward(detector, batch, trace, with_losses=with_losses)
-            sums.append((int(batch.indices[0]), {n: float(v) * len(batch) for n, v in losses.items()}))
+            sums.append((int(held.indices[0]), {n: float(v) * len(batch) for n, v in losses.items()}))
             images += len(batch)
-            for index, moved in zip(batch.indices.tolist(), to_source(found, batch)):
-                named = of_classes(moved, classes)
-                evaluator.add(index, named)
-                if on_detections is not None:
-                    on_detections(index, named)
+            work = partial(feed, held.indices.tolist(), to_source(found, held))
+            if fed is not None:
+                fed.result()
+            fed = None if pool is None else pool.submit(work)
+            if pool is None:
+                work()
             if on_trace is not None and trace is not None:
                 on_trace(batch, trace, found)
             if on_batch is not None:
                 on_batch(images)
+        if fed is not None:
+            fed.result()
     finally:
+        if pool is not None:
+            pool.shutdown()
         detector.train(training)
     if any(gather_objects(left)):
         return {}

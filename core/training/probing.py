@@ -6,7 +6,6 @@ from __future__ import annotations
 import copy
 import statistics
 import time
-from typing import Any
 
 import torch
 from torch import nn
@@ -64,8 +63,7 @@ def _measured(run: Run, names: tuple[str, ...], *, most: float | None) -> dict[s
     """Median seconds of a batch by the precision, of one that was given up at once by its first images; empty
     where float32 takes more than ``most`` seconds, so that the run is too short."""
     images = min(run.sampler.batch_size, len(run.train_set))
-    dataset: Any = run.loader.dataset
-    batch: Batch = dataset[BatchKey(0, 0, tuple(range(images)), run.rank, run.world)].to(run.device)
+    batch = run.loader.made(BatchKey(0, 0, tuple(range(images)), run.rank, run.world)).to(run.device)
     if run.settings.channels_last:
         batch.images = batch.images.contiguous(memory_format=torch.channels_last)
     few = batch.take(range(min(FEW, len(batch))))

@@ -12,7 +12,6 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from densedet.core import assembly
 from densedet.core.annotations.views import Subset
@@ -241,12 +240,11 @@ def _end(run: Run, found: Rehearsal) -> None:
 def _time_data(run: Run, found: Rehearsal) -> None:
     """Make batches of the last images, before a step has had them: they are decoded once at most. What is
     done for the first time of all does not count."""
-    dataset: Any = run.loader.dataset
     own, images = run.sampler.batch_size // run.world, len(run.train_set)
     ends = [images - number * own for number in range(3) if images > number * own]
     keys = [BatchKey(0, 0, tuple(range(max(0, end - own), end))) for end in ends]
-    found.first_data = [seconds_of(partial(dataset.__getitem__, key), run) for key in keys][-1]
-    found.later_data = min(seconds_of(partial(dataset.__getitem__, key), run) for key in keys)
+    found.first_data = [seconds_of(partial(run.loader.made, key), run) for key in keys][-1]
+    found.later_data = min(seconds_of(partial(run.loader.made, key), run) for key in keys)
 
 
 def _bytes(folder: Path) -> int:

@@ -177,6 +177,7 @@ class Run:
         freeze(detector, self.recipe)
         detector.to(self.device)
         self.detector: nn.Module = detector
+        self.loader.prepare = getattr(detector, "with_targets", None)
         self.model: nn.Module = detector
         check_precision(self.settings.precision, self.device)
         self.chosen_precision: str | None = None

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from densedet.core.arguments import PositiveFloat
 from densedet.core.contracts import Space
+from densedet.core.transfer import uploaded
 from densedet.plugins.coders._distances import SMALLEST
 
 LARGEST_GROWTH = math.log(1000.0 / 16)
@@ -47,7 +48,7 @@ class DeltaCoder:
         anchors = anchors.to(boxes.dtype)
         center, sides = _center_and_sides(boxes)
         anchor_center, anchor_sides = _center_and_sides(anchors)
-        weights = boxes.new_tensor(self.weights)
+        (weights,) = uploaded([torch.tensor(self.weights, dtype=boxes.dtype)], boxes.device)
         shift = weights[:2] * (center - anchor_center) / anchor_sides
         scale = weights[2:] * torch.log(sides / anchor_sides)
         return torch.cat(torch.broadcast_tensors(shift, scale), dim=-1)
@@ -59,7 +60,8 @@ class DeltaCoder:
     def decode(self, raw: Tensor, anchors: Tensor) -> Tensor:
         """See `densedet.core.contracts.Coder`."""
         anchor_center, anchor_sides = _center_and_sides(anchors.to(raw.dtype))
-        unweighted = raw / raw.new_tensor(self.weights)
+        (weights,) = uploaded([torch.tensor(self.weights, dtype=raw.dtype)], raw.device)
+        unweighted = raw / weights
         center = unweighted[..., :2] * anchor_sides + anchor_center
         half = 0.5 * (torch.exp(unweighted[..., 2:].clamp(max=self.clamp)) * anchor_sides)
         return torch.cat((center - half, center + half), dim=-1)

@@ -139,6 +139,7 @@ class DenseDetector(nn.Module):
         for name, value in (("image_mean", backbone.mean), ("image_std", backbone.std)):
             self.register_buffer(name, torch.tensor(value).view(1, -1, 1, 1) * 255, persistent=False)
         self._anchor_cache: dict[Any, tuple[Tensor, tuple[Level, ...]]] = {}
+        self._map_sizes: dict[tuple[int, int], list[tuple[int, int]]] = {}
 
     def _named_box_losses(self) -> dict[str, Any]:
         return dict(zip(self.box_loss_keys, self.box_losses))
@@ -154,7 +155,8 @@ class DenseDetector(nn.Module):
         """
         normal = (images - self.image_mean).div_(self.image_std)  # uint8 - float32 is float32
         height, width = images.shape[-2:]
-        looks = sizes.device.type != "meta" and not torch.compiler.is_compiling()  # an exported graph cannot
+        # An exported graph cannot look, and a GPU would have to be waited for.
+        looks = sizes.device.type == "cpu" and not torch.compiler.is_compiling()
         if looks and bool((sizes == sizes.new_tensor([height, width])).all()):
             return normal
         rows = torch.arange(height, device=images.device) < sizes[:, :1]
@@ -193,6 +195,7 @@ class DenseDetector(nn.Module):
     ) -> tuple[Tensor, tuple[Level, ...]]:
         """Return all anchors (N,4) and the levels; kept for the last few sizes."""
         key = (tuple(sizes), image_hw, device)
+        self._map_sizes[image_hw] = sizes
         if key not in self._anchor_cache:
             if len(self._anchor_cache) >= ANCHOR_CACHE:
                 self._anchor_cache.pop(next(iter(self._anchor_cache)))
@@ -201,6 +204,8 @@ class DenseDetector(nn.Module):
                 Level(h, w, a, s) for (h, w), a, s in zip(sizes, self.anchors.num_anchors, self.strides)
             )
             self._anchor_cache[key] = torch.cat(list(per_level)), levels
+            if device.type == "cuda" and torch.cuda.is_available():
+                torch.cuda.current_stream(device).synchronize()  # `with_targets` takes them in another stream
         return self._anchor_cache[key]
 
     # -- training --------------------
@@ -220,22 +225,25 @@ class DenseDetector(nn.Module):
         with torch.autocast(batch.images.device.type, enabled=False):
             return self._losses(output, self.assign(output, batch))
 
+    def with_targets(self, batch: Batch) -> Batch:
+        """Return a batch with its training targets, for a GPU that makes them beside another step.
+
+        They are those that the batch would get in its own step; where they depend on it, by predictions or
+        progress, or the sizes of the maps are not known yet, the batch stays as it is.
+        """
+        image_hw = batch.images.shape[-2], batch.images.shape[-1]
+        sizes = self._map_sizes.get(image_hw)
+        if self.matcher.uses_predictions or "matcher" in self._with_progress or sizes is None:
+            return batch
+        anchors, levels = self.grid(sizes, image_hw, batch.images.device)
+        return replace(batch, targets=self._matched(batch, anchors, levels, None))
+
     def assign(self, output: Output, batch: Batch) -> Targets:
         """Match the batch's objects to the anchors."""
-        check_extras(self.head, batch)
-        if batch.boxes.shape[1] == 0:
-            batch = with_one_slot(batch)
         with torch.no_grad():
-            assignment = self.matcher(
-                batch.boxes,
-                batch.labels,
-                batch.valid & ~batch.ignore,
-                output.anchors,
-                output.levels,
-                self._predictions(output),
-                **self._progress_for("matcher"),
-            )
-            targets = make_targets(assignment, batch, output.anchors, output.levels, self.num_classes)
+            targets = batch.targets
+            if targets is None or targets.anchors is not output.anchors:
+                targets = self._matched(batch, output.anchors, output.levels, self._predictions(output))
             wants_quality = (
                 self.class_loss.quality == "required"
                 or self.loss_normalizer == "quality"
@@ -245,6 +253,28 @@ class DenseDetector(nn.Module):
                 decoded = self.coder.decode(output.box, output.anchors)
                 targets = replace(targets, quality=box_ops.iou(decoded, targets.boxes) * targets.positive)
         return targets
+
+    @torch.no_grad()
+    def _matched(
+        self,
+        batch: Batch,
+        anchors: Tensor,
+        levels: tuple[Level, ...],
+        predictions: tuple[Tensor, Tensor] | None,
+    ) -> Targets:
+        check_extras(self.head, batch)
+        if batch.boxes.shape[1] == 0:
+            batch = with_one_slot(batch)
+        assignment = self.matcher(
+            batch.boxes,
+            batch.labels,
+            batch.valid & ~batch.ignore,
+            anchors,
+            levels,
+            predictions,
+            **self._progress_for("matcher"),
+        )
+        return make_targets(assignment, batch, anchors, levels, self.num_classes)
 
     def _predictions(self, output: Output) -> tuple[Tensor, Tensor] | None:
         """The matcher's optional input: scores (B,N,C) and decoded boxes (B,N,4), or None."""
@@ -273,7 +303,7 @@ class DenseDetector(nn.Module):
     def _scale(self, targets: Targets) -> Tensor:
         """(B,), the factor on each image's losses."""
         if self.loss_normalizer == "positives_per_image":
-            images = shared_normalizer(targets.anchors.new_tensor(float(len(targets.positive))))
+            images = shared_normalizer(targets.anchors.new_full((), float(len(targets.positive))))
             return 1 / (targets.positive.sum(dim=1).clamp(min=1) * images)
         counted = targets.positive
         if self.loss_normalizer == "quality" and targets.quality is not None:

@@ -41,9 +41,15 @@ def split(logits: Tensor, labels: Tensor, gamma: float) -> tuple[Tensor, Tensor,
     Returns:
         negatives (B,N), finite for all finite logits, exactly 0 with zero gradient where ignored; the true
         logits (P,), of the label's channel of each anchor whose label is a class; and their places, int64
-        (P,) in B*N. Once differentiable. The P are few, so that whatever a loss does with them costs nothing.
+        (P,) in B*N, for `add_at` and `at`. Once differentiable. The P are few, so that whatever a loss does
+        with them costs nothing.
     """
-    places = ((labels >= 0) & (labels < logits.shape[-1])).flatten().nonzero().squeeze(1)
+    counted = ((labels >= 0) & (labels < logits.shape[-1])).flatten()
+    if logits.device.type != "cpu":
+        # Their number would have to be waited for: all B*N are taken, and `counted` stands for the places.
+        negatives, true = _SplitEverywhere.apply(logits, labels, gamma, counted)  # type: ignore[no-untyped-call]
+        return negatives, true, counted
+    places = counted.nonzero().squeeze(1)
     negatives, true = _Split.apply(logits, labels, gamma, places)  # type: ignore[no-untyped-call]
     return negatives, true, places
 
@@ -92,6 +98,38 @@ class _Split(torch.autograd.Function):
         return gradient.view(*labels.shape, slope.shape[1]), None, None, None
 
 
+class _SplitEverywhere(torch.autograd.Function):
+    """`split` with a true logit for each of the B*N anchors, whose value does not matter where the label is
+    no class."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, logits: Tensor, labels: Tensor, gamma: float, counted: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        rows = logits.reshape(-1, logits.shape[-1])  # (B*N,C)
+        channel = labels.reshape(-1, 1).clamp(0, rows.shape[1] - 1)  # (B*N,1)
+        others = ~counted[:, None]
+        p, cost = _sigmoid_and_softplus(rows)
+        weight = p.square() if gamma == 2 else p.pow(gamma)
+        slope = None
+        if ctx.needs_input_grad[0]:
+            slope = torch.addcmul(p, 1 - p, cost, value=gamma).mul_(weight)
+            slope.scatter_(1, channel, slope.gather(1, channel) * others)
+        weight.scatter_(1, channel, weight.gather(1, channel) * others)
+        ctx.save_for_backward(slope, channel, counted, labels)
+        loss = weight.mul_(cost).sum(1)
+        return loss.view(labels.shape) * (labels >= 0), rows.gather(1, channel).squeeze(1)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, of_negatives: Tensor, of_true: Tensor) -> tuple[Tensor, None, None, None]:
+        slope, channel, counted, labels = ctx.saved_tensors
+        gradient = slope * (of_negatives * (labels >= 0)).view(-1, 1)
+        own = torch.where(counted, of_true, gradient.gather(1, channel).squeeze(1))
+        gradient.scatter_(1, channel, own[:, None])
+        return gradient.view(*labels.shape, slope.shape[1]), None, None, None
+
+
 def _sigmoid_and_softplus(x: Tensor) -> tuple[Tensor, Tensor]:
     """p and -log(1 - p) of logits.
 
@@ -106,5 +144,13 @@ def _sigmoid_and_softplus(x: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def add_at(values: Tensor, places: Tensor, more: Tensor) -> Tensor:
-    """A copy of values (B,N) with ``more`` (P,) added at ``places`` in B*N; differentiable in both."""
+    """A copy of values (B,N) with ``more`` (P,) added at the ``places`` of `split`; differentiable in
+    both."""
+    if places.dtype == torch.bool:
+        return values + torch.where(places, more, 0.0).view_as(values)
     return values.flatten().index_add(0, places, more).view_as(values)
+
+
+def at(values: Tensor, places: Tensor) -> Tensor:
+    """The values (B,N) at the ``places`` of `split`, (P,)."""
+    return values.flatten() if places.dtype == torch.bool else values.flatten()[places]

@@ -62,7 +62,9 @@ class FocalLoss(nn.Module):
         negatives, true, places = split(logits, labels, self.gamma)
         # log(p) is log(1 - p) of the negated logit, so the true class is computed like the background of a
         # single mirrored channel.
-        positives, *_ = split(-true.view(1, -1, 1), torch.ones_like(places).unsqueeze(0), self.gamma)
+        positives, *_ = split(
+            -true.view(1, -1, 1), torch.ones_like(places, dtype=labels.dtype).unsqueeze(0), self.gamma
+        )
         of_true, of_others = self.weights
         return add_at(of_others * negatives, places, of_true * positives.squeeze(0))
 

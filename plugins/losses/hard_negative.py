@@ -49,13 +49,19 @@ class HardNegativeLoss(SoftmaxLoss):
         """See `densedet.core.contracts.ClassLoss`."""
         positive, negative = (labels >= 0) & (labels < self.num_classes), labels == self.num_classes  # (B,N)
         limit = (self.ratio * positive.sum(1, keepdim=True)).clamp(min=self.min_negatives)  # (B,1)
-        most = min(math.ceil(float(limit.max())), labels.shape[1]) if limit.numel() else 0
+        on_cpu, most = logits.device.type == "cpu", labels.shape[1]
+        if on_cpu:  # a GPU would have to be waited for
+            most = min(math.ceil(float(limit.max())), most) if limit.numel() else 0
         # The hardest are found by place. A threshold at the last one's loss would let ties in, and at the
         # start of training nearly all are ties.
         cost = self._cost_as_background(logits).masked_fill_(~negative, -torch.inf)  # (B,N)
-        hardest = cost.topk(most, dim=1).indices  # (B,most)
+        hardest = (
+            cost.topk(most, dim=1).indices if on_cpu else cost.argsort(dim=1, descending=True)
+        )  # (B,most)
         wanted = torch.arange(most, device=labels.device) < limit
         sampled = torch.zeros_like(negative).scatter_(1, hardest, wanted) & negative
+        if not on_cpu:
+            return torch.where(positive | sampled, super().forward(logits, labels), 0.0)
         # Few anchors are left; the others' losses would cost a softmax each.
         image, anchor = (positive | sampled).nonzero(as_tuple=True)
         rows = super().forward(logits[image, anchor].unsqueeze(0), labels[image, anchor].unsqueeze(0))

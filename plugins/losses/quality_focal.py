@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from densedet.core.contracts import BackgroundChannel, QualityUse
-from densedet.plugins.losses._sigmoid import add_at, prior_bias, split
+from densedet.plugins.losses._sigmoid import add_at, at, prior_bias, split
 from densedet.plugins.losses.focal import Prior
 
 
@@ -41,7 +41,7 @@ class QualityFocalLoss(nn.Module):
         """See `densedet.core.contracts.ClassLoss`."""
         assert quality is not None, "quality is required"
         negatives, logit, places = split(logits, labels, self.beta)
-        wanted = quality.flatten()[places]
+        wanted = at(quality, places)
         entropy = functional.binary_cross_entropy_with_logits(logit, wanted, reduction="none")
         return add_at(negatives, places, (wanted - logit.sigmoid()).abs().pow(self.beta) * entropy)
 

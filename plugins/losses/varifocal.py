@@ -8,7 +8,7 @@ from torch.nn import functional
 
 from densedet.core.arguments import NonNegativeFloat
 from densedet.core.contracts import BackgroundChannel, QualityUse
-from densedet.plugins.losses._sigmoid import add_at, prior_bias, split
+from densedet.plugins.losses._sigmoid import add_at, at, prior_bias, split
 from densedet.plugins.losses.focal import Prior
 
 
@@ -49,7 +49,7 @@ class VarifocalLoss(nn.Module):
         assert quality is not None, "quality is required"
         labels = torch.where((labels >= 0) & (quality <= 0), self.num_classes, labels)
         negatives, logit, places = split(logits, labels, self.gamma)
-        wanted = quality.flatten()[places]
+        wanted = at(quality, places)
         true = wanted * functional.binary_cross_entropy_with_logits(logit, wanted, reduction="none")
         return add_at(self.alpha * negatives, places, true)
 
