@@ -173,7 +173,8 @@ def child(folder: str, act: str, source: str, workers: str, *overrides: str) -> 
 
     Args:
         folder: what `make` has filled.
-        act: "open" (three steps), "train", "stop" (at half of the budget), "resume" or "evaluate".
+        act: "open" (three steps and no evaluation), "train", "stop" (at half of the budget), "resume" or
+            "evaluate".
         source: name of the source.
         workers: number of loader processes.
         overrides: changes to the recipe.
@@ -200,6 +201,7 @@ def child(folder: str, act: str, source: str, workers: str, *overrides: str) -> 
             run: Any = session.resume(stopped, hooks=[phases])
         else:
             settings = [*recipe_changes(folder, source, workers), *overrides]
+            settings += ["data.val=null", "data.val_filter={}"] if act == "open" else []
             run = session.train(api.load_recipe("laptop_ssd", settings), folder=place, hooks=[phases])
         result |= {"first step after s": round(phases.first_step, 1), "steps": run.step}
         result["cache"] = next((note for note in run.notes if "cache" in note), "no word")
