@@ -224,7 +224,9 @@ def _beyond_memory(recipe: Recipe, run: Run, found: Rehearsal, numbers: dict[str
             continue
         fits = int((room - none) / each)
         if fits >= 1:
-            more = f" with train.accumulate={math.ceil(now / fits)}" if key.startswith("train") else ""
+            parts = math.ceil(now / fits)
+            fits = math.ceil(now / parts)
+            more = f" with train.accumulate={parts}" if key.startswith("train") else ""
             advice.append(f"{key}={fits}{more} ({none + fits * each:,.0f} MB)")
         share = math.sqrt(max(0.0, room - found.built_mb) / (now * each))
         sides = [int(side * share) // GRID * GRID for side in (width, height)]

@@ -156,6 +156,9 @@ def test_too_little_memory_is_refused_with_what_fits(made) -> None:
     assert "takes 2,100 MB, and 1,380 MB are there" in told
     assert "train.batch_size=8 with train.accumulate=2 (1,300 MB)" in told
     assert "data.input_size_wh=[96, 32]" in told
+    more = {**numbers, "free_memory_mb": 1400}  # 1772: 12 images fit, of which two times 8 make the same step
+    (told,) = planning._beyond_memory(recipe, run, found, more)
+    assert "train.batch_size=8 with train.accumulate=2 (1,300 MB)" in told
     assert "data.workers=0" in told
     assert planning._beyond_memory(recipe, run, found, {**numbers, "free_memory_mb": 2000}) == []
 
