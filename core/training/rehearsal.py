@@ -139,6 +139,7 @@ def rehearse(recipe: Recipe) -> tuple[Rehearsal, Run]:
             found.peak_memory_mb = max([found.peak_memory_mb, *(trial.memory_mb for trial in trials)])
             if not found.training:
                 _take_steps(run, batches, found)
+            run.confirm()
             if validation is not None:
                 found.evaluating = _evaluations_of_fewer(run, validation, found)
                 if not (found.training or found.evaluating):
