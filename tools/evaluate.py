@@ -152,7 +152,11 @@ def run_exported(arguments: argparse.Namespace) -> int:
     if arguments.output:
         check_free(Path(arguments.output))
     evaluation = ExportedEvaluation(
-        arguments.checkpoint, arguments.overrides, split=arguments.split, device=arguments.device
+        arguments.checkpoint,
+        arguments.overrides,
+        split=arguments.split,
+        device=arguments.device,
+        plugins=arguments.plugin,
     )
     rows: list[dict[str, Any]] = []
 

@@ -154,7 +154,9 @@ def load_any(arguments: argparse.Namespace, overrides: list[str]) -> Any:
     from densedet.core.inference.predictor import ExportedPredictor, is_exported
 
     if is_exported(arguments.checkpoint):
-        return ExportedPredictor(arguments.checkpoint, overrides, device=arguments.device)
+        return ExportedPredictor(
+            arguments.checkpoint, overrides, device=arguments.device, plugins=arguments.plugin
+        )
     from densedet.core.training.prediction import load
 
     return load(arguments.checkpoint, device=arguments.device, plugins=arguments.plugin, overrides=overrides)

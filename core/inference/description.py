@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -16,8 +16,12 @@ from densedet.core.suppression import Suppression
 PREFIX = "densedet."
 """Begins the names of the entries in an ONNX file's metadata; each entry is JSON."""
 
-LATER = ("run", "train", "data.train", "data.sampler", "data.transforms", "data.batch_transforms", "model")
-"""Dotted paths of a recipe whose parts an exported file does without: its network is built already."""
+LATER = (
+    *("run", "train", "evaluate", "data.train", "data.val", "data.sampler"),
+    *("data.transforms", "data.batch_transforms", "model"),
+)
+"""Dotted paths of a recipe whose parts an exported file does without when it predicts: its network is built
+already, and a source or an evaluator may be unknown until it is asked for."""
 
 Count = Field(ge=1, le=1 << 31)
 
@@ -97,12 +101,13 @@ class Description(BaseModel):
         values = self.model_dump(mode="json")
         return {f"{PREFIX}{name}": json.dumps(value, ensure_ascii=False) for name, value in values.items()}
 
-    def load_recipe(self) -> Recipe:
-        """Return the recipe. The parts that the network was made of need not be known here."""
+    def load_recipe(self, plugins: Sequence[str] = ()) -> Recipe:
+        """Return the recipe; ``plugins`` are files that it needs. The parts that the network was made of need
+        not be known here."""
         values = parse_yaml(self.recipe, self.recipe_name).plain()
         if not isinstance(values, dict):
             raise CheckpointError("the recipe in this file is no mapping: densedet has not written it")
-        return recipe_from_dict(values, name=self.recipe_name, spared=LATER)
+        return recipe_from_dict(values, name=self.recipe_name, plugins=plugins, spared=LATER)
 
 
 def read_entries(entries: Mapping[str, str], file: str) -> Description:

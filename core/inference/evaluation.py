@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +49,7 @@ class ExportedEvaluation:
         split: "val" or "train", which of the recipe's sources.
         device: "auto", "cpu" or "cuda".
         threads: that onnxruntime uses, or None.
+        plugins: plug-in files that the recipe's source and evaluator need.
         limit: most images, the first ones; None: all.
 
     Attributes:
@@ -67,9 +68,10 @@ class ExportedEvaluation:
         split: str = "val",
         device: str = "auto",
         threads: int | None = None,
+        plugins: Sequence[str] = (),
         limit: int | None = None,
     ) -> None:
-        self.predictor = ExportedPredictor(file, overrides, device=device, threads=threads)
+        self.predictor = ExportedPredictor(file, overrides, device=device, threads=threads, plugins=plugins)
         self.recipe, self.split, self.limit = self.predictor.recipe, split, limit
         source = build_split(self.recipe, split)
         if source is None:

@@ -42,6 +42,7 @@ class ExportedPredictor:
         overrides: changes to its recipe: to the data and the evaluator alone, since the network is built.
         device: "auto" (a GPU where onnxruntime has one), "cpu" or "cuda".
         threads: that onnxruntime uses; None: OMP_NUM_THREADS where it is set, else all cores.
+        plugins: plug-in files that the recipe's data need.
 
     Attributes:
         description: what the file tells of itself.
@@ -63,11 +64,12 @@ class ExportedPredictor:
         *,
         device: str = "auto",
         threads: int | None = None,
+        plugins: Sequence[str] = (),
     ) -> None:
         self.session = open_session(Path(path), device=device, threads=threads)
         entries = self.session.get_modelmeta().custom_metadata_map
         self.description = description = read_entries(entries, str(path))
-        recipe = description.load_recipe()
+        recipe = description.load_recipe(plugins)
         self.recipe = recipe.with_overrides(overrides) if overrides else recipe
         _check_changes(recipe.values, self.recipe.values, path)
         self.classes, self.category_ids = tuple(description.classes), tuple(description.category_ids)
