@@ -20,6 +20,7 @@ REPEATS = 7
 
 def add_parser(subparsers: Any) -> None:
     """densedet benchmark TOPIC"""
+    from densedet.tools.benchmark_gpu import gpu
     from densedet.tools.benchmark_inference import inference
     from densedet.tools.benchmark_large import large
     from densedet.tools.benchmark_plan import plan
@@ -124,7 +125,15 @@ def add_parser(subparsers: Any) -> None:
         "--rounds", type=int, default=15, help="how often each is timed, in turns (default 15)"
     )
     found.set_defaults(run=lambda arguments: tell(inference(arguments), arguments.json))
-    for one in (boxes, pictures, runs, whole, steps, predicting, evaluating, plans, proofs, found):
+    card = topics.add_parser(
+        "gpu", help="training steps on a GPU: images/s, share busy, waits", description=gpu.__doc__
+    )
+    card.add_argument("recipes", nargs="*", help="names or files (default: the quick starts, bccd_retinanet)")
+    card.add_argument("--seconds", type=float, default=10, help="of each measurement (default 10)")
+    card.add_argument("--workers", type=int, default=4, help="processes that load (default 4)")
+    card.add_argument("--device", default="cuda", help="cuda, cuda:1 ... (default cuda)")
+    card.set_defaults(run=lambda arguments: tell(gpu(arguments), arguments.json))
+    for one in (boxes, pictures, runs, whole, steps, predicting, evaluating, plans, proofs, found, card):
         one.add_argument("--json", action="store_true", help="print as JSON")
 
 
