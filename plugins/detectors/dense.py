@@ -393,8 +393,8 @@ class DenseDetector(nn.Module):
         boxes = box_ops.clip(self.coder.decode(output.box, output.anchors), valid_hw)
         extra = {
             name: branch.predict(
-                output.extra[name].flatten(0, 1), output.anchors.repeat(len(images), 1)
-            ).unflatten(0, (len(images), len(output.anchors)))
+                output.extra[name].flatten(0, 1), output.anchors.repeat(images.shape[0], 1)
+            ).unflatten(0, (images.shape[0], len(output.anchors)))
             for name, branch in self.head.branches.items()
             if branch.predict
         }
