@@ -13,9 +13,10 @@ import torch
 from densedet.core.errors import TrainingError
 from densedet.core.hookspecs import hookimpl
 from densedet.core.recipe.loading import load_recipe
-from densedet.core.training import checkpoint, session
+from densedet.core.training import checkpoint, engine, session
 from densedet.core.training.run import Run
 from densedet.core.training.step_numbers import StepNumbers, StepReport
+from densedet.tests.devices import a_gpu
 
 ADAMW = "train.optimizer={name: adamw}"
 TIMES = ("seconds", "step_seconds", "data_seconds")
@@ -143,3 +144,33 @@ def test_a_report_reads_its_numbers_when_somebody_asks() -> None:
     assert numbers.lost == 3
     assert numbers.refused == 0
     assert StepNumbers(["class"], torch.tensor([0.5, float("inf"), 0.0]), []).refused == 1
+
+
+@a_gpu
+def test_a_gpu_refuses_a_step_by_itself(tmp_path: Path) -> None:
+    run = run_of(tmp_path, "train.device=cuda", "train.precision=float32", lag=2, hooks=[Poison()])
+    with pytest.raises(TrainingError, match=r"gradient of .* is not finite.* at step 4: nothing"):
+        session.conduct(run)
+    assert run.lag == 2
+    assert [row["step"] for row in lines(run) if row["event"] == "step"] == [1, 2, 3]
+    assert state(run)["step"] == 3
+    assert all(bool(value.isfinite().all()) for value in state(run)["detector"].values())
+
+
+@a_gpu
+def test_no_step_of_a_gpu_is_waited_for(tmp_path: Path) -> None:
+    """Of steps whose numbers nobody wants, with the next batch's matching in a stream of its own."""
+    run = run_of(tmp_path, "train.device=cuda", "train.precision=float32", "run.hooks=[]", lag=100)
+    run.detector.train()
+    batches = run.batches()
+    for _ in range(3):
+        engine.optimizer_step(run, (next(batches)[0],))
+    ready = [next(batches)[0] for _ in range(3)]
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        for batch in ready:
+            engine.optimizer_step(run, (batch,))
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    run.confirm()
+    assert run.step == 6
