@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from densedet.plugins.matchers import atss, iou, task_aligned
     from densedet.plugins.matchers import fcos as fcos_matcher
     from densedet.plugins.necks import fpn, identity, pan, ssd_extras
-    from densedet.plugins.optim import optimizers, schedules
+    from densedet.plugins.optim import muon, optimizers, schedules
     from densedet.plugins.postprocess import nms, soft_nms
     from densedet.plugins.resize import exact, letterbox, short_side
     from densedet.plugins.samplers import shuffle
@@ -105,7 +105,7 @@ if TYPE_CHECKING:
         flip.BatchFlip, crop.BatchCrop, affine.BatchAffine, mosaic.BatchMosaic,
         photometric.BatchPhotometric,
     ]
-    optimizer: list[contracts.Optimizer] = [optimizers.adamw, optimizers.sgd]
+    optimizer: list[contracts.Optimizer] = [optimizers.adamw, muon.muon, optimizers.sgd]
     schedule: list[type[contracts.Schedule]] = [
         schedules.CosineSchedule, schedules.StepSchedule, schedules.ConstantSchedule,
     ]

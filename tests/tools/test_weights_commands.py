@@ -84,7 +84,7 @@ def test_predict_needs_no_data_set(folder: Path, capsys: pytest.CaptureFixture[s
     assert len(rows) > 50
     assert len(ids) > 10
     assert ids <= set(range(1, 91)) - SLOTS
-    assert len(list(Path("out").glob("*.png"))) == 1
+    assert len(list(Path("out").glob("*.jpg"))) == 1
 
 
 def test_a_plugin_file_named_beside_the_recipe(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
