@@ -130,8 +130,8 @@ MUTANTS = (
     Mutant(
         "clipping forgets the norm",
         "core/training/engine.py",
-        "torch._foreach_mul_(gradients, limit / (norm + 1e-6))",
-        "torch._foreach_mul_(gradients, limit)",
+        "factor = limit / (norm + 1e-6)",
+        "factor = limit",
         "core/training/test_engine.py -k gradients",
     ),
     Mutant(
@@ -144,8 +144,8 @@ MUTANTS = (
     Mutant(
         "layer decay counts from one stage further on",
         "core/training/parameter_groups.py",
-        "len(stages) - 1 - stages.index",
-        "len(stages) - stages.index",
+        "max(stages[chosen_by].values()) -",
+        "max(stages[chosen_by].values()) + 1 -",
         "core/training/test_parameter_groups.py",
     ),
     Mutant(
@@ -172,8 +172,8 @@ MUTANTS = (
     Mutant(
         "a step that is not finite is taken",
         "core/training/engine.py",
-        "if not math.isfinite(norm):",
-        "if False:",
+        "if math.isfinite(numbers.grad_norm):",
+        "if True:",
         "core/training/test_not_finite.py",
     ),
     Mutant(
@@ -186,8 +186,8 @@ MUTANTS = (
     Mutant(
         "an ignored object becomes one of the last class",
         "core/class_table.py",
-        ".masked_fill(labels < 0, -1)",
-        "",
+        "[*labels, -1]",
+        "[*labels, labels[-1]]",
         "core/test_class_table.py",
     ),
     Mutant(
