@@ -536,9 +536,10 @@ class Run:
         elif state["ema"] is not None:
             self.notes.append("train.ema_decay is null: the averaged weights so far are left out")
         self.notes += optimizer_state.restore(state["optimizer"], *self._optimizer())
-        if self.settings.precision == "auto" and state["precision"] is not None:
-            check_precision(state["precision"], self.device)
-            self.use_precision(state["precision"])
+        chosen = state.get("precision")
+        if self.settings.precision == "auto" and chosen is not None:
+            check_precision(chosen, self.device)
+            self.use_precision(chosen)
         if self.scaler.is_enabled() and state["scaler"]:
             self.scaler.load_state_dict(state["scaler"])
         for name in ("step", "seconds", "metrics", "stale"):

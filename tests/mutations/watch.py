@@ -80,9 +80,10 @@ class Watch:
 
     def _touched(self, event: str, path: Any, *, written: bool) -> None:
         text = os.path.realpath(os.fsdecode(path))
+        peak = f"/proc/{os.getpid()}/clear_refs"  # where a process sets the peak of its memory back
         if text in self.secrets:
             self.found.append(f"{event} opened {text}")
-        elif written and not text.startswith((str(self.home), "/dev/null", "/dev/tty")):
+        elif written and not text.startswith((str(self.home), "/dev/null", "/dev/tty", peak)):
             self.found.append(f"{event} wrote to {text}")
 
 
