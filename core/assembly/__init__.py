@@ -30,6 +30,7 @@ if TYPE_CHECKING:
         decoding_of,
         filtered_source,
         listed_classes,
+        some_images,
         working_size,
     )
 
@@ -55,6 +56,7 @@ _LAZY = {
         "decoding_of",
         "filtered_source",
         "listed_classes",
+        "some_images",
         "working_size",
     ),
 }
@@ -81,6 +83,7 @@ __all__ = [
     "make_eval_loader",
     "make_train_loader",
     "make_train_set",
+    "some_images",
     "worker_count",
     "working_size",
 ]

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from functools import partial
-from typing import Any
 
-import numpy as np
 import torch
 from torch.utils.data import DataLoader
 
 from densedet.core.assembly.parts import build_component, build_list
-from densedet.core.assembly.sources import build_resize, class_table, decoding_of, working_size
+from densedet.core.assembly.sources import (
+    build_resize,
+    class_table,
+    decoding_of,
+    some_images,
+    working_size,
+)
 from densedet.core.contracts import Source, Transform
 from densedet.core.data.dataset import DetectionDataset
 from densedet.core.data.decoding import range_notes
@@ -20,7 +23,6 @@ from densedet.core.data.image_cache import fitting_cache
 from densedet.core.data.loader import BatchLoader, collate, eval_loader, host_bound, train_loader
 from densedet.core.data.sampling import BatchKey, BatchSampler
 from densedet.core.distributed import local_world, world
-from densedet.core.errors import DataError
 from densedet.core.machine import usable_cores
 from densedet.core.recipe.loading import Recipe
 from densedet.core.recipe.plugin_loading import load_plugins
@@ -55,7 +57,7 @@ def make_dataset(
     )
     if notes is not None:
         notes += [note] if note else []
-        notes += [told for told in range_notes(_some_images(source), decoding) if told not in notes]
+        notes += [told for told in range_notes(some_images(source), decoding) if told not in notes]
     files = tuple(recipe.values.get("plugins") or ())
     return DetectionDataset(
         source,
@@ -68,13 +70,6 @@ def make_dataset(
         broken=data.broken_images,
         load_plugins=partial(load_plugins, files) if files else None,
     )
-
-
-def _some_images(source: Source, count: int = 16) -> Iterator[Any]:
-    """Give up to ``count`` images, evenly spread over a source."""
-    for index in sorted(set(np.linspace(0, len(source) - 1, min(count, len(source))).astype(int).tolist())):
-        with contextlib.suppress(DataError):  # a broken image is told where it is used
-            yield source.image(index)
 
 
 def build_batch_sampler(recipe: Recipe, source: Source) -> BatchSampler:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 from typing import Any
+
+import numpy as np
 
 from densedet.core.annotations.border import checked
 from densedet.core.annotations.filters import filtered
@@ -11,8 +14,9 @@ from densedet.core.annotations.views import hold_out
 from densedet.core.annotations.where import WhereError
 from densedet.core.assembly.parts import build_component
 from densedet.core.class_table import EMPTY
-from densedet.core.contracts import Resize, Source
+from densedet.core.contracts import ImageData, Resize, Source
 from densedet.core.data.decoding import Decoding
+from densedet.core.errors import DataError
 from densedet.core.recipe.loading import Recipe
 from densedet.core.text import counted
 from densedet.registry import suggest
@@ -57,6 +61,13 @@ def decoding_of(recipe: Recipe) -> Decoding:
     """Return how the recipe's images become pixels."""
     data = recipe.data
     return Decoding(data.color, data.value_range, data.max_megapixels)
+
+
+def some_images(source: Source, count: int = 16) -> Iterator[ImageData]:
+    """Give up to ``count`` images, evenly spread over a source."""
+    for index in sorted(set(np.linspace(0, len(source) - 1, min(count, len(source))).astype(int).tolist())):
+        with contextlib.suppress(DataError):  # a broken image is told where it is used
+            yield source.image(index)
 
 
 def build_sources(recipe: Recipe) -> tuple[Source, Source | None]:

@@ -43,9 +43,8 @@ def data_facts(source: Source, classes: Sequence[str]) -> dict[str, Any]:
         of a class that the detector lacks}}, and `Faults.numbers` of the whole input.
     """
     table, images, actions = _table_of(source)
-    owners, member = table.owners(), np.zeros(len(table), dtype=bool)
-    member[images] = True
-    counting = member[owners] & ((actions == COUNT) | ((actions == KEEP) & (table.flags == 0)))
+    owners = table.owners()
+    counting = _counting(table, images, actions, owners)
     wanted = {name for name in classes if name != EMPTY}
     known = counting & np.array([*(name in wanted for name in table.classes), False])[table.labels]
     boxes = _per_class(table, known)
@@ -73,9 +72,8 @@ def box_sides(source: Source, classes: Sequence[str]) -> dict[str, np.ndarray]:
         of the width of an image that is as wide as high, squared, is 1/16 of its area: .25.
     """
     table, images, actions = _table_of(source)
-    owners, member = table.owners(), np.zeros(len(table), dtype=bool)
-    member[images] = True
-    counting = member[owners] & ((actions == COUNT) | ((actions == KEEP) & (table.flags == 0)))
+    owners = table.owners()
+    counting = _counting(table, images, actions, owners)
     shares = table.xywh[:, 2:].prod(axis=1) / table.sizes[owners].astype(np.float64).prod(axis=1)
     sides = np.sqrt(np.minimum(shares, 1.0))
     found = {name: sides[counting & (table.labels == label)] for label, name in enumerate(table.classes)}
@@ -99,6 +97,15 @@ def _table_of(source: Source) -> tuple[AnnotationTable, np.ndarray, np.ndarray]:
         return table, np.arange(len(table)), np.full(len(table.labels), KEEP, dtype=np.uint8)
     table = table_of(base)
     return table, images, actions_of(source, len(table.labels))
+
+
+def _counting(
+    table: AnnotationTable, images: np.ndarray, actions: np.ndarray, owners: np.ndarray
+) -> np.ndarray:
+    """Return bool (M,): the boxes of these images that are neither ignored nor dropped."""
+    member = np.zeros(len(table), dtype=bool)
+    member[images] = True
+    return member[owners] & ((actions == COUNT) | ((actions == KEEP) & (table.flags == 0)))
 
 
 def _per_class(table: AnnotationTable, boxes: np.ndarray) -> dict[str, int]:

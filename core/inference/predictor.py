@@ -22,7 +22,8 @@ from densedet.core.inference.suppressing import suppress
 from densedet.core.machine import usable_cores
 from densedet.core.mappings import differing
 from densedet.core.recipe.merging import Overrides
-from densedet.core.types import DEFAULT_SCORE, Detections
+from densedet.core.thresholds import shown_from
+from densedet.core.types import Detections
 
 SUFFIX = ".onnx"
 FIXED = ("input_size_wh", "color", "value_range", "resize", "pad_to", "classes")
@@ -88,12 +89,7 @@ class ExportedPredictor:
         Args:
             score: one for all classes; None: those of the file, else the default.
         """
-        if score is not None:
-            return [score] * len(self.classes), "given"
-        if self.thresholds is None:
-            return [DEFAULT_SCORE] * len(self.classes), "default"
-        scores = [DEFAULT_SCORE if value is None else value for value in self.thresholds["scores"]]
-        return scores, f"{self.thresholds['wish']} on {self.thresholds['images']}"
+        return shown_from(self.thresholds, len(self.classes), score)
 
     def picture(self, image: Any, **told: Any) -> Picture:
         """Decode an image at the network's size; ``told`` is `read_picture`'s expected and name."""

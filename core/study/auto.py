@@ -5,9 +5,9 @@ from __future__ import annotations
 
 import contextlib
 import math
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from tempfile import TemporaryDirectory
 
 import numpy as np
@@ -186,13 +186,13 @@ def anchor_changes(head: str, sides: np.ndarray, size: tuple[int, int]) -> list[
     return [f"model.anchors.scales=[{', '.join(f'{scale:.3f}' for scale in scales)}]"]
 
 
-def looks_grey(recipe: Recipe, source: Source, count: int = 16) -> bool:
-    """Return whether up to ``count`` images, evenly spread over a source, have no colour."""
+def looks_grey(recipe: Recipe, source: Source) -> bool:
+    """Return whether some images of a source have no colour."""
     decoding = Decoding("rgb", recipe.data.value_range, recipe.data.max_megapixels)
     placement_of = assembly.build_resize(recipe, (64, 64))
-    for index in sorted(set(np.linspace(0, len(source) - 1, min(count, len(source))).astype(int).tolist())):
+    for image in assembly.some_images(source):
         with contextlib.suppress(DataError):  # a broken image is told where it is trained on
-            pixels, _, _ = decode_array(source.image(index), decoding=decoding, placement_of=placement_of)
+            pixels, _, _ = decode_array(image, decoding=decoding, placement_of=placement_of)
             if int(np.ptp(pixels.astype(np.int16), axis=0).max()) > ROUNDING:
                 return False
     return True
@@ -207,17 +207,14 @@ def seconds_per_image(recipe: str, changes: Sequence[str]) -> float:
     from densedet.core.training.engine import optimizer_step
     from densedet.core.training.probing import choose_precision
     from densedet.core.training.run import Run
+    from densedet.core.training.trials import seconds_of
 
     with TemporaryDirectory() as folder:
         loaded = load_recipe(recipe, [*changes, "run.hooks=[]", f"run.folder={folder}"])
         run = Run(loaded)
         choose_precision(run)
         run.detector.train()
-        batches, best = run.batches(), math.inf
-        for step in range(1 + TRIED):
-            batch = next(batches)[0]
-            begun = time.perf_counter()
-            optimizer_step(run, (batch,))
-            if step:
-                best = min(best, time.perf_counter() - begun)
-    return best / loaded.train.images
+        batches = run.batches()
+        steps = [(next(batches)[0],) for _ in range(1 + TRIED)]
+        seconds = [seconds_of(partial(optimizer_step, run, step), run) for step in steps]
+    return min(seconds[1:]) / loaded.train.images

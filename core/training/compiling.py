@@ -10,14 +10,12 @@ from typing import Any
 import torch
 from torch import nn
 
-from densedet.core.data.sampling import BatchKey
 from densedet.core.distributed import from_main
 from densedet.core.errors import UsageError, sentence
 from densedet.core.recipe.sections import Budget
-from densedet.core.training.precision import autocast
 from densedet.core.training.random_states import seeded
 from densedet.core.training.run import Run
-from densedet.core.training.trials import seconds_of
+from densedet.core.training.trials import forward_backward, seconds_of, trial_batch
 from densedet.core.types import Batch
 
 PARTS = ("backbone", "neck", "head")
@@ -110,10 +108,7 @@ def _shapes_are_fixed(run: Run) -> bool:
 def _compile_where_it_pays(run: Run, seconds: float) -> None:
     """Measure a batch as the network is written and compiled, and keep what is faster. ``seconds`` of a
     budget in minutes; 0: it is long enough."""
-    images = min(run.sampler.batch_size, len(run.train_set))
-    batch = run.loader.made(BatchKey(0, 0, tuple(range(images)), run.rank, run.world)).to(run.device)
-    if run.settings.channels_last:
-        batch.images = batch.images.contiguous(memory_format=torch.channels_last)
+    batch = trial_batch(run)
     run.detector.train()
     run.hand_on_progress(run.detector)
     run.buffers[0].keep()
@@ -153,6 +148,4 @@ def _measured(run: Run, batch: Batch) -> float:
 
 def _pass(run: Run, batch: Batch) -> None:
     run.detector.zero_grad(set_to_none=True)
-    with autocast(run.device, run.dtype):
-        losses = run.detector(batch)
-    torch.stack([loss.float() for loss in losses.values()]).sum().backward()
+    forward_backward(run, run.detector, batch, run.dtype)

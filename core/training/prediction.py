@@ -23,11 +23,12 @@ from densedet.core.errors import DataError, UsageError
 from densedet.core.mappings import differing
 from densedet.core.recipe.loading import Recipe, load_recipe
 from densedet.core.recipe.merging import Overrides, shipped_recipes
+from densedet.core.thresholds import shown_from
 from densedet.core.training import checkpoint
 from densedet.core.training.evaluation import to_source
 from densedet.core.training.precision import resolve_device
 from densedet.core.training.tiles import Tiling, merged, tile_samples
-from densedet.core.types import DEFAULT_SCORE, Annotation, Batch, Detections
+from densedet.core.types import Annotation, Batch, Detections
 
 
 class Predictor:
@@ -89,13 +90,8 @@ class Predictor:
         Args:
             score: one for all classes; None: those of the checkpoint, else the default.
         """
-        if score is not None:
-            return [score] * len(self.classes), "given"
-        if self.thresholds is None:
-            why = f"; those saved are of the detector without {', '.join(self.changed)}" * self._unfit
-            return [DEFAULT_SCORE] * len(self.classes), f"default{why}"
-        scores = [DEFAULT_SCORE if value is None else value for value in self.thresholds["scores"]]
-        return scores, f"{self.thresholds['wish']} on {self.thresholds['images']}"
+        why = f"; those saved are of the detector without {', '.join(self.changed)}" * self._unfit
+        return shown_from(self.thresholds, len(self.classes), score, why=why)
 
     def stream(
         self,

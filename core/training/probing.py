@@ -5,17 +5,16 @@ from __future__ import annotations
 
 import copy
 import statistics
-import time
+from functools import partial
 
-import torch
 from torch import nn
 
-from densedet.core.data.sampling import BatchKey
 from densedet.core.distributed import from_main, synchronize
 from densedet.core.recipe.sections import Budget
-from densedet.core.training.precision import DTYPES, autocast, candidates
+from densedet.core.training.precision import DTYPES, candidates
 from densedet.core.training.random_states import seeded
 from densedet.core.training.run import Run
+from densedet.core.training.trials import forward_backward, seconds_of, trial_batch
 from densedet.core.types import Batch
 
 ROUNDS, CLEAR = 3, 1.5
@@ -62,10 +61,7 @@ def choose_precision(run: Run, budget: Budget | None = None) -> None:
 def _measured(run: Run, names: tuple[str, ...], *, most: float | None) -> dict[str, float]:
     """Median seconds of a batch by the precision, of one that was given up at once by its first images; empty
     where float32 takes more than ``most`` seconds, so that the run is too short."""
-    images = min(run.sampler.batch_size, len(run.train_set))
-    batch = run.loader.made(BatchKey(0, 0, tuple(range(images)), run.rank, run.world)).to(run.device)
-    if run.settings.channels_last:
-        batch.images = batch.images.contiguous(memory_format=torch.channels_last)
+    batch = trial_batch(run)
     few = batch.take(range(min(FEW, len(batch))))
     model = copy.deepcopy(run.detector).train()
     run.hand_on_progress(model)
@@ -91,17 +87,12 @@ def _seconds(run: Run, model: nn.Module, batch: Batch, name: str) -> float:
     """Seconds that a batch takes forward and backward in rank 0; infinity where an operation lacks this
     precision."""
     synchronize(run.device)
-    begin = time.perf_counter()
     try:
-        with autocast(run.device, DTYPES[name]):
-            losses = model(batch)
-        torch.stack([loss.float() for loss in losses.values()]).sum().backward()
+        taken = seconds_of(partial(forward_backward, run, model, batch, DTYPES[name]), run)
     except (NotImplementedError, RuntimeError) as error:
         if name == "float32" or "not implemented" not in str(error).lower():
             raise
         return float("inf")
     finally:
         model.zero_grad(set_to_none=True)
-    synchronize(run.device)
-    taken = time.perf_counter() - begin
     return from_main(lambda: taken)

@@ -10,12 +10,17 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import torch
+from torch import nn
+
 from densedet.core import machine
+from densedet.core.data.sampling import BatchKey
 from densedet.core.distributed import synchronize
 from densedet.core.errors import TooLargeError
 from densedet.core.text import counted
 from densedet.core.training import engine
 from densedet.core.training.memory import forget_peak, peak_mb, used_mb
+from densedet.core.training.precision import autocast
 from densedet.core.training.run import Run
 from densedet.core.types import Batch
 
@@ -121,6 +126,22 @@ def tried(
             return trials, False
         count *= 2
     return trials, not trials
+
+
+def trial_batch(run: Run) -> Batch:
+    """Return this process's share of the first batch, on its device, as the network gets it."""
+    images = min(run.sampler.batch_size, len(run.train_set))
+    batch = run.loader.made(BatchKey(0, 0, tuple(range(images)), run.rank, run.world)).to(run.device)
+    if run.settings.channels_last:
+        batch.images = batch.images.contiguous(memory_format=torch.channels_last)
+    return batch
+
+
+def forward_backward(run: Run, model: nn.Module, batch: Batch, dtype: torch.dtype | None) -> None:
+    """Take a batch forward and backward in a precision, as a step of training does."""
+    with autocast(run.device, dtype):
+        losses = model(batch)
+    torch.stack([loss.float() for loss in losses.values()]).sum().backward()
 
 
 def seconds_of(act: Callable[[], object], run: Run) -> float:

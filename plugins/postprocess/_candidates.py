@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Literal, NamedTuple
 
 import torch
@@ -9,6 +11,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from densedet.core.boxes import clip
+from densedet.core.suppression import Suppression
 from densedet.core.types import Fate, Level, Trace
 
 Per = Literal["level", "class"]
@@ -49,6 +52,11 @@ class Candidates(NamedTuple):
             classes = self.by.shape[1]
             places = self.anchors[by] * classes + self.labels[by]
             self.by[self.anchors[removed], self.labels[removed]] = places.int()
+
+
+def finder(how: Suppression) -> Callable[..., list[Candidates]]:
+    """Return `candidates` with the settings of a suppression."""
+    return partial(candidates, score=how.score, top_k=how.top_k, per=how.per, min_size=how.min_size)
 
 
 def candidates(

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
-
 import torch
 from torch import Tensor
 from torchvision.ops import nms
@@ -12,7 +10,7 @@ from densedet.core.arguments import NonNegativeFloat, PositiveInt, Probability
 from densedet.core.boxes import pairwise_iou
 from densedet.core.suppression import Suppression
 from densedet.core.types import Detections, Fate, Level, Trace
-from densedet.plugins.postprocess._candidates import Candidates, Per, candidates
+from densedet.plugins.postprocess._candidates import Candidates, Per, finder
 
 LARGEST = 1 << 22
 """Pairs of boxes whose IoU is computed at once."""
@@ -67,7 +65,7 @@ class NMSPostprocess:
             class_agnostic=class_agnostic,
             min_size=min_size,
         )
-        self.candidates = partial(candidates, score=score, top_k=top_k, per=per, min_size=min_size)
+        self.candidates = finder(self.suppression)
         self.iou, self.max_detections, self.class_agnostic = iou, max_detections, class_agnostic
 
     def __call__(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Literal
 
 import torch
@@ -12,7 +11,7 @@ from densedet.core.arguments import NonNegativeFloat, PositiveFloat, PositiveInt
 from densedet.core.boxes import iou
 from densedet.core.suppression import Suppression
 from densedet.core.types import Detections, Fate, Level, Trace
-from densedet.plugins.postprocess._candidates import Candidates, Per, candidates
+from densedet.plugins.postprocess._candidates import Candidates, Per, finder
 
 
 class SoftNMSPostprocess:
@@ -59,7 +58,7 @@ class SoftNMSPostprocess:
             sigma=sigma,
             final_score=final_score,
         )
-        self.candidates = partial(candidates, score=score, top_k=top_k, per=per, min_size=min_size)
+        self.candidates = finder(self.suppression)
         self.max_detections, self.class_agnostic = max_detections, class_agnostic
 
     def __call__(

@@ -15,19 +15,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from densedet.tests.quick_run import QUICK
 from densedet.tools import predict_output
 from densedet.tools.main import main
 
 ROOT = Path(__file__).resolve().parents[2]
-QUICK = (
-    "data.train.count=16",
-    "data.val.count=4",
-    "train.batch_size=8",
-    "train.evaluations=1",
-    "model.backbone.widths=[8, 8, 8]",
-    "train.budget.steps=2",
-    "run.hooks=[{name: metrics}, {name: checkpoint}]",
-)
 
 
 @pytest.fixture

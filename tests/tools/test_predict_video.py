@@ -11,26 +11,15 @@ import pytest
 from PIL import Image
 
 from densedet.core.data.video import Frame, Video, VideoWriter
+from densedet.tests.quick_run import train_quickly
 from densedet.tools.main import main
 
 pytest.importorskip("av", reason="PyAV is an extra: pip install 'densedet[video]'")
 
-QUICK = (
-    "data.train.count=16",
-    "data.val.count=4",
-    "train.batch_size=8",
-    "train.evaluations=1",
-    "model.backbone.widths=[8, 8, 8]",
-    "train.budget.steps=2",
-    "run.hooks=[{name: metrics}, {name: checkpoint}]",
-)
-
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> str:
-    folder = tmp_path_factory.mktemp("runs")
-    assert main(["train", "quickstart_ssd", *QUICK, f"run.folder={folder}"]) == 0
-    return str(folder / "quickstart_ssd" / "1")
+    return train_quickly(tmp_path_factory.mktemp("runs"))
 
 
 @pytest.fixture
