@@ -15,6 +15,12 @@ COMPONENTS: tuple[tuple[str, str, str, str], ...] = (
     ),
     (
         "hook",
+        "snapshots",
+        "densedet.plugins.hooks.snapshots:SnapshotsHook",
+        "the weights at several moments of the training, for densedet show explain",
+    ),
+    (
+        "hook",
         "tensorboard",
         "densedet.plugins.hooks.tensorboard:TensorBoardHook",
         "curves, predictions and class-head score maps for TensorBoard",
