@@ -132,6 +132,27 @@ def temporary_folder(beside: Path) -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
+@contextmanager
+def filled_folder(path: Path) -> Iterator[Path]:
+    """Make a folder that appears at ``path`` when all in it is written, and not at all where that fails.
+
+    Args:
+        path: the new folder; the folder that it lies in is made.
+
+    Yields:
+        A temporary folder to write into.
+
+    Raises:
+        UsageError: something is at ``path``.
+        OutputError: the folder cannot be made.
+    """
+    check_free(path)
+    with temporary_folder(path) as folder:
+        yield folder
+        check_free(path)
+        os.rename(folder, path)
+
+
 def move_all(folder: Path) -> None:
     """Move the files of a temporary folder beside it: all of them, or none where one is taken.
 

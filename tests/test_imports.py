@@ -54,6 +54,9 @@ ROOMS = {
         *("", "annotations", "data", "recipe", "weights", "judgement", "statistics"),
         *("assembly", "training", "report"),
     },
+    "showing": {
+        *("", "annotations", "data", "recipe", "weights", "judgement", "assembly", "training", "report"),
+    },
 }
 """Room of core -> rooms that it may import beside itself; "" is core's root."""
 

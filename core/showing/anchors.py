@@ -1,0 +1,176 @@
+"""The anchors of a detector on images: their sizes on each level, beside those of the objects."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from PIL import Image, ImageDraw
+from torch import Tensor
+
+from densedet.core.boxes import pairwise_iou
+from densedet.core.report.drawing import auto_scale, class_color, draw_boxes, drawn_name, to_image
+from densedet.core.showing.page import Block, Figure, Page, table
+from densedet.core.showing.subject import Subject, View
+from densedet.core.types import Explanation, Level
+
+AROUND = (190, 190, 190)
+"""Grey of what lies around an image."""
+MARGIN = 0.6
+"""Most of the image's long side that is shown around it."""
+DOTS = 7
+"""Pixels between cells from which on their middles are drawn."""
+
+
+def level_slices(levels: Sequence[Level]) -> list[slice]:
+    """Return the place of each level's anchors among all N."""
+    ends = torch.tensor([level.count for level in levels]).cumsum(0).tolist()
+    return [slice(end - level.count, end) for end, level in zip(ends, levels)]
+
+
+def level_name(number: int, level: Level) -> str:
+    """Return a level in words: "level 0, stride 8"."""
+    return f"level {number}, stride {level.stride}"
+
+
+def middle_cell(level: Level, valid_hw: Sequence[int]) -> int:
+    """Return the cell, y * width + x, at the middle of an image of (height, width)."""
+    row, column = (min(int(side / 2 / level.stride), n - 1) for side, n in zip(valid_hw, level[:2]))
+    return row * level.width + column
+
+
+def cell_anchors(inside: Explanation, number: int, cell: int) -> Tensor:
+    """Return the anchors (A,4) of a cell, y * width + x, of level ``number``."""
+    start = level_slices(inside.levels)[number].start + cell * inside.levels[number].anchors
+    return inside.anchors[start : start + inside.levels[number].anchors]
+
+
+def sides(boxes: Tensor) -> Tensor:
+    """Return the root of the area of boxes (M,4): (M,)."""
+    return (boxes[:, 2:] - boxes[:, :2]).clamp(min=0).prod(dim=1).sqrt()
+
+
+def size_text(box: Tensor) -> str:
+    """Return "24x31", the width and height of a box (4,)."""
+    return f"{float(box[2] - box[0]):.0f}x{float(box[3] - box[1]):.0f}"
+
+
+def anchors_page(subject: Subject, views: Sequence[View]) -> Page:
+    """Show on each image the anchors of the cell at its middle, level by level, and the anchor that fits each
+    object best."""
+    inside = [subject.explain(view.batch, "anchors") for view in views]
+    blocks = [_levels_block(views[0], inside[0])]
+    values: dict[str, object] = {"levels": blocks[0].tables[0].plain(), "images": []}
+    for view, one in zip(views, inside):
+        block, rows = _image_block(view, one, subject.classes)
+        blocks.append(block)
+        values["images"].append({"image": view.title, "objects": rows})  # type: ignore[attr-defined]
+    height, width = views[0].batch.images.shape[-2:]
+    lead = [
+        subject.state,
+        f"The network gets images of {width}x{height} pixels; all sizes are in these pixels. It has "
+        f"{len(inside[0].anchors):,} anchors on {len(inside[0].levels)} levels.",
+        *subject.notes,
+    ]
+    return Page(f"Anchors of {subject.recipe.name}", lead, blocks, values)
+
+
+def _levels_block(view: View, inside: Explanation) -> Block:
+    """Table the levels, with the objects' sizes beside the anchors'."""
+    best = _best_anchors(view, inside)
+    rows = []
+    for number, (level, place) in enumerate(zip(inside.levels, level_slices(inside.levels))):
+        own = cell_anchors(inside, number, middle_cell(level, view.batch.valid_hw[0].tolist()))
+        roots = sides(own)
+        ratios = ((own[:, 3] - own[:, 1]) / (own[:, 2] - own[:, 0])).tolist()
+        here = sum(place.start <= index < place.stop for index, _ in best)
+        rows.append(
+            (
+                f"{number}",
+                level.stride,
+                f"{level.width}x{level.height}",
+                level.anchors,
+                f"{level.count:,}",
+                _span(roots.min(), roots.max()),
+                ", ".join(dict.fromkeys(f"{ratio:.2g}" for ratio in sorted(ratios))),
+                here,
+            )
+        )
+    head = ("level", "stride", "cells", "anchors a cell", "anchors", "side in pixels", "height / width")
+    notes = [
+        f"The side of a box is the root of its area. The last column counts the objects of {view.title} that "
+        f"overlap an anchor of this level most."
+    ]
+    return Block("Levels", notes, [table((*head, "objects"), rows)])
+
+
+def _span(low: Tensor, high: Tensor) -> str:
+    first, last = f"{float(low):.0f}", f"{float(high):.0f}"
+    return first if first == last else f"{first} to {last}"
+
+
+def _best_anchors(view: View, inside: Explanation) -> list[tuple[int, float]]:
+    """Return the anchor that overlaps each object most, and their IoU."""
+    if not len(view.boxes):
+        return []
+    overlap, index = pairwise_iou(view.boxes, inside.anchors).max(dim=1)
+    return list(zip(index.tolist(), overlap.tolist()))
+
+
+def _image_block(
+    view: View, inside: Explanation, classes: Sequence[str]
+) -> tuple[Block, list[dict[str, object]]]:
+    best, places = _best_anchors(view, inside), level_slices(inside.levels)
+    level_of = [next(n for n, p in enumerate(places) if p.start <= index < p.stop) for index, _ in best]
+    rows = [
+        {
+            "class": drawn_name(label, classes),
+            "size": size_text(box),
+            "side": round(float(side), 1),
+            "best anchor": size_text(inside.anchors[index]),
+            "level": level,
+            "IoU": round(overlap, 2),
+        }
+        for box, label, side, (index, overlap), level in zip(
+            view.boxes, view.labels.tolist(), sides(view.boxes), best, level_of
+        )
+    ]
+    block = Block(view.title)
+    if rows:
+        block.tables.append(table(tuple(rows[0]), [tuple(row.values()) for row in rows]))
+    elif view.known:
+        block.notes.append("No object is in this image.")
+    block.notes.append(
+        "Each picture shows one level: the anchors of the cell at the image's middle, dots at the middles of "
+        "the cells, and the objects dashed."
+    )
+    for number, level in enumerate(inside.levels):
+        fitting = [overlap for (_, overlap), own in zip(best, level_of) if own == number]
+        fits = f"; {len(fitting)} of the objects fit best here" if fitting else ""
+        caption = f"{level_name(number, level)}: {level.anchors} anchors a cell{fits}"
+        name = f"{view.name}_level_{number}"
+        block.figures.append(Figure(name, anchors_picture(view, inside, number, classes), caption))
+    return block, rows
+
+
+def anchors_picture(view: View, inside: Explanation, number: int, classes: Sequence[str]) -> Image.Image:
+    """Draw the anchors of level ``number`` at the middle of an image, the middles of its cells, and the
+    objects dashed."""
+    image, level = to_image(view.image), inside.levels[number]
+    boxes = cell_anchors(inside, number, middle_cell(level, (image.height, image.width)))
+    most = MARGIN * max(image.size)
+    low, high = boxes[:, :2].amin(0), boxes[:, 2:].amax(0) - torch.tensor(image.size)
+    x1, y1, x2, y2 = (int(v) for v in torch.cat([-low, high]).clamp(0, most).ceil().tolist())
+    canvas = Image.new("RGB", (image.width + x1 + x2, image.height + y1 + y2), AROUND)
+    canvas.paste(image, (x1, y1))
+    scale = auto_scale(*image.size)
+    shift = torch.tensor([x1, y1, x1, y1])
+    labels = torch.full((len(boxes),), number)
+    # Objects first, so that the anchors lie on top of them.
+    picture = draw_boxes(canvas, view.boxes + shift, view.labels, None, classes, scale=scale, style="dashed")
+    pen = ImageDraw.Draw(picture)
+    if level.stride * scale >= DOTS:
+        middles = inside.anchors[level_slices(inside.levels)[number]][:: level.anchors]
+        for x, y in (((middles[:, :2] + middles[:, 2:]) / 2 + shift[:2]) * scale).tolist():
+            pen.ellipse((x - 1.5, y - 1.5, x + 1.5, y + 1.5), fill=class_color(number), outline=(0, 0, 0))
+    return draw_boxes(picture, (boxes + shift) * scale, labels, None, (), scale=1, names=False)

@@ -1,0 +1,114 @@
+"""`densedet show anchors` and the other topics that draw pictures: a page and PNG files in a new folder."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from densedet.core.text import counted, json_text, say
+
+if TYPE_CHECKING:
+    from densedet.core.showing.page import Page
+    from densedet.core.showing.subject import Wanted
+
+
+def add_views(topics: Any) -> None:
+    """Add the topics to the parser of `densedet show`."""
+    one = add_topic(topics, "anchors", "anchors on images, level by level", anchors)
+    add_images(one)
+
+
+def add_topic(topics: Any, name: str, summary: str, run: Callable[[argparse.Namespace], int]) -> Any:
+    """Add a topic with the arguments that all of them have; return its parser."""
+    parser = topics.add_parser(name, help=summary, description=run.__doc__)
+    parser.add_argument("what", help="a run folder (its best.pt), a checkpoint, or a recipe")
+    parser.add_argument("overrides", nargs="*", metavar="path=value", help="changes to the recipe")
+    add_output(parser)
+    parser.add_argument(
+        "--plugin", action="append", default=[], metavar="FILE", help="a plug-in file that the recipe needs"
+    )
+    parser.add_argument("--json", action="store_true", help="print the numbers as JSON")
+    parser.set_defaults(run=run)
+    return parser
+
+
+def add_output(parser: argparse.ArgumentParser) -> None:
+    """Add --output."""
+    parser.add_argument("--output", metavar="DIR", help="a new folder for index.html and its pictures")
+
+
+def add_images(parser: argparse.ArgumentParser, *, split: str = "val") -> None:
+    """Add the arguments that name images."""
+    parser.add_argument("--image", nargs="+", action="extend", default=[], metavar="FILE", help="image files")
+    parser.add_argument(
+        "--box",
+        action="append",
+        default=[],
+        metavar="CLASS,X1,Y1,X2,Y2",
+        help="an object in the one --image, in its pixels; may come several times",
+    )
+    parser.add_argument(
+        "--number",
+        nargs="+",
+        action="extend",
+        type=int,
+        default=[],
+        metavar="N",
+        help="images of the recipe by their position, from 0 on",
+    )
+    parser.add_argument(
+        "--id", nargs="+", action="extend", default=[], metavar="ID", help="images of the recipe by their id"
+    )
+    parser.add_argument(
+        "--split",
+        choices=("val", "train"),
+        default=split,
+        help=f"which of the recipe's images (default {split})",
+    )
+    parser.add_argument(
+        "--count", type=int, default=4, metavar="N", help="without these: the first N images (default 4)"
+    )
+
+
+def wanted_of(arguments: argparse.Namespace) -> Wanted:
+    """Return the images that the arguments name."""
+    from densedet.core.showing.subject import Wanted, check_wanted
+
+    wanted = Wanted(
+        arguments.image, arguments.number, arguments.id, arguments.box, arguments.split, arguments.count
+    )
+    check_wanted(wanted)
+    return wanted
+
+
+def check_output(arguments: argparse.Namespace) -> None:
+    """Raise UsageError where --output is there already, before the work."""
+    from densedet.core.files import check_free
+
+    if arguments.output:
+        check_free(Path(arguments.output))
+
+
+def hand_over(page: Page, arguments: argparse.Namespace) -> int:
+    """Write a page where --output asks for it, and print its numbers; the exit code."""
+    files = page.write(Path(arguments.output)) if arguments.output else []
+    say(json_text(page.values, indent=1) if arguments.json else page.text())
+    if files:
+        say(f"{counted(len(files) - 1, 'picture')} and the page -> {files[0]}", error=True)
+    elif any(block.figures for block in page.blocks):
+        say("--output DIR writes the pictures and a page with them", error=True)
+    return 0
+
+
+def anchors(arguments: argparse.Namespace) -> int:
+    """The anchors of each level on images, at the middle of the image, and the sizes of the objects beside
+    theirs."""
+    from densedet.core.showing.anchors import anchors_page
+    from densedet.core.showing.subject import subject_of, views_of
+
+    check_output(arguments)
+    wanted = wanted_of(arguments)
+    subject = subject_of(arguments.what, arguments.overrides, plugins=arguments.plugin)
+    return hand_over(anchors_page(subject, views_of(subject, wanted)), arguments)
