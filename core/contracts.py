@@ -170,6 +170,11 @@ class Matcher(Protocol):
     ``progress: float`` in its ``__call__``, and is then called with the progress of the training's budget, 0
     at the start and 1 at the end (1 outside of training).
 
+    A matcher may also have ``reasons(assignment, boxes, labels, valid, anchors, levels, predictions)``, which
+    takes what it returned and what it was called with, G at least 1, and returns a
+    `densedet.core.types.Reasons`: a sentence with numbers for each anchor, which `densedet show explain`
+    shows.
+
     Wired: ``num_classes`` (int), ``strides`` (tuple of int).
 
     Attributes:

@@ -460,6 +460,24 @@ class Detections:
         return replace(self, boxes=boxes, extra={**self.extra, **points})
 
 
+@dataclass(frozen=True)
+class Reasons:
+    """Why each anchor of a batch was matched as it was, for `densedet show explain`.
+
+    Attributes:
+        rules: sentences about an anchor. ``{name}`` in one stands for the anchor's entry in ``values`` or
+            ``objects``.
+        rule: int64 (B,N), the position in ``rules`` of each anchor's sentence.
+        values: float32 (B,N) by name: IoU, thresholds, pixels ...
+        objects: int64 (B,N) by name, slots of objects; -1 where the anchor's sentence names none.
+    """
+
+    rules: tuple[str, ...]
+    rule: Tensor
+    values: dict[str, Tensor]
+    objects: dict[str, Tensor]
+
+
 @dataclass
 class Explanation:
     """The inside of a dense detector on one batch, for pictures and `show`.
@@ -470,6 +488,7 @@ class Explanation:
         scores: (B,N,C), the input of the postprocess.
         boxes: (B,N,4), decoded.
         targets: the training targets of the anchors.
+        reasons: returns why they are so, or None where the matcher does not tell.
     """
 
     levels: tuple[Level, ...]
@@ -477,6 +496,7 @@ class Explanation:
     scores: Tensor
     boxes: Tensor
     targets: Targets
+    reasons: Callable[[], Reasons | None] = lambda: None
 
     def score_maps(self) -> list[Tensor]:
         """Return (B,C,h,w) per level: the best score of each cell over its anchors."""

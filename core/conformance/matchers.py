@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 from typing import Any
 
 import torch
@@ -119,6 +120,7 @@ class _Trial:
         self._check_background(index)
         self._check_order(answer)
         self._check_quality(answer)
+        self._check_reasons(answer)
         self._check_empty()
 
     def _check_alphabet(self, answer: Any) -> None:
@@ -144,6 +146,33 @@ class _Trial:
             )
             require(bool(((quality >= 0) & (quality <= 1 + 1e-6)).all()), "quality lies in 0..1")
             require(bool((quality[index < 0] == 0).all()), "quality is 0 off the positives")
+
+    def _check_reasons(self, answer: Any) -> None:
+        """A matcher that tells why has a sentence for every anchor, and a number for every place in it."""
+        explain = getattr(self.part, "reasons", None)
+        if explain is None:
+            return
+        predictions = self.scores, self.anchors.expand(2, -1, -1).clone()
+        given = self.boxes, self.labels, self.valid, self.anchors, self.levels
+        found = explain(answer, *given, predictions if self.part.uses_predictions else None)
+        shape = answer.matched_idxs.shape
+        for name, values in {"rule": found.rule, **found.values, **found.objects}.items():
+            require(
+                values.shape == shape,
+                f"reasons: {name} has the shape {tuple(values.shape)}, not {tuple(shape)}",
+            )
+        require(
+            int(found.rule.min()) >= 0 and int(found.rule.max()) < len(found.rules),
+            f"reasons: rule is a position in rules, 0 to {len(found.rules) - 1}",
+        )
+        named = {name for rule in found.rules for name in re.findall(r"{(\w*)}", rule)}
+        missing = named - {*found.values, *found.objects}
+        require(
+            not missing, f"reasons: its rules name {', '.join(sorted(missing))}, of which it has no values"
+        )
+        for name, slots in found.objects.items():
+            held = self.valid.gather(1, slots.clamp(min=0))
+            require(bool(held[slots >= 0].all()), f"reasons: {name} names a slot with valid=False")
 
     def _check_places(self, index: Tensor) -> None:
         """Matched anchors touch their object, or lie within some strides of it."""

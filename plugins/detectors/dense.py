@@ -4,6 +4,7 @@ by recipe alone."""
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from typing import Any, Literal
 
 import torch
@@ -25,21 +26,33 @@ from densedet.core.contracts import (
 from densedet.core.distributed import shared_normalizer
 from densedet.core.errors import PartError, UsageError
 from densedet.core.types import (
+    Assignment,
     Batch,
     Detections,
     Explanation,
     Level,
     Prediction,
     RawOutput,
+    Reasons,
     Targets,
     Trace,
 )
 from densedet.plugins.detectors._checks import box_loss_keys, check_extras, check_parts, names_progress
 from densedet.plugins.detectors._dry_run import dry_run
-from densedet.plugins.detectors._targets import make_targets, with_one_slot
+from densedet.plugins.detectors._targets import (
+    IGNORED_COVER,
+    ignore_covered,
+    make_targets,
+    with_one_slot,
+)
 
 LossNormalizer = Literal["positives", "positives_per_image", "quality"]
 ANCHOR_CACHE = 16
+COVERED = (
+    f"At least {IGNORED_COVER:.0%} of it lies on an object that does not count (a crowd, for example): it is "
+    f"ignored, and no loss is taken here."
+)
+"""The sentence about an anchor that the detector ignores, whatever the matcher chose."""
 
 
 class Output:
@@ -424,10 +437,37 @@ class DenseDetector(nn.Module):
         """Return scores, boxes and targets of every anchor, for pictures."""
         output = self.run_network(batch)
         with torch.autocast(batch.images.device.type, enabled=False):
-            boxes = self.coder.decode(output.box, output.anchors)
+            boxes, targets = self.coder.decode(output.box, output.anchors), self.assign(output, batch)
             return Explanation(
-                output.levels, output.anchors, self._scores(output), boxes, self.assign(output, batch)
+                output.levels,
+                output.anchors,
+                self._scores(output),
+                boxes,
+                targets,
+                partial(self._reasons, output, targets, batch),
             )
+
+    @torch.no_grad()
+    def _reasons(self, output: Output, targets: Targets, batch: Batch) -> Reasons | None:
+        """Return why the matcher chose the targets, or None where it does not tell."""
+        explain = getattr(self.matcher, "reasons", None)
+        if explain is None:
+            return None
+        if batch.boxes.shape[1] == 0:
+            batch = with_one_slot(batch)
+        found: Reasons = explain(
+            Assignment(targets.matched_idxs, targets.quality),
+            batch.boxes,
+            batch.labels,
+            batch.valid & ~batch.ignore,
+            output.anchors,
+            output.levels,
+            self._predictions(output),
+        )
+        background = torch.full_like(targets.matched_idxs, -1)
+        covered = (targets.matched_idxs == -2) & (ignore_covered(background, batch, output.anchors) == -2)
+        rule = found.rule.masked_fill(covered, len(found.rules))
+        return replace(found, rules=(*found.rules, COVERED), rule=rule)
 
     def dry_run(self, channels: int, image_hw: tuple[int, int]) -> None:
         """Run the network on the meta device (shapes only) for (height, width) images. Raises PartError,

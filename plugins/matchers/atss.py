@@ -7,7 +7,7 @@ from torch import Tensor
 
 from densedet.core.arguments import PositiveInt
 from densedet.core.boxes import centers, iou
-from densedet.core.types import Assignment, Level
+from densedet.core.types import Assignment, Level, Reasons
 from densedet.plugins.matchers._pairs import check_levels, in_chunks, resolve_conflicts
 
 
@@ -73,6 +73,54 @@ class ATSSMatcher:
             candidates.flatten(1), slots.flatten(1), ious.flatten(1), matches.flatten(1), len(anchors)
         )
         return Assignment(matched_idxs, matched_vals.float())
+
+    @torch.no_grad()
+    def reasons(
+        self,
+        assignment: Assignment,
+        boxes: Tensor,
+        labels: Tensor,
+        valid: Tensor,
+        anchors: Tensor,
+        levels: tuple[Level, ...],
+        predictions: tuple[Tensor, Tensor] | None = None,
+    ) -> Reasons:
+        """See `densedet.core.contracts.Matcher`."""
+        candidates = self._candidates(boxes, anchors, levels)  # (B,G,M)
+        chosen = anchors[candidates]  # (B,G,M,4)
+        few = iou(boxes.unsqueeze(2), chosen)  # (B,G,M)
+        limits = few.mean(dim=2) + few.std(dim=2, correction=min(1, few.shape[2] - 1))  # (B,G)
+        # Of each anchor: its IoU with the objects whose candidate it is, -1 with the others.
+        ious = few.new_full((*valid.shape, len(anchors)), -1.0).scatter_(2, candidates, few)
+        largest, best = ious.masked_fill(~valid.unsqueeze(-1), -1.0).max(dim=1)  # (B,N) each
+        matched = assignment.matched_idxs
+        best = torch.where(matched >= 0, matched, best)
+        own = ious.gather(1, best.unsqueeze(1)).squeeze(1)  # (B,N)
+        limit = limits.gather(1, best)  # (B,N)
+        rule = torch.where(own < limit, 1, 2).masked_fill(largest < 0, 0)
+        rule[matched >= 0] = torch.where(own < limit, 4, 3)[matched >= 0]
+        nearest = f"the anchors of the {self.topk} cells of its level nearest to the object's centre"
+        limited = "{limit}, the mean of its candidates' IoU plus their standard deviation"
+        return Reasons(
+            (
+                f"It is no object's candidate, which are {nearest}: background.",
+                f"It is a candidate of {{object}}, but their IoU, {{own}}, is below the object's threshold "
+                f"of "
+                f"{limited}: background.",
+                f"Its IoU with {{object}}, {{own}}, reaches the object's threshold of {limited}, but its "
+                f"centre "
+                f"lies outside of the object: background.",
+                f"Its IoU with {{object}}, {{own}}, reaches the object's threshold of {limited}, and its "
+                f"centre "
+                f"lies inside: positive.",
+                "No candidate of {object} reaches its threshold of {limit} with the centre inside. This one "
+                "has "
+                "the largest IoU, {own}: positive all the same.",
+            ),
+            rule,
+            {"own": own.clamp(min=0).float(), "limit": limit.float()},
+            {"object": best.masked_fill(largest < 0, -1)},
+        )
 
     def _candidates(self, boxes: Tensor, anchors: Tensor, levels: tuple[Level, ...]) -> Tensor:
         """Each object's nearest anchors, int64 (B,G,M): those of ``topk`` cells of each level, nearest

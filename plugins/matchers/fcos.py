@@ -12,7 +12,7 @@ from densedet.core.arguments import NonNegativeFloat, PositiveFloat
 from densedet.core.boxes import area, centers
 from densedet.core.errors import PartError
 from densedet.core.text import counted
-from densedet.core.types import Assignment, Level
+from densedet.core.types import Assignment, Level, Reasons
 from densedet.plugins.matchers import _pairs as pairs
 
 
@@ -96,6 +96,58 @@ class FCOSMatcher:
         ]
         return Assignment(
             torch.cat(parts, dim=1) if parts else pairs.background(len(boxes), 0, boxes.device)[0]
+        )
+
+    @torch.no_grad()
+    def reasons(
+        self,
+        assignment: Assignment,
+        boxes: Tensor,
+        labels: Tensor,
+        valid: Tensor,
+        anchors: Tensor,
+        levels: tuple[Level, ...],
+        predictions: tuple[Tensor, Tensor] | None = None,
+    ) -> Reasons:
+        """See `densedet.core.contracts.Matcher`."""
+        low, high, radius = self._limits(levels, anchors)  # (N,) each
+        points = centers(anchors)  # (N,2)
+        inside = pairs.points_inside(boxes, points) & valid.unsqueeze(-1)  # (B,G,N)
+        # The object that the sentence is about: the matched one, else the smallest around the centre.
+        smallest = area(boxes).unsqueeze(-1).masked_fill(~inside, torch.inf).argmin(dim=1)  # (B,N)
+        matched = assignment.matched_idxs
+        about = torch.where(matched >= 0, matched, smallest)
+        box = boxes.gather(1, about.unsqueeze(-1).expand(-1, -1, 4))  # (B,N,4)
+        size = torch.cat([points - box[..., :2], box[..., 2:] - points], dim=-1).amax(dim=-1)  # (B,N)
+        away = (centers(box) - points).abs().amax(dim=-1)  # (B,N)
+        fits = (size >= low) & (size <= high) if self.ends == "closed" else (size > low) & (size < high)
+        none = ~inside.any(dim=1)
+        rule = torch.where(fits, torch.where(away < radius, 3, 2), 1).masked_fill(none, 0)
+        rule[matched >= 0] = 4
+        reach = "its farthest side is {size} pixels away, and this level takes sizes from {low} to {high}"
+        near = "" if self.center_radius is None else ", less than {radius} pixels from the object's centre"
+        return Reasons(
+            (
+                "Its centre lies in no object: background.",
+                f"Its centre lies in {{object}}, but {reach}: background.",
+                "Its centre lies in {object}, but {away} pixels from the object's centre along x or y, "
+                "which is "
+                "not less than {radius}: background.",
+                "Its centre lies in {object}, but it was not chosen: background.",
+                f"Its centre lies in {{object}}{near}; {reach}. Of the objects for which that holds, this "
+                f"is the "
+                f"smallest: positive.",
+            ),
+            rule,
+            {
+                "size": size.float(),
+                "away": away.float(),
+                **{
+                    name: values.float().expand(size.shape)
+                    for name, values in (("low", low), ("high", high), ("radius", radius))
+                },
+            },
+            {"object": about.masked_fill(none & (matched < 0), -1)},
         )
 
     def _limits(self, levels: tuple[Level, ...], anchors: Tensor) -> tuple[Tensor, ...]:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from densedet.core.arguments import Factor, Probability
 from densedet.core.errors import PartError
-from densedet.core.types import Assignment, Level
+from densedet.core.types import Assignment, Level, Reasons
 from densedet.plugins.matchers._bipartite import bipartite_matching
 from densedet.plugins.matchers._pairs import background, in_chunks, largest_of_group, pairwise_iou
 
@@ -98,6 +98,54 @@ class IoUMatcher:
     ) -> Assignment:
         """See `densedet.core.contracts.Matcher`."""
         return in_chunks(lambda b, v: self._match(b, v, anchors), len(anchors), boxes, valid)
+
+    @torch.no_grad()
+    def reasons(
+        self,
+        assignment: Assignment,
+        boxes: Tensor,
+        labels: Tensor,
+        valid: Tensor,
+        anchors: Tensor,
+        levels: tuple[Level, ...],
+        predictions: tuple[Tensor, Tensor] | None = None,
+    ) -> Reasons:
+        """See `densedet.core.contracts.Matcher`."""
+        ious = pairwise_iou(boxes, anchors).masked_fill(~valid.unsqueeze(-1), -1.0)  # (B,G,N)
+        largest, best = ious.max(dim=1)  # (B,N) each; equal: the lower slot
+        matched = assignment.matched_idxs
+        own = ious.gather(1, matched.clamp(min=0).unsqueeze(1)).squeeze(1)  # (B,N), with the matched object
+        rule = torch.where(largest > 0, 1, 0)
+        rule[matched == -2] = 2
+        rule[matched >= 0] = 3
+        rule[(matched >= 0) & (own < self.positive)] = (
+            4 if self.low_quality_target == "claiming_object" else 5
+        )
+        rule[(matched >= 0) & (matched != best)] = 6
+        return Reasons(
+            (
+                "No object overlaps it: background, so every class is to score low here.",
+                f"Its largest IoU is {{iou}}, with {{best}}. That is below {self.negative:g}: background, "
+                f"so every "
+                f"class is to score low here.",
+                f"Its largest IoU is {{iou}}, with {{best}}. That is at least {self.negative:g} but below "
+                f"{self.positive:g}: it is ignored, and no loss is taken here.",
+                f"Its IoU with {{object}} is {{own}}, and at least {self.positive:g}: positive, it is to "
+                f"find this "
+                f"object.",
+                f"Its IoU with {{object}} is {{own}}, below {self.positive:g}. Each object keeps its best "
+                f"anchor "
+                f"all the same, and that is this one: a forced match.",
+                f"It is the best anchor of an object, though no IoU of it reaches {self.positive:g}: a "
+                f"forced "
+                f"match. It is trained on the object that it overlaps most, {{object}} (IoU {{own}}).",
+                "It overlaps {best} most (IoU {iou}), but it is the anchor that {object} keeps (IoU {own}), "
+                "since each object gets one: a forced match.",
+            ),
+            rule,
+            {"iou": largest.clamp(min=0).float(), "own": own.clamp(min=0).float()},
+            {"best": best.masked_fill(largest <= 0, -1), "object": matched.clamp(min=-1)},
+        )
 
     def _match(self, boxes: Tensor, valid: Tensor, anchors: Tensor) -> Assignment:
         image, slot = valid.nonzero(as_tuple=True)  # (M,) each: the M objects; half the slots are padding

@@ -10,7 +10,7 @@ from torch import Tensor
 from densedet.core.arguments import NonNegativeFloat, PositiveInt
 from densedet.core.boxes import centers, intersection
 from densedet.core.errors import PartError
-from densedet.core.types import Assignment, Level
+from densedet.core.types import Assignment, Level, Reasons
 from densedet.plugins.matchers._pairs import in_chunks, pairwise_iou, points_inside, resolve_conflicts
 
 MIN_IOU = 1e-5
@@ -76,14 +76,69 @@ class TaskAlignedMatcher:
         scores, decoded = predictions
         return in_chunks(partial(self._match, anchors), len(anchors), boxes, labels, valid, scores, decoded)
 
+    @torch.no_grad()
+    def reasons(
+        self,
+        assignment: Assignment,
+        boxes: Tensor,
+        labels: Tensor,
+        valid: Tensor,
+        anchors: Tensor,
+        levels: tuple[Level, ...],
+        predictions: tuple[Tensor, Tensor] | None = None,
+    ) -> Reasons:
+        """See `densedet.core.contracts.Matcher`."""
+        assert predictions is not None
+        scores, alignment, ious = self._alignment(boxes, labels, *predictions)  # (B,G,N) each
+        inside = points_inside(boxes, centers(anchors)) & valid.unsqueeze(-1)  # (B,G,N)
+        matched = assignment.matched_idxs
+        likely = alignment.masked_fill(~inside, -1.0).argmax(dim=1)  # (B,N)
+        about = torch.where(matched >= 0, matched, likely).unsqueeze(1)  # (B,1,N)
+        best = alignment.masked_fill(~inside, 0.0).topk(min(self.topk, len(anchors)), dim=2).values[..., -1]
+        is_inside, none = inside.gather(1, about).squeeze(1), ~inside.any(dim=1)  # (B,N) each
+        rule = torch.ones_like(matched).masked_fill(none, 0)
+        rule[matched >= 0] = torch.where(is_inside, 2, 3)[matched >= 0]
+        power = (
+            f"score {{score}} to the power of {self.alpha:g}, times IoU {{iou}} to the power of {self.beta:g}"
+        )
+        return Reasons(
+            (
+                "Its centre lies in no object: background.",
+                f"Its centre lies in {{object}}, which it predicts with an alignment of {{alignment}} "
+                f"({power}). "
+                f"The {self.topk} best of the object have {{least}} or more, or another object has a better "
+                f"claim: background.",
+                f"It is one of the {self.topk} anchors inside of {{object}} that predict it best at "
+                f"present: its "
+                f"alignment is {{alignment}} ({power}). Positive.",
+                "No anchor's centre lies inside of {object}. This is the nearest that touches it: positive.",
+            ),
+            rule,
+            {
+                "score": scores.gather(1, about).squeeze(1).float(),
+                "iou": ious.gather(1, about).squeeze(1).float(),
+                "alignment": alignment.gather(1, about).squeeze(1).float(),
+                "least": best.gather(1, about.squeeze(1)).float(),
+            },
+            {"object": about.squeeze(1).masked_fill(none & (matched < 0), -1)},
+        )
+
+    def _alignment(
+        self, boxes: Tensor, labels: Tensor, scores: Tensor, decoded: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the score of each object's class, the alignment and the IoU with each anchor's
+        prediction, (B,G,N) each."""
+        ious = pairwise_iou(boxes, decoded.to(boxes.dtype))
+        channel = labels.clamp(min=0).unsqueeze(-1).expand(ious.shape)
+        own_scores = scores.to(boxes.dtype).mT.gather(1, channel)
+        alignment = own_scores.pow(self.alpha).mul_(ious.clamp(min=MIN_IOU).pow_(self.beta))
+        return own_scores, alignment, ious
+
     def _match(
         self, anchors: Tensor, boxes: Tensor, labels: Tensor, valid: Tensor, scores: Tensor, decoded: Tensor
     ) -> Assignment:
         count = len(anchors)
-        ious = pairwise_iou(boxes, decoded.to(boxes.dtype))  # (B,G,N)
-        channel = labels.clamp(min=0).unsqueeze(-1).expand(-1, -1, count)  # (B,G,N)
-        own_scores = scores.to(boxes.dtype).mT.gather(1, channel)  # (B,G,N)
-        alignment = own_scores.pow(self.alpha).mul_(ious.clamp(min=MIN_IOU).pow_(self.beta))  # (B,G,N)
+        _, alignment, ious = self._alignment(boxes, labels, scores, decoded)  # (B,G,N) each
         candidate = points_inside(boxes, centers(anchors))  # (B,G,N)
         if self.nearest:
             self._add_nearest(candidate, boxes, valid, anchors)

@@ -27,6 +27,7 @@ from densedet.core.types import (
 )
 from densedet.plugins.detectors._targets import ignore_covered, make_targets
 from densedet.plugins.detectors.dense import DenseDetector
+from densedet.plugins.matchers.iou import IoUMatcher
 
 
 class FourCells(nn.Module):
@@ -274,6 +275,22 @@ def test_a_matcher_never_sees_ignored_objects() -> None:
     losses = built(data)
     assert seen[0].tolist() == [[True, False]]
     assert float(losses["class"]) == 3.0  # anchor 2 lies on the ignored object
+
+
+def test_the_reason_of_an_anchor_on_an_ignored_object_is_the_detectors() -> None:
+    built = detector([[-1] * 4])
+    data = batch([[[0.0, 8, 20, 32]]])
+    assert built.explain(data).reasons() is None, "this matcher tells nothing"
+    built.matcher = IoUMatcher()
+    data.ignore[0, 0] = True
+    for given in (data, batch([[]])):
+        reasons = built.explain(given).reasons()
+        told = [reasons.rules[rule].split(":")[0] for rule in reasons.rule[0].tolist()]
+        covered = "At least 50% of it lies on an object that does not count (a crowd, for example)"
+        nothing = "No object overlaps it"
+        # Anchors 0 and 2 lie on it, as in the test above.
+        expected = [covered, nothing] * 2 if given is data else [nothing] * 4
+        assert told == expected
 
 
 def test_targets() -> None:
