@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from densedet.core.text import counted, json_text, say
-from densedet.tools import check_plugin
+from densedet.tools import check_nan, check_plugin
 
 WIDTH = 120
 """Columns of the class table, whatever the terminal: names are not cut."""
@@ -58,6 +58,7 @@ def add_parser(subparsers: Any) -> None:
     one.add_argument("--no-data", action="store_true", help="leave out what needs the images and boxes")
     one.set_defaults(run=recipe)
     check_plugin.add_parser(topics)
+    check_nan.add_parser(topics)
 
 
 def data(arguments: argparse.Namespace) -> int:

@@ -22,12 +22,11 @@ from densedet.core.distributed import (
     gather_objects,
     sum_over_processes,
 )
-from densedet.core.errors import TrainingError
 from densedet.core.text import counted, visible
 from densedet.core.training.first_batch import first_batch_warnings
 from densedet.core.training.random_states import seed_draws
 from densedet.core.training.run import Run
-from densedet.core.training.step_numbers import StepNumbers, StepReport
+from densedet.core.training.step_numbers import NotFiniteError, StepNumbers, StepReport
 from densedet.core.types import Batch
 
 SMALLEST_SCALE = 1e-4
@@ -76,6 +75,7 @@ def advance(run: Run, batches: Iterator[tuple[Batch, bool]]) -> dict[str, Any]:
     report["images"] = run.settings.accumulate * run.sampler.batch_size
     run.images_seen += report["images"]
     run.report = report
+    run.history.append((run.step, report))
     run.settle()
     with alone():
         run.hooks.hook.densedet_run_step(run=run, step=report)
@@ -92,8 +92,8 @@ def optimizer_step(run: Run, batches: tuple[Batch, ...]) -> dict[str, Any]:
         clipping; None where float16's scaler skipped the step), for the hooks.
 
     Raises:
-        TrainingError: a loss, a gradient or a buffer is not finite; weights, averages, buffers and the
-            optimizer's state are then those before the step.
+        NotFiniteError: a loss, a gradient, a buffer or a box is not finite; weights, averages, buffers and
+            the optimizer's state are then those before the step.
     """
     place = run.place()
     _set_rates(run)
@@ -151,7 +151,7 @@ def _confirm(
     """Read the numbers of a step that the device took or refused; go back before one that it refused.
 
     Raises:
-        TrainingError: it was refused.
+        NotFiniteError: it was refused.
     """
     if all(map(math.isfinite, numbers.read())):
         run.dropped += numbers.lost
@@ -198,6 +198,7 @@ def gradients_of(run: Run, batches: tuple[Batch, ...]) -> StepNumbers:
     seed_draws(run.device, run.settings.seed, "step", run.step, run.rank)
     run.optimizer.zero_grad(set_to_none=True)
     taken: list[dict[str, Tensor]] = []
+    boxes: list[Tensor] = []
     for number, batch in enumerate(batches, start=1):
         batch = batch.to(run.device)
         if run.step == 0 and number == 1 and run.is_main:
@@ -216,6 +217,7 @@ def gradients_of(run: Run, batches: tuple[Batch, ...]) -> StepNumbers:
             # since small float16 gradients would round to 0; the scale is 1 in other precisions.
             run.scaler.scale(total / len(batches)).backward()
         taken.append({name: part.detach().float() for name, part in parts.items()})
+        boxes.append(finite_boxes(batch))
     # Groups whose time has not come yet lose their gradients: the optimizer passes them over.
     for group in run.optimizer.param_groups:
         if run.progress < group.get("start", 0.0):
@@ -227,10 +229,19 @@ def gradients_of(run: Run, batches: tuple[Batch, ...]) -> StepNumbers:
     for parts in taken:
         for name, part in parts.items():
             losses[name] = losses.get(name, torch.zeros_like(part)) + part / len(taken)
-    values = [*losses.values(), gradient_norm(run.detector), run.buffers[0].finite()]
+    others = run.buffers[0].finite() + torch.stack(boxes).sum()
+    values = [*losses.values(), gradient_norm(run.detector), others]
     mean = sum_over_processes(torch.stack([value.to(run.device) for value in values])) / run.world
     lost = [batch.dropped for batch in batches if isinstance(batch.dropped, Tensor)] if run.lag else []
     return StepNumbers(list(losses), mean, taken, lost=torch.stack(lost).sum() if lost else None)
+
+
+def finite_boxes(batch: Batch) -> Tensor:
+    """Return a scalar on the batch's device: 0 where the boxes of all objects are finite, else NaN.
+
+    A box that is not finite overlaps no anchor, so that its image would be trained as background, unseen.
+    """
+    return (torch.where(batch.valid.unsqueeze(-1), batch.boxes, 0.0) * 0).sum()
 
 
 def skips(run: Run, numbers: StepNumbers, batches: tuple[Batch, ...]) -> bool:
@@ -240,7 +251,7 @@ def skips(run: Run, numbers: StepNumbers, batches: tuple[Batch, ...]) -> bool:
         Whether the scaler of float16 skips the step, which it does now and then, to find the largest scale.
 
     Raises:
-        TrainingError: a number is not finite.
+        NotFiniteError: a number is not finite.
     """
     if not numbers.finite_losses:
         raise refused(run, batches, numbers)
@@ -317,32 +328,38 @@ def refuse_losses(run: Run, metrics: dict[str, Any]) -> None:
     """Refuse an evaluation whose losses are not finite; a failed run keeps no checkpoint of such weights.
 
     Raises:
-        TrainingError: the weights or an image are at fault.
+        NotFiniteError: the weights or an image are at fault.
     """
     losses = metrics.get("losses") or {}
     if not all(map(math.isfinite, losses.values())):
         run.unsettle()
-        raise TrainingError(
+        raise NotFiniteError(
             f"the validation loss is not finite after step {run.step} ({_listed(losses)}): no checkpoint is "
             f"written of it. Look for validation images with values that no picture has, or try a smaller "
             f"train.optimizer.lr or a longer train.schedule.warmup_steps"
         )
 
 
-def refused(run: Run, batches: tuple[Batch, ...], numbers: StepNumbers) -> TrainingError:
+def refused(run: Run, batches: tuple[Batch, ...], numbers: StepNumbers) -> NotFiniteError:
     """Return the error of a refused step, which names what is not finite, in which images, and what usually
     helps."""
     faults = gather_objects(_fault(run, batches, numbers))
     fault = next((fault for fault in faults if fault), "the gradients are too large for their norm")
     rate = run.optimizer.param_groups[0]["lr"]
-    return TrainingError(
+    return NotFiniteError(
         f"{fault} at step {run.step + 1}: nothing was changed by this step. The learning rate was {rate:g}: "
-        "try a smaller train.optimizer.lr, a longer train.schedule.warmup_steps or a smaller train.clip_norm"
+        "try a smaller train.optimizer.lr, a longer train.schedule.warmup_steps or a smaller train.clip_norm",
+        batches,
     )
 
 
 def _fault(run: Run, batches: tuple[Batch, ...], numbers: StepNumbers) -> str:
     """What is not finite in this process's share of a step; empty where nothing is."""
+    for batch in batches:
+        wrong = batch.valid & ~batch.boxes.isfinite().all(-1)
+        for image, slot in wrong.nonzero().tolist()[:1]:
+            box = batch.boxes[image, slot].tolist()
+            return f"the box {box} of image id {batch.image_ids[image]} is not finite"
     ids = ", ".join(str(i) for batch in batches for i in batch.image_ids[:16])
     for batch, parts in zip(batches, numbers.parts):
         losses = {name: float(value) for name, value in parts.items()}

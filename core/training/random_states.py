@@ -5,7 +5,9 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
+import numpy as np
 import torch
 
 from densedet.core.seeding import drawing_from, seed_globals
@@ -40,3 +42,30 @@ def seed_draws(device: torch.device, *purpose: int | str) -> None:
         torch.cuda.manual_seed(seed)
     elif device.type == "mps":
         torch.mps.manual_seed(seed)
+
+
+def states_of(device: torch.device) -> dict[str, Any]:
+    """Return the states of all global generators as tensors and plain values."""
+    python, numpy = random.getstate(), np.random.get_state(legacy=False)
+    assert isinstance(numpy, dict)
+    return {
+        "torch": torch.default_generator.get_state(),
+        "device": torch.cuda.get_rng_state(device) if device.type == "cuda" else None,
+        "python": [python[0], list(python[1]), python[2]],
+        "numpy": [numpy["state"]["key"].tolist(), int(numpy["state"]["pos"])],
+    }
+
+
+def put_states(states: dict[str, Any], device: torch.device) -> None:
+    """Put all global generators where `states_of` found them; that of a GPU on a GPU alone.
+
+    Raises:
+        Exception: what a generator raises for a state that is none.
+    """
+    torch.default_generator.set_state(states["torch"])
+    if states["device"] is not None and device.type == "cuda":
+        torch.cuda.set_rng_state(states["device"], device)
+    version, values, gauss = states["python"]
+    random.setstate((version, tuple(values), gauss))
+    key, position = states["numpy"]
+    np.random.set_state(("MT19937", np.array(key, dtype=np.uint32), position, 0, 0.0))

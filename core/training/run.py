@@ -44,6 +44,9 @@ if TYPE_CHECKING:
 
 MEMORY_EVERY_SECONDS = 2.0
 
+HISTORY = 20
+"""Steps whose numbers are kept for the black box."""
+
 MOVING = ("seconds", "metrics", "best", "stale", "evaluations", "images_seen", "dropped")
 """What moves on within a step or an evaluation, beside the weights and the sampler."""
 
@@ -78,6 +81,7 @@ class Run:
         images_seen: training images of all steps, over all processes, each time that they were taken.
         dropped: objects that augmentation lost.
         report: of the last step, as hooks get it, or None before the first.
+        history: (step, what hooks got of it) of the last steps of this process, for the black box.
         lag: steps by which the numbers of a step may come late, see `read_late`. Hooks that want the numbers
             of each step read them when ``lag`` further steps are done.
         refused: 1 from the first step on that the device refused, else 0, float (); None where the host
@@ -115,6 +119,7 @@ class Run:
         self.metrics: dict[str, Any] = {}
         self.best: dict[str, Any] = {"value": None, "step": 0}
         self.report: dict[str, Any] | None = None
+        self.history: deque[tuple[int, dict[str, Any]]] = deque(maxlen=HISTORY)
         self._settled: dict[str, Any] | None = None
         self._batches_ahead = 0  # of those that steps account for, where a resume changed the batch size
         self.stop_reason: str | None = None

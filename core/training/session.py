@@ -22,7 +22,7 @@ from densedet.core.machine import usable_cores
 from densedet.core.recipe.loading import Recipe
 from densedet.core.recipe.merging import Overrides
 from densedet.core.text import counted, json_text
-from densedet.core.training import engine, resuming
+from densedet.core.training import black_box, engine, resuming
 from densedet.core.training.batch_size import with_batch_size
 from densedet.core.training.compiling import compile_network
 from densedet.core.training.folders import summary_of
@@ -136,7 +136,7 @@ def conduct(run: Run) -> Run:
                     run.hooks.hook.densedet_run_start(run=run)
                 engine.fit(run)
         except BaseException as error:
-            told = of_worker(error) or _of_full_disk(run, error) or error
+            told = of_worker(error) or _of_full_disk(run, error) or black_box.left(run, error) or error
             if isinstance(told, OutputError | KeyboardInterrupt):
                 run.unsettle()  # a file lacks this step, or the user does not want to wait
             finish(run, "failed", sentence(told))

@@ -4,14 +4,32 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
+from densedet.core.errors import TrainingError
+
 LAG = 2
 """Steps that a GPU may be behind the host. Looking at a number earlier would stop the host until the GPU has
 come so far, and then the GPU until the host has told it what comes next."""
+
+if TYPE_CHECKING:
+    from densedet.core.types import Batch
+
+
+class NotFiniteError(TrainingError):
+    """A loss, a gradient, a buffer or a box is not finite; the run is as it was before that step.
+
+    Args:
+        message: what is not finite, and what usually helps.
+        batches: those of the step; () for an evaluation, whose batches are gone.
+    """
+
+    def __init__(self, message: str, batches: tuple[Batch, ...] = ()) -> None:
+        super().__init__(message)
+        self.batches = batches
 
 
 class StepNumbers:
@@ -20,7 +38,7 @@ class StepNumbers:
     Args:
         names: of the losses.
         values: float (len(names) + 2,) on the run's device: the losses, the norm of all gradients, and 0, or
-            NaN where a buffer is not finite.
+            NaN where a buffer or a box is not finite.
         parts: the losses by name of each batch of the step, () on the device.
         lost: number of objects that augmentation lost, int64 (), as far as a GPU counts them; None: it counts
             none.
@@ -72,9 +90,9 @@ class StepNumbers:
 
     @property
     def finite_losses(self) -> bool:
-        """Whether the losses and the buffers are finite, whatever the gradients are."""
-        *losses, _, buffers = self.read()[: len(self.names) + 2]
-        return all(map(math.isfinite, (*losses, buffers)))
+        """Whether the losses, the buffers and the boxes are finite, whatever the gradients are."""
+        *losses, _, others = self.read()[: len(self.names) + 2]
+        return all(map(math.isfinite, (*losses, others)))
 
     @property
     def grad_norm(self) -> float:

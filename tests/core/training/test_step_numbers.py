@@ -112,9 +112,10 @@ def test_a_step_that_is_refused_late_changes_nothing(tmp_path: Path, optimizer: 
             TrainingError, match=r"gradient of .* is not finite.* at step 4: nothing"
         ) as failed:
             session.conduct(run)
-        told.append(str(failed.value))
+        told.append(str(failed.value).replace(str(run.folder), "folder"))
         assert run.step == 3
-        assert poison.seen == ([0, 1, 2, 3] if lag == 0 else [0, 1, 2, 3, 4, 5, 3])
+        # The black box computes step 4 once more.
+        assert poison.seen == ([0, 1, 2, 3, 3] if lag == 0 else [0, 1, 2, 3, 4, 5, 3, 3])
         states.append(state(run))
         rows.append([row for row in lines(run) if row["event"] == "step"])
         assert json.loads((run.folder / "summary.json").read_text())["steps"] == 3
