@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 def add_views(topics: Any) -> None:
     """Add the topics to the parser of `densedet show`."""
+    one = add_topic(topics, "model", "parts, maps, costs, receptive fields, anchors", model)
+    add_images(one)
     one = add_topic(topics, "anchors", "anchors on images, level by level", anchors)
     add_images(one)
 
@@ -100,6 +102,18 @@ def hand_over(page: Page, arguments: argparse.Namespace) -> int:
     elif any(block.figures for block in page.blocks):
         say("--output DIR writes the pictures and a page with them", error=True)
     return 0
+
+
+def model(arguments: argparse.Namespace) -> int:
+    """The parts of a detector and the stages of its backbone: their maps, parameters, multiply-adds and
+    receptive fields, and the anchors of each level. It needs no images."""
+    from densedet.core.showing.model import model_page
+    from densedet.core.showing.subject import subject_of
+
+    check_output(arguments)
+    wanted = wanted_of(arguments)
+    subject = subject_of(arguments.what, arguments.overrides, plugins=arguments.plugin, without_data=True)
+    return hand_over(model_page(subject, wanted), arguments)
 
 
 def anchors(arguments: argparse.Namespace) -> int:

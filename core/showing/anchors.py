@@ -9,7 +9,7 @@ from PIL import Image, ImageDraw
 from torch import Tensor
 
 from densedet.core.boxes import pairwise_iou
-from densedet.core.report.drawing import auto_scale, class_color, draw_boxes, drawn_name, to_image
+from densedet.core.report.drawing import auto_scale, class_color, draw_boxes, drawn_name, enlarge, to_image
 from densedet.core.showing.page import Block, Figure, Page, table
 from densedet.core.showing.subject import Subject, View
 from densedet.core.types import Explanation, Level
@@ -91,7 +91,7 @@ def _levels_block(view: View, inside: Explanation) -> Block:
                 f"{level.width}x{level.height}",
                 level.anchors,
                 f"{level.count:,}",
-                _span(roots.min(), roots.max()),
+                span(roots.min(), roots.max()),
                 ", ".join(dict.fromkeys(f"{ratio:.2g}" for ratio in sorted(ratios))),
                 here,
             )
@@ -104,7 +104,8 @@ def _levels_block(view: View, inside: Explanation) -> Block:
     return Block("Levels", notes, [table((*head, "objects"), rows)])
 
 
-def _span(low: Tensor, high: Tensor) -> str:
+def span(low: Tensor, high: Tensor) -> str:
+    """Return "12 to 19", or one number where both are the same."""
     first, last = f"{float(low):.0f}", f"{float(high):.0f}"
     return first if first == last else f"{first} to {last}"
 
@@ -156,21 +157,36 @@ def _image_block(
 def anchors_picture(view: View, inside: Explanation, number: int, classes: Sequence[str]) -> Image.Image:
     """Draw the anchors of level ``number`` at the middle of an image, the middles of its cells, and the
     objects dashed."""
-    image, level = to_image(view.image), inside.levels[number]
-    boxes = cell_anchors(inside, number, middle_cell(level, (image.height, image.width)))
-    most = MARGIN * max(image.size)
-    low, high = boxes[:, :2].amin(0), boxes[:, 2:].amax(0) - torch.tensor(image.size)
-    x1, y1, x2, y2 = (int(v) for v in torch.cat([-low, high]).clamp(0, most).ceil().tolist())
-    canvas = Image.new("RGB", (image.width + x1 + x2, image.height + y1 + y2), AROUND)
-    canvas.paste(image, (x1, y1))
-    scale = auto_scale(*image.size)
-    shift = torch.tensor([x1, y1, x1, y1])
-    labels = torch.full((len(boxes),), number)
+    level = inside.levels[number]
+    boxes = cell_anchors(inside, number, middle_cell(level, view.image.shape[1:]))
+    canvas, shift, scale = around(view.image, boxes)
     # Objects first, so that the anchors lie on top of them.
-    picture = draw_boxes(canvas, view.boxes + shift, view.labels, None, classes, scale=scale, style="dashed")
+    objects = (view.boxes + shift) * scale
+    picture = draw_boxes(canvas, objects, view.labels, None, classes, scale=1, style="dashed")
     pen = ImageDraw.Draw(picture)
     if level.stride * scale >= DOTS:
         middles = inside.anchors[level_slices(inside.levels)[number]][:: level.anchors]
         for x, y in (((middles[:, :2] + middles[:, 2:]) / 2 + shift[:2]) * scale).tolist():
             pen.ellipse((x - 1.5, y - 1.5, x + 1.5, y + 1.5), fill=class_color(number), outline=(0, 0, 0))
+    labels = torch.full((len(boxes),), number)
     return draw_boxes(picture, (boxes + shift) * scale, labels, None, (), scale=1, names=False)
+
+
+def around(image: Tensor, boxes: Tensor) -> tuple[Image.Image, Tensor, float]:
+    """Enlarge an image, with so much grey around it that boxes beyond its edges are seen.
+
+    Args:
+        image: (ch,h,w).
+        boxes: (M,4) xyxy in its pixels.
+
+    Returns:
+        The picture; and what brings boxes onto it: (box + shift) * scale, the shift (4,).
+    """
+    picture = to_image(image)
+    scale = auto_scale(*picture.size)
+    most = MARGIN * max(picture.size)
+    low, high = boxes[:, :2].amin(0), boxes[:, 2:].amax(0) - torch.tensor(picture.size)
+    x1, y1, x2, y2 = (int(v) for v in torch.cat([-low, high]).clamp(0, most).ceil().tolist())
+    canvas = Image.new("RGB", (picture.width + x1 + x2, picture.height + y1 + y2), AROUND)
+    canvas.paste(picture, (x1, y1))
+    return enlarge(canvas, scale), torch.tensor([x1, y1, x1, y1]), scale
