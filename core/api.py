@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader
 
 from densedet.core import assembly
 from densedet.core.data.dataset import sample_of
+from densedet.core.data.facts import box_counts
 from densedet.core.data.loader import collate
 from densedet.core.evaluation_result import EvaluationResult
 from densedet.core.recipe import loading
@@ -76,7 +77,10 @@ def build(
     """
     recipe = recipe_from(recipe, overrides)
     if num_classes is None:
-        num_classes = len(assembly.class_table(recipe, assembly.build_source(recipe, "train")))
+        source = source_of(recipe, "train")
+        classes = assembly.class_table(recipe, source)
+        recipe, _ = assembly.with_class_weights(recipe, classes, box_counts(source))
+        num_classes = len(classes)
     return assembly.build_with_weights(recipe, num_classes)[0]
 
 

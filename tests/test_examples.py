@@ -338,33 +338,7 @@ def test_centernet_trains_and_its_checkpoint_asks_for_its_file(
     assert json.loads(capsys.readouterr().out)["images"] == 3
 
 
-# -- a sampler, and a learning rate of the backbone's own --------------------
-
-
-def test_the_repeat_factor_sampler_repeats_images_of_rare_classes() -> None:
-    """4 images, class 1 in one of them: sqrt(0.5 / 0.25) = 1.414; class 0 is in all, so 1. An epoch has
-    int(3 + 1.414) = 4 images, of which the rare one comes once for certain."""
-
-    class Four:
-        def __len__(self) -> int:
-            return 4
-
-        def annotation(self, index: int) -> Any:
-            return SimpleNamespace(labels=torch.tensor([0, 1] if index == 2 else [0]))
-
-    sampler = part("repeat_factor.py", "sampler", "repeat_factor")(source=Four(), seed=3, threshold=0.5)
-    assert sampler.factors.tolist() == pytest.approx([1, 1, 2**0.5, 1])
-    assert len(sampler) == 4
-    assert sorted(sampler(0)) == [0, 1, 2, 3]
-    rarer = part("repeat_factor.py", "sampler", "repeat_factor")(source=Four(), seed=3, threshold=1.0)
-    assert rarer.factors.tolist() == [1, 1, 2, 1]  # sqrt(1 / 0.25)
-    assert sorted(rarer(0)) == [0, 1, 2, 2, 3]
-    assert rarer(0) == rarer(0) != rarer(1)
-
-
-def test_the_repeat_factor_sampler_trains(tmp_path: Path) -> None:
-    _, summary = train(tmp_path, EXAMPLES / "repeat_factor.yaml", *DIGITS)
-    assert summary["steps"] == 4
+# -- a learning rate of the backbone's own --------------------
 
 
 def test_the_backbone_trains_at_its_own_rate(tmp_path: Path) -> None:
@@ -536,6 +510,12 @@ def test_the_test_on_the_page_about_a_head_passes(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "pytest", "-q", "test_my_head.py"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert "1 passed" in done.stdout, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(("page", "number"), [("data.md", 0), ("augmentation.md", 0), ("augmentation.md", 1)])
+def test_the_recipes_on_the_pages_about_data_load(tmp_path: Path, page: str, number: int) -> None:
+    (tmp_path / "part.yaml").write_text(f"base: quickstart_ssd\n{blocks(page, 'yaml')[number]}")
+    densedet.load_recipe(tmp_path / "part.yaml")
 
 
 def test_the_mistakes_on_the_page_about_recipes_look_as_shown(

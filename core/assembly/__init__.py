@@ -9,6 +9,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from densedet.core.assembly.class_weights import with_class_weights
     from densedet.core.assembly.data import (
         build_batch_sampler,
         first_batch,
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
         make_eval_loader,
         make_train_loader,
         make_train_set,
+        transforms_at,
         worker_count,
     )
     from densedet.core.assembly.detector import build_detector, build_with_weights, check_norms
@@ -35,6 +37,7 @@ if TYPE_CHECKING:
     )
 
 _LAZY = {
+    "class_weights": ("with_class_weights",),
     "data": (
         "build_batch_sampler",
         "first_batch",
@@ -42,6 +45,7 @@ _LAZY = {
         "make_eval_loader",
         "make_train_loader",
         "make_train_set",
+        "transforms_at",
         "worker_count",
     ),
     "detector": ("build_detector", "build_with_weights", "check_norms"),
@@ -84,6 +88,8 @@ __all__ = [
     "make_train_loader",
     "make_train_set",
     "some_images",
+    "transforms_at",
+    "with_class_weights",
     "worker_count",
     "working_size",
 ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from functools import partial
+from typing import Any
 
 import torch
 from torch.utils.data import DataLoader
@@ -20,6 +21,7 @@ from densedet.core.contracts import Source, Transform
 from densedet.core.data.dataset import DetectionDataset
 from densedet.core.data.decoding import range_notes
 from densedet.core.data.image_cache import fitting_cache
+from densedet.core.data.limited import Limited
 from densedet.core.data.loader import BatchLoader, collate, eval_loader, host_bound, train_loader
 from densedet.core.data.sampling import BatchKey, BatchSampler
 from densedet.core.distributed import local_world, world
@@ -36,7 +38,7 @@ def make_dataset(
     source: Source,
     classes: tuple[str, ...],
     *,
-    transforms: Sequence[Transform] = (),
+    transforms: Sequence[Transform | Limited] = (),
     size: Sequence[int] | None = None,
     notes: list[str] | None = None,
 ) -> DetectionDataset:
@@ -84,10 +86,34 @@ def build_batch_sampler(recipe: Recipe, source: Source) -> BatchSampler:
 
 def make_train_set(recipe: Recipe, source: Source, notes: list[str] | None = None) -> DetectionDataset:
     """Return the training images with the recipe's transforms; ``notes`` as in `make_dataset`."""
-    transforms = build_list(recipe, "data.transforms", "transform", {})
+    transforms = _build_transforms(recipe, "data.transforms", "transform", {})
     classes = class_table(recipe, source)
     size = working_size(recipe)
     return make_dataset(recipe, source, classes, transforms=transforms, size=size, notes=notes)
+
+
+def _build_transforms(recipe: Recipe, path: str, kind: str, wired: dict[str, Any]) -> list[Any]:
+    """Return the built transforms of a list, `Limited` where the recipe ends one by ``until``."""
+    ends = [spec["until"] for spec in getattr(recipe.data, path.partition(".")[2])]
+    built = build_list(recipe, path, kind, wired)
+    return [part if end is None else Limited(part, end) for part, end in zip(built, ends)]
+
+
+def transforms_at(recipe: Recipe, progress: float) -> dict[str, bool]:
+    """Tell which of the recipe's transforms take part at a progress of the training.
+
+    Args:
+        recipe: the recipe.
+        progress: part of the budget that is used, 0..1.
+
+    Returns:
+        For each transform, by its path and name ("data.batch_transforms.0 mosaic"), whether it takes part.
+    """
+    return {
+        f"data.{key}.{place} {spec['name']}": spec["until"] is None or progress < spec["until"]
+        for key in ("transforms", "batch_transforms")
+        for place, spec in enumerate(getattr(recipe.data, key))
+    }
 
 
 def worker_count(recipe: Recipe) -> int:
@@ -118,7 +144,7 @@ def make_train_loader(
         notes: a list that a sentence about batch transforms that cannot run there is added to.
     """
     data = recipe.data
-    transforms = build_list(
+    transforms = _build_transforms(
         recipe, "data.batch_transforms", "batch_transform", {"size_wh": working_size(recipe)}
     )
     on_gpu = device is not None and device.type == "cuda"

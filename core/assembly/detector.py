@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from densedet.core.assembly.class_weights import PATH, listed_weights
 from densedet.core.assembly.parts import build_and_wire
 from densedet.core.assembly.wiring import Wiring, in_order
 from densedet.core.distributed import world
@@ -36,8 +37,16 @@ def build_detector(recipe: Recipe, num_classes: int, *, checked: bool = True) ->
     """
     model = recipe.values["model"]
     spec = model["detector"]
-    wiring = Wiring({CLASSES: num_classes, "data.color": recipe.data.channels, **_loss_weights(model)})
+    weights = listed_weights(recipe, model, num_classes)
+    facts = {CLASSES: num_classes, "data.color": recipe.data.channels, **_loss_weights(model), PATH: weights}
+    wiring = Wiring(facts)
     taken = arguments_of(recipe.plugins.components.get("detector", spec["name"]))
+    if weights is not None and "class_weights" not in taken:
+        raise recipe.error(
+            PATH,
+            f"detector {spec['name']!r} cannot weight classes, since its constructor has no argument "
+            f"class_weights: delete this line, or let it take a factor for each class, or None, by that name",
+        )
     built: dict[str, Any] = {}
     for kind, given in in_order((k, model[k]) for k in taken if k in KINDS and model.get(k) is not None):
         part, wiring = build_and_wire(recipe, f"model.{kind}", kind, given, wiring)

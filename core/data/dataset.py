@@ -20,6 +20,7 @@ from densedet.core.class_table import label_map
 from densedet.core.contracts import Resize, Source, Transform
 from densedet.core.data.decoding import Decoding, decode
 from densedet.core.data.image_cache import GENERATED, ImageCache, identity_of
+from densedet.core.data.limited import Limited, in_force
 from densedet.core.data.points import from_points, to_points
 from densedet.core.errors import DataError, PartError
 from densedet.core.extras import carried, extras_of, moved, scaling
@@ -171,7 +172,7 @@ class DetectionDataset(Dataset[Sample]):
         resize: Resize,
         decoding: Decoding,
         classes: tuple[str, ...],
-        transforms: Sequence[Transform] = (),
+        transforms: Sequence[Transform | Limited] = (),
         seed: int = 0,
         cache: ImageCache | None = None,
         broken: Literal["stop", "skip"] = "stop",
@@ -199,9 +200,14 @@ class DetectionDataset(Dataset[Sample]):
 
     def __getitem__(self, key: int | tuple[int, int]) -> Sample:
         epoch, index = key if isinstance(key, tuple) else (0, key)
+        return self.sample(epoch, index)
+
+    def sample(self, epoch: int, index: int, progress: float = 0.0) -> Sample:
+        """Return the sample at ``index`` as an epoch has it, by the transforms that take part at a progress
+        of the training."""
         if not 0 <= index < len(self):
             raise IndexError(f"sample {index} of {len(self)}")
-        kept = self._kept.get(index)
+        kept = None if in_force(self.transforms, progress) else self._kept.get(index)
         if kept is not None and (pixels := self._cached(index)[1]) is not None:
             sample = copy.copy(kept)  # a fifth of what dataclasses.replace takes
             sample.image = pixels
@@ -211,8 +217,8 @@ class DetectionDataset(Dataset[Sample]):
         if not self._same_labels:
             labels = self._labels[truth.labels]
             sample = replace(sample, labels=labels, ignore=truth.ignore | (labels < 0))
-        if self.transforms:
-            return self._transformed(sample, epoch)
+        if transforms := in_force(self.transforms, progress):
+            return self._transformed(sample, epoch, transforms)
         if self.cache is not None and len(self._kept) < KEPT:
             self._kept[index] = replace(sample, image=NO_PIXELS)
         return sample
@@ -223,7 +229,9 @@ class DetectionDataset(Dataset[Sample]):
         widths, heights = zip(*(self.resize(truth.width, truth.height).canvas_wh for truth in truths))
         return max(widths), max(heights)
 
-    def samples(self, epoch: int, indices: Sequence[int], *, replacing: bool) -> tuple[list[Sample], Broken]:
+    def samples(
+        self, epoch: int, indices: Sequence[int], *, replacing: bool, progress: float = 0.0
+    ) -> tuple[list[Sample], Broken]:
         """(the samples at ``indices``, what could not be read). Where ``broken`` is "skip", an image that
         cannot be read is left out or, with ``replacing``, another one, drawn from (seed, epoch, index), takes
         its place. Raises DataError."""
@@ -236,7 +244,7 @@ class DetectionDataset(Dataset[Sample]):
                     seed_of(self.seed, "replacement", epoch, index, attempt) % len(self) if attempt else index
                 )
                 try:
-                    samples.append(self[epoch, position])
+                    samples.append(self.sample(epoch, position, progress))
                     break
                 except DataError as error:
                     if self.broken == "stop":
@@ -309,7 +317,7 @@ class DetectionDataset(Dataset[Sample]):
         image = self.source.image(index)
         return image, self.cache.get(position) if stored == identity_of(image) else None
 
-    def _transformed(self, sample: Sample, epoch: int) -> Sample:
+    def _transformed(self, sample: Sample, epoch: int, transforms: Sequence[Transform]) -> Sample:
         height, width = sample.image.shape[-2:]
         image = tv_tensors.Image(sample.image)
         boxes = tv_tensors.BoundingBoxes(sample.boxes, format="XYXY", canvas_size=(height, width))  # type: ignore[call-overload]
@@ -320,7 +328,7 @@ class DetectionDataset(Dataset[Sample]):
             target["points"] = to_points(sample.extra, sample.extras, (height, width))
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed_of(self.seed, "sample", epoch, sample.index))
-            for transform in self.transforms:
+            for transform in transforms:
                 image, target = transform(image, target)
                 counts = {name: len(target[name]) for name in target if name != "points"}
                 if len(set(counts.values())) > 1:

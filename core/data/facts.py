@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -58,6 +59,38 @@ def data_facts(source: Source, classes: Sequence[str]) -> dict[str, Any]:
         "other_classes": {name: count for name, count in others.items() if count},
         **table.faults.numbers(),
     }
+
+
+def box_counts(source: Source) -> dict[str, int]:
+    """Count the boxes of each class that count in training.
+
+    Args:
+        source: the filtered source. Of a source without a table, some images stand for all.
+    """
+    table, images, actions = _table_of(source)
+    return _per_class(table, _counting(table, images, actions, table.owners()))
+
+
+def drawn_facts(source: Source, order: Sequence[int]) -> dict[str, dict[str, int]]:
+    """Count what a sampler draws.
+
+    Args:
+        source: the training source.
+        order: positions in it of the images of an epoch, as a sampler gives them.
+
+    Returns:
+        {class: {"images" (drawn ones that hold the class, each time that they are drawn), "objects"}}; a
+        class that is not drawn has zeros. Objects that are ignored do not count.
+    """
+    found = {name: {"images": 0, "objects": 0} for name in source.classes}
+    for index, times in Counter(order).items():
+        annotation = source.annotation(index)
+        labels = annotation.labels[~annotation.ignore & (annotation.labels >= 0)].tolist()
+        for label, count in Counter(labels).items():
+            row = found[source.classes[label]]
+            row["images"] += times
+            row["objects"] += times * count
+    return found
 
 
 def box_sides(source: Source, classes: Sequence[str]) -> dict[str, np.ndarray]:

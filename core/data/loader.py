@@ -20,6 +20,7 @@ from torch.utils.data import Dataset as TorchDataset
 from densedet.core import signals
 from densedet.core.contracts import BatchTransform
 from densedet.core.data.dataset import Broken, DetectionDataset, Sample
+from densedet.core.data.limited import Limited, in_force, unlimited
 from densedet.core.data.sampling import BatchKey
 from densedet.core.data.side_stream import SideStream
 from densedet.core.errors import IN_A_WORKER, ConvertedError, DensedetError, WorkerError, sentence
@@ -147,7 +148,7 @@ class BatchDataset(TorchDataset[Any]):
         *,
         pad_to: int = 1,
         seed: int = 0,
-        transforms: Sequence[BatchTransform] = (),
+        transforms: Sequence[BatchTransform | Limited] = (),
         sizes: Sequence[tuple[int, int]] = (),
         training: bool = False,
         finishing: bool = True,
@@ -159,7 +160,10 @@ class BatchDataset(TorchDataset[Any]):
         self.sizes = tuple(sizes)
         self.training = training
         self.finishing = finishing
-        self.mixes = not all(getattr(transform, "per_image", False) for transform in self.transforms)
+
+    def mixes(self, key: BatchKey) -> bool:
+        """Whether a transform of this batch works on more than one image at a time."""
+        return not all(getattr(one, "per_image", False) for one in in_force(self.transforms, key.progress))
 
     def __getitem__(self, key: BatchKey) -> Any:
         try:
@@ -176,9 +180,14 @@ class BatchDataset(TorchDataset[Any]):
             raise portable(error) from error
 
     def _collated(self, key: BatchKey) -> Batch:
-        indices = key.indices if self.mixes else key.share
-        samples, broken = self.dataset.samples(key.epoch, indices, replacing=self.training)
-        whole = key.world == 1 or self.mixes
+        mixes = self.mixes(key)
+        samples, broken = self.dataset.samples(
+            key.epoch,
+            key.indices if mixes else key.share,
+            replacing=self.training,
+            progress=key.progress,
+        )
+        whole = key.world == 1 or mixes
         least_wh = (1, 1) if whole else self.dataset.canvas_wh(key.indices)
         batch = collate(samples, pad_to=self.pad_to, broken=broken, least_wh=least_wh)
         batch.rows = None if whole else key.rows
@@ -187,12 +196,12 @@ class BatchDataset(TorchDataset[Any]):
     def finished(self, batch: Batch, key: BatchKey) -> Batch:
         """Return what was collated after its batch transforms, on whichever device it lies: they get the same
         random numbers, drawn on the CPU."""
-        if self.transforms:
+        if transforms := in_force(self.transforms, key.progress):
             generator = generator_of(self.seed, "batch", key.epoch, key.number)
             with drawing_from(self.seed, "batch draws", key.epoch, key.number):
-                for transform in self.transforms:
+                for transform in transforms:
                     batch = transform(batch, generator)
-        if self.mixes and key.world > 1:
+        if key.world > 1 and self.mixes(key):
             batch = batch.take(key.rows)
         if self.sizes:
             batch = resized(
@@ -219,7 +228,7 @@ def train_loader(
     seed: int = 0,
     workers: int = 0,
     pad_to: int = 1,
-    batch_transforms: Sequence[BatchTransform] = (),
+    batch_transforms: Sequence[BatchTransform | Limited] = (),
     sizes: Sequence[tuple[int, int]] = (),
     context: str | None = None,
     device: torch.device | None = None,
@@ -255,9 +264,9 @@ def train_loader(
     return loader
 
 
-def host_bound(transforms: Sequence[BatchTransform]) -> list[str]:
+def host_bound(transforms: Sequence[BatchTransform | Limited]) -> list[str]:
     """Return the names of the batch transforms that work on the CPU alone."""
-    return [type(one).__name__ for one in transforms if not getattr(one, "any_device", False)]
+    return [type(one).__name__ for one in map(unlimited, transforms) if not getattr(one, "any_device", False)]
 
 
 def eval_loader(

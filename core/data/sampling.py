@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from densedet.core.contracts import Sampler
@@ -19,6 +19,7 @@ class BatchKey(NamedTuple):
         indices: positions of its images in the source, those of all processes.
         rank: number of the process that the batch is for; it takes every world-th image, from this one on.
         world: number of processes that share the batch.
+        progress: of the training when a step takes the batch, 0..1.
     """
 
     epoch: int
@@ -26,6 +27,7 @@ class BatchKey(NamedTuple):
     indices: tuple[int, ...]
     rank: int = 0
     world: int = 1
+    progress: float = 0.0
 
     @property
     def rows(self) -> range:
@@ -56,6 +58,8 @@ class BatchSampler:
         batch_size: as given.
         epoch: epoch of the next batch that training takes.
         batch: position of that batch in its epoch.
+        progress_of: gives the progress of the training, 0..1, when a step takes the batch of an epoch and a
+            number. It is called when the loader asks for the batch. None: 0.
 
     Raises:
         DataError: the sampler has no images.
@@ -76,6 +80,7 @@ class BatchSampler:
         self.sampler, self.images, self.rank, self.world = sampler, images, rank, world
         self.batch_size = batch_size
         self.epoch = self.batch = 0
+        self.progress_of: Callable[[int, int], float] | None = None
 
     @property
     def batches_per_epoch(self) -> int:
@@ -113,7 +118,8 @@ class BatchSampler:
         order *= -(-self.batch_size // len(order))
         for number in range(start, self.batches_per_epoch):
             indices = order[number * self.batch_size : (number + 1) * self.batch_size]
-            yield BatchKey(epoch, number, tuple(indices), self.rank, self.world)
+            progress = 0.0 if self.progress_of is None else self.progress_of(epoch, number)
+            yield BatchKey(epoch, number, tuple(indices), self.rank, self.world, progress)
 
     def __iter__(self) -> Iterator[BatchKey]:
         """All batches from the position on, without end. The position itself moves by `advance` alone: worker

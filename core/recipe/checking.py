@@ -11,9 +11,9 @@ import inspect
 import json
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
-from pydantic import Field, ValidationError
+from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from densedet import registry as registry_module
@@ -31,8 +31,8 @@ from densedet.core.recipe.signatures import (
     arguments_of,
     field_hint,
     part_of_field,
+    reserved_arguments,
 )
-from densedet.core.recipe.wiring import RESERVED
 from densedet.core.recipe.yaml_marks import Node, from_plain
 from densedet.registry import KINDS, Component, RegistryError, UnknownComponent, suggest
 
@@ -41,7 +41,6 @@ ALSO_CALLED = {"learning_rate": "lr", "batch": "batch_size", "image_size": "inpu
 """Names that people try -> the key of a recipe."""
 MANY = 4
 """More places of a key than this are not suggested."""
-_WEIGHT = Argument("weight", Annotated[float, Field(ge=0)], 1.0)
 
 
 class Checker:
@@ -353,10 +352,7 @@ class Checker:
         except (RegistryError, PluginError) as error:
             self.add(name.origin, f"{path}.name", str(error))
             return node
-        arguments = dict.fromkeys(RESERVED.get(kind, ()), _WEIGHT) | {
-            n: a for n, a in arguments.items() if n not in RESERVED.get(kind, ())
-        }
-        return self.arguments(node, path, row, arguments)
+        return self.arguments(node, path, row, arguments | reserved_arguments(kind))
 
     def arguments(self, node: Node, path: str, row: Component, arguments: dict[str, Argument]) -> Node:
         """Resolve the arguments of a part that is known."""

@@ -7,15 +7,22 @@ of the right type.
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Any
 
-from pydantic import Field, TypeAdapter
+from pydantic import TypeAdapter
 from pydantic.errors import PydanticInvalidForJsonSchema
 
 from densedet.core.arguments import Section
 from densedet.core.recipe.sections import SECTIONS, Expectation, ModelValues, section_of_field
-from densedet.core.recipe.signatures import MISSING, Argument, Slot, arguments_of, field_hint, part_of_field
-from densedet.core.recipe.wiring import RESERVED
+from densedet.core.recipe.signatures import (
+    MISSING,
+    Argument,
+    Slot,
+    arguments_of,
+    field_hint,
+    part_of_field,
+    reserved_arguments,
+)
 from densedet.registry import KINDS, Component, Registry, RegistryError
 
 Schema = dict[str, Any]
@@ -141,9 +148,8 @@ class _Builder:
                 properties[argument.name] = (
                     self.slot(slot, argument) if slot else self.argument(argument, where)
                 )
-        for name in RESERVED.get(row.kind, ()):
-            weight = Argument(name, Annotated[float, Field(ge=0)], 1.0, described="factor on this loss")
-            properties[name] = self.argument(weight, f"{row.kind}.{row.name}.{name}")
+        for name, kept in reserved_arguments(row.kind).items():
+            properties[name] = self.argument(kept, f"{row.kind}.{row.name}.{name}")
         return {**described, "properties": properties, "additionalProperties": False}
 
     def slot(self, slot: Slot, argument: Argument) -> Schema:

@@ -322,13 +322,21 @@ def typed_arguments(component: Component, values: dict[str, Any]) -> dict[str, A
     return result
 
 
+def reserved_arguments(kind: str) -> dict[str, Argument]:
+    """Return the keys of a part's mapping that the assembly keeps for itself."""
+    return {
+        name: Argument(name, key.hint, key.default, described=key.doc)
+        for name, key in RESERVED.get(kind, {}).items()
+    }
+
+
 def describe_component(component: Component) -> dict[str, Any]:
     """A part for listings: kind, name, summary, origin, doc (its description), and for each argument its
     name, type, default, required, wired, part and doc."""
     docstring = parse_docstring(inspect.getdoc(component.load()) or "")
     gap = "\n\n" if docstring.blank_after_short_description else "\n"
     rows = []
-    for argument in arguments_of(component).values():
+    for argument in {**arguments_of(component), **reserved_arguments(component.kind)}.values():
         value = argument.default_value()
         rows.append(
             {
@@ -343,16 +351,6 @@ def describe_component(component: Component) -> dict[str, Any]:
                 "doc": argument.doc,
             }
         )
-    for name in RESERVED.get(component.kind, ()):
-        row: dict[str, Any] = {
-            "name": name,
-            "type": "float, at least 0",
-            "default": "1.0",
-            "required": False,
-            "wired": None,
-            "part": None,
-        }
-        rows.append({**row, "doc": "factor on this loss; taken by the assembly"})
     return {
         "kind": component.kind,
         "name": component.name,

@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from densedet.core.arguments import Factor, NonNegativeFloat
 from densedet.registry import KINDS
 
 CLASSES = "the classes of the source"
@@ -27,6 +33,7 @@ WIRED: dict[str, dict[str, str]] = {
         "in_strides": "neck.strides",
         "num_classes": CLASSES,
         "class_loss_weight": "model.class_loss.weight",
+        "class_weights": "model.class_loss.class_weights",
         "box_loss_weights": "model.box_loss.weight",
         "box_loss_names": "model.box_loss.name",
     },
@@ -43,7 +50,53 @@ WIRED: dict[str, dict[str, str]] = {
 or a value that the assembly knows by that name. An argument is wired only where the constructor names it. A
 detector's arguments that are named after kinds are wired too: from the parts beside it in ``model``."""
 
-RESERVED: dict[str, tuple[str, ...]] = {"class_loss": ("weight",), "box_loss": ("weight",)}
+
+@dataclass(frozen=True)
+class Reserved:
+    """A key of a part's mapping that the assembly keeps for itself.
+
+    Attributes:
+        hint: type of its values.
+        default: its value where the recipe writes none.
+        doc: what it does.
+    """
+
+    hint: Any
+    default: Any
+    doc: str
+
+
+_WEIGHT = Reserved(NonNegativeFloat, 1.0, "factor on this loss")
+_UNTIL = Reserved(
+    Factor | None,
+    None,
+    "share of the training from which it is left out: with 0.9 the last tenth is without it; null: it takes "
+    "part to the end",
+)
+RESERVED: dict[str, dict[str, Reserved]] = {
+    "class_loss": {
+        "weight": _WEIGHT,
+        "class_weights": Reserved(
+            Literal["inverse_frequency", "effective_number"]
+            | list[NonNegativeFloat]
+            | dict[str, NonNegativeFloat]
+            | None,
+            None,
+            "factor on the loss of the anchors of each class, that of the background being 1: a mapping from "
+            "names (1 where one is not named), a list in label order, or computed from the training images' "
+            "boxes, with a mean of 1: inverse_frequency or effective_number (Cui et al. 2019, equation 4); "
+            "null: 1 for all",
+        ),
+        "class_weights_beta": Reserved(
+            Annotated[float, Field(ge=0, lt=1)],
+            0.999,
+            "beta of effective_number: 0 weights all classes alike, and towards 1 it is inverse_frequency",
+        ),
+    },
+    "box_loss": {"weight": _WEIGHT},
+    "transform": {"until": _UNTIL},
+    "batch_transform": {"until": _UNTIL},
+}
 """kind -> keys that the recipe may write into the part's mapping and that the assembly keeps for itself."""
 
 

@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 from densedet.core import sealed_file
+from densedet.core.assembly.class_weights import PATH as CLASS_WEIGHTS
 from densedet.core.data.fingerprint import differences
 from densedet.core.distributed import from_main
 from densedet.core.errors import CheckpointError, UsageError
-from densedet.core.mappings import differing
+from densedet.core.mappings import at_path, differing
 from densedet.core.recipe.faults import RecipeError
 from densedet.core.recipe.loading import Recipe
 from densedet.core.recipe.merging import Overrides, shipped_recipes
@@ -171,6 +172,8 @@ def _own_differences(folder: Path, asked: Recipe) -> dict[str, tuple[Any, Any]]:
     if asked.values["train"] is not None and asked.train.batch_size == "auto":
         for path in ("train.batch_size", "train.optimizer.lr"):  # the run has numbers
             differ.pop(path, None)
+    if not isinstance(at_path(asked.values, CLASS_WEIGHTS), list | None):
+        differ.pop(CLASS_WEIGHTS, None)  # likewise
     return differ
 
 

@@ -17,7 +17,7 @@ import torch
 from torch import nn
 
 from densedet.core import assembly, files, hookspecs
-from densedet.core.data.facts import check_trainable, data_facts, notes_on
+from densedet.core.data.facts import box_counts, check_trainable, data_facts, notes_on
 from densedet.core.data.fingerprint import fingerprint
 from densedet.core.distributed import from_main, spread, world
 from densedet.core.errors import CheckpointError, OutputError, TrainingError, UsageError
@@ -137,7 +137,7 @@ class Run:
             self._build_model()
         self.hooks = self._hook_manager(hooks)
         self._checkpoint = resume
-        self._recipe_text = recipe.to_yaml()  # once: each checkpoint holds it
+        self._recipe_text = self.recipe.to_yaml()  # once: each checkpoint holds it
         if resume is not None:
             self._restore(resume)
 
@@ -154,10 +154,13 @@ class Run:
             self.val_set = assembly.make_dataset(recipe, validation, self.classes, notes=self.notes)
         self.data_facts = {"train": data_facts(source, self.classes)}
         check_trainable(self.data_facts["train"])
+        self.recipe, told = assembly.with_class_weights(recipe, self.classes, box_counts(source))
+        self.notes += [told] if told else []
         if validation is not None:
             self.data_facts["val"] = data_facts(validation, self.classes)
         self.notes += notes_on(self.data_facts, source.classes)
         self.sampler = assembly.build_batch_sampler(recipe, self.train_set.source)
+        self.sampler.progress_of = self._progress_of
         self.loader = assembly.make_train_loader(
             recipe, self.train_set, self.sampler, device=self.device, notes=self.notes
         )
@@ -301,14 +304,23 @@ class Run:
     @property
     def progress(self) -> float:
         """Share of the budget that is used, 0..1."""
+        return self._progress_at(self.step)
+
+    def _progress_at(self, step: int) -> float:
+        """The progress when ``step`` optimizer steps are done; of a budget in minutes the present one."""
         budget = self.settings.budget
         if budget.steps:
-            return min(self.step / budget.steps, 1.0)
+            return min(step / budget.steps, 1.0)
         if budget.epochs:
             # By steps: the sampler moves on before the step that takes its batch.
-            batches = self.step * self.settings.accumulate + self._batches_ahead
-            return min(batches / self.sampler.batches_per_epoch / budget.epochs, 1.0)
+            batches = step * self.settings.accumulate + self._batches_ahead
+            return min(batches / (self.sampler.batches_per_epoch * budget.epochs), 1.0)
         return min(self.seconds / (60 * float(budget.minutes or 1)), 1.0)
+
+    def _progress_of(self, epoch: int, number: int) -> float:
+        """The progress when a step takes the batch at this place, from which batches are made ahead."""
+        batches = epoch * self.sampler.batches_per_epoch + number - self._batches_ahead
+        return self._progress_at(batches // self.settings.accumulate)
 
     def steps_in(self, budget: Budget) -> int | None:
         """Return the optimizer steps that a budget comes to; None where it is in minutes."""

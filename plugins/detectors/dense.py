@@ -88,6 +88,8 @@ class DenseDetector(nn.Module):
         postprocess: (wired) from scores and boxes to detections.
         num_classes: (wired) C.
         class_loss_weight: (wired) factor on the class loss, its ``weight`` in the recipe.
+        class_weights: (wired) factor on the class loss of the anchors of each class, its ``class_weights`` in
+            the recipe (Cui et al. 2019, equation 4); None: 1 for all. Background anchors always have 1.
         box_loss_weights: (wired) factor on each box loss, its ``weight`` in the recipe.
         box_loss_names: (wired) name of each box loss in the recipe, by which several are logged.
         loss_normalizer: what the summed losses are divided by. "positives": positive anchors of the batch
@@ -123,6 +125,7 @@ class DenseDetector(nn.Module):
         postprocess: Postprocess,
         num_classes: int,
         class_loss_weight: float = 1.0,
+        class_weights: tuple[float, ...] | None = None,
         box_loss_weights: tuple[float, ...] = (1.0,),
         box_loss_names: tuple[str, ...] = (),
         loss_normalizer: LossNormalizer = "positives",
@@ -147,6 +150,9 @@ class DenseDetector(nn.Module):
             for name, part in {"matcher": matcher, "class": class_loss, **self._named_box_losses()}.items()
             if names_progress(part)
         }
+        self.class_weights: Tensor | None
+        weights = None if class_weights is None else torch.tensor([*class_weights, 1.0])  # (C+1,)
+        self.register_buffer("class_weights", weights, persistent=False)
         self.image_mean: Tensor
         self.image_std: Tensor
         for name, value in (("image_mean", backbone.mean), ("image_std", backbone.std)):
@@ -306,6 +312,9 @@ class DenseDetector(nn.Module):
         per_anchor = self.class_loss(
             output.logits, targets.labels, quality, **self._progress_for("class")
         )  # (B,N)
+        if self.class_weights is not None:
+            # -1, an ignored anchor, has no loss, whatever it is multiplied by.
+            per_anchor = per_anchor * self.class_weights[targets.labels]
         losses = {"class": (per_anchor.sum(dim=1) * scale).sum() * self.class_loss_weight}
         losses |= self._box_losses(output, targets, scale)
         for name, branch in self.head.branches.items():

@@ -78,6 +78,18 @@ COMPONENTS: tuple[tuple[str, str, str, str], ...] = (
     ),
     (
         "batch_transform",
+        "mixup",
+        "densedet.plugins.transforms.mixup:BatchMixUp",
+        "two images of the batch laid over one another",
+    ),
+    (
+        "batch_transform",
+        "copy_paste",
+        "densedet.plugins.transforms.copy_paste:BatchCopyPaste",
+        "objects of another image of the batch pasted in",
+    ),
+    (
+        "batch_transform",
         "photometric",
         "densedet.plugins.transforms.photometric:BatchPhotometric",
         "random brightness, contrast and saturation",

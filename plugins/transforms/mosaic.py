@@ -9,10 +9,10 @@ from torch import Tensor
 
 from densedet.core.arguments import NonNegativeFloat, Probability
 from densedet.core.errors import PartError
-from densedet.core.extras import moved
 from densedet.core.placement import as_pixels, resampled
 from densedet.core.transfer import uploaded
 from densedet.core.types import Batch
+from densedet.plugins.transforms._merging import Gathered
 from densedet.plugins.transforms._remaining import counted
 from densedet.plugins.transforms._resampling import resampled_windows
 
@@ -113,38 +113,12 @@ class BatchMosaic:
         self, batch: Batch, chosen: Tensor, sources: Tensor, growth: Tensor, shift: Tensor, shown: Tensor
     ) -> Batch:
         """Move the objects of each quarter, (B,4) of them, and put those of an image into one list."""
-        boxes = batch.boxes[sources] * growth.repeat(1, 1, 2)[:, :, None] + shift.repeat(1, 1, 2)[:, :, None]
-        valid, ignore = batch.valid[sources] & shown[..., None], batch.ignore[sources]  # (B,4,G)
-        sides = (boxes[..., 2:] - boxes[..., :2]).amin(-1)
-        keep = valid & (~chosen[:, None, None] | ((sides > 0) & (ignore | (sides >= self.min_side))))
-        extra = {name: values[sources] for name, values in batch.extra.items()}
-        if batch.extras:
-            matrix = torch.cat([torch.diag_embed(growth), shift[..., None]], dim=3)[:, :, None]
-            whole = torch.tensor([batch.images.shape[-1], batch.images.shape[-2]])
-            extra = moved(extra, batch.extras, matrix, *uploaded([whole], boxes.device))
-        # Objects first, in the order of the quarters. Empty slots behind the longest list go where looking at
-        # it costs nothing.
-        order = (~keep).flatten(1).int().argsort(dim=1, stable=True)
-        longest = int(keep.flatten(1).sum(1).max()) if keep.device.type == "cpu" else order.shape[1]
-        order = order[:, :longest]
-        there = keep.flatten(1).gather(1, order)
-
-        def listed(values: Tensor, empty: float = 0) -> Tensor:
-            """(B,4,G,*shape) as (B,longest,*shape)."""
-            rows = torch.arange(len(order), device=order.device)[:, None]
-            taken = values.flatten(1, 2)[rows, order]
-            return taken.masked_fill(~there.view(*there.shape, *[1] * (taken.dim() - 2)), empty)
-
-        return replace(
-            batch,
-            dropped=batch.dropped + counted(valid & ~keep),
-            boxes=listed(boxes),
-            labels=listed(batch.labels[sources], -1),
-            valid=there,
-            ignore=listed(ignore),
-            extra={name: listed(values) for name, values in extra.items()},
-            extra_known={name: listed(known[sources]) for name, known in batch.extra_known.items()},
-        )
+        objects = Gathered(batch, sources, growth, shift)
+        valid = objects.valid & shown[..., None]  # (B,4,G)
+        sides = (objects.boxes[..., 2:] - objects.boxes[..., :2]).amin(-1)
+        enough = (sides > 0) & (objects.ignore | (sides >= self.min_side))
+        keep = valid & (~chosen[:, None, None] | enough)
+        return objects.kept(keep, counted(valid & ~keep))
 
 
 def _half(meet: Tensor, size: int, second: bool) -> Tensor:

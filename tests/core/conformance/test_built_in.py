@@ -76,7 +76,6 @@ def test_built_in(kind: str, name: str) -> None:
         ("attribute_head.py", "head", "tint"),
         ("keypoint_head.py", "head", "keypoints"),
         ("my_hook.py", "hook", "stop_at"),
-        ("repeat_factor.py", "sampler", "repeat_factor"),
     ],
 )
 def test_parts_beside_recipes(file: str, kind: str, name: str) -> None:

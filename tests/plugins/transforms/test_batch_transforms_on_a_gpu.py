@@ -5,8 +5,10 @@ import torch
 
 from densedet.core.types import Batch, Extra
 from densedet.plugins.transforms.affine import BatchAffine
+from densedet.plugins.transforms.copy_paste import BatchCopyPaste
 from densedet.plugins.transforms.crop import BatchCrop
 from densedet.plugins.transforms.flip import BatchFlip
+from densedet.plugins.transforms.mixup import BatchMixUp
 from densedet.plugins.transforms.mosaic import BatchMosaic
 from densedet.plugins.transforms.photometric import BatchPhotometric
 from densedet.tests.devices import a_gpu
@@ -21,6 +23,8 @@ EVERY = [
     BatchPhotometric(p=0.7),
     BatchMosaic(),
     BatchMosaic(p=1.0, min_side=4.0),
+    BatchMixUp(p=1.0, alpha=1.0),
+    BatchCopyPaste(p=1.0),
 ]
 ROUNDED = 1.0
 """Grey levels by which another kernel may round otherwise."""
