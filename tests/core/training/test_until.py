@@ -69,6 +69,19 @@ def test_a_resumed_run_ends_it_at_the_same_step() -> None:
     assert found == [True, True, False, False]
 
 
+def test_a_run_resumed_with_another_batch_size_ends_it_at_its_progress() -> None:
+    """2 steps of 2 of 8 images are done, a quarter of 2 epochs. With 4 images in a batch that is batch 1 of an
+    epoch of 2, at progress .25; the next one is at .5."""
+    run = run_of(FLIP, EPOCHS)
+    run.step = 2
+    run.sampler.seek(0, 2)
+    again = Run(run.recipe.with_overrides({"train.batch_size": 4}), resume=run.state())
+    batches, expected = again.batches(), run_of(EPOCHS, "train.batch_size=4").batches()
+    plain = [next(expected)[0] for _ in range(4)][1:]
+    found = [torch.equal(next(batches)[0].images, batch.images.flip(-1)) for batch in plain]
+    assert found == [True, False, False]
+
+
 def test_minutes_count_when_the_batch_is_asked_for() -> None:
     run, plain = run_of(FLIP, "train.budget={minutes: 1}"), run_of("train.budget={minutes: 1}").batches()
     batches = run.batches()
