@@ -11,6 +11,7 @@ from typing import Any
 
 from densedet.core.text import json_text, say
 from densedet.tools.show_environment import environment
+from densedet.tools.show_explain import add_explain
 from densedet.tools.show_missed import add_missed, missed
 from densedet.tools.show_views import add_views
 
@@ -62,6 +63,7 @@ def add_parser(subparsers: Any) -> None:
     add_missed(lost)
     lost.set_defaults(run=missed)
     add_views(topics)
+    add_explain(topics)
     scheme = topics.add_parser("schema", help="a JSON Schema for editors", description=schema.__doc__)
     scheme.add_argument(
         "--plugin", action="append", default=[], metavar="FILE", help="include the parts of this plug-in file"

@@ -41,8 +41,8 @@ def add_output(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--output", metavar="DIR", help="a new folder for index.html and its pictures")
 
 
-def add_images(parser: argparse.ArgumentParser, *, split: str = "val") -> None:
-    """Add the arguments that name images."""
+def add_images(parser: argparse.ArgumentParser, *, split: str = "val", several: bool = True) -> None:
+    """Add the arguments that name images: several, or one for all."""
     parser.add_argument("--image", nargs="+", action="extend", default=[], metavar="FILE", help="image files")
     parser.add_argument(
         "--box",
@@ -69,9 +69,12 @@ def add_images(parser: argparse.ArgumentParser, *, split: str = "val") -> None:
         default=split,
         help=f"which of the recipe's images (default {split})",
     )
-    parser.add_argument(
-        "--count", type=int, default=4, metavar="N", help="without these: the first N images (default 4)"
-    )
+    if several:
+        parser.add_argument(
+            "--count", type=int, default=4, metavar="N", help="without these: the first N images (default 4)"
+        )
+    else:
+        parser.set_defaults(count=1)
 
 
 def wanted_of(arguments: argparse.Namespace) -> Wanted:
