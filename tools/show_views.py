@@ -20,6 +20,19 @@ def add_views(topics: Any) -> None:
     add_images(one)
     one = add_topic(topics, "anchors", "anchors on images, level by level", anchors)
     add_images(one)
+    one = add_topic(topics, "matches", "the anchors that objects get in training", matches)
+    add_images(one)
+    one = add_topic(topics, "heatmaps", "the class head's scores over images", heatmaps)
+    add_images(one)
+    one.add_argument(
+        "--class",
+        dest="classes",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="NAME",
+        help="classes to show (default: those of an image's objects, else those of the best scores)",
+    )
 
 
 def add_topic(topics: Any, name: str, summary: str, run: Callable[[argparse.Namespace], int]) -> Any:
@@ -129,3 +142,27 @@ def anchors(arguments: argparse.Namespace) -> int:
     wanted = wanted_of(arguments)
     subject = subject_of(arguments.what, arguments.overrides, plugins=arguments.plugin)
     return hand_over(anchors_page(subject, views_of(subject, wanted)), arguments)
+
+
+def matches(arguments: argparse.Namespace) -> int:
+    """The anchors that the recipe's matcher gives to each object, by level, the ignored ones, and the objects
+    that get none."""
+    from densedet.core.showing.matches import matches_page
+    from densedet.core.showing.subject import subject_of, views_of
+
+    check_output(arguments)
+    wanted = wanted_of(arguments)
+    subject = subject_of(arguments.what, arguments.overrides, plugins=arguments.plugin)
+    return hand_over(matches_page(subject, views_of(subject, wanted)), arguments)
+
+
+def heatmaps(arguments: argparse.Namespace) -> int:
+    """The scores of the class head as maps over images, for each level and class."""
+    from densedet.core.showing.heatmaps import heatmaps_page
+    from densedet.core.showing.subject import subject_of, views_of
+
+    check_output(arguments)
+    wanted = wanted_of(arguments)
+    subject = subject_of(arguments.what, arguments.overrides, plugins=arguments.plugin)
+    page = heatmaps_page(subject, views_of(subject, wanted), named=arguments.classes)
+    return hand_over(page, arguments)

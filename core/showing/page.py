@@ -29,7 +29,7 @@ class Figure:
     """A picture of a page, which is also a PNG file beside it.
 
     Attributes:
-        name: of the file, without ending.
+        name: of the file, without ending. What is no letter, digit, point or hyphen becomes "_" in the file.
         picture: in RGB.
         caption: stands below it.
     """
@@ -37,11 +37,6 @@ class Figure:
     name: str
     picture: Image.Image
     caption: str
-
-    @property
-    def file(self) -> str:
-        """Name of the PNG file: what is no letter, digit, point or hyphen of the name becomes "_"."""
-        return re.sub(r"[^\w.-]+", "_", self.name)[:120] + ".png"
 
     def url(self) -> str:
         """Return the picture as a data URL."""
@@ -112,7 +107,9 @@ class Page:
             UsageError: something is there already.
             OutputError: the disk does not take it.
         """
-        pictures = {figure.file: figure.picture for block in self.blocks for figure in block.figures}
+        figures = [figure for block in self.blocks for figure in block.figures]
+        names = named_apart([re.sub(r"[^\w.-]+", "_", figure.name)[:100] for figure in figures])
+        pictures = {f"{name}.png": figure.picture for name, figure in zip(names, figures)}
         try:
             with filled_folder(folder) as made:
                 for name, picture in pictures.items():
@@ -143,3 +140,15 @@ def table(head: Sequence[str], rows: Sequence[Sequence[object]], title: str = ""
     """Return a table of anything; None becomes a dash."""
     texts = [["–" if cell is None else str(cell) for cell in row] for row in rows]
     return Table(head, texts, title)
+
+
+def named_apart(names: Sequence[str]) -> list[str]:
+    """Add a number to each name that came before."""
+    found: dict[str, None] = {}
+    for name in names:
+        number, apart = 1, name
+        while apart in found:
+            number += 1
+            apart = f"{name}_{number}"
+        found[apart] = None
+    return list(found)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -295,11 +295,3 @@ def _box(text: str, classes: Sequence[str], size_wh: tuple[int, int]) -> tuple[l
             f"Classes: {', '.join(filter(None, classes))}"
         )
     return [left, top, right, bottom], list(classes).index(name)
-
-
-def named_apart(names: Sequence[str]) -> Iterator[str]:
-    """Give each name, with a number where it came before."""
-    seen: dict[str, int] = {}
-    for name in names:
-        seen[name] = seen.get(name, 0) + 1
-        yield name if seen[name] == 1 else f"{name}_{seen[name]}"

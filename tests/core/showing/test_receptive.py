@@ -72,8 +72,8 @@ class Excited(nn.Module):
             ),
             (5, 5),
         ),
-        # A window of 3 on the enlarged map sees cells j - 1 to j + 1, which come from 2 cells of stride 2 that
-        # see 2 pixels each: 4
+        # A window of 3 on the enlarged map sees cells j - 1 to j + 1, made of 2 cells of stride 2 with
+        # 2 pixels each: 4
         (nn.Sequential(nn.AvgPool2d(2), nn.Upsample(scale_factor=2), conv(1, 1, 3)), (4, 4)),
         (nn.Sequential(conv(1, 4, 3, bias=False), nn.Hardswish(), nn.ZeroPad2d(1), conv(4, 1, 1)), (3, 3)),
         (Unlike("difference"), (5, 5)),
