@@ -28,7 +28,7 @@ def add_explain(topics: Any) -> None:
     )
     parser.add_argument(
         "what",
-        nargs="+",
+        nargs="*",
         help="one or two detectors: run folders (their best.pt), checkpoints or recipes; an image file (or "
         "--image, --number, --id); and changes to the recipes (path=value)",
     )
@@ -63,7 +63,8 @@ def explain(arguments: argparse.Namespace) -> int:
     wanted = wanted_of(arguments)
     with progress() as bar:
         task = bar.add_task("walking", total=len(detectors))
-        subjects = [subject_of(one, overrides, plugins=arguments.plugin) for one in detectors]
+        how = {"plugins": arguments.plugin, "without_data": bool(wanted.files)}
+        subjects = [subject_of(one, overrides, **how) for one in detectors]
         views = [views_of(subject, wanted)[0] for subject in subjects]
         check_same_image(subjects, views)
         walks = []

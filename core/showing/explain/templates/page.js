@@ -66,15 +66,17 @@ const page = {
       this.columns.push(column);
     }
     this.begin();
-    let width = window.innerWidth;
-    window.addEventListener("resize", () => {
+    let width = 0;
+    const fit = () => {
       if (window.innerWidth === width) return; // a phone's address bar comes and goes
       width = window.innerWidth;
       for (const column of this.columns) {
         column.show();
         column.showFound();
       }
-    });
+    };
+    fit();
+    window.addEventListener("resize", fit);
     document.documentElement.dataset.ready = "yes";
   },
 };

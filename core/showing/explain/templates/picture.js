@@ -13,12 +13,12 @@ function magma(share) {
   return MAGMA[low].map((side, i) => Math.round(side + (MAGMA[low + 1][i] - side) * (place - low)));
 }
 
-// Fit a canvas to its width on the page, draw the image, and return what the other functions take.
+// Fit a canvas to its width on the page, give it the image's shape, draw the image, and return what the other functions take.
 function openCanvas(canvas, image, data) {
+  canvas.style.aspectRatio = `${data.width} / ${data.height}`;
   const wide = canvas.clientWidth || 320;
   const sharp = window.devicePixelRatio || 1;
   const tall = (wide * data.height) / data.width;
-  canvas.style.height = `${tall}px`;
   canvas.classList.toggle("stays", tall < 0.45 * window.innerHeight); // in sight while the walk is read
   canvas.width = Math.round(wide * sharp);
   canvas.height = Math.round(tall * sharp);
