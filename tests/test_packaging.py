@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from densedet.core.lessons.names import NAMES
+
 ROOT = Path(__file__).resolve().parent.parent
 
 
@@ -75,6 +77,7 @@ def test_the_wheel_holds_recipes_templates_and_data(wheel: zipfile.ZipFile) -> N
     names = set(wheel.namelist())
     tracked = {p.relative_to(ROOT).as_posix() for p in (ROOT / "configs").rglob("*.yaml")}
     assert {f"densedet/{name}" for name in tracked} <= names
+    assert {f"densedet/core/lessons/templates/{name}.txt" for name in NAMES} <= names
     assert {
         "densedet/core/report/templates/compare.html",
         "densedet/plugins/sources/digits.npz",

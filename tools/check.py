@@ -1,5 +1,5 @@
 """Check a data set before training on it (classes, broken boxes and images, duplicates, sizes after resizing,
-class balance), a recipe, or the parts of a plug-in."""
+class balance), a recipe, the parts of a plug-in, or a lesson."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from densedet.core.text import counted, json_text, say
-from densedet.tools import check_nan, check_plugin
+from densedet.tools import check_lesson, check_nan, check_plugin
 
 WIDTH = 120
 """Columns of the class table, whatever the terminal: names are not cut."""
@@ -59,6 +59,7 @@ def add_parser(subparsers: Any) -> None:
     one.set_defaults(run=recipe)
     check_plugin.add_parser(topics)
     check_nan.add_parser(topics)
+    check_lesson.add_parser(topics)
 
 
 def data(arguments: argparse.Namespace) -> int:

@@ -1,5 +1,5 @@
-"""Start a plug-in package: `densedet new plugin NAME --kind head` writes one that installs, passes its tests
-and shows up in the registry."""
+"""Start something of your own: a plug-in package that installs, passes its tests and shows up in the
+registry, or a lesson, a part of a detector to write yourself."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from typing import Any
 
 from densedet.core.text import say
 from densedet.registry import KINDS
+from densedet.tools import new_lesson
 
 TEMPLATES = Path(__file__).resolve().parent / "templates"
 
@@ -83,9 +84,10 @@ PLACES = {
 
 
 def add_parser(subparsers: Any) -> None:
-    """densedet new plugin NAME --kind KIND"""
-    parser = subparsers.add_parser("new", help="start a plug-in package", description=__doc__)
-    parser.add_argument("what", choices=("plugin",))
+    """densedet new plugin NAME --kind KIND, densedet new lesson NAME"""
+    command = subparsers.add_parser("new", help="start a plug-in package or a lesson", description=__doc__)
+    topics = command.add_subparsers(dest="topic", metavar="TOPIC", required=True)
+    parser = topics.add_parser("plugin", help="a package with a part of its own", description=run.__doc__)
     parser.add_argument("name", help="the part's name in recipes, e.g. lite")
     parser.add_argument(
         "--kind",
@@ -96,6 +98,7 @@ def add_parser(subparsers: Any) -> None:
     )
     parser.add_argument("--output", metavar="DIR", help="the package's folder (default: ./densedet-NAME)")
     parser.set_defaults(run=run)
+    new_lesson.add_parser(topics)
 
 
 def run(arguments: argparse.Namespace) -> int:

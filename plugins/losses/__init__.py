@@ -39,6 +39,7 @@ COMPONENTS: tuple[tuple[str, str, str, str], ...] = (
         "densedet.plugins.losses.smooth_l1:SmoothL1Loss",
         "absolute difference of the deltas, rounded near 0",
     ),
+    ("box_loss", "iou", "densedet.plugins.losses.iou:IoULoss", "1 - IoU of the boxes"),
     ("box_loss", "giou", "densedet.plugins.losses.giou:GIoULoss", "1 - generalised IoU of the boxes"),
     ("box_loss", "diou", "densedet.plugins.losses.diou:DIoULoss", "1 - IoU and the distance of the centres"),
     (
