@@ -1,5 +1,5 @@
-"""Look inside: parts, plug-ins, a recipe with the origin of every value, the recipes' JSON Schema, and why
-objects are missed."""
+"""Look inside: parts, plug-ins, a recipe with the origin of every value, the recipes' JSON Schema, and a
+detector's network, data, anchors, matches, score maps and mistakes, trained or not."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from typing import Any
 from densedet.core.text import json_text, say
 from densedet.tools.show_environment import environment
 from densedet.tools.show_explain import add_explain
-from densedet.tools.show_missed import add_missed, missed
+from densedet.tools.show_missed import add_judged
 from densedet.tools.show_views import add_views
 
 
 def add_parser(subparsers: Any) -> None:
-    """densedet show components | plugins | recipe | environment | missed | schema"""
+    """densedet show components | plugins | recipe | environment | schema, and a detector's pictures"""
     parser = subparsers.add_parser(
-        "show", help="look at parts, plug-ins, recipes, the schema", description=__doc__
+        "show", help="look at parts, recipes, and into a detector", description=__doc__
     )
     topics = parser.add_subparsers(dest="topic", metavar="TOPIC", required=True)
     parts = topics.add_parser(
@@ -59,10 +59,8 @@ def add_parser(subparsers: Any) -> None:
     )
     machine.add_argument("--json", action="store_true", help="print as JSON")
     machine.set_defaults(run=environment)
-    lost = topics.add_parser("missed", help="why a detector misses objects", description=missed.__doc__)
-    add_missed(lost)
-    lost.set_defaults(run=missed)
     add_views(topics)
+    add_judged(topics)
     add_explain(topics)
     scheme = topics.add_parser("schema", help="a JSON Schema for editors", description=schema.__doc__)
     scheme.add_argument(

@@ -94,7 +94,8 @@ class Page:
                 continue
             lines += [block.title, *block.notes] if block.title else block.notes
             for table in block.tables:
-                lines += ["", *([table.title] if table.title else []), *table.lines(), ""]
+                lines += [""] if lines[-1] else []
+                lines += [*([table.title] if table.title else []), *table.lines(), ""]
         return "\n".join(lines).rstrip("\n")
 
     def write(self, folder: Path) -> list[Path]:

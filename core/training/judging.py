@@ -21,7 +21,7 @@ from densedet.core import assembly
 from densedet.core.annotations.source import input_scales
 from densedet.core.assembly.evaluators import build_evaluator, metric_value, report_lines
 from densedet.core.class_table import label_map
-from densedet.core.contracts import Evaluator
+from densedet.core.contracts import Evaluator, Source
 from densedet.core.data.facts import data_facts, notes_on
 from densedet.core.data.fingerprint import fingerprint
 from densedet.core.distributed import from_main, gather_objects, join, together, world
@@ -334,13 +334,32 @@ def replayed(judgement: Judgement, *, plugins: Sequence[str] = ()) -> Evaluator:
     Raises:
         DataError: the images are gone.
     """
-    values = parse_yaml(judgement.recipe, judgement.recipe_name).plain()
-    recipe = recipe_from_dict(values, name=judgement.recipe_name, plugins=tuple(plugins))
-    dataset = assembly.make_dataset(recipe, source_of(recipe, judgement.split), judgement.classes)
+    recipe = _judged_recipe(judgement, plugins)
+    source = judged_source(judgement, plugins=plugins)
+    dataset = assembly.make_dataset(recipe, source, judgement.classes)
     evaluator = build_evaluator(recipe, dataset.source, judgement.classes)
     for position, index in enumerate(judgement.indices.tolist()):
         evaluator.add(index, detections_of(judgement, position))
     return evaluator
+
+
+def judged_source(judgement: Judgement, *, plugins: Sequence[str] = ()) -> Source:
+    """Return the filtered source whose images were judged.
+
+    Args:
+        judgement: of a detector.
+        plugins: plug-in files that its recipe needs.
+
+    Raises:
+        DataError: the images are gone.
+    """
+    source: Source = source_of(_judged_recipe(judgement, plugins), judgement.split)
+    return source
+
+
+def _judged_recipe(judgement: Judgement, plugins: Sequence[str]) -> Recipe:
+    values = parse_yaml(judgement.recipe, judgement.recipe_name).plain()
+    return recipe_from_dict(values, name=judgement.recipe_name, plugins=tuple(plugins))
 
 
 def detections_of(judgement: Judgement, position: int) -> Detections:
