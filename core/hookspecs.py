@@ -3,7 +3,7 @@
 A hook is a function of a plug-in's module, called whenever the plug-in is loaded, or a method of a class that
 is registered as a part of kind "hook", called where a recipe lists it in ``run.hooks``. A run calls them so,
 listed hooks in their order, then those of modules; under ``torchrun`` on rank 0 only, unless the class or
-module has ``all_ranks = True``:
+module has ``all_ranks = True``::
 
     densedet_restore(run, state)                 # only when a run is resumed
     densedet_run_start(run)

@@ -95,7 +95,7 @@ class Annotation:
         height: of the source image in pixels, after EXIF orientation.
         xywh: float64 (G,4) x, y, width, height exactly as in the file, or None where the source has no such
             numbers. AP is computed on these.
-        extra: a value per name in the source's ``extras``, (G, *shape) each.
+        extra: a value per name in the source's ``extras``, each ``(G, *shape)``.
         extra_known: bool (G,) per name, False where an object has no such value. A name that is missing here
             is known for all objects.
     """

@@ -35,9 +35,18 @@ def main() -> None:
     parser.add_argument("--run", type=Path, help="a finished run of my_head.yaml, for one_tower.png")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    pictures = {"flow": flow(), "anchors": anchors(), "matches": matches()}
+    save(untrained())
     if arguments.run:
-        pictures["one_tower"] = one_tower(arguments.run)
+        save({"one_tower": one_tower(arguments.run)})
+
+
+def untrained() -> dict[str, Image.Image]:
+    """The pictures that need no training."""
+    return {"flow": flow(), "anchors": anchors(), "matches": matches()}
+
+
+def save(pictures: dict[str, Image.Image]) -> None:
+    """Write docs/pictures/NAME.png."""
     for name, picture in pictures.items():
         path = DOCS / "pictures" / f"{name}.png"
         path.parent.mkdir(exist_ok=True)

@@ -1,4 +1,4 @@
-"""Does a part keep its contract? One check per kind, for the tests of whoever writes one.
+"""Does a part keep its contract? One check per kind, for the tests of whoever writes one::
 
     from densedet.core.conformance import check_head
     def test_my_head():

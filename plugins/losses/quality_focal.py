@@ -14,7 +14,7 @@ from densedet.plugins.losses.focal import Prior
 
 
 class QualityFocalLoss(nn.Module):
-    """|q - p|^beta * cross entropy of p with q, summed over the classes (Li et al. 2020, GFL, equation 3).
+    """abs(q - p)^beta * cross entropy of p with q, summed over the classes (Li et al. 2020, GFL, equation 3).
 
     q is the match's quality on the true class and 0 elsewhere. No background channel; it needs a quality.
 

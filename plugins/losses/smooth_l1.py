@@ -10,9 +10,9 @@ from densedet.core.contracts import Space
 
 
 class SmoothL1Loss(nn.Module):
-    """|prediction - target| with a round tip, summed over the four numbers (Girshick 2015, equation 3).
+    """abs(prediction - target) with a round tip, summed over the four numbers (Girshick 2015, equation 3).
 
-    With d = |prediction - target| it is d^2 / (2 beta) below beta and d - beta / 2 beyond.
+    With d = abs(prediction - target) it is d^2 / (2 beta) below beta and d - beta / 2 beyond.
 
     Args:
         beta: where the straight line starts; 0 is the l1 loss. Fast R-CNN and SSD have 1, Detectron's
