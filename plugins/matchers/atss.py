@@ -105,17 +105,13 @@ class ATSSMatcher:
             (
                 f"It is no object's candidate, which are {nearest}: background.",
                 f"It is a candidate of {{object}}, but their IoU, {{own}}, is below the object's threshold "
-                f"of "
-                f"{limited}: background.",
+                f"of {limited}: background.",
                 f"Its IoU with {{object}}, {{own}}, reaches the object's threshold of {limited}, but its "
-                f"centre "
-                f"lies outside of the object: background.",
+                f"centre lies outside of the object: background.",
                 f"Its IoU with {{object}}, {{own}}, reaches the object's threshold of {limited}, and its "
-                f"centre "
-                f"lies inside: positive.",
+                f"centre lies inside: positive.",
                 "No candidate of {object} reaches its threshold of {limit} with the centre inside. This one "
-                "has "
-                "the largest IoU, {own}: positive all the same.",
+                "has the largest IoU, {own}: positive all the same.",
             ),
             rule,
             {"own": own.clamp(min=0).float(), "limit": limit.float()},

@@ -131,12 +131,10 @@ class FCOSMatcher:
                 "Its centre lies in no object: background.",
                 f"Its centre lies in {{object}}, but {reach}: background.",
                 "Its centre lies in {object}, but {away} pixels from the object's centre along x or y, "
-                "which is "
-                "not less than {radius}: background.",
+                "which is not less than {radius}: background.",
                 "Its centre lies in {object}, but it was not chosen: background.",
                 f"Its centre lies in {{object}}{near}; {reach}. Of the objects for which that holds, this "
-                f"is the "
-                f"smallest: positive.",
+                f"is the smallest: positive.",
             ),
             rule,
             {

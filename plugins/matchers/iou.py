@@ -126,19 +126,16 @@ class IoUMatcher:
             (
                 "No object overlaps it: background, so every class is to score low here.",
                 f"Its largest IoU is {{iou}}, with {{best}}. That is below {self.negative:g}: background, "
-                f"so every "
-                f"class is to score low here.",
+                f"so every class is to score low here.",
                 f"Its largest IoU is {{iou}}, with {{best}}. That is at least {self.negative:g} but below "
                 f"{self.positive:g}: it is ignored, and no loss is taken here.",
                 f"Its IoU with {{object}} is {{own}}, and at least {self.positive:g}: positive, it is to "
-                f"find this "
-                f"object.",
+                f"find this object.",
                 f"Its IoU with {{object}} is {{own}}, below {self.positive:g}. Each object keeps its best "
-                f"anchor "
-                f"all the same, and that is this one: a forced match.",
+                f"anchor all the same, and that is this one: a forced match.",
                 f"It is the best anchor of an object, though no IoU of it reaches {self.positive:g}: a "
-                f"forced "
-                f"match. It is trained on the object that it overlaps most, {{object}} (IoU {{own}}).",
+                f"forced match. It is trained on the object that it overlaps most, {{object}} (IoU "
+                f"{{own}}).",
                 "It overlaps {best} most (IoU {iou}), but it is the anchor that {object} keeps (IoU {own}), "
                 "since each object gets one: a forced match.",
             ),

@@ -105,12 +105,10 @@ class TaskAlignedMatcher:
             (
                 "Its centre lies in no object: background.",
                 f"Its centre lies in {{object}}, which it predicts with an alignment of {{alignment}} "
-                f"({power}). "
-                f"The {self.topk} best of the object have {{least}} or more, or another object has a better "
-                f"claim: background.",
+                f"({power}). The {self.topk} best of the object have {{least}} or more, or another object "
+                f"has a better claim: background.",
                 f"It is one of the {self.topk} anchors inside of {{object}} that predict it best at "
-                f"present: its "
-                f"alignment is {{alignment}} ({power}). Positive.",
+                f"present: its alignment is {{alignment}} ({power}): positive.",
                 "No anchor's centre lies inside of {object}. This is the nearest that touches it: positive.",
             ),
             rule,

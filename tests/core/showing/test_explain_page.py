@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from densedet.core.boxes import pairwise_iou
 from densedet.core.showing.explain import page
@@ -61,13 +62,19 @@ const cell = (column) => ({
 
 
 @pytest.fixture(scope="module")
-def walks() -> dict[str, tuple[Any, Any, Walk]]:
-    """Of each quick start: detector, batch and walk."""
+def walks(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Any, Any, Walk]]:
+    """Of each quick start, and of one on a flat picture: detector, batch and walk."""
     made = {}
     for name, changes in DRAWN.items():
         subject = subject_of(name, [*SMALL, *changes])
         view = views_of(subject, Wanted(numbers=[3]))[0]
         made[name] = subject.detector, view.batch, walk_through(subject, view)
+    # Many cells of a picture of one grey have the same scores, of which top-k takes some.
+    flat = tmp_path_factory.mktemp("flat") / "flat.png"
+    Image.new("L", (128, 64), 128).save(flat)
+    subject = subject_of("quickstart_ssd", [*SMALL, *DRAWN["quickstart_ssd"]])
+    view = views_of(subject, Wanted(files=[str(flat)]))[0]
+    made["flat"] = subject.detector, view.batch, walk_through(subject, view)
     return made
 
 
@@ -155,7 +162,7 @@ def test_a_click_and_the_arrow_keys_read_the_cells_own_numbers(
             kind = {-1: "background", -2: "ignored"}.get(index, "positive")
             rule = reasons.rules[int(reasons.rule[0, anchor])]
             assert one["match"].startswith(f"{kind}. {rule.split('{')[0]}")
-            if "{iou}" in rule:
+            if "{iou}" in rule:  # so that there are objects
                 largest = float(pairwise_iou(batch.boxes[0], inside.anchors).max(dim=0).values[anchor])
                 assert f"{largest:.3f}" in one["match"]
             fate = int(trace["fate"][0][anchor, int(scores.argmax())])
@@ -167,7 +174,7 @@ def test_a_click_and_the_arrow_keys_read_the_cells_own_numbers(
 def test_moved_thresholds_find_what_the_detector_finds_with_them(
     walks: dict[str, tuple[Any, Any, Walk]], file: Path
 ) -> None:
-    scores = {"quickstart_ssd": (0.1, 0.12, 0.13), "quickstart_retinanet": (0.005, 0.01, 0.015)}
+    scores = {"quickstart_ssd": (0.1, 0.12, 0.13), "quickstart_retinanet": (0.005, 0.01, 0.015), "flat": ()}
     wanted = [[[s, i] for s in scores[name] for i in (0.05, 0.3, 0.45, 0.7, 1)] for name in walks]
     # What no slider moves: settings handed to the page's own function.
     others = [
@@ -190,7 +197,8 @@ def test_moved_thresholds_find_what_the_detector_finds_with_them(
             return found(column);
           }});
           near(column, "reset").click();
-          return {{ before, moved, after: found(column) }};
+          const fate = Array.from(page.columns[number].result.fate);
+          return {{ before, moved, after: found(column), fate }};
         }});
         const own = page.columns[0];
         const direct = others.map((one) => {{
@@ -208,6 +216,8 @@ def test_moved_thresholds_find_what_the_detector_finds_with_them(
         assert len(walk.found.scores) == len(column["before"][0]) > 3
         assert "agree on all of" in column["before"][1]
         same(column["after"], column["before"][0])
+        fate = detected(detector, batch)[1]["fate"][0].flatten()
+        assert torch.equal(torch.tensor(column["fate"], dtype=torch.int8), fate)
         for (score, overlap), moved in zip(settings, column["moved"]):
             same(moved, detected(detector, batch, score=score, iou=overlap)[0])
     detector, batch, _ = walks["quickstart_ssd"]
@@ -247,7 +257,7 @@ def test_the_page_is_used_without_a_mouse_and_on_a_phone(file: Path) -> None:
         width=500,  # the least that Chromium opens
     )
     assert read["unnamed"] == []
-    assert read["matches"] == ["positive", "positive"]
+    assert read["matches"] == ["positive", "positive", "background"]
     # Left, up, down, right, and back where it was: both columns stand at the same place of the image.
     for pair in read["moved"]:
         assert pair[0] == pair[1]

@@ -444,7 +444,7 @@ class Column {
       });
     }
     if (this.settings) this.showThresholds(found);
-    else this.part("found-text").textContent = `${counted(found.length, "detection")}, best first:`;
+    else this.part("found-text").textContent = found.length ? `${counted(found.length, "detection")}, best first:` : "Nothing.";
     const buttons = found.map((one) => this.foundButton(one));
     this.part("found").replaceChildren(...buttons.slice(0, LISTED));
     this.part("more-found").replaceChildren(...buttons.slice(LISTED));
@@ -459,10 +459,10 @@ class Column {
     const walked = this.data.moments[this.moment].walked;
     const counts = [0, 0, 0, 0, 0];
     for (const fate of result.fate) counts[fate]++;
-    this.part("found-text").textContent = !walked ? `${counted(found.length, "detection")} at this moment of the training:`
-      : `${counted(result.passed, "candidate")} above the score threshold; top-k cuts ${counts[FATE.topK]}, NMS removes ` +
-        `${counts[FATE.nms]}, the limit of ${settings.max_detections} cuts ${counts[FATE.limit]}; ` +
-        `${counted(counts[FATE.kept], "detection")} ${counts[FATE.kept] === 1 ? "is" : "are"} left, best first:`;
+    this.part("found-text").textContent = !walked ? `${counted(found.length, "detection")} at this moment of the training.`
+      : `${counted(result.passed, "candidate")} above the score threshold; top-k cuts ${number(counts[FATE.topK])}, NMS removes ` +
+        `${number(counts[FATE.nms])}, the limit of ${settings.max_detections} cuts ${number(counts[FATE.limit])}; ` +
+        `${counted(counts[FATE.kept], "detection")} ${counts[FATE.kept] === 1 ? "is" : "are"} left.`;
   }
 
   foundButton(one) {

@@ -95,9 +95,10 @@ function score(value) {
   return value !== 0 && Math.abs(value) < 0.0005 ? value.toExponential(1) : value.toFixed(3);
 }
 
-// Whatever a matcher counts: shares with three digits, pixels with one.
+// Whatever a matcher counts: shares with three digits, pixels with at most one.
 function amount(value) {
-  return Math.abs(value) <= 1 ? score(value) : Number.isFinite(value) ? value.toFixed(1) : "∞";
+  if (value === 0 || Math.abs(value) > 1) return Number.isFinite(value) ? pixels(value) : "∞";
+  return score(value);
 }
 
 function size(box) {
@@ -108,6 +109,10 @@ function pixels(value) {
   return String(Math.round(10 * value) / 10);
 }
 
+function number(count) {
+  return count.toLocaleString("en");
+}
+
 function counted(count, noun, many = `${noun}s`) {
-  return `${count.toLocaleString("en")} ${count === 1 ? noun : many}`;
+  return `${number(count)} ${count === 1 ? noun : many}`;
 }

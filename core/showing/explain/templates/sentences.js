@@ -53,10 +53,11 @@ function boxSentence(data, anchor, box) {
   const middle = (one) => [(one[0] + one[2]) / 2, (one[1] + one[3]) / 2];
   const [ax, ay] = middle(anchor);
   const [bx, by] = middle(box);
-  const signed = (value) => `${value < 0 ? "−" : "+"}${pixels(Math.abs(value))}`;
+  const signed = (value) => `${Math.round(10 * value) < 0 ? "−" : "+"}${pixels(Math.abs(value))}`;
+  const cut = box[0] <= 0 || box[1] <= 0 || box[2] >= data.width || box[3] >= data.height;
   return (
     `The box head moves the anchor's middle by (${signed(bx - ax)}, ${signed(by - ay)}) pixels and changes its size ` +
-    `from ${size(anchor)} to ${size(box)}, cut at the image's border.`
+    `from ${size(anchor)} to ${size(box)}${cut ? ", after a cut at the image's border" : ""}.`
   );
 }
 

@@ -55,8 +55,11 @@ function groupOf(cells, settings, candidate) {
   return placeOf(cells, cells.held[Math.floor(candidate / cells.classes)]).level;
 }
 
-// Step 2: only the best top_k of each level or class go on.
+// Step 2: only the best top_k of each level or class go on. Which of several equal scores PyTorch takes is not
+// defined; those that the detector took come first.
 function bestOfEach(cells, settings, passed) {
+  const taken = (candidate) => (cells.fate && cells.fate[candidate] > FATE.topK ? 1 : 0);
+  const better = (a, b) => cells.scores[b] - cells.scores[a] || taken(b) - taken(a) || a - b;
   const groups = new Map();
   for (const candidate of passed) {
     const group = groupOf(cells, settings, candidate);
@@ -65,8 +68,7 @@ function bestOfEach(cells, settings, passed) {
   }
   const going = [];
   for (const group of groups.values()) {
-    const best = group.length > settings.top_k ? bestFirst(cells, group).slice(0, settings.top_k) : group;
-    going.push(...best);
+    going.push(...(group.length > settings.top_k ? group.sort(better).slice(0, settings.top_k) : group));
   }
   return going.sort((a, b) => a - b);
 }
