@@ -1,4 +1,5 @@
-"""Convert annotations between COCO JSON, Pascal VOC, YOLO, Roboflow's exports, FlatBuffers (.db) and SQLite.
+"""Convert annotations between COCO JSON, Pascal VOC, YOLO, LabelMe, CVAT, FlatBuffers (.db) and SQLite, and
+from Roboflow's exports.
 
 Written `densedet convert weights A B`, it converts a detector's weights between our names and another
 library's.
@@ -8,17 +9,15 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import filecmp
-import os
-import shutil
 import sys
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
-from densedet.core.errors import DataError, UsageError
-from densedet.core.files import make_folder, unwritable
+from densedet.core.annotations.bringing import bring_image
+from densedet.core.errors import UsageError
+from densedet.core.files import unwritable
 from densedet.core.text import counted, json_text, say
 
 if TYPE_CHECKING:
@@ -41,7 +40,8 @@ def add_parser(subparsers: Any) -> None:
     )
     parser.add_argument(
         "target",
-        help="the file or folder to write: x.db, x.sqlite, x.json, or a folder with --to voc or --to yolo",
+        help="the file or folder to write: x.db, x.sqlite, x.json, x.xml (CVAT), or a folder with --to voc, "
+        "--to yolo or --to labelme",
     )
     parser.add_argument("weights_target", nargs="?", metavar="B", help="after 'weights A': the file to write")
     parser.add_argument(
@@ -241,32 +241,7 @@ def bring_images(
     """
     place = path / (target.image_folder or "").format(split=split)
     for index in bar.track(chosen, description="images"):
-        name = source.table.name(index)
-        origin, destination = Path(source.image(index)), place / name
-        make_folder(destination.parent)
-        try:
-            if os.path.lexists(destination):
-                if origin.exists() and not (
-                    destination.is_file() and filecmp.cmp(origin, destination, shallow=False)
-                ):
-                    raise DataError(f"another image is at {destination} already: rename it, or {origin}")
-            elif link:
-                _link(origin, destination)
-            else:
-                shutil.copyfile(origin, destination)
-        except OSError as error:
-            raise DataError(
-                f"image {origin} cannot be brought to {destination}: {error.strerror or error}"
-            ) from error
-
-
-def _link(origin: Path, destination: Path) -> None:
-    if not origin.is_file():
-        raise FileNotFoundError(2, "it does not exist")
-    try:
-        destination.hardlink_to(origin)
-    except OSError:  # another disk, or a file system without hard links
-        destination.symlink_to(origin.resolve())
+        bring_image(source.image(index), place / source.table.name(index), link=link)
 
 
 if __name__ == "__main__":

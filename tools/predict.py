@@ -15,6 +15,7 @@ from densedet.core.text import counted, say
 from densedet.tools.predict_output import Pictures, output_folder, results_file, tiling_of
 
 if TYPE_CHECKING:
+    from densedet.core.annotations.source import TableSource
     from densedet.core.training.prediction import Predictor
     from densedet.core.types import Detections
 
@@ -68,6 +69,13 @@ def add_parser(subparsers: Any) -> None:
         "tiles of the detector's input size; neighbours share OVERLAP pixels (default: a quarter of the "
         "shorter side)",
     )
+    parser.add_argument(
+        "--as",
+        dest="proposals",
+        metavar="FORMAT",
+        help="also write what is found as annotations to correct in a labelling tool: labelme, cvat, coco, "
+        "voc, yolo or another format that densedet convert writes, with the images linked beside them",
+    )
     parser.add_argument("--no-pictures", action="store_true", help="write results.json only")
     parser.add_argument("--frames", type=int, metavar="N", help="of a video or camera, the first N alone")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, mps")
@@ -83,10 +91,12 @@ def run(arguments: argparse.Namespace) -> int:
     from densedet.core.data.decoding import range_notes
     from densedet.core.data.video import is_video
     from densedet.core.errors import DataError, UsageError
+    from densedet.core.recipe.plugin_loading import load_plugins
     from densedet.core.results import coco_results
     from densedet.core.terminal import progress
     from densedet.core.training.memory import keep_freed_memory
     from densedet.core.types import DEFAULT_SCORE
+    from densedet.tools.predict_proposals import Proposals
     from densedet.tools.predict_video import check_alone, predict_video
 
     if arguments.score is not None and not 0 <= arguments.score <= 1:
@@ -101,6 +111,8 @@ def run(arguments: argparse.Namespace) -> int:
     if score is None and predictor.thresholds is None:
         score = DEFAULT_SCORE
     if any(map(is_video, paths)):
+        if arguments.proposals is not None:
+            raise UsageError("--as goes with images, not with a video: write its frames out first")
         check_alone(paths, arguments)
         code = predict_video(paths[0], predictor, score, arguments)
         say(threshold_line(predictor, arguments.score), error=True)
@@ -110,6 +122,11 @@ def run(arguments: argparse.Namespace) -> int:
     wanted = _wanted(paths, arguments, predictor)
     files = wanted.files
     broken: list[str] = []
+    proposals = None
+    if arguments.proposals is not None:
+        components = load_plugins(arguments.plugin).components
+        of_results = wanted.image_ids, predictor.classes, wanted.category_ids
+        proposals = Proposals(arguments.proposals, components, files, *of_results)
     tiles = tiling_of(predictor, arguments.tiles)
     with output_folder(arguments.output) as folder, results_file(folder / "results.json") as write:
         stream = predictor.stream(
@@ -124,6 +141,8 @@ def run(arguments: argparse.Namespace) -> int:
             for index, found in stream:
                 rows = coco_results(found, wanted.image_ids[index], wanted.category_ids)
                 write([{**row, "file_name": str(files[index])} for row in rows])
+                if proposals is not None:
+                    proposals.add(index, rows)
                 yield index, found
 
         pictures = Pictures(folder, files, predictor.decoding)
@@ -131,6 +150,8 @@ def run(arguments: argparse.Namespace) -> int:
         with progress() as bar:
             for _ in bar.track(done, total=len(files), description="predicting"):
                 pass
+    if proposals is not None:
+        say(f"proposals to correct -> {proposals.write(folder)}", error=True)
     if arguments.json:
         say((folder / "results.json").read_text())
     if pictures.unwritten:
@@ -214,10 +235,24 @@ def _wanted(paths: list[str], arguments: argparse.Namespace, predictor: Predicto
     spec, _, note = choose(Path(arguments.annotations), components, split=arguments.split)
     source = open_source(spec, components)
     label_map(source.classes, predictor.classes)  # which refuses other classes
-    files = files or [Path(source.image(index)) for index in range(len(source))]
+    files = files or _files_of(source)
     categories = assembly.category_ids(predictor.recipe, predictor.classes, source)
     note = "; ".join(filter(None, [f"image ids are those of {arguments.annotations}", note]))
     return Wanted(files, ids_in(source, files), categories, left_out, note)
+
+
+def _files_of(source: TableSource) -> list[Path]:
+    """Return the images of a data set. Raises UsageError where one has no file of its own."""
+    from densedet.core.errors import UsageError
+
+    images: list[Any] = [source.image(index) for index in range(len(source))]
+    for index, image in enumerate(images):
+        if isinstance(image, bytes):
+            raise UsageError(
+                f"image {source.table.name(index)} is part of its annotation file: write it out with "
+                f"densedet convert A B --to labelme --copy-images, and name B"
+            )
+    return [Path(image) for image in images]
 
 
 if __name__ == "__main__":

@@ -138,6 +138,21 @@ def writer_of(path: Path, components: Registry, name: str | None = None) -> type
     raise UsageError(f"the name {path} does not determine a format: add --to NAME ({', '.join(known)})")
 
 
+def writer_named(name: str, components: Registry) -> type[TableSource]:
+    """Return the class that writes the format of this name.
+
+    Raises:
+        UsageError: there is none, or it is only read.
+    """
+    known = {source: kind for source, kind in formats(components) if kind.suffixes is not None}
+    if name not in known:
+        raise UsageError(
+            f"no source {name!r} writes annotations.{suggest(name, list(known))} "
+            f"There are: {', '.join(known)}"
+        )
+    return known[name]
+
+
 @dataclass
 class Report:
     """The outcome of a conversion.

@@ -60,6 +60,7 @@ class AnnotationTable:
         areas: float64 (M,), finite, by which COCO sorts sizes.
         ids: int64 (M,), the file's annotation ids.
         faults: what was wrong when the annotations were read.
+        scores: float64 (M,) in 0..1 of detections that are written as proposals; None: the boxes are truth.
     """
 
     classes: tuple[str, ...]
@@ -75,6 +76,7 @@ class AnnotationTable:
     areas: np.ndarray
     ids: np.ndarray
     faults: Faults = field(default_factory=Faults)
+    scores: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         # A .db file's are uint32: NumPy makes uint64 of their sums, and floats of these and an int.
@@ -148,6 +150,7 @@ class AnnotationTable:
             sizes=self.sizes[images],
             offsets=offsets,
             faults=self.faults,
+            scores=None if self.scores is None else self.scores[keep],
             **{name: getattr(self, name)[keep] for name in ("xywh", "labels", "flags", "areas", "ids")},
         )
 

@@ -98,9 +98,10 @@ def _truth(table: AnnotationTable, positions: np.ndarray) -> Iterator[bytes]:
 
 def _pixels(source: Source, positions: Sequence[int]) -> dict[str, Any]:
     """Count and digest the image files; a source whose images are no files digests them itself."""
-    if not len(source) or not isinstance(source.image(0), (str, os.PathLike)):
+    images = [source.image(position) for position in positions]
+    paths = [Path(image) for image in images if isinstance(image, (str, os.PathLike))]
+    if not paths:
         return {"files": len(source), "pixels": "", "times": ""}
-    paths = [Path(source.image(position)) for position in positions]  # type: ignore[arg-type]
     states = [_state(path) for path in paths]
     sizes, times = zip(*((None, None) if state is None else state for state in states))
     step = max(1, -(-sum(filter(None, sizes)) // READ_AT_MOST))  # every step-th file is read

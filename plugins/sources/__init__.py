@@ -9,6 +9,12 @@ COMPONENTS: tuple[tuple[str, str, str, str], ...] = (
     ),
     (
         "source",
+        "cvat",
+        "densedet.plugins.sources.cvat:CVATSource",
+        "CVAT's XML for images or video, and a folder of images",
+    ),
+    (
+        "source",
         "digits",
         "densedet.plugins.sources.digits:DigitsSource",
         "scenes of real handwritten digits, composed on the fly; nothing to download",
@@ -18,6 +24,12 @@ COMPONENTS: tuple[tuple[str, str, str, str], ...] = (
         "flatbuffers",
         "densedet.plugins.sources.flatbuffers_db:FlatBuffersSource",
         "densedet's .db file: opens in milliseconds whatever its size",
+    ),
+    (
+        "source",
+        "labelme",
+        "densedet.plugins.sources.labelme:LabelMeSource",
+        "LabelMe: a JSON file an image, beside it",
     ),
     (
         "source",

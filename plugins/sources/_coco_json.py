@@ -203,16 +203,28 @@ def write_coco(table: AnnotationTable, path: Path, faults: Faults) -> None:
                 table.areas[part],
                 table.flags[part],
             )
-            lines = [_annotation(table, *values) for values in zip(*(column.tolist() for column in columns))]
+            scores = None if table.scores is None else table.scores[part].tolist()
+            lines = [
+                _annotation(table, *values, score=None if scores is None else scores[at])
+                for at, values in enumerate(zip(*(column.tolist() for column in columns)))
+            ]
             put(("" if not start else ",") + ",".join("\n" + line for line in lines))
         categories = [{"id": i, "name": n} for i, n in zip(table.category_ids, table.classes)]
         put('],\n"categories": ' + json.dumps(categories) + "}\n")
 
 
 def _annotation(
-    table: AnnotationTable, own: int, image: int, label: int, xywh: list[float], area: float, flags: int
+    table: AnnotationTable,
+    own: int,
+    image: int,
+    label: int,
+    xywh: list[float],
+    area: float,
+    flags: int,
+    *,
+    score: float | None,
 ) -> str:
-    row = {
+    row: dict[str, Any] = {
         "id": own,
         "image_id": table.image_id(image),
         "category_id": table.category_ids[label],
@@ -222,6 +234,8 @@ def _annotation(
     }
     if flags & IGNORE:
         row["ignore"] = 1
+    if score is not None:
+        row["score"] = score
     return json.dumps(row)
 
 

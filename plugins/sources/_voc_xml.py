@@ -7,13 +7,14 @@ import math
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, Union
+from typing import Any, Literal, Union
 from xml.parsers import expat
 from xml.sax.saxutils import escape, quoteattr
 
 from densedet.core.errors import DataError
 from densedet.core.sources import NO_ID, Faults
 from densedet.plugins.sources._label_files import FLAWS, Flaw, plain_float, plain_int
+from densedet.plugins.sources._labelled import LabelledBox
 
 Corners = Literal["one_based", "zero_based"]
 
@@ -31,18 +32,6 @@ _PLACES = {name: i for i, name in enumerate(OF_IMAGE)} | {
 _FOREIGN = re.compile("[^\t\n\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
-class VocObject(NamedTuple):
-    """An object of a file."""
-
-    name: str  # of its class
-    box: tuple[float, float, float, float]  # x, y, width, height in pixels
-    ignore: bool  # VOC's difficult
-    crowd: bool = False
-    id: int = NO_ID
-    area: float = math.nan  # NaN where the file has none
-    category_id: int | None = None
-
-
 @dataclass
 class VocFile:
     """A file's content."""
@@ -52,7 +41,7 @@ class VocFile:
     height: int = 0
     exact_name: str | None = None  # what `voc_text` wrote, if it still agrees with filename
     image_id: int | str | None = None
-    objects: list[VocObject] = field(default_factory=list)
+    objects: list[LabelledBox] = field(default_factory=list)
     from_zero: bool = False  # whether a box starts at 0, as none does in VOC's own files
     points: list[str] = field(default_factory=list)  # sentences about boxes of a single pixel
 
@@ -168,7 +157,7 @@ class _Elements:
             self._pieces.append(text)
 
 
-def _object(texts: Texts, ours: dict[str, str], corners: Corners, file: VocFile) -> VocObject:
+def _object(texts: Texts, ours: dict[str, str], corners: Corners, file: VocFile) -> LabelledBox:
     name, flag, *given = texts
     if not name and not ours:
         raise Flaw("category", "has no name")
@@ -185,7 +174,7 @@ def _object(texts: Texts, ours: dict[str, str], corners: Corners, file: VocFile)
     difficult = (flag or "").lower() in ("1", "true")
     if not ours:
         file.from_zero = file.from_zero or numbers[0] == 0 or numbers[1] == 0
-        return VocObject(name, box_of(numbers, corners), difficult)
+        return LabelledBox(name, box_of(numbers, corners), difficult)
     # What stands in <coco> is exact, but only as long as nobody has changed the elements beside it with a
     # labelling tool.
     crowd, ignore = ours.get("iscrowd") == "1", ours.get("ignore") == "1"
@@ -199,7 +188,7 @@ def _object(texts: Texts, ours: dict[str, str], corners: Corners, file: VocFile)
     box = _exact(ours.get("bbox"))
     if box is None or list(corners_of(box, file.width, file.height)) != numbers:
         box, area = box_of(numbers, corners), None
-    return VocObject(
+    return LabelledBox(
         name,
         box,
         ignore,
@@ -243,7 +232,7 @@ def _within(value: float, low: int, high: int) -> int:
     return min(max(round(value), low), max(high, low)) if math.isfinite(value) else low
 
 
-def voc_text(name: str, width: int, height: int, image_id: int | str, objects: list[VocObject]) -> bytes:
+def voc_text(name: str, width: int, height: int, image_id: int | str, objects: list[LabelledBox]) -> bytes:
     """Return a file's content.
 
     Beside VOC's own elements stand elements <coco>, which other readers skip, with what VOC cannot hold.

@@ -9,8 +9,6 @@ from typing import Any, ClassVar
 
 from densedet.core.errors import DataError
 from densedet.core.sources import (
-    CROWD,
-    IGNORE,
     AnnotationTable,
     Faults,
     FileNames,
@@ -23,9 +21,15 @@ from densedet.core.sources import (
     name_fault,
     new_folder,
 )
-from densedet.plugins.sources._label_files import NewFiles, listed, plain_int, read_small
+from densedet.plugins.sources._label_files import NewFiles, listed, read_small
+from densedet.plugins.sources._labelled import (
+    boxes_of,
+    category_rows,
+    check_same_classes,
+    known_classes,
+)
 from densedet.plugins.sources._voc_reading import VocReading
-from densedet.plugins.sources._voc_xml import Corners, VocObject, read_voc, voc_text
+from densedet.plugins.sources._voc_xml import Corners, read_voc, voc_text
 
 LOOKED_AT = 8
 """XML files of a folder that are read to recognise it: a few of them may be broken."""
@@ -92,7 +96,7 @@ class VOCSource(TableSource):
             if self.split is None
             else _stems_of(_split_file(self.annotations, self.split), found, self.faults)
         )
-        known = self._known_classes()
+        known = known_classes(self.annotations.parent, self.given_classes)
         if not stems and (known is None or not found):
             where = (
                 f"{self.files[-1]} names no images"
@@ -113,26 +117,6 @@ class VOCSource(TableSource):
         table = reading.finish()
         self._found_digest = f"{reading.digest.hexdigest()} {self.split} {self.given_classes} {self.corners}"
         return table
-
-    def _known_classes(self) -> dict[int, str] | None:
-        """Return {category id: name} in label order, or None where nothing fixes the classes."""
-        if self.given_classes is not None:
-            return dict(enumerate(self.given_classes, start=1))
-        file = self.annotations.parent / "categories.json"
-        try:
-            rows = json.loads(read_small(file))
-            if not rows or not all(plain_int(row["id"]) and isinstance(row["name"], str) for row in rows):
-                raise ValueError
-        except FileNotFoundError:
-            return None
-        except (ValueError, KeyError, TypeError, RecursionError) as error:
-            raise DataError(
-                f"{file} is not a list of {{'id', 'name'}}: correct it, or delete it to take the "
-                f"classes from the XML files"
-            ) from error
-        if len({row["id"] for row in rows}) < len(rows):
-            raise DataError(f"{file} has an id twice: number its classes anew")
-        return {row["id"]: row["name"] for row in rows}
 
     @classmethod
     def recognise(cls, path: Path, split: str | None = None) -> dict[str, Any] | None:
@@ -178,7 +162,7 @@ class VOCSource(TableSource):
         """
         if name_fault(split) is not None or "/" in split or "\\" in split:
             raise DataError(f"a split cannot be called {split!r}: give it the name of a file, such as train")
-        rows = [{"id": i, "name": n} for i, n in zip(table.category_ids, table.classes)]
+        rows = category_rows(table)
         new = is_free(path)
         if not new:
             _check_addition(path, split, rows)
@@ -212,48 +196,12 @@ def _check_addition(path: Path, split: str, rows: list[dict[str, Any]]) -> None:
         raise DataError(
             f"{path} has a split {split!r} already: write another with --split NAME, or another folder"
         )
-    try:
-        known = json.loads(read_small(path / "categories.json"))
-    except FileNotFoundError as error:
-        raise DataError(
-            f"{path} has no categories.json to compare the classes with: write another folder"
-        ) from error
-    except (ValueError, RecursionError) as error:
-        raise DataError(f"{path / 'categories.json'} is no JSON: write another folder") from error
-    if known != rows:
-        raise DataError(
-            f"{path} has other classes than the new split ({_listed(known)}; {_listed(rows)}): "
-            "give both the same categories and ids, or write another folder"
-        )
-
-
-def _listed(rows: Any) -> str:
-    listed = [
-        f"{r.get('id')} {r.get('name')}" if isinstance(r, dict) else str(r)[:20]
-        for r in (rows if isinstance(rows, list) else [rows])
-    ]
-    return ", ".join(listed[:10]) + (", ..." if len(listed) > 10 else "")
+    check_same_classes(path, rows)
 
 
 def _content_of(table: AnnotationTable, index: int) -> bytes:
-    part = slice(int(table.offsets[index]), int(table.offsets[index + 1]))
-    columns = (
-        column[part].tolist() for column in (table.labels, table.xywh, table.flags, table.ids, table.areas)
-    )
-    objects = [
-        VocObject(
-            table.classes[label],
-            tuple(box),
-            bool(flag & IGNORE),
-            bool(flag & CROWD),
-            own,
-            area,
-            table.category_ids[label],
-        )
-        for label, box, flag, own, area in zip(*columns)
-    ]
     width, height = table.sizes[index].tolist()
-    return voc_text(table.name(index), width, height, table.image_id(index), objects)
+    return voc_text(table.name(index), width, height, table.image_id(index), boxes_of(table, index))
 
 
 def _splits(annotations: Path) -> list[str]:

@@ -70,8 +70,8 @@ def test_a_resumed_run_ends_it_at_the_same_step() -> None:
 
 
 def test_a_run_resumed_with_another_batch_size_ends_it_at_its_progress() -> None:
-    """2 steps of 2 of 8 images are done, a quarter of 2 epochs. With 4 images in a batch that is batch 1 of an
-    epoch of 2, at progress .25; the next one is at .5."""
+    """2 steps of 2 of 8 images are done, a quarter of 2 epochs. With 4 images in a batch that is the 2nd of
+    the epoch's 2 batches, at progress .25; the next one is at .5."""
     run = run_of(FLIP, EPOCHS)
     run.step = 2
     run.sampler.seek(0, 2)

@@ -15,7 +15,9 @@ from densedet.core.annotations.table import equal_tables
 from densedet.core.errors import DataError
 from densedet.core.recipe.plugin_loading import load_plugins
 from densedet.plugins.sources.coco import CocoSource
+from densedet.plugins.sources.cvat import CVATSource
 from densedet.plugins.sources.flatbuffers_db import FlatBuffersSource
+from densedet.plugins.sources.labelme import LabelMeSource
 from densedet.plugins.sources.sqlite import SQLiteSource
 from densedet.plugins.sources.voc import VOCSource
 from densedet.plugins.sources.yolo import YOLOSource
@@ -26,6 +28,8 @@ TARGETS = {
     "x.sqlite": SQLiteSource,
     "voc": VOCSource,
     "yolo": YOLOSource,
+    "x.xml": CVATSource,
+    "labelme": LabelMeSource,
 }
 NAMES = ["größe ü.jpg", "deep/er/a b.jpg", "deep/c.png", "no_objects.jpg", "x'\"&<>.jpg"]
 
@@ -110,7 +114,8 @@ def test_what_is_nothing_known(tmp_path):
     (tmp_path / "a.bin").write_bytes(b"\0" * 100)
     for path in (tmp_path, tmp_path / "a.bin"):
         with pytest.raises(
-            DataError, match="none of coco, flatbuffers, roboflow, sqlite, voc, yolo recognises"
+            DataError,
+            match="none of coco, cvat, flatbuffers, labelme, roboflow, sqlite, voc, yolo recognises",
         ):
             recognise(path, components)
     with pytest.raises(DataError, match="there is nothing at"):
