@@ -42,13 +42,15 @@ if TYPE_CHECKING:
     from densedet.plugins.optim import muon, optimizers, schedules
     from densedet.plugins.postprocess import nms, soft_nms
     from densedet.plugins.resize import exact, letterbox, short_side
-    from densedet.plugins.samplers import shuffle
+    from densedet.plugins.samplers import class_balanced, repeat_factor, shuffle
     from densedet.plugins.sources import coco as coco_source
-    from densedet.plugins.sources import digits, flatbuffers_db, roboflow, sqlite, voc, yolo
+    from densedet.plugins.sources import cvat, digits, flatbuffers_db, labelme, roboflow, sqlite, voc, yolo
     from densedet.plugins.transforms import (
         affine,
+        copy_paste,
         crop,
         flip,
+        mixup,
         mosaic,
         noise,
         photometric,
@@ -92,18 +94,21 @@ if TYPE_CHECKING:
     source: list[type[contracts.Source]] = [
         coco_source.CocoSource, digits.DigitsSource, flatbuffers_db.FlatBuffersSource,
         roboflow.RoboflowSource, sqlite.SQLiteSource, voc.VOCSource, yolo.YOLOSource,
+        labelme.LabelMeSource, cvat.CVATSource,
     ]
     resize: list[type[contracts.Resize]] = [
         exact.ExactResize, letterbox.LetterboxResize, short_side.ShortSideResize,
     ]
-    sampler: list[type[contracts.Sampler]] = [shuffle.ShuffleSampler]
+    sampler: list[type[contracts.Sampler]] = [
+        shuffle.ShuffleSampler, repeat_factor.RepeatFactorSampler, class_balanced.ClassBalancedSampler,
+    ]
     transform: list[type[contracts.Transform]] = [
         noise.GaussianNoise, photometric_distort.RandomPhotometricDistort, random_affine.RandomAffine,
         random_affine.RandomRotation, sanitize.SanitizeBoundingBoxes,
     ]
     batch_transform: list[type[contracts.BatchTransform]] = [
         flip.BatchFlip, crop.BatchCrop, affine.BatchAffine, mosaic.BatchMosaic,
-        photometric.BatchPhotometric,
+        photometric.BatchPhotometric, mixup.BatchMixUp, copy_paste.BatchCopyPaste,
     ]
     optimizer: list[contracts.Optimizer] = [optimizers.adamw, muon.muon, optimizers.sgd]
     schedule: list[type[contracts.Schedule]] = [
