@@ -58,6 +58,10 @@ ROOMS = {
     "showing": {
         *("", "annotations", "data", "recipe", "weights", "judgement", "assembly", "training", "report"),
     },
+    "checking": {
+        *("", "annotations", "data", "recipe", "weights", "judgement", "assembly", "training", "report"),
+        "showing",
+    },
 }
 """Room of core -> rooms that it may import beside itself; "" is core's root."""
 

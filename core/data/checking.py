@@ -15,6 +15,7 @@ import numpy as np
 from densedet.core.annotations.source import input_scales, table_of
 from densedet.core.annotations.table import CROWD, AnnotationTable
 from densedet.core.contracts import Resize, Source
+from densedet.core.data.copies import SIDE, thumbnail
 from densedet.core.data.dataset import sample_of
 from densedet.core.data.decoding import Decoding
 from densedet.core.errors import DataError
@@ -48,7 +49,8 @@ def check_source(
         [sentence], "wrong": the numbers in words, those of `Faults.numbers`, "duplicate_boxes": [sentence],
         "duplicate_names":
         [name], "sides": see `side_table`, "broken_images": [sentence], "broken_count", "duplicate_images":
-        [[name]]}, and "digests" of the files if they were read.
+        [[name]]}, and "digests" of the files and "thumbnails" (see
+        `densedet.core.data.copies`) if they were read.
     """
     table = table_of(source)
     facts: dict[str, Any] = {
@@ -69,9 +71,11 @@ def check_source(
         "duplicate_images": [],
     }
     if decode_images:
-        digests, broken = look_at_images(source, resize=resize, decoding=decoding, on_image=on_image)
+        digests, thumbnails, broken = look_at_images(
+            source, resize=resize, decoding=decoding, on_image=on_image
+        )
         facts["broken_images"], facts["broken_count"] = broken[:NAMED], len(broken)
-        facts["digests"] = digests
+        facts["digests"], facts["thumbnails"] = digests, thumbnails
         facts["duplicate_images"] = [[table.name(i) for i in group] for group in repeated(digests)][:NAMED]
     return facts
 
@@ -156,35 +160,39 @@ def _quantiles(values: np.ndarray) -> list[float] | None:
 
 def look_at_images(
     source: Source, *, resize: Resize, decoding: Decoding, on_image: Callable[[int], None] | None = None
-) -> tuple[list[str | None], list[str]]:
+) -> tuple[list[str | None], np.ndarray, list[str]]:
     """Read and decode every image.
 
     Returns:
-        A digest of each image's file (None where it is no readable file), and sentences about images that
-        cannot be decoded.
+        A digest of each image's file (None where it is no readable file), thumbnails (I,T), NaN where an
+        image cannot be decoded, and sentences about these.
     """
+    unseen = np.full(SIDE * SIDE, np.nan, dtype=np.float32)
 
-    def look(index: int) -> tuple[str | None, str | None]:
+    def look(index: int) -> tuple[str | None, np.ndarray, str | None]:
         digest = None
         try:
             image = source.image(index)
             if isinstance(image, (str, os.PathLike)) and Path(image).is_file():
                 content = Path(image).read_bytes()
                 digest = hashlib.blake2b(content, digest_size=16).hexdigest()
-            sample_of(image, decoding=decoding, resize=resize, index=index, truth=source.annotation(index))
+            sample = sample_of(
+                image, decoding=decoding, resize=resize, index=index, truth=source.annotation(index)
+            )
         except DataError as error:
-            return digest, str(error)
-        return digest, None
+            return digest, unseen, str(error)
+        return digest, thumbnail(sample.image), None
 
-    digests, broken = [], []
+    digests, thumbnails, broken = [], [], []
     with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
-        for done, (digest, sentence) in enumerate(pool.map(look, range(len(source))), start=1):
+        for done, (digest, small, sentence) in enumerate(pool.map(look, range(len(source))), start=1):
             digests.append(digest)
+            thumbnails.append(small)
             if sentence is not None:
                 broken.append(sentence)
             if on_image is not None:
                 on_image(done)
-    return digests, broken
+    return digests, np.array(thumbnails, dtype=np.float32).reshape(-1, SIDE * SIDE), broken
 
 
 def repeated(digests: Sequence[str | None]) -> list[list[int]]:
