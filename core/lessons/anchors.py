@@ -19,9 +19,13 @@ def centers(wrong: frozenset[str], height: int, width: int, stride: int) -> Tens
     """Compute the middles of cells, (h*w,2), with the mistakes ``wrong``, names in `OF_CENTERS`."""
     if "sides" in wrong:
         height, width = width, height
-    offset = 0.0 if wrong & {"corner", "half_pixel"} else 1.0 if "far_corner" in wrong else 0.5
+    offset = (
+        0.0 if wrong & {"corner", "half_pixel", "whole_pixels"} else 1.0 if "far_corner" in wrong else 0.5
+    )
     step = 1 if "cells" in wrong else stride
     down, across = ((torch.arange(count) + offset) * step for count in (height, width))
+    if "whole_pixels" in wrong:
+        down, across = down + (stride - 1) / 2, across + (stride - 1) / 2
     if "half_pixel" in wrong:
         down, across = down + 0.5, across + 0.5
     y, x = torch.meshgrid(down, across, indexing="ij")
@@ -37,6 +41,8 @@ OF_CENTERS = {
     "half_pixel": "it adds 0.5 pixels instead of half a stride: add 0.5 before multiplying by the stride",
     "far_corner": "its centres lie at the far corner of the cell, off by half a stride: add 0.5, not 1, to "
     "the index",
+    "whole_pixels": "it adds (stride - 1) / 2, as if pixels were counted: boxes are continuous, so that the "
+    "middle of a cell is half a stride from its corner",
     "columns": "its order of the cells is column by column (column-major): it must be row by row, x running "
     "fastest",
     "yx": "it returns y, x instead of x, y",
@@ -51,7 +57,12 @@ def sides(
     """Compute width and height of a cell's anchors, (R*O,2), with the mistakes ``wrong``, names in
     `OF_SIDES`."""
     k = torch.arange(octaves)
-    growth = {"linear": 1 + k / octaves, "whole": 2.0**k, "spread": 2 ** (k / max(1, octaves - 1))}
+    growth = {
+        "linear": 1 + k / octaves,
+        "whole": 2.0**k,
+        "spread": 2 ** (k / max(1, octaves - 1)),
+        "precedence": 2**k / octaves,
+    }
     by = next((value for name, value in growth.items() if name in wrong), 2 ** (k / octaves))
     size = (
         base_scale * by * {"unscaled": 1, "twice": stride**2}.get(_first(wrong, "unscaled", "twice"), stride)
@@ -94,6 +105,7 @@ OF_SIDES = {
     "whole": "the sizes grow by a whole octave each, 2^k: divide k by the number of octaves first",
     "spread": "the sizes are spread over the octave with its end, 2^(k / (octaves - 1)): the end is the "
     "smallest size of the next level, so it is 2^(k / octaves)",
+    "precedence": "it computes (2^k) / octaves: write 2 ** (k / octaves), with brackets",
     "octaves_first": "the order within a cell is wrong: first all sizes of the first ratio, then all of the "
     "second; yours has all ratios of the first size first",
     "half": "it returns half of width and height: the class halves them",

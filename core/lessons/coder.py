@@ -33,6 +33,7 @@ def encoded(wrong: frozenset[str], boxes: Tensor, anchors: Tensor, weights: Tens
 
 def decoded(wrong: frozenset[str], deltas: Tensor, anchors: Tensor, weights: Tensor) -> Tensor:
     """Compute boxes (...,4) with the mistakes ``wrong``, names in `OF_DECODE`."""
+    weights = _partly(weights, wrong)
     unweighted = (
         deltas * weights if "multiplied" in wrong else deltas if "unweighted" in wrong else deltas / weights
     )
@@ -61,12 +62,22 @@ def _place_and_size(boxes: Tensor, wrong: frozenset[str]) -> tuple[Tensor, Tenso
     size = boxes[..., 2:] if "xywh" in wrong else boxes[..., 2:] - boxes[..., :2]
     if "corner" in wrong:
         return boxes[..., :2], size
+    if "sum" in wrong:
+        return boxes[..., :2] + boxes[..., 2:], size
     if "half_difference" in wrong:
         return size / 2, size
     return boxes[..., :2] + size / 2, size
 
 
+def _partly(weights: Tensor, wrong: frozenset[str]) -> Tensor:
+    """Leave out the weights of the shift or of the sizes."""
+    if "shift_unweighted" in wrong:
+        return torch.cat([torch.ones(2), weights[2:]])
+    return torch.cat([weights[:2], torch.ones(2)]) if "sizes_unweighted" in wrong else weights
+
+
 def _weighted(deltas: Tensor, weights: Tensor, wrong: frozenset[str]) -> Tensor:
+    weights = _partly(weights, wrong)
     if "divided" in wrong:
         return deltas / weights
     if "reversed" in wrong:
@@ -77,7 +88,10 @@ def _weighted(deltas: Tensor, weights: Tensor, wrong: frozenset[str]) -> Tensor:
 _BOTH = {
     "corner": "it takes the corner of the boxes instead of their centre: a centre is (x1 + x2) / 2",
     "half_difference": "its centre is (x2 - x1) / 2, which is half of the width: a centre is (x1 + x2) / 2",
+    "sum": "its centre is x1 + x2: a centre is (x1 + x2) / 2",
     "xywh": "it takes the last two numbers for width and height (xywh taken for xyxy): a width is x2 - x1",
+    "shift_unweighted": "the weights of dx and dy are not applied",
+    "sizes_unweighted": "the weights of dw and dh are not applied",
     "reversed": "it applies the weights in the wrong order: they belong to dx, dy, dw, dh",
 }
 OF_ENCODE = {

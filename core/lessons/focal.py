@@ -34,6 +34,7 @@ def answer(wrong: frozenset[str], logits: Tensor, truth: Tensor, alpha: float, g
         "gamma_of_pt": pt**gamma,
         "gamma_p": p**gamma,
         "gamma_factor": gamma * (1 - pt),
+        "power_inside": 1 - pt**gamma,
     }
     loss = -_weight(wrong, true, alpha) * _chosen(wrong, fading, (1 - pt) ** gamma)
     loss = loss * _chosen(wrong, {"log_p": yes, "base_10": log_pt / math.log(10), "no_log": pt}, log_pt)
@@ -61,6 +62,7 @@ def _weight(wrong: frozenset[str], true: Tensor, alpha: float) -> Tensor:
         "alpha_swapped": (1 - alpha, alpha),
         "alpha_everywhere": (alpha, alpha),
         "alpha_of_true": (alpha, 1.0),
+        "alpha_of_others": (1.0, 1 - alpha),
     }
     of_true, of_others = next((pair for name, pair in pairs.items() if name in wrong), (alpha, 1 - alpha))
     return torch.where(true, of_true, of_others)
@@ -76,6 +78,7 @@ MISTAKES = {
     "it is 0",
     "alpha_everywhere": "it multiplies everything by alpha: where the truth is 0 the weight is 1 - alpha",
     "alpha_of_true": "it lacks the weight 1 - alpha where the truth is 0",
+    "alpha_of_others": "it lacks the weight alpha where the truth is 1",
     "no_gamma": "it has no gamma: without the factor (1 - p_t)^gamma it is cross entropy, and easy anchors "
     "do not fade",
     "gamma_of_p": "it fades by (1 - p)^gamma instead of (1 - p_t)^gamma: where the truth is 0, p_t is 1 - p, "
@@ -85,6 +88,7 @@ MISTAKES = {
     "gamma_p": "it fades by p^gamma instead of (1 - p_t)^gamma: where the truth is 1 the factor is (1 - "
     "p)^gamma",
     "gamma_factor": "it multiplies by gamma: gamma is the exponent, (1 - p_t)^gamma",
+    "power_inside": "it fades by 1 - p_t^gamma instead of (1 - p_t)^gamma: the brackets close too late",
     "log_p": "it takes the log of p, not of p_t: where the truth is 0 it is log(1 - p)",
     "base_10": "its logarithm is to the base 10: the natural one is meant, torch.log or "
     "functional.logsigmoid",

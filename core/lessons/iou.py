@@ -35,11 +35,19 @@ def answer(wrong: frozenset[str], first: Tensor, second: Tensor) -> Tensor:
         "second_area": other,
         "smaller": torch.minimum(one, other),
         "larger": torch.maximum(one, other),
+        "hull_area": _hull(first, second),
+        "shared_only": torch.ones_like(one),
     }.items():
         below = value if name in wrong else below
     # A wrong area can be negative: what is made of it depends on how the division is guarded.
     value = torch.where(below < 0, torch.nan, shared / below.clamp(min=1e-9))
     return 1 - value if "distance" in wrong else value
+
+
+def _hull(first: Tensor, second: Tensor) -> Tensor:
+    """Compute the area of the smallest box around both."""
+    low, high = torch.minimum(first[..., :2], second[..., :2]), torch.maximum(first[..., 2:], second[..., 2:])
+    return (high - low).prod(-1)
 
 
 def _read(box: Tensor, wrong: frozenset[str]) -> Tensor:
@@ -87,6 +95,8 @@ MISTAKES = {
     "area(b) - intersection",
     "smaller": "it divides by the smaller area instead of the union",
     "larger": "it divides by the larger area instead of the union",
+    "hull_area": "it divides by the area of the box around both instead of the union",
+    "shared_only": "it returns the area of the intersection: divide it by the union",
     "xywh": "it takes the last two numbers for width and height (xywh taken for xyxy): boxes are x1, y1, x2, "
     "y2, so a width is x2 - x1",
     "middle": "it takes boxes for centre x, centre y, width, height: they are x1, y1, x2, y2",

@@ -89,16 +89,18 @@ def judge(
             say(line, state if verdict.state == "right" else verdict.state)
     if verdict.state == "right":
         with watch(f"the checks of a {of.kind}"):
-            if line := _contract(of, solution) or _beside_built_in(of, solution):
-                say(line, "wrong")
-            else:
-                say(f"the {of.kind} {solution.part!r} keeps its contract, and equals the built-in one")
+            fault = _contract(of, solution) or _tried(solution, lambda: _beside_built_in(of, solution))
+        good = f"the {of.kind} {solution.part!r} keeps its contract, and equals the built-in one"
+        say(fault or good, "wrong" if fault else "")
     if output is not None and not todo:
         with watch("drawing the picture"):
             say(_draw(of, solution, output, verdict))
     if verdict.state == "right" and train:
         with watch("training"):
-            say(_train(of, solution, verdict))
+            if fault := _tried(solution, lambda: _train(of, solution, verdict)):
+                say(fault, "wrong")
+        if verdict.training is not None:
+            say(training.Outcome(**verdict.training).sentence() + f" {of.note}".rstrip())
     return verdict
 
 
@@ -165,8 +167,8 @@ def _like(task: Task, wrong: frozenset[str], given: Given, got: Tensor | Slip) -
         return isinstance(got, Slip) and got.kind == type(error).__name__
     if not isinstance(got, Tensor) or got.shape != predicted.shape:
         return False
-    if predicted.is_floating_point() and got.dtype == torch.int64:
-        got = got.to(predicted.dtype)
+    if torch.bool not in (got.dtype, predicted.dtype):
+        got = got.to(predicted.dtype)  # that is a mistake of its own
     return same(torch.where(predicted.isnan(), predicted, got), predicted)
 
 
@@ -258,7 +260,19 @@ def _draw(of: Lesson, solution: Solution, output: Path, verdict: Verdict) -> str
 
 
 def _train(of: Lesson, solution: Solution, verdict: Verdict) -> str:
-    """Train twice, and compare in a sentence."""
+    """Train twice, and keep the outcome; a sentence where the losses differ from the first step on."""
     outcome = training.compare(of, solution)
     verdict.training = outcome.plain()
-    return f"{outcome.sentence()} {of.note}".strip()
+    if outcome.differences[0] <= training.SAME:
+        return ""
+    return f"{solution.file.name}: it trains otherwise than the built-in part, from the first step on"
+
+
+def _tried(solution: Solution, work: Callable[[], str]) -> str:
+    """Do some work with the student's part; its sentence, or that of an exception."""
+    try:
+        return work()
+    except Exception as error:
+        slip = solution.raised(error)
+        place = f"{solution.file.name} line {slip.line}" if slip.line else solution.file.name
+        return f"{place}: the functions are right, but the part as a whole is not: {slip.text}"

@@ -25,6 +25,8 @@ def answer(wrong: frozenset[str], ious: Tensor, positive: float, negative: float
         matches = ~below
     matched = torch.where(matches, objects, -1 if "band_background" in wrong else -2)
     matched[below & ~matches] = -2 if "all_ignored" in wrong else -1
+    if "only_forced" in wrong:
+        matched[:] = -1
     if "unforced" not in wrong:
         _force(wrong, ious, objects, matched)
     return _renumbered(wrong, matched)
@@ -78,6 +80,8 @@ MISTAKES = {
     "anchor_before": f"{_OFF}each anchor has the result of the anchor after it",
     "unforced": "it does not give each object its best anchor (rule 4), or the thresholds overwrite that "
     "afterwards: an object whose anchors are all below `positive` would never be learned",
+    "only_forced": "it matches only the best anchor of each object: every anchor with an IoU of at least "
+    "`positive` is a match (rule 1)",
     "band_background": "it takes the anchors between the two thresholds for background: they are ignored, -2",
     "band_matched": "it matches the anchors between the two thresholds: below `positive` they are "
     "ignored, -2",

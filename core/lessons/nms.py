@@ -37,7 +37,10 @@ def answer(wrong: frozenset[str], boxes: Tensor, scores: Tensor, labels: Tensor,
 def _removes(
     wrong: frozenset[str], rival: int, place: int, ious: Tensor, labels: Tensor, threshold: float
 ) -> bool:
-    if "across" not in wrong and int(labels[rival]) != int(labels[place]):
+    if "nothing" in wrong:
+        return False
+    same_class = bool(labels[rival] == labels[place])
+    if "across" not in wrong and same_class == ("other_classes" in wrong):
         return False
     if "one_of_a_class" in wrong:
         return True
@@ -71,6 +74,9 @@ def _result(
 
 MISTAKES = {
     "across": "it suppresses across classes: a box removes others of its own class only, compare the labels",
+    "other_classes": "it removes boxes of other classes only: a box removes others of its own class only",
+    "nothing": "it removes nothing: remove the boxes whose IoU with a better one of their class is above the "
+    "threshold",
     "lower_stays": "it keeps the box of the lower score: begin with the best, "
     "scores.argsort(descending=True)",
     "at_threshold": "it removes at an IoU of exactly the threshold (>=): a box is removed above it (>)",

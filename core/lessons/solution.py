@@ -97,7 +97,7 @@ class Solution:
         try:
             got = self.function(name)(*copies)
         except (Exception, SystemExit) as error:
-            return self._raised(error)
+            return self.raised(error)
         for number, (before, after) in enumerate(zip(given, copies)):
             if isinstance(before, Tensor) and not same(after, before):
                 return self._changed(name, number)
@@ -125,7 +125,8 @@ class Solution:
         )
         return Slip("", text, line, always=True)
 
-    def _raised(self, error: BaseException) -> Slip:
+    def raised(self, error: BaseException) -> Slip:
+        """Make a sentence of an exception, with the line of the student's file at which it came."""
         text = " ".join(str(error).split()) or "without a message"
         lines = [f.lineno for f in traceback.extract_tb(error.__traceback__) if f.filename == str(self.file)]
         line = int(lines[-1] or 0) if lines else 0

@@ -67,6 +67,8 @@ class Outcome:
         if largest <= SAME:
             return f"{told} The losses of all steps are equal to rounding (largest difference {largest:.1g})."
         first = next(step for step, share in enumerate(self.differences) if share > SAME)
+        if first == 0:
+            return f"{told} The losses differ from the first step on, by up to {largest:.1%}."
         return (
             f"{told} The losses of the first {counted(first, 'step')} are equal to rounding, and all within "
             f"{largest:.1%}: rounding grows in the course of a training."

@@ -290,7 +290,7 @@ def _imported_before(path: Path) -> Any:
         file = getattr(module, "__file__", None)
         if getattr(module, "__name__", "").startswith(OWN_NAME):
             continue
-        if isinstance(file, str) and Path(file).name == path.name and Path(file).resolve() == path:
+        if isinstance(file, str) and os.path.basename(file) == path.name and Path(file).resolve() == path:
             return module
     return None
 

@@ -61,6 +61,7 @@ WRONG: dict[str, list[tuple[list[tuple[str, str]], str]]] = {
         ),
     ],
     "anchors": [
+        ([("k / octaves)", "k) / octaves")], "write 2 ** (k / octaves), with brackets"),
         (
             [(" + 0.5) * stride", ") * stride")],
             "corner of the cell instead of its middle, off by half a stride",
@@ -127,6 +128,7 @@ WRONG: dict[str, list[tuple[list[tuple[str, str]], str]]] = {
         ),
     ],
     "focal": [
+        ([("torch.sigmoid(-signed) ** gamma", "1 - torch.sigmoid(signed) ** gamma")], "1 - p_t^gamma"),
         ([("-alpha_t * fading", "-fading")], "it has no alpha"),
         ([("alpha, 1 - alpha)", "1 - alpha, alpha)")], "alpha is on the wrong side"),
         ([("torch.where(truth == 1, alpha, 1 - alpha)", "alpha")], "multiplies everything by alpha"),
@@ -170,6 +172,7 @@ WRONG: dict[str, list[tuple[list[tuple[str, str]], str]]] = {
         ([("[center - size / 2, center + size / 2]", "[center, size]")], "returns centre and size"),
     ],
     "nms": [
+        ([("== labels[best]", "!= labels[best]")], "boxes of other classes only"),
         ([(" & (labels[left] == labels[best])", "")], "suppresses across classes"),
         ([("descending=True", "descending=False")], "keeps the box of the lower score"),
         ([("> threshold", ">= threshold")], "exactly the threshold (>=)"),

@@ -275,3 +275,12 @@ def test_what_counts_as_a_hole() -> None:
     [function] = ast.parse("def f():\n    return 1\n").body
     assert isinstance(function, ast.FunctionDef)
     assert not is_hole(function)
+
+
+def test_an_exception_in_the_class_gets_its_line(tmp_path: Path) -> None:
+    file = write_solution(
+        tmp_path, "matcher", ("        self.positive, self.negative = positive, negative", "        pass")
+    )
+    [*_, last] = judged(file).lines
+    assert "the matcher as a whole is not: this matcher raised AttributeError" in last
+    assert "my_matcher.py, line 9" in last
