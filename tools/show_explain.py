@@ -32,7 +32,7 @@ def add_explain(topics: Any) -> None:
         help="one or two detectors: run folders (their best.pt), checkpoints or recipes; an image file (or "
         "--image, --number, --id); and changes to the recipes (path=value)",
     )
-    add_images(parser, several=False)
+    add_images(parser, count=None)
     parser.add_argument(
         "--output", default="explain.html", metavar="FILE", help="a new file (default explain.html)"
     )

@@ -17,7 +17,18 @@ if TYPE_CHECKING:
 def add_views(topics: Any) -> None:
     """Add the topics to the parser of `densedet show`."""
     one = add_topic(topics, "model", "parts, maps, costs, receptive fields, anchors", model)
-    add_images(one)
+    add_images(one, count=None)
+    one = add_topic(topics, "data", "augmented training batches, and what the sampler draws", data)
+    add_images(one, split=None, count=16, what="pictures of a batch")
+    one.add_argument("--batches", type=int, default=1, metavar="N", help="how many (default 1)")
+    one.add_argument("--epoch", type=int, default=0, metavar="N", help="from this one on (default 0)")
+    one.add_argument(
+        "--progress",
+        type=float,
+        default=0.0,
+        metavar="P",
+        help="of the training, 0..1: what has an until in the recipe ends there (default 0)",
+    )
     one = add_topic(topics, "anchors", "anchors on images, level by level", anchors)
     add_images(one)
     one = add_topic(topics, "matches", "the anchors that objects get in training", matches)
@@ -54,8 +65,22 @@ def add_output(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--output", metavar="DIR", help="a new folder for index.html and its pictures")
 
 
-def add_images(parser: argparse.ArgumentParser, *, split: str = "val", several: bool = True) -> None:
-    """Add the arguments that name images: several, or one for all."""
+def add_images(
+    parser: argparse.ArgumentParser,
+    *,
+    split: str | None = "val",
+    count: int | None = 4,
+    what: str = "images where none is named, from the first on",
+) -> None:
+    """Add the arguments that name images.
+
+    Args:
+        parser: of a topic.
+        split: which of the recipe's images are meant where the user does not tell; None: the training's,
+            always.
+        count: how many are shown where the user does not tell; None: one, always.
+        what: this counts, in words.
+    """
     parser.add_argument("--image", nargs="+", action="extend", default=[], metavar="FILE", help="image files")
     parser.add_argument(
         "--box",
@@ -76,18 +101,21 @@ def add_images(parser: argparse.ArgumentParser, *, split: str = "val", several: 
     parser.add_argument(
         "--id", nargs="+", action="extend", default=[], metavar="ID", help="images of the recipe by their id"
     )
-    parser.add_argument(
-        "--split",
-        choices=("val", "train"),
-        default=split,
-        help=f"which of the recipe's images (default {split})",
-    )
-    if several:
-        parser.add_argument(
-            "--count", type=int, default=4, metavar="N", help="without these: the first N images (default 4)"
-        )
-    else:
+    if count is None:
         parser.set_defaults(count=1)
+    else:
+        parser.add_argument(
+            "--count", type=int, default=count, metavar="N", help=f"most {what} (default {count})"
+        )
+    if split is None:
+        parser.set_defaults(split="train")
+    else:
+        parser.add_argument(
+            "--split",
+            choices=("val", "train"),
+            default=split,
+            help=f"which of the recipe's images (default {split})",
+        )
 
 
 def wanted_of(arguments: argparse.Namespace) -> Wanted:
@@ -130,6 +158,20 @@ def model(arguments: argparse.Namespace) -> int:
     wanted = wanted_of(arguments)
     subject = subject_of(arguments.what, arguments.overrides, plugins=arguments.plugin, without_data=True)
     return hand_over(model_page(subject, wanted), arguments)
+
+
+def data(arguments: argparse.Namespace) -> int:
+    """Training batches as they reach the network, with the boxes after the augmentation; which of it takes
+    part at a progress of the training; and how often the sampler draws each class."""
+    from densedet.core.showing.data import data_page, recipe_of
+
+    check_output(arguments)
+    wanted = wanted_of(arguments)
+    recipe = recipe_of(arguments.what, arguments.overrides, arguments.plugin)
+    page = data_page(
+        recipe, wanted, batches=arguments.batches, epoch=arguments.epoch, progress=arguments.progress
+    )
+    return hand_over(page, arguments)
 
 
 def anchors(arguments: argparse.Namespace) -> int:

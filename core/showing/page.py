@@ -90,7 +90,7 @@ class Page:
         """Return title, sentences and tables for a terminal."""
         lines = [self.title, *self.lead, ""]
         for block in self.blocks:
-            if not block.tables:
+            if block.figures and not block.tables:
                 continue
             lines += [block.title, *block.notes] if block.title else block.notes
             for table in block.tables:

@@ -261,16 +261,33 @@ def _of_file(subject: Subject, file: str, boxes: Sequence[str]) -> View:
     recipe = subject.recipe
     resize = assembly.build_resize(recipe)
     sample = sample_of(file, decoding=assembly.decoding_of(recipe), resize=resize)
-    read = [_box(text, subject.classes, sample.source_wh) for text in boxes]
-    if read:
-        corners = torch.tensor([corners for corners, _ in read])
+    if boxes:
+        corners, labels = boxes_of(boxes, subject.classes, sample.source_wh)
+        placed = resize(*sample.source_wh).boxes_to_input(corners, sample.source_wh)
         sample = replace(
-            sample,
-            boxes=resize(*sample.source_wh).boxes_to_input(corners, sample.source_wh),
-            labels=torch.tensor([label for _, label in read]),
-            ignore=torch.zeros(len(read), dtype=torch.bool),
+            sample, boxes=placed, labels=labels, ignore=torch.zeros_like(labels, dtype=torch.bool)
         )
-    return View(Path(file).stem, visible(os.path.basename(file)), _batch(subject, sample), known=bool(read))
+    name = os.path.basename(file)
+    return View(Path(file).stem, visible(name), _batch(subject, sample), known=bool(boxes))
+
+
+def boxes_of(texts: Sequence[str], classes: Sequence[str], size_wh: tuple[int, int]) -> tuple[Tensor, Tensor]:
+    """Read "CLASS,X1,Y1,X2,Y2" of objects in an image.
+
+    Args:
+        texts: one an object.
+        classes: names in label order.
+        size_wh: (width, height) of the image.
+
+    Returns:
+        float32 (G,4) xyxy, and int64 (G,), 0..C-1.
+
+    Raises:
+        UsageError: a text means no box in the image.
+    """
+    read = [_box(text, classes, size_wh) for text in texts]
+    boxes = torch.tensor([corners for corners, _ in read], dtype=torch.float32).reshape(-1, 4)
+    return boxes, torch.tensor([label for _, label in read], dtype=torch.int64)
 
 
 def _batch(subject: Subject, sample: Sample) -> Batch:
