@@ -143,7 +143,8 @@ def _grouped(found: dict[str, Called]) -> dict[str, Called]:
         prefixes = [".".join(path[:count]) for count in range(1, len(path) + 1)]
         under = [[one for one in found.values() if f"{one.name}.".startswith(f"{p}.")] for p in prefixes]
         alone = (prefix for prefix, inside in zip(prefixes, under) if inside == row)
-        title = next(alone, f"{row[0].name} to {last.name.removeprefix('backbone.')}")
+        span = f"{row[0].name} to {last.name.removeprefix('backbone.')}"
+        title = next(alone, span) if len(row) > 1 else last.name
         total = sum(one.parameters for one in row), sum(one.macs for one in row)
         joined[last.name] = Called(last.name, title, last.kind, last.maps, *total, [])
     return joined
