@@ -8,7 +8,7 @@ from densedet.core.contracts import Space
 
 
 class L1Loss(nn.Module):
-    """abs(prediction - target), summed over the four numbers, as the RetinaNet of torchvision and Detectron2."""
+    """abs(prediction - target), summed over the four numbers, as torchvision's and Detectron2's RetinaNet."""
 
     space: Space = "deltas"
 

@@ -105,14 +105,23 @@ class Muon(torch.optim.Optimizer):
             torch._foreach_add_(momenta, changes)
         # Nesterov: look ahead by one more step of the momentum.
         ahead = torch._foreach_lerp(gradients, momenta, group["momentum"])
-        steps = orthogonalised([matrix.flatten(1) for matrix in ahead], group["iterations"])
-        # The root mean square of the entries of an orthogonal (r,c) matrix is sqrt(min(r, c) / (r c)).
-        lengths = [-group["lr"] * 0.2 * max(step.shape) ** 0.5 for step in steps]
-        torch._foreach_mul_(steps, lengths)
+        matrices = [_rows(matrix, kernel) for matrix, kernel in zip(ahead, kernels)]
+        decay = group["lr"] * group["weight_decay"]
         if refused is not None:
-            torch._foreach_mul_(steps, taken)
-        torch._foreach_mul_(kernels, 1 - group["lr"] * group["weight_decay"] * taken)
-        torch._foreach_add_(kernels, [step.view_as(kernel) for kernel, step in zip(kernels, steps)])
+            torch._foreach_mul_(kernels, 1 - decay * taken)
+        for kernel, matrix, factor in zip(
+            kernels, matrices, orthogonal_factors(matrices, group["iterations"])
+        ):
+            # The root mean square of the entries of an orthogonal (r,c) matrix is sqrt(min(r, c) / (r c)).
+            length = -group["lr"] * 0.2 * max(matrix.shape) ** 0.5
+            pair = (matrix, factor) if _is_tall(matrix) else (factor, matrix)
+            weights = _rows(kernel, kernel)
+            if refused is None:
+                weights.addmm_(*pair, beta=1 - decay, alpha=length)
+            else:
+                weights.add_(torch.mm(*pair) * taken, alpha=length)
+            if weights.data_ptr() != kernel.data_ptr():  # strides of which no view as a matrix can be had
+                kernel.copy_(weights.view_as(kernel))
 
 
 def _gradient(parameter: Tensor) -> Tensor:
@@ -120,32 +129,44 @@ def _gradient(parameter: Tensor) -> Tensor:
     return parameter.grad
 
 
-def orthogonalised(matrices: Sequence[Tensor], iterations: int) -> list[Tensor]:
-    """Move the singular values of matrices close to 1 by Newton-Schulz iterations.
+def _rows(tensor: Tensor, kernel: Tensor) -> Tensor:
+    """Return (out,in*h*w) or, without a copy where the kernel lies so in memory, (out,h*w*in): a step of Muon
+    does not depend on the order of columns."""
+    lies_otherwise = kernel.ndim == 4 and not kernel.is_contiguous()
+    if lies_otherwise and kernel.is_contiguous(memory_format=torch.channels_last):
+        tensor = tensor.permute(0, 2, 3, 1)
+    return tensor.flatten(1)
 
-    All iterations act on the Gram matrices of the smaller sides, since they are polynomials of them. So the
-    large side is multiplied twice, however many iterations there are, and matrices of one smaller side go
-    through them together.
+
+def orthogonal_factors(matrices: Sequence[Tensor], iterations: int) -> list[Tensor]:
+    """Return for each matrix the symmetric factor that moves its singular values close to 1.
+
+    The Newton-Schulz iterations are polynomials of the Gram matrix of the smaller side. So all of them act on
+    Gram matrices, and the large side is multiplied twice, however many iterations there are. Gram matrices go
+    through them together, filled up with zeros to sides of whole multiples of 32.
 
     Args:
         matrices: float32, each (rows,columns).
         iterations: at least 1.
 
     Returns:
-        One for each, of the same shape; 5 iterations take singular values of 0.01 to 1 times the norm to
-        between 0.7 and 1.2. A matrix of zeros stays as it is.
+        F (side,side) for each, of its smaller side: ``F @ matrix``, or ``matrix @ F`` where there are more
+        rows than columns. 5 iterations take singular values of 0.01 to 1 times the norm to between 0.7 and
+        1.2. A matrix of zeros stays as it is.
     """
-    norms = torch._foreach_norm(list(matrices))
-    wide = [matrix.mT if _is_tall(matrix) else matrix for matrix in matrices]
-    scaled = [matrix / norm.clamp(min=1e-7) for matrix, norm in zip(wide, norms)]
+    grams = [matrix.mT @ matrix if _is_tall(matrix) else matrix @ matrix.mT for matrix in matrices]
     by_side: dict[int, list[int]] = {}
-    for place, matrix in enumerate(scaled):
-        by_side.setdefault(len(matrix), []).append(place)
+    for place, gram in enumerate(grams):
+        by_side.setdefault(-(-len(gram) // 32) * 32, []).append(place)
     found: dict[int, Tensor] = {}
-    for places in by_side.values():
-        products = _iterated(torch.stack([scaled[place] @ scaled[place].mT for place in places]), iterations)
-        found |= {place: product @ scaled[place] for place, product in zip(places, products)}
-    return [found[place].mT if _is_tall(matrix) else found[place] for place, matrix in enumerate(matrices)]
+    for side, places in by_side.items():
+        stack = grams[0].new_zeros(len(places), side, side)
+        for row, place in enumerate(places):
+            stack[row, : len(grams[place]), : len(grams[place])] = grams[place]
+        squares = stack.diagonal(dim1=1, dim2=2).sum(dim=1).clamp_(min=1e-14)[:, None, None]
+        factors = _iterated(stack / squares, iterations) / squares.sqrt()
+        found |= {place: factors[row] for row, place in enumerate(places)}
+    return [found[place][: len(gram), : len(gram)] for place, gram in enumerate(grams)]
 
 
 def _is_tall(matrix: Tensor) -> bool:
@@ -155,10 +176,10 @@ def _is_tall(matrix: Tensor) -> bool:
 def _iterated(grams: Tensor, iterations: int) -> Tensor:
     """Return the polynomials of Gram matrices (n,s,s) by which all iterations together multiply."""
     a, b, c = COEFFICIENTS
-    diagonal = a * torch.eye(grams.shape[1], dtype=grams.dtype, device=grams.device)
     product = None
     for left in range(iterations, 0, -1):
-        factor = torch.baddbmm(grams, grams, grams, beta=b, alpha=c).add_(diagonal)
+        factor = torch.baddbmm(grams, grams, grams, beta=b, alpha=c)
+        factor.diagonal(dim1=1, dim2=2).add_(a)
         product = factor if product is None else torch.bmm(factor, product)
         if left > 1:
             grams = torch.bmm(torch.bmm(factor, grams), factor)

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from densedet.plugins.optim.muon import muon, orthogonalised
+from densedet.plugins.optim.muon import muon, orthogonal_factors
 
 
 def iterated(value: float, iterations: int) -> float:
@@ -18,11 +18,17 @@ def iterated(value: float, iterations: int) -> float:
     return value
 
 
+def orthogonalised(matrix: torch.Tensor) -> torch.Tensor:
+    """The matrix after five iterations."""
+    [factor] = orthogonal_factors([matrix], 5)
+    return matrix @ factor if len(matrix) > len(matrix.T) else factor @ matrix
+
+
 @pytest.mark.parametrize("shape", [(2, 3), (3, 2)])
 def test_singular_values_come_close_to_one(shape: tuple[int, int]) -> None:
     matrix = torch.zeros(shape)
     matrix[0, 0], matrix[1, 1] = 3.0, 4.0  # norm 5: 0.6 and 0.8
-    [found] = orthogonalised([matrix], 5)
+    found = orthogonalised(matrix)
     expected = torch.zeros(shape)
     expected[0, 0], expected[1, 1] = iterated(0.6, 5), iterated(0.8, 5)
     torch.testing.assert_close(found, expected, atol=1e-4, rtol=0)
@@ -31,15 +37,16 @@ def test_singular_values_come_close_to_one(shape: tuple[int, int]) -> None:
 
 def test_singular_vectors_stay_and_matrices_of_all_shapes_go_together() -> None:
     torch.manual_seed(0)
-    matrices = [torch.randn(shape) for shape in ((4, 7), (9, 4), (4, 4), (2, 3), (1, 5))]
-    for found, matrix in zip(orthogonalised(matrices, 5), matrices):
+    matrices = [torch.randn(shape) for shape in ((4, 7), (9, 4), (4, 4), (2, 3), (1, 5), (40, 33), (33, 70))]
+    for factor, matrix in zip(orthogonal_factors(matrices, 5), matrices):
+        found = matrix @ factor if len(matrix) > len(matrix.T) else factor @ matrix
         u, s, v = torch.linalg.svd(matrix, full_matrices=False)
         values = torch.tensor([iterated(float(one / torch.linalg.matrix_norm(matrix)), 5) for one in s])
         torch.testing.assert_close(found, u * values @ v, atol=1e-4, rtol=0)
 
 
 def test_a_matrix_of_zeros_stays() -> None:
-    assert torch.equal(orthogonalised([torch.zeros(2, 2)], 5)[0], torch.zeros(2, 2))
+    assert torch.equal(orthogonalised(torch.zeros(2, 2)), torch.zeros(2, 2))
 
 
 def test_two_steps_by_hand() -> None:
@@ -106,3 +113,20 @@ def test_a_copy_takes_the_same_step() -> None:
     optimizer.step()
     twin.step()
     assert all(torch.equal(own, other) for own, other in zip(weights, copies))
+
+
+@pytest.mark.parametrize("order", ["contiguous", "channels_last", "neither"])
+def test_the_step_does_not_depend_on_the_order_in_memory(order: str) -> None:
+    torch.manual_seed(0)
+    start, gradient = torch.randn(2, 6, 4, 3, 3)
+    laid = {
+        "contiguous": start.clone(),
+        "channels_last": start.to(memory_format=torch.channels_last),
+        "neither": start.permute(1, 0, 2, 3).contiguous().permute(1, 0, 2, 3),
+    }[order]
+    kernel = nn.Parameter(laid)
+    kernel.grad = gradient
+    muon(parameters=[{"params": [kernel], "decay": True}], lr=0.1, weight_decay=0.5).step()
+    # The first step's momentum is 0.05 of the gradient, and only its direction counts.
+    step = orthogonalised(gradient.flatten(1)) * 0.2 * 36**0.5
+    torch.testing.assert_close(kernel.detach(), start * 0.95 - 0.1 * step.view_as(start), atol=1e-5, rtol=0)
