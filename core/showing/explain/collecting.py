@@ -13,7 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 from densedet.core import boxes as box_ops
-from densedet.core.errors import UsageError
+from densedet.core.errors import CheckpointError, UsageError
 from densedet.core.report.drawing import class_color, drawn_name, to_image
 from densedet.core.showing.subject import Subject, View
 from densedet.core.text import visible
@@ -25,6 +25,8 @@ from densedet.core.types import Detections, Explanation, Fate, Level, Reasons, T
 
 SHOWN = 60
 """Detections of a snapshot that are kept for the page."""
+MOMENTS = 24
+"""Snapshots that a page shows; of more, some that are spread evenly."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -163,7 +165,7 @@ def walk_through(subject: Subject, view: View) -> Walk:
         fate=trace["fate"][0].cpu().numpy() if tells else None,
         by=trace["by"][0].cpu().numpy() if tells and "by" in trace else None,
         suppression=None if settings is None or cells is None else asdict(settings),
-        moments=moments_of(subject, view, now),
+        moments=moments_of(subject, view, now, notes),
         notes=notes,
     )
 
@@ -239,25 +241,30 @@ def step_of(subject: Subject) -> int | None:
     return None if file is None else int(checkpoint.load(file)["step"])
 
 
-def moments_of(subject: Subject, view: View, now: Moment) -> list[Moment]:
-    """Return the moments of a run's snapshots and ``now``, by their steps."""
+def moments_of(subject: Subject, view: View, now: Moment, notes: list[str]) -> list[Moment]:
+    """Return the moments of a run's snapshots, at most `MOMENTS`, and ``now``, by their steps; a sentence
+    about each snapshot that cannot be read goes to ``notes``."""
     file = file_of(subject)
     if file is None or now.step is None:
         return [now]
     kept = snapshots_of(Path(os.path.abspath(file)).parent)
+    steps = [step for step in kept if step != now.step]
+    if len(steps) > MOMENTS:
+        steps = [steps[i] for i in np.linspace(0, len(steps) - 1, MOMENTS).round().astype(int).tolist()]
     detector: Any = subject.detector
     trained = {name: value.clone() for name, value in detector.state_dict().items()}
     moments = [now]
-    for step, snapshot in kept.items():
-        if step == now.step:
+    for step in steps:
+        try:
+            state = checkpoint.load(kept[step])
+            checkpoint.load_weights(detector, state["ema"] or state["detector"])
+        except CheckpointError as error:
+            notes.append(f"A snapshot is left out: {error}.")
             continue
-        state = checkpoint.load(snapshot)
-        checkpoint.load_weights(detector, state["ema"] or state["detector"])
         found = found_of(detector.predict(view.batch)[0], SHOWN)
         maps = []
         if now.maps:
-            inside = detector.explain(view.batch)
-            maps = [array(level[0]) for level in inside.score_maps()]
+            maps = [array(level[0]) for level in detector.explain(view.batch).score_maps()]
         moments.append(Moment(step, maps, found))
     detector.load_state_dict(trained)
     return sorted(moments, key=lambda moment: moment.step or 0)

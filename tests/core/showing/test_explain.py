@@ -146,6 +146,11 @@ def test_snapshots_become_moments_of_the_training(tmp_path: Path) -> None:
     assert np.array_equal(last, grid.max(axis=2).transpose(2, 0, 1))
     after = subject.detector.state_dict()
     assert all(torch.equal(value, after[name]) for name, value in before.items())
+    # A damaged one is told and left out.
+    (run.folder / "snapshots" / "00000002.pt").write_bytes(b"damaged")
+    walk = walk_through(subject, view)
+    assert [moment.step for moment in walk.moments] == [0, 3]
+    assert re.match(r"A snapshot is left out: .*00000002\.pt is no readable checkpoint", walk.notes[0])
     # The untrained weights' map, by a detector that has them.
     untrained, _ = subject_and_view(run.folder / "snapshots" / "00000000.pt")
     detector: Any = untrained.detector

@@ -91,6 +91,9 @@ class Column {
     const score = this.part("score");
     // Below, the page does not hold every candidate.
     score.min = Math.ceil(200 * cells.from) / 200;
+    if (cells.from > 0) {
+      this.part("from").textContent = `Of the candidates below ${cells.from.toFixed(3)} the page does not hold all.`;
+    }
     for (const [name, input] of [["score", score], ["iou", this.part("iou")]]) {
       input.value = suppression[name];
       input.addEventListener("input", () => { this.settings[name] = Number(input.value); this.recompute(); });
@@ -121,9 +124,14 @@ class Column {
 
   openPicture() {
     const canvas = this.part("picture");
-    canvas.addEventListener("click", (event) => {
+    const choose = (event) => {
       const area = canvas.getBoundingClientRect();
       this.page.choosePoint((event.clientX - area.left) / area.width, (event.clientY - area.top) / area.height);
+    };
+    canvas.addEventListener("click", choose);
+    canvas.addEventListener("pointermove", (event) => {
+      // Dragging with a mouse; a finger that moves scrolls the page.
+      if (event.pointerType === "mouse" && event.buttons === 1) choose(event);
     });
     canvas.addEventListener("keydown", (event) => this.onKey(event));
     for (const button of this.root.querySelectorAll("[data-move]")) {
