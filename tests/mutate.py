@@ -2,9 +2,9 @@
 
     python tests/mutate.py --count 100000 --seed 0 --processes 2
 
-Kinds: database (.db), sqlite, coco, voc, yolo, image, recipe, checkpoint, and command, which runs the command
-line on changed files of all of them. Each case is either used or refused with a sentence, an exception of
-densedet.core.errors. Everything else is a failure: another exception, a RuntimeWarning, a crash, a hang or
+Kinds: database (.db), sqlite, coco, voc, yolo, labelme, cvat, image, recipe, checkpoint, and command, which
+runs the command line on changed files of all of them. Each case is either used or refused with a sentence, an
+exception of densedet.core.errors. Everything else is a failure: another exception, a RuntimeWarning, a crash, a hang or
 10 s of the processor, 1 GB more memory, a file written outside of the temporary folder, a program, a
 connection or code of a file that was started, a changed checkpoint that is taken.
 
@@ -47,11 +47,13 @@ WALL_SECONDS = 120.0
 """After which a case that waits for something counts as a hang, whatever else the machine does."""
 
 SHARES = {
-    "database": 0.30,
+    "database": 0.22,
     "sqlite": 0.10,
     "coco": 0.10,
     "voc": 0.08,
     "yolo": 0.08,
+    "labelme": 0.04,
+    "cvat": 0.04,
     "image": 0.14,
     "recipe": 0.10,
     "checkpoint": 0.0989,

@@ -18,7 +18,7 @@ from mutations.watch import Watch, judged  # noqa: E402
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="processes cannot be forked there")
 
 
-KINDS = "database,sqlite,coco,voc,yolo,image,recipe,checkpoint"
+KINDS = "database,sqlite,coco,voc,yolo,labelme,cvat,image,recipe,checkpoint"
 
 
 def mutate(tmp_path, *arguments):

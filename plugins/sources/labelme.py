@@ -213,6 +213,8 @@ def _labelme_files(folder: Path) -> list[Path]:
     names = sorted(n for n in os.listdir(folder) if n.lower().endswith(".json") and not added_by_macos(n))
     found = []
     for name in names[:LOOKED_AT]:
+        if not os.path.isfile(folder / name):  # a pipe would be waited for without end
+            continue
         try:
             with open(folder / name, "rb") as file:
                 head = file.read(HEAD)

@@ -30,7 +30,9 @@ from densedet.core.errors import DensedetError
 from densedet.core.placement import Placement
 from densedet.core.recipe.plugin_loading import load_plugins
 from densedet.plugins.sources.coco import CocoSource
+from densedet.plugins.sources.cvat import CVATSource
 from densedet.plugins.sources.flatbuffers_db import FlatBuffersSource
+from densedet.plugins.sources.labelme import LabelMeSource
 from densedet.plugins.sources.sqlite import SQLiteSource
 from densedet.plugins.sources.voc import VOCSource
 from densedet.plugins.sources.yolo import YOLOSource
@@ -43,6 +45,8 @@ WRITTEN: dict[str, tuple[type[TableSource], str]] = {
     "coco": (CocoSource, "x.json"),
     "voc": (VOCSource, "voc"),
     "yolo": (YOLOSource, "yolo"),
+    "labelme": (LabelMeSource, "labelme"),
+    "cvat": (CVATSource, "x.xml"),
 }
 """{kind: (what writes it, its name)}."""
 
@@ -77,7 +81,8 @@ class AnnotationKind:
         kind, self.file = WRITTEN[name]
         self.corpus = corpus / name
         kind.write(small_table(), self.corpus / self.file)
-        root = {"voc": "voc/JPEGImages", "yolo": "yolo/images/train"}.get(name, "images")
+        inside = {"voc": "voc/JPEGImages", "yolo": "yolo/images/train", "labelme": "labelme/train"}
+        root = inside.get(name, "images")
         for number, image in enumerate(IMAGES):
             path = self.corpus / root / image
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -187,6 +192,8 @@ class AnnotationKind:
             spec = {"root": str(folder / "out" / name)}
         elif kind is VOCSource:
             spec = {"annotations": str(folder / "out" / name / "Annotations"), "images": str(folder)}
+        elif kind is LabelMeSource:
+            spec = {"annotations": str(folder / "out" / name / "train"), "images": str(folder)}
         if report.images:
             again = kind(**spec)
             sound(again.table)
@@ -208,9 +215,8 @@ def changed_xml(text: str, draw: random.Random) -> str:
         return f"<!DOCTYPE annotation [{bomb}]>{text}"
     if kind == 1:
         depth = draw.choice((10, 1000, 100_000))
-        return text.replace(
-            "<object>", "<object>" + "<part>" * depth + "</part>" * draw.choice((0, depth)), 1
-        )
+        start = "<object>" if "<object>" in text else "<labels>"
+        return text.replace(start, start + "<part>" * depth + "</part>" * draw.choice((0, depth)), 1)
     if kind == 2:
         elements = list(re.finditer(r"<(\w+)[ >].*?</\1>|<coco.*?/>", text, re.DOTALL))
         one, other = draw.choice(elements), draw.choice(elements)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -158,6 +159,15 @@ def test_parts_of_a_data_set(tmp_path: Path) -> None:
     assert [Path(spec["annotations"]).name for spec in parts.values()] == ["train", "val"]
     assert len(open_source(recognise(tmp_path, components), components)) == 2
     assert parts_of(tmp_path / "train", components) == {}
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes here")
+def test_a_pipe_among_the_files_is_not_waited_for(tmp_path: Path) -> None:
+    write(tmp_path, "b", shape("cat", [[0, 0], [4, 4]]))
+    os.mkfifo(tmp_path / "a.json")
+    assert recognise(tmp_path, load_plugins([]).components)["name"] == "labelme"
+    with pytest.raises(DataError, match=r"a\.json cannot be read: it is no file"):
+        len(LabelMeSource(root=str(tmp_path)))
 
 
 def test_what_was_changed_in_the_tool_counts(tmp_path: Path) -> None:
