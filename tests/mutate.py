@@ -4,9 +4,9 @@
 
 Kinds: database (.db), sqlite, coco, voc, yolo, labelme, cvat, image, recipe, checkpoint, and command, which
 runs the command line on changed files of all of them. Each case is either used or refused with a sentence, an
-exception of densedet.core.errors. Everything else is a failure: another exception, a RuntimeWarning, a crash, a hang or
-10 s of the processor, 1 GB more memory, a file written outside of the temporary folder, a program, a
-connection or code of a file that was started, a changed checkpoint that is taken.
+exception of densedet.core.errors. Everything else is a failure: another exception, a RuntimeWarning, a crash,
+a hang or 10 s of the processor, 1 GB more memory, a file written outside of the temporary folder, a program,
+a connection or code of a file that was started, a changed checkpoint that is taken.
 
 A case follows from (seed, kind, number) alone. Failures are kept, one archive each, in --keep; ``--replay
 FILE`` uses one again. The exit code is 1 where there is a failure.
