@@ -36,6 +36,7 @@ if TYPE_CHECKING:
         softmax,
         varifocal,
     )
+    from densedet.plugins.losses import iou as iou_loss
     from densedet.plugins.matchers import atss, iou, task_aligned
     from densedet.plugins.matchers import fcos as fcos_matcher
     from densedet.plugins.necks import fpn, identity, pan, ssd_extras
@@ -87,7 +88,7 @@ if TYPE_CHECKING:
         varifocal.VarifocalLoss, bce.BCELoss, softmax.SoftmaxLoss,
     ]
     box_loss: list[type[contracts.BoxLoss]] = [
-        l1.L1Loss, smooth_l1.SmoothL1Loss, giou.GIoULoss, diou.DIoULoss, ciou.CIoULoss,
+        l1.L1Loss, smooth_l1.SmoothL1Loss, iou_loss.IoULoss, giou.GIoULoss, diou.DIoULoss, ciou.CIoULoss,
         dfl.DistributionFocalLoss,
     ]
     postprocess: list[type[contracts.Postprocess]] = [nms.NMSPostprocess, soft_nms.SoftNMSPostprocess]
