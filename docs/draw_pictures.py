@@ -17,11 +17,14 @@ import densedet
 from densedet.core import assembly
 from densedet.core.assembly import make_dataset
 from densedet.core.data.loader import collate
-from densedet.core.report.drawing import class_color, draw_boxes, enlarge, grid, side_by_side, to_image
+from densedet.core.report.drawing import class_color, draw_boxes, enlarge, grid, side_by_side
 from densedet.core.report.fonts import font_for
 from densedet.core.report.heatmaps import score_map_panel
+from densedet.core.showing.anchors import levels_picture
+from densedet.core.showing.matches import matches_picture, objects_picture
+from densedet.core.showing.subject import View, Wanted, subject_of, views_of
 from densedet.core.training.prediction import load
-from densedet.core.types import Batch
+from densedet.core.types import Batch, Explanation
 
 DOCS = Path(__file__).resolve().parent
 EXAMPLES = DOCS.parent / "examples" / "beside_a_recipe"
@@ -117,25 +120,13 @@ def anchors() -> Image.Image:
     return side_by_side(pictures, ["SSD: default boxes, 4 a cell", "RetinaNet: octaves and ratios, 9 a cell"])
 
 
-def anchors_of(name: str, margin: int = 64) -> Image.Image:
-    detector, batch, _ = built(name)
-    inside = detector.explain(batch)
-    image = to_image(batch.images[0])
-    canvas = Image.new("RGB", (image.width + 2 * margin, image.height + 2 * margin), "white")
-    canvas.paste(image, (margin, margin))
-    boxes, labels, start = [], [], 0
-    for place, level in enumerate(inside.levels):
-        cell = (level.height // 2) * level.width + level.width // 2
-        boxes.append(inside.anchors[start + cell * level.anchors :][: level.anchors])
-        labels += [place] * level.anchors
-        start += level.count
-    names = [f"stride {level.stride}" for level in inside.levels]
-    picture = draw_boxes(
-        canvas, torch.cat(boxes) + margin, torch.tensor(labels), None, names, scale=2, names=False
-    )
+def anchors_of(name: str) -> Image.Image:
+    view, inside, _ = shown(name)
+    picture = levels_picture(view, inside, margin=64)
     key = Image.new("RGB", (picture.width, 22), "white")
     pen = ImageDraw.Draw(key)
-    for place, text in enumerate(names):
+    for place, level in enumerate(inside.levels):
+        text = f"stride {level.stride}"
         pen.rectangle((8 + place * 110, 5, 20 + place * 110, 17), fill=class_color(place))
         pen.text((25 + place * 110, 11), text, fill="black", font=font_for(text, 14), anchor="lm")
     return grid([picture, key], columns=1, gap=0)
@@ -143,33 +134,24 @@ def anchors_of(name: str, margin: int = 64) -> Image.Image:
 
 def matches() -> Image.Image:
     """Truth, and the anchors that the matchers of both quick starts made positive, in their objects'
-    colours."""
+    colours; ignored ones are grey."""
     pictures, titles = [], []
     for name, title in (("quickstart_ssd", "SSD"), ("quickstart_retinanet", "RetinaNet")):
-        detector, batch, classes = built(name)
+        view, inside, classes = shown(name)
         if not pictures:
-            boxes, labels = batch.boxes[0][batch.valid[0]], batch.labels[0][batch.valid[0]]
-            pictures.append(
-                draw_boxes(batch.images[0], boxes, labels, None, classes, scale=3, style="dashed")
-            )
+            pictures.append(objects_picture(view, classes))
             titles.append("objects")
-        targets = detector.explain(batch).targets
-        positive = targets.positive[0]
-        of_class = targets.labels[0][positive]
-        pictures.append(
-            draw_boxes(
-                batch.images[0],
-                targets.anchors[positive],
-                of_class,
-                None,
-                classes,
-                scale=3,
-                names=False,
-                limit=500,
-            )
-        )
+        positive = inside.targets.positive[0]
+        pictures.append(matches_picture(view, inside))
         titles.append(f"{title}: {int(positive.sum())} of {len(positive):,} anchors answer for them")
     return side_by_side(pictures, titles)
+
+
+def shown(recipe: str) -> tuple[View, Explanation, tuple[str, ...]]:
+    """The scene as `densedet show` has it, the inside of an untrained detector, and the class names."""
+    subject = subject_of(recipe)
+    [view] = views_of(subject, Wanted(numbers=[SCENE]))
+    return view, subject.explain(view.batch, "pictures"), subject.classes
 
 
 def one_tower(run: Path) -> Image.Image:

@@ -142,9 +142,12 @@ def _image_block(
     elif view.known:
         block.notes.append("No object is in this image.")
     block.notes.append(
-        "Each picture shows one level: the anchors of the cell at the image's middle, dots at the middles of "
-        "the cells, and the objects dashed."
+        "The first picture shows the anchors at the image's middle, those of all levels; each of the others "
+        "one level, with dots at the middles of its cells, and the objects dashed."
     )
+    block.keys = [(level_name(n, level), class_color(n)) for n, level in enumerate(inside.levels)]
+    picture = levels_picture(view, inside)
+    block.figures.append(Figure(f"{view.name}_levels", picture, "the anchors at the middle, of all levels"))
     for number, level in enumerate(inside.levels):
         fitting = [overlap for (_, overlap), own in zip(best, level_of) if own == number]
         fits = f"; {len(fitting)} of the objects fit best here" if fitting else ""
@@ -172,12 +175,23 @@ def anchors_picture(view: View, inside: Explanation, number: int, classes: Seque
     return draw_boxes(picture, (boxes + shift) * scale, labels, None, (), scale=1, names=False)
 
 
-def around(image: Tensor, boxes: Tensor) -> tuple[Image.Image, Tensor, float]:
+def levels_picture(view: View, inside: Explanation, *, margin: int | None = None) -> Image.Image:
+    """Draw the anchors at the middle of an image, those of all levels, each level in its colour; ``margin``
+    as for `around`."""
+    sizes = view.image.shape[1:]
+    boxes = [cell_anchors(inside, n, middle_cell(one, sizes)) for n, one in enumerate(inside.levels)]
+    labels = torch.cat([torch.full((len(of_level),), n) for n, of_level in enumerate(boxes)])
+    canvas, shift, scale = around(view.image, torch.cat(boxes), margin=margin)
+    return draw_boxes(canvas, (torch.cat(boxes) + shift) * scale, labels, None, (), scale=1, names=False)
+
+
+def around(image: Tensor, boxes: Tensor, *, margin: int | None = None) -> tuple[Image.Image, Tensor, float]:
     """Enlarge an image, with so much grey around it that boxes beyond its edges are seen.
 
     Args:
         image: (ch,h,w).
         boxes: (M,4) xyxy in its pixels.
+        margin: pixels of grey on each side; None: as many as the boxes need, up to `MARGIN`.
 
     Returns:
         The picture; and what brings boxes onto it: (box + shift) * scale, the shift (4,).
@@ -186,7 +200,8 @@ def around(image: Tensor, boxes: Tensor) -> tuple[Image.Image, Tensor, float]:
     scale = auto_scale(*picture.size)
     most = MARGIN * max(picture.size)
     low, high = boxes[:, :2].amin(0), boxes[:, 2:].amax(0) - torch.tensor(picture.size)
-    x1, y1, x2, y2 = (int(v) for v in torch.cat([-low, high]).clamp(0, most).ceil().tolist())
+    beyond = [int(side) for side in torch.cat([-low, high]).clamp(0, most).ceil().tolist()]
+    x1, y1, x2, y2 = beyond if margin is None else [margin] * 4
     canvas = Image.new("RGB", (picture.width + x1 + x2, picture.height + y1 + y2), AROUND)
     canvas.paste(picture, (x1, y1))
     return enlarge(canvas, scale), torch.tensor([x1, y1, x1, y1]), scale

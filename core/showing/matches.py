@@ -82,7 +82,7 @@ def _block(view: View, inside: Explanation, classes: Sequence[str]) -> tuple[Blo
     block.keys = [(f"{o['number']}: {o['class']}", class_color(o["number"])) for o in objects]
     block.keys += [("ignored anchors", IGNORED)] if counts[-2] else []
     block.figures.append(
-        Figure(f"{view.name}_objects", _objects_picture(view, objects), "the objects, by their numbers")
+        Figure(f"{view.name}_objects", objects_picture(view, classes), "the objects, by their numbers")
     )
     for number, place in enumerate(places):
         here = matched[place]
@@ -127,9 +127,10 @@ def _table(objects: Sequence[dict[str, Any]], inside: Explanation) -> Any:
     return table(("object", "size", *levels, "anchors", "ignored on it", "best IoU"), rows)
 
 
-def _objects_picture(view: View, objects: Sequence[dict[str, Any]]) -> Image.Image:
-    names = [f"{one['number']}: {one['class']}" for one in objects]
-    numbers = torch.arange(len(objects))
+def objects_picture(view: View, classes: Sequence[str]) -> Image.Image:
+    """Draw the objects of an image in their own colours, by number and class."""
+    names = [f"{number}: {drawn_name(label, classes)}" for number, label in enumerate(view.labels.tolist())]
+    numbers = torch.arange(len(view.boxes))
     return draw_boxes(view.image, view.boxes, numbers, None, names, style="dashed")
 
 
