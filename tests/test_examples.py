@@ -615,7 +615,7 @@ def test_links_and_pictures_exist(page: Path) -> None:
 
 
 def test_pictures_are_small_and_all_used() -> None:
-    text = "".join(page.read_text(encoding="utf-8") for page in DOCS.glob("*.md"))
+    text = "".join(page.read_text(encoding="utf-8") for page in DOCS.rglob("*.md"))
     for picture in (DOCS / "pictures").glob("*.png"):
         assert picture.stat().st_size < 60_000
         assert f"pictures/{picture.name}" in text, picture.name
