@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
-import shlex
 from pathlib import Path
 
 import pytest
@@ -55,22 +53,6 @@ def test_as_json_and_of_an_image_file(run: str, tmp_path: Path, capsys: pytest.C
     assert [one["name"] for one in column["objects"]] == ["3"]
     assert column["steps"] == [2]
     assert column["detections"] == column["fates"]["kept"]
-
-
-def test_the_commands_of_the_page_about_it_run(
-    run: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "photo.jpg").write_bytes((EXAMPLES / "shapes" / "train_00.png").read_bytes())
-    text = (EXAMPLES.parent.parent / "docs" / "explain.md").read_text(encoding="utf-8")
-    commands = re.findall(r"^densedet (show explain .*)$", text, flags=re.MULTILINE)
-    assert len(commands) == 3
-    for number, line in enumerate(commands):
-        given = [re.sub(r"^runs/.*", run, word) for word in shlex.split(line, comments=True)]
-        if "--output" not in given:
-            given += ["--output", f"{number}.html"]
-        assert main(given) == 0
-        assert (tmp_path / given[-1]).stat().st_size > 50_000
 
 
 @pytest.mark.parametrize(

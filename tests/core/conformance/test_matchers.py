@@ -12,7 +12,7 @@ from torch import Tensor
 from densedet.core import boxes as box_ops
 from densedet.core.conformance import ConformanceError, check_matcher
 from densedet.core.errors import PartError
-from densedet.core.types import Assignment
+from densedet.core.types import Assignment, Reasons
 from densedet.plugins.matchers.fcos import FCOSMatcher
 
 BROKEN: list[Any] = []
@@ -169,6 +169,52 @@ class CentrePrior(Threshold):
 
 
 LEGAL.append(pytest.param(partial(FCOSMatcher, ranges=(30.0, 60.0)), id="ranges_for_three_levels"))
+
+
+class SaysWhy(Threshold):
+    """Gives a sentence for each anchor, in pieces that the classes below break."""
+
+    rules: tuple[str, ...] = (
+        "its IoU {iou} with {object} is too low",
+        "its IoU {iou} with {object} is enough",
+    )
+
+    def reasons(self, assignment: Assignment, *given: Any) -> Reasons:
+        index, best = assignment
+        values = {"iou": index * 0.0 if best is None else best}
+        return Reasons(self.rules, self.rule(index), values, {"object": self.named(index)})
+
+    def rule(self, index: Tensor) -> Tensor:
+        return (index >= 0).long()
+
+    def named(self, index: Tensor) -> Tensor:
+        return index.clamp(min=-1)
+
+
+legal(SaysWhy)
+
+
+@broken("reasons: rule is a position in rules, 0 to 1")
+class RulesFromOneOn(SaysWhy):
+    def rule(self, index: Tensor) -> Tensor:
+        return super().rule(index) + 1
+
+
+@broken("reasons: rule has the shape")
+class RulesOfOneImage(SaysWhy):
+    def rule(self, index: Tensor) -> Tensor:
+        return super().rule(index)[0]
+
+
+@broken("its rules name threshold, of which it has no values")
+class ANumberIsMissing(SaysWhy):
+    rules = ("its IoU {iou} is below {threshold}", "its IoU {iou} is enough")
+
+
+@broken("reasons: object names a slot with valid=False")
+class NamesPadding(SaysWhy):
+    def named(self, index: Tensor) -> Tensor:
+        return torch.ones_like(index)
 
 
 @broken("valid=False got an anchor")
