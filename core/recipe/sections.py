@@ -260,7 +260,9 @@ class TrainSection(Section):
         None, description="stop after this many evaluations without a better AP"
     )
     frozen: list[str] = Field(
-        [], description="name patterns of parameters that stay as they are, e.g. 'backbone.*'"
+        [],
+        description="name patterns of parameters that stay as they are, e.g. 'backbone.*'; a batch norm of "
+        "which all are named keeps its statistics, too",
     )
     parameter_groups: dict[str, ParameterGroup] = Field(
         {},

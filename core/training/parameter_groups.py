@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import fnmatch
 from collections.abc import Iterable, Sequence
+from types import MethodType
 from typing import Any
 
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from densedet.core.recipe.loading import Recipe, RecipeError
 from densedet.core.recipe.sections import ParameterGroup
@@ -14,6 +16,8 @@ from densedet.core.recipe.sections import ParameterGroup
 
 def freeze(detector: nn.Module, recipe: Recipe) -> None:
     """Take the parameters that ``train.frozen`` names out of training.
+
+    A batch norm of which all parameters are named keeps its statistics, too, and normalises by them.
 
     Raises:
         RecipeError: a pattern fits no parameter.
@@ -25,6 +29,15 @@ def freeze(detector: nn.Module, recipe: Recipe) -> None:
             raise _unknown(recipe, f"train.frozen.{position}", "no parameter", pattern, parameters)
         for name in chosen:
             parameters[name].requires_grad_(False)
+    for module in detector.modules():
+        own = list(module.parameters(recurse=False))
+        if isinstance(module, _BatchNorm) and own and not any(p.requires_grad for p in own):
+            module.train = MethodType(_stay_in_evaluation, module)  # type: ignore[method-assign]
+
+
+def _stay_in_evaluation(module: nn.Module, mode: bool = True) -> nn.Module:
+    """Take the place of a module's ``train``."""
+    return nn.Module.train(module, False)
 
 
 def _unknown(recipe: Recipe, path: str, what: str, pattern: str, names: Iterable[str]) -> RecipeError:

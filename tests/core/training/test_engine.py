@@ -204,11 +204,13 @@ def test_early_stop(tmp_path: Path) -> None:
     assert run.stop_reason == "no better AP in 2 evaluations"
 
 
-def test_frozen_parameters_stay(tmp_path: Path) -> None:
+def test_frozen_parameters_and_their_statistics_stay(tmp_path: Path) -> None:
     run = Run(recipe(tmp_path, "train.frozen=['backbone.*']", "train.budget.steps=2"))
-    before = {n: p.detach().clone() for n, p in run.detector.named_parameters()}
+    before = {name: value.clone() for name, value in run.detector.state_dict().items()}
+    assert any("running_mean" in name for name in before)
     session.conduct(run)
-    changed = {n.split(".")[0] for n, p in run.detector.named_parameters() if not torch.equal(p, before[n])}
+    after = run.detector.state_dict()
+    changed = {name.split(".")[0] for name, value in after.items() if not torch.equal(value, before[name])}
     assert "backbone" not in changed
     assert "head" in changed
 
