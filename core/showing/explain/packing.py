@@ -116,10 +116,12 @@ def packed_cells(walk: Walk, cells: Cells, most: int) -> dict[str, Any]:
     ``rows`` are the anchors that are held, null for all; ``from`` is the score from which on all candidates
     are among them.
     """
-    regular = [base_of(cells, number) for number in range(len(cells.levels))]
+    sizes = [cell_of(walk, number) for number in range(len(cells.levels))]
+    regular = [base_of(cells, number, cell) for number, cell in enumerate(sizes)]
     common: dict[str, Any] = {
         "levels": [
-            {**level._asdict(), "base": base} for level, base in zip(cells.levels, regular, strict=True)
+            {**level._asdict(), "cell": sizes[number], "base": regular[number]}
+            for number, level in enumerate(cells.levels)
         ],
         "anchors": None if all(base is not None for base in regular) else packed(cells.anchors),
         "rules": [] if cells.reasons is None else list(cells.reasons.rules),
@@ -162,15 +164,38 @@ def _rows(cells: Cells, rows: np.ndarray, walk: Walk) -> dict[str, Any]:
     return made
 
 
-def base_of(cells: Cells, number: int) -> list[list[float]] | None:
-    """Return the anchors (A,4) of a level's first cell, where those of the others are the same, moved by
-    strides; else None."""
+def grid_of(cells: Cells, number: int) -> np.ndarray:
+    """Return the anchors of a level, (h,w,A,4)."""
     level: Level = cells.levels[number]
     start = sum(one.count for one in cells.levels[:number])
-    grid = cells.anchors[start : start + level.count].reshape(level.height, level.width, level.anchors, 4)
-    y, x = np.mgrid[: level.height, : level.width].astype(np.float32) * level.stride
-    moved = grid[0, 0] + np.stack([x, y, x, y], axis=-1)[:, :, None]
-    if not level.count or np.abs(moved - grid).max() > REGULAR:
+    return cells.anchors[start : start + level.count].reshape(level.height, level.width, level.anchors, 4)
+
+
+def cell_of(walk: Walk, number: int) -> list[float]:
+    """Return the width and height of a level's cells in pixels: its stride, or where that suits its anchors
+    less (SSD300's last maps), an equal share of the picture."""
+    assert walk.cells is not None
+    level, grid = walk.cells.levels[number], grid_of(walk.cells, number)
+    middles = (grid[:, :, 0, :2] + grid[:, :, 0, 2:]) / 2  # (h,w,2) of the first anchor of each cell
+    sides = []
+    for pixels, along in zip(walk.picture.size, (middles[0, :, 0], middles[:, 0, 1])):
+
+        def misfit(side: float, along: np.ndarray = along) -> tuple[float, float]:
+            # Anchors may begin elsewhere than at half a cell, and be cut at the border.
+            off = along - (np.arange(len(along)) + 0.5) * side
+            return round(float(np.median(np.abs(off - np.median(off)))), 3), abs(float(np.median(off)))
+
+        sides.append(min(float(level.stride), pixels / len(along), key=misfit))
+    return sides
+
+
+def base_of(cells: Cells, number: int, cell: list[float]) -> list[list[float]] | None:
+    """Return the anchors (A,4) of a level's first cell, where those of the others are the same, moved by
+    whole cells; else None."""
+    grid, (wide, tall) = grid_of(cells, number), cell
+    y, x = np.mgrid[: grid.shape[0], : grid.shape[1]]
+    moved = grid[0, 0] + np.stack([x * wide, y * tall, x * wide, y * tall], axis=-1)[:, :, None]
+    if np.abs(moved - grid).max() > REGULAR:
         return None
     return [[round(float(side), 5) for side in anchor] for anchor in grid[0, 0]]
 

@@ -13,15 +13,17 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from densedet.core.errors import UsageError
 from densedet.core.hookspecs import hookimpl
 from densedet.core.recipe.loading import load_recipe
 from densedet.core.showing.explain import packing, page
-from densedet.core.showing.explain.collecting import Walk, walk_through
+from densedet.core.showing.explain.collecting import Cells, Walk, walk_through
 from densedet.core.showing.subject import Subject, View, Wanted, subject_of, views_of
 from densedet.core.training import session
-from densedet.core.types import Fate, Trace
+from densedet.core.types import Fate, Level, Trace
+from densedet.plugins.anchors.default_boxes import DefaultBoxAnchors
 from densedet.tests.quick_run import QUICK
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -120,6 +122,28 @@ def test_anchors_off_the_grid_are_held_one_by_one(ssd: tuple[Subject, View, Walk
     column = packing.column(replace(walk, cells=replace(walk.cells, anchors=anchors)), 5_000_000)
     assert column["cells"]["levels"][0]["base"] is None
     assert np.array_equal(unpacked(column["cells"]["anchors"]), anchors)
+
+
+def test_cells_are_where_their_anchors_are(ssd: tuple[Subject, View, Walk]) -> None:
+    """SSD300's last maps have 3 x 3 and 1 x 1 cells of 100 and 300 pixels (Liu et al. 2016), whatever their
+    strides are; its anchors are cut at the border."""
+    spec = dict(load_recipe("ssd300_vgg16").values["model"]["anchors"])
+    strides, sides = (8, 16, 32, 64, 128, 256), (38, 19, 10, 5, 3, 1)
+    assert spec.pop("name") == "default_boxes"
+    anchors = DefaultBoxAnchors(strides=strides, **spec)
+    levels = tuple(Level(n, n, a, s) for n, a, s in zip(sides, anchors.num_anchors, strides))
+    boxes = torch.cat(list(anchors([(n, n) for n in sides], (300, 300), torch.device("cpu")))).numpy()
+    none = np.zeros(len(boxes), dtype=np.int64)
+    cells = Cells(levels, boxes, boxes, boxes[:, :2], none, None, boxes[:, 0], none)
+    walk = replace(ssd[2], cells=cells, picture=Image.new("RGB", (300, 300)))
+    found = [packing.cell_of(walk, number) for number in range(6)]
+    assert found == [[side, side] for side in (8, 16, 32, 64, 100, 300)]
+    # Anchors that begin at the corner of their cell, on a picture that is no whole number of cells wide:
+    # 2 x 6 cells of stride 8 on 43 x 16 pixels.
+    corners = np.array([[x * 8 - 4, y * 8 - 4, x * 8 + 4, y * 8 + 4] for y in range(2) for x in range(6)])
+    cells = replace(cells, levels=(Level(2, 6, 1, 8),), anchors=corners.astype(np.float32))
+    walk = replace(walk, cells=cells, picture=Image.new("RGB", (43, 16)))
+    assert packing.cell_of(walk, 0) == [8, 8]
 
 
 class Stopped:

@@ -51,7 +51,7 @@ class Column {
     this.data.cells.levels.forEach((level, number) => {
       const text = `level ${number}: ${level.width} × ${level.height}`;
       const label = choice(`level-${this.number}`, number, text, () => this.chooseLevel(number));
-      label.title = `cells of ${level.stride} pixels`;
+      label.title = `stride ${level.stride}, cells of ${size([0, 0, ...level.cell])} pixels`;
       this.part("levels").append(label);
     });
   }
@@ -164,8 +164,8 @@ class Column {
   get point() {
     const level = this.data.cells.levels[this.place.level];
     return [
-      ((this.place.column + 0.5) * level.stride) / this.data.width,
-      ((this.place.row + 0.5) * level.stride) / this.data.height,
+      ((this.place.column + 0.5) * level.cell[0]) / this.data.width,
+      ((this.place.row + 0.5) * level.cell[1]) / this.data.height,
     ];
   }
 
@@ -174,7 +174,7 @@ class Column {
     const column = Math.max(0, Math.min(level.width - 1, this.place.column + dx));
     const row = Math.max(0, Math.min(level.height - 1, this.place.row + dy));
     this.page.choosePoint(
-      ((column + 0.5) * level.stride) / this.data.width, ((row + 0.5) * level.stride) / this.data.height);
+      ((column + 0.5) * level.cell[0]) / this.data.width, ((row + 0.5) * level.cell[1]) / this.data.height);
   }
 
   chooseLevel(number) {
@@ -188,8 +188,9 @@ class Column {
   choosePoint(x, y) {
     if (!this.data.cells) return;
     const level = this.data.cells.levels[this.place.level];
-    this.place.column = Math.max(0, Math.min(level.width - 1, Math.floor((x * this.data.width) / level.stride)));
-    this.place.row = Math.max(0, Math.min(level.height - 1, Math.floor((y * this.data.height) / level.stride)));
+    const [column, row] = [(x * this.data.width) / level.cell[0], (y * this.data.height) / level.cell[1]];
+    this.place.column = Math.max(0, Math.min(level.width - 1, Math.floor(column)));
+    this.place.row = Math.max(0, Math.min(level.height - 1, Math.floor(row)));
     this.place.slot = 0;
     const best = this.slots().map((anchor) => this.bestScore(anchor));
     this.chooseAnchor(anchorAt(this.data.cells, this.place) + best.indexOf(Math.max(...best)));

@@ -61,7 +61,7 @@ function anchorBox(cells, anchor) {
   if (cells.anchors) return Array.from(cells.anchors.subarray(4 * anchor, 4 * anchor + 4));
   const place = placeOf(cells, anchor);
   const level = cells.levels[place.level];
-  const [x, y] = [place.column * level.stride, place.row * level.stride];
+  const [x, y] = [place.column * level.cell[0], place.row * level.cell[1]];
   const [x1, y1, x2, y2] = level.base[place.slot];
   return [x1 + x, y1 + y, x2 + x, y2 + y];
 }

@@ -29,10 +29,15 @@ function openCanvas(canvas, image, data) {
   return { pen, scale: wide / data.width, wide, tall };
 }
 
+// The width and height of a level's cells on the screen.
+function cellSize(view, level) {
+  return level.cell.map((side) => side * view.scale);
+}
+
 // Lay a score map over the image: one colour a cell, so that nothing looks finer than the network has it.
 function drawMap(view, level, map, top) {
-  const { pen, scale } = view;
-  const side = level.stride * scale;
+  const { pen } = view;
+  const [wide, tall] = cellSize(view, level);
   pen.fillStyle = "rgba(0, 0, 0, 0.45)";
   pen.fillRect(0, 0, view.wide, view.tall);
   for (let row = 0; row < level.height; row++) {
@@ -40,33 +45,33 @@ function drawMap(view, level, map, top) {
       const share = map[row * level.width + column] / top;
       if (share < 0.02) continue;
       pen.fillStyle = `rgba(${magma(share).join(", ")}, ${0.25 + 0.55 * Math.min(1, share)})`;
-      pen.fillRect(column * side, row * side, side, side);
+      pen.fillRect(column * wide, row * tall, wide, tall);
     }
   }
 }
 
 function drawGrid(view, level) {
-  const side = level.stride * view.scale;
-  if (side < 6) return;
+  const [wide, tall] = cellSize(view, level);
+  if (Math.min(wide, tall) < 6) return;
   const { pen } = view;
   pen.strokeStyle = "rgba(255, 255, 255, 0.22)";
   pen.lineWidth = 1;
   pen.beginPath();
-  for (let x = 1; x < level.width; x++) { pen.moveTo(x * side, 0); pen.lineTo(x * side, view.tall); }
-  for (let y = 1; y < level.height; y++) { pen.moveTo(0, y * side); pen.lineTo(view.wide, y * side); }
+  for (let x = 1; x < level.width; x++) { pen.moveTo(x * wide, 0); pen.lineTo(x * wide, view.tall); }
+  for (let y = 1; y < level.height; y++) { pen.moveTo(0, y * tall); pen.lineTo(view.wide, y * tall); }
   pen.stroke();
 }
 
 function drawCell(view, level, place) {
-  const side = level.stride * view.scale;
+  const [wide, tall] = cellSize(view, level);
   const { pen } = view;
-  const [x, y] = [place.column * side, place.row * side];
+  const [x, y] = [place.column * wide, place.row * tall];
   pen.lineWidth = 4;
   pen.strokeStyle = "#000";
-  pen.strokeRect(x, y, side, side);
+  pen.strokeRect(x, y, wide, tall);
   pen.lineWidth = 2;
   pen.strokeStyle = "#fff";
-  pen.strokeRect(x, y, side, side);
+  pen.strokeRect(x, y, wide, tall);
 }
 
 // Outline a box. how: {color, width, dash, text}.

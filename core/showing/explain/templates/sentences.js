@@ -10,10 +10,10 @@ function objectName(data, slot) {
 
 function cellSentence(data, place) {
   const level = data.cells.levels[place.level];
-  const [x, y] = [(place.column + 0.5) * level.stride, (place.row + 0.5) * level.stride];
+  const [x, y] = [(place.column + 0.5) * level.cell[0], (place.row + 0.5) * level.cell[1]];
   return (
-    `Level ${place.level} is a map of ${level.width} × ${level.height} cells, one every ${level.stride} pixels. This ` +
-    `is the cell in column ${place.column}, row ${place.row}, counted from 0; its middle is at pixel ` +
+    `Level ${place.level} is a map of ${level.width} × ${level.height} cells of ${size([0, 0, ...level.cell])} ` +
+    `pixels. This is the cell in column ${place.column}, row ${place.row}, counted from 0; its middle is at pixel ` +
     `(${pixels(x)}, ${pixels(y)}).`
   );
 }
