@@ -81,7 +81,9 @@ def add_images(
         count: how many are shown where the user does not tell; None: one, always.
         what: this counts, in words.
     """
-    parser.add_argument("--image", nargs="+", action="extend", default=[], metavar="FILE", help="image files")
+    # One is one word, so that another argument may follow it.
+    each: dict[str, Any] = {"action": "append"} if count is None else {"nargs": "+", "action": "extend"}
+    parser.add_argument("--image", **each, default=[], metavar="FILE", help="image files")
     parser.add_argument(
         "--box",
         action="append",
@@ -91,16 +93,13 @@ def add_images(
     )
     parser.add_argument(
         "--number",
-        nargs="+",
-        action="extend",
+        **each,
         type=int,
         default=[],
         metavar="N",
         help="images of the recipe by their position, from 0 on",
     )
-    parser.add_argument(
-        "--id", nargs="+", action="extend", default=[], metavar="ID", help="images of the recipe by their id"
-    )
+    parser.add_argument("--id", **each, default=[], metavar="ID", help="images of the recipe by their id")
     if count is None:
         parser.set_defaults(count=1)
     else:

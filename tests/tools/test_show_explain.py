@@ -45,7 +45,7 @@ def test_as_json_and_of_an_image_file(run: str, tmp_path: Path, capsys: pytest.C
     page = tmp_path / "page.html"
     image = str(EXAMPLES / "shapes" / "train_00.png")
     boxed = ["--box", "3,5,5,40,40"]
-    assert main(["show", "explain", image, run, *boxed, "--json", "--output", str(page)]) == 0
+    assert main(["show", "explain", "--image", image, run, *boxed, "--json", "--output", str(page)]) == 0
     told = json.loads(capsys.readouterr().out)
     assert told["page"] == str(page)
     assert told["bytes"] == page.stat().st_size

@@ -409,10 +409,13 @@ class Column {
         : `As “${data.classes[label]}” with score ${score(scores[label])}: ${FATES[fate]}.`;
     this.part("fate-text").textContent = text;
     this.part("fate-text").dataset.fate = fate;
-    const by = this.settings && fate === FATE.nms ? this.result.by[candidate] : -1;
+    const removers = this.settings ? this.result.by : data.cells.by;
+    const by = fate === FATE.nms && removers ? removers[candidate] : -1;
     const button = this.part("remover");
     button.hidden = by < 0;
-    button.onclick = () => this.chooseAnchor(data.cells.held[Math.floor(by / classes)], by % classes);
+    // The page numbers candidates by the rows that it holds, a detector's trace by its anchors.
+    const better = Math.floor(by / classes);
+    button.onclick = () => this.chooseAnchor(this.settings ? data.cells.held[better] : better, by % classes);
     this.part("live").textContent =
       `Column ${this.place.column}, row ${this.place.row}. ${matchOf(data, row).kind}. ${text}`;
   }
