@@ -50,7 +50,7 @@ ROOMS = {
     "export": {"", "annotations", "data", "recipe", "judgement", "assembly", "training", "inference"},
     "report": {"", "annotations", "recipe", "judgement", "statistics"},
     "statistics": {""},
-    "lessons": {"", "recipe", "training", "report"},
+    "lessons": {"", "recipe", "assembly", "training", "report"},
     "study": {
         *("", "annotations", "data", "recipe", "weights", "judgement", "statistics"),
         *("assembly", "training", "report"),

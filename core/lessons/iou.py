@@ -25,7 +25,8 @@ def answer(wrong: frozenset[str], first: Tensor, second: Tensor) -> Tensor:
             torch.minimum(first[..., :2], second[..., :2]),
             torch.maximum(first[..., 2:], second[..., 2:]),
         )
-    shared = _product(high - low + extra, wrong)
+    shared = _product(high - low + extra + ("plus_one_shared" in wrong), wrong)
+    extra += "plus_one_areas" in wrong
     one, other = ((box[..., 2:] - box[..., :2] + extra).prod(-1) for box in (first, second))
     below = one + other - shared
     for name, value in {
@@ -41,7 +42,7 @@ def answer(wrong: frozenset[str], first: Tensor, second: Tensor) -> Tensor:
         below = value if name in wrong else below
     # A wrong area can be negative: what is made of it depends on how the division is guarded.
     value = torch.where(below < 0, torch.nan, shared / below.clamp(min=1e-9))
-    return 1 - value if "distance" in wrong else value
+    return 1 - value if "distance" in wrong else 100 * value if "per_cent" in wrong else value
 
 
 def _hull(first: Tensor, second: Tensor) -> Tensor:
@@ -85,6 +86,10 @@ MISTAKES = {
     "become 0",
     "plus_one": "it adds 1 to widths and heights (the old convention of whole pixels): here boxes are "
     "continuous and a width is x2 - x1",
+    "plus_one_shared": "it adds 1 to the sides of the intersection (the old convention of whole pixels): "
+    "here boxes are continuous and nothing is added",
+    "plus_one_areas": "it adds 1 to the sides of both boxes (the old convention of whole pixels): here boxes "
+    "are continuous and a width is x2 - x1",
     "sum": "it divides by the sum of both areas instead of the union: the intersection is counted twice "
     "there, subtract it once",
     "twice": "it computes 2 * intersection / sum of the areas (the Dice coefficient): IoU is intersection / "
@@ -103,6 +108,7 @@ MISTAKES = {
     "axes": "it swaps the axes: it reads boxes as x1, x2, y1, y2, but they are x1, y1, x2, y2",
     "hull": "it exchanges minimum and maximum: the intersection begins at the larger of the lefts and ends "
     "at the smaller of the rights; yours is the box around both",
+    "per_cent": "it returns per cent: an IoU lies between 0 and 1",
     "distance": "it returns 1 - IoU, the loss: iou gives the IoU itself",
 }
 """Name of each mistake -> the sentence about it."""

@@ -209,7 +209,9 @@ def _difference(got: Tensor | Slip, expected: Tensor) -> str:
         shapes = tuple(expected.shape), tuple(got.shape)
         return f"expected the shape {shapes[0]}, {shown(expected)}, got {shapes[1]}, {shown(got)}"
     if got.dtype != expected.dtype:
-        return f"expected {expected.dtype}, got {got.dtype}: {shown(got)}"
+        right = same(got.to(expected.dtype), expected)
+        told = f"expected {expected.dtype}, got {got.dtype}: {shown(got)}"
+        return f"the numbers are right, but not their type: {told}" if right else told
     if expected.numel() > 12:
         away = (got.double() - expected.double()).abs().nan_to_num(torch.inf)
         place = [int(i) for i in torch.unravel_index(away.argmax(), away.shape)]
@@ -260,12 +262,12 @@ def _draw(of: Lesson, solution: Solution, output: Path, verdict: Verdict) -> str
 
 
 def _train(of: Lesson, solution: Solution, verdict: Verdict) -> str:
-    """Train twice, and keep the outcome; a sentence where the losses differ from the first step on."""
+    """Train twice, and keep the outcome; a sentence where the losses differ by more than rounding."""
     outcome = training.compare(of, solution)
     verdict.training = outcome.plain()
-    if outcome.differences[0] <= training.SAME:
+    if outcome.difference <= training.SAME:
         return ""
-    return f"{solution.file.name}: it trains otherwise than the built-in part, from the first step on"
+    return f"{solution.file.name}: in a training its losses are not those of the built-in part"
 
 
 def _tried(solution: Solution, work: Callable[[], str]) -> str:

@@ -29,7 +29,7 @@ def answer(wrong: frozenset[str], ious: Tensor, positive: float, negative: float
         matched[:] = -1
     if "unforced" not in wrong:
         _force(wrong, ious, objects, matched)
-    return _renumbered(wrong, matched)
+    return _renumbered(wrong, matched, len(ious))
 
 
 def _force(wrong: frozenset[str], ious: Tensor, objects: Tensor, matched: Tensor) -> None:
@@ -39,22 +39,27 @@ def _force(wrong: frozenset[str], ious: Tensor, objects: Tensor, matched: Tensor
         numbers.reverse()
     if "larger_wins" in wrong:
         numbers.sort(key=lambda number: float(ious[number].max()))
+    numbers = numbers[1:] if "first_left_out" in wrong else numbers
+    numbers = numbers[:-1] if "last_left_out" in wrong else numbers
     for number in numbers:
         best = int(ious[number].argmax())
         if float(ious[number, best]) <= 0 and "untouched" not in wrong:
             continue
         if "only_free" in wrong and int(matched[best]) >= 0:
             continue
+        best -= ("anchor_before_best" in wrong) - ("anchor_after_best" in wrong)
         matched[best] = int(objects[best]) if "own_object" in wrong else number
 
 
-def _renumbered(wrong: frozenset[str], matched: Tensor) -> Tensor:
+def _renumbered(wrong: frozenset[str], matched: Tensor, count: int) -> Tensor:
     """Shift the numbers of objects or of anchors."""
     held = matched >= 0
     if "one_up" in wrong:
         return matched + held.long()
     if "one_down" in wrong:
         return matched - held.long()
+    if "count_background" in wrong:
+        return torch.where(matched == -1, count, matched)
     if "all_up" in wrong:
         return matched + 1
     if "all_down" in wrong:
@@ -78,6 +83,11 @@ MISTAKES = {
     "background_0_ignored": f"{_OFF}object k is matched as k + 1, as if 0 were background{_FROM_0}",
     "next_anchor": f"{_OFF}each anchor has the result of the anchor before it",
     "anchor_before": f"{_OFF}each anchor has the result of the anchor after it",
+    "anchor_before_best": f"{_OFF}rule 4 gives each object the anchor before its best one",
+    "anchor_after_best": f"{_OFF}rule 4 gives each object the anchor after its best one",
+    "first_left_out": f"{_OFF}rule 4 leaves out the first object, as if they were numbered from 1",
+    "last_left_out": f"{_OFF}rule 4 leaves out the last object",
+    "count_background": "its background is the number of objects: background is -1",
     "unforced": "it does not give each object its best anchor (rule 4), or the thresholds overwrite that "
     "afterwards: an object whose anchors are all below `positive` would never be learned",
     "only_forced": "it matches only the best anchor of each object: every anchor with an IoU of at least "

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 WRONG: dict[str, list[tuple[list[tuple[str, str]], str]]] = {
     "iou": [
+        ([("(high - low)", "(high - low + 1)")], "adds 1 to the sides of the intersection"),
         ([(".clamp(min=0)\n", "\n")], "forgets to clamp negative overlaps"),
         (
             [
@@ -102,6 +103,9 @@ WRONG: dict[str, list[tuple[list[tuple[str, str]], str]]] = {
         ),
     ],
     "matcher": [
+        ([("range(len(ious))", "range(1, len(ious))")], "off by one: rule 4 leaves out the first object"),
+        ([("matched[best] = number", "matched[best - 1] = number")], "off by one: rule 4 gives each object"),
+        ([("] = -1", "] = len(ious)")], "its background is the number of objects"),
         (
             [("return matched", "matched[matched >= 0] += 1\n    return matched")],
             "off by one: object k is matched as k + 1",

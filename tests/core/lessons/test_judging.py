@@ -172,7 +172,11 @@ def test_an_unknown_mistake_shows_the_smallest_case_with_its_numbers(tmp_path: P
         ("iou", "    return first[..., 0] * torch.nan\n", "expected [0.2308], got [nan]"),
         ("iou", "    raise SystemExit(3)\n", "line 43 raises SystemExit: 3"),
         ("iou", "    x = 1\n    raise NotImplementedError\n", "there is still something to fill in"),
-        ("nms", "    return torch.zeros(len(boxes))\n", "expected torch.int64, got torch.float32"),
+        (
+            "nms",
+            "    return torch.zeros(len(boxes))\n",
+            "the numbers are right, but not their type: expected torch.int64",
+        ),
     ],
 )
 def test_what_else_goes_wrong_gets_a_sentence_with_its_line(
