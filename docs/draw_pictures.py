@@ -17,7 +17,7 @@ import densedet
 from densedet.core import assembly
 from densedet.core.assembly import make_dataset
 from densedet.core.data.loader import collate
-from densedet.core.report.drawing import class_color, draw_boxes, enlarge, grid, side_by_side
+from densedet.core.report.drawing import captioned, class_color, draw_boxes, enlarge, grid, side_by_side
 from densedet.core.report.fonts import font_for
 from densedet.core.report.heatmaps import score_map_panel
 from densedet.core.showing.anchors import levels_picture
@@ -144,7 +144,12 @@ def matches() -> Image.Image:
         positive = inside.targets.positive[0]
         pictures.append(matches_picture(view, inside))
         titles.append(f"{title}: {int(positive.sum())} of {len(positive):,} anchors answer for them")
-    return side_by_side(pictures, titles)
+    return below(pictures, titles)
+
+
+def below(images: list[Image.Image], titles: list[str]) -> Image.Image:
+    """Pictures one below the other, each under its title, so that a telephone shows them large."""
+    return grid([captioned(image, [title]) for image, title in zip(images, titles)], columns=1)
 
 
 def shown(recipe: str) -> tuple[View, Explanation, tuple[str, ...]]:

@@ -21,7 +21,7 @@ import torch
 from PIL import Image
 
 from densedet.core.boxes import pairwise_iou
-from densedet.core.report.drawing import draw_boxes, side_by_side
+from densedet.core.report.drawing import draw_boxes
 from densedet.core.report.heatmaps import score_map_panel
 from densedet.core.training.prediction import load
 from densedet.core.types import Batch, Fate
@@ -146,7 +146,8 @@ def pictures(run: Path) -> dict[str, Image.Image]:
         strides=strides,
         boxes=boxes[labels == label],
         label=label,
-        side=230,
+        side=300,
+        columns=2,
     )
     positive = inside.targets.positive[0]
     of_class = inside.targets.labels[0][positive]
@@ -163,8 +164,8 @@ def pictures(run: Path) -> dict[str, Image.Image]:
     after = draw_boxes(batch.images[0], kept.boxes, kept.labels, kept.scores, classes, scale=3, min_score=0.3)
     return {
         "heatmaps": heat,
-        "boxes": side_by_side(moved, ["positive anchors", "the boxes that the head makes of them"]),
-        "nms": side_by_side([before, after], ["scores above .1 before NMS", "after NMS, from .3"]),
+        "boxes": draw_pictures.below(moved, ["positive anchors", "the boxes that the head makes of them"]),
+        "nms": draw_pictures.below([before, after], ["scores above .1 before NMS", "after NMS, from .3"]),
         "focal": focal(),
     }
 
