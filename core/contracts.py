@@ -256,7 +256,9 @@ class Coder(Protocol):
 class ClassLoss(Protocol):
     """Trains the class logits, and turns them into scores. An nn.Module.
 
-    Its ``forward`` may name a keyword ``progress: float``, as a `Matcher` may.
+    Its ``forward`` may name a keyword ``progress: float``, as a `Matcher` may. It may have a method
+    ``initial_loss(labels, quality) -> (B,)``, by which `densedet check recipe` judges the first batch: what
+    theory says of `forward`, summed over the anchors of each image, where all logits are ``initial_bias``.
 
     Wired: ``num_classes`` (int, C).
 

@@ -3,12 +3,10 @@ class balance), a recipe, the parts of a plug-in, or a lesson."""
 
 from __future__ import annotations
 
-import argparse
 import sys
 from typing import Any
 
-from densedet.core.text import say
-from densedet.tools import check_data, check_lesson, check_nan, check_plugin
+from densedet.tools import check_data, check_lesson, check_nan, check_plugin, check_recipe
 
 
 def add_parser(subparsers: Any) -> None:
@@ -18,31 +16,10 @@ def add_parser(subparsers: Any) -> None:
     )
     topics = parser.add_subparsers(dest="topic", metavar="TOPIC", required=True)
     check_data.add_parser(topics)
-    one = topics.add_parser(
-        "recipe", help="build all that training builds, and train nothing", description=recipe.__doc__
-    )
-    one.add_argument("recipe", help="a YAML file or a shipped recipe's name")
-    one.add_argument("overrides", nargs="*", metavar="path=value")
-    one.add_argument("--no-data", action="store_true", help="leave out what needs the images and boxes")
-    one.set_defaults(run=recipe)
+    check_recipe.add_parser(topics)
     check_plugin.add_parser(topics)
     check_nan.add_parser(topics)
     check_lesson.add_parser(topics)
-
-
-def recipe(arguments: argparse.Namespace) -> int:
-    """Refuse a recipe that training would refuse: load it, build its parts together and run the network once
-    without computing, then open its data, build the hooks, evaluate a few images and compute the losses of
-    one batch. Nothing is trained, and no run folder is made."""
-    from densedet.core.recipe.loading import load_recipe
-
-    loaded = load_recipe(arguments.recipe, arguments.overrides)
-    from densedet.core.training.fit import check_fit, try_run  # imports torch: faults of the text come first
-
-    check_fit(loaded)
-    lines = [] if arguments.no_data else try_run(loaded)
-    say("\n".join([*lines, f"{loaded.name} can be trained"]))
-    return 0
 
 
 if __name__ == "__main__":

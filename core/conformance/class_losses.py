@@ -54,6 +54,7 @@ def check_class_loss(factory: Factory, **arguments: Any) -> None:
     _check_background(part, channels)
     _check_classes(part, partial(wire, factory, arguments, num_classes=4 * CLASSES), channels)
     _check_start(part, channels, bias)
+    _check_theory(part, channels, bias)
     _check_learning(part, channels, bias)
     meta = torch.zeros(2, 5, channels, device="meta"), torch.zeros(2, 5, dtype=torch.int64, device="meta")
     quality = None if part.quality == "unused" else torch.zeros(2, 5, device="meta")
@@ -174,6 +175,23 @@ def _check_start(part: Any, channels: int, bias: float) -> None:
         float(scores.max()) <= 0.75,
         f"at initial_bias {bias:g} every class starts with a score of {float(scores.max()):.2f}: most "
         f"anchors are background, so it is at most 0.5 (for a sigmoid, -log((1 - prior) / prior))",
+    )
+
+
+def _check_theory(part: Any, channels: int, bias: float) -> None:
+    """Compare ``initial_loss``, where a loss has it, with the loss of logits that are all its bias."""
+    theory = getattr(part, "initial_loss", None)
+    if theory is None:
+        return
+    labels = torch.randint(-1, CLASSES + 1, (2, 40))
+    positive = (labels >= 0) & (labels < CLASSES)
+    quality = None if part.quality == "unused" else torch.rand(2, 40) * positive
+    told = theory(labels, quality)
+    require(tuple(told.shape) == (2,), f"initial_loss gives (B,), here (2,), not {tuple(told.shape)}")
+    own = part(torch.full((2, 40, channels), bias), labels, quality).sum(1)
+    require(
+        same(told, own, 0.02 * float(own.abs().max()) + 1e-6),
+        f"initial_loss says {told.tolist()}, and logits of initial_bias give {own.tolist()}",
     )
 
 

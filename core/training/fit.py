@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+from torch import nn
 
 from densedet.core import assembly
 from densedet.core.recipe.loading import Recipe
@@ -12,6 +13,7 @@ from densedet.core.training.parameter_groups import freeze, grouped
 from densedet.core.training.random_states import seeded
 from densedet.core.training.run import Run
 from densedet.core.training.session import try_evaluation
+from densedet.core.types import Batch
 
 ANY_CLASSES = 3
 """Classes of the detector that is built where the recipe leaves the class names to its source."""
@@ -45,11 +47,12 @@ def check_fit(recipe: Recipe) -> None:
             assembly.build_component(recipe, "train.schedule", "schedule", recipe.train.schedule, {})
 
 
-def try_run(recipe: Recipe) -> list[str]:
+def try_run(recipe: Recipe) -> tuple[list[str], nn.Module, Batch]:
     """Build a run without starting it, evaluate a few images, and compute the losses of the first batch.
 
     Returns:
-        Lines that describe it: images, classes, parameters, and the losses by name.
+        Lines that describe it (images, classes, parameters, and the losses by name), the detector, and the
+        batch.
 
     Raises:
         RecipeError: a part cannot be built on this data.
@@ -63,8 +66,9 @@ def try_run(recipe: Recipe) -> list[str]:
     told = ", ".join(f"{name} {float(value):.3f}" for name, value in losses.items())
     held = counted(0 if run.val_set is None else len(run.val_set), "validation image")
     parameters = sum(p.numel() for p in run.detector.parameters())
-    return [
+    lines = [
         f"{counted(len(run.train_set), 'training image')}, {held}, {counted(len(run.classes), 'class')}",
         f"{parameters:,} parameters; losses of the first batch: {told}",
         *run.notes,
     ]
+    return lines, run.detector, batch

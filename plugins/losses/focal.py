@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Annotated
 
 import torch
@@ -67,6 +68,17 @@ class FocalLoss(nn.Module):
         )
         of_true, of_others = self.weights
         return add_at(of_others * negatives, places, of_true * positives.squeeze(0))
+
+    def initial_loss(self, labels: Tensor, quality: Tensor | None = None) -> Tensor:
+        """See `densedet.core.contracts.ClassLoss`: each class has the prior's probability p, so that a class
+        that is true costs alpha * (1 - p)^gamma * -log p, and one that is not (1 - alpha) * p^gamma *
+        -log(1 - p)."""
+        p = 1 / (1 + math.exp(-self.initial_bias))
+        of_true, of_others = self.weights
+        true = of_true * (1 - p) ** self.gamma * -math.log(p)
+        other = of_others * p**self.gamma * -math.log1p(-p)
+        positive = (labels >= 0) & (labels < self.num_classes)
+        return other * self.num_classes * (labels >= 0).sum(1) + (true - other) * positive.sum(1)
 
     def scores(self, logits: Tensor) -> Tensor:
         """The sigmoid of each logit, (B,N,C)."""

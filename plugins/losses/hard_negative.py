@@ -67,6 +67,14 @@ class HardNegativeLoss(SoftmaxLoss):
         rows = super().forward(logits[image, anchor].unsqueeze(0), labels[image, anchor].unsqueeze(0))
         return torch.zeros_like(logits[..., 0]).index_put((image, anchor), rows.squeeze(0))
 
+    def initial_loss(self, labels: Tensor, quality: Tensor | None = None) -> Tensor:
+        """See `densedet.core.contracts.ClassLoss`: log(C + 1) for each positive and each negative that is
+        sampled."""
+        positives = ((labels >= 0) & (labels < self.num_classes)).sum(1)
+        wanted = (self.ratio * positives).clamp(min=self.min_negatives).ceil()
+        sampled = torch.minimum(wanted, (labels == self.num_classes).sum(1))
+        return math.log(self.num_classes + 1) * (positives + sampled)
+
     def _cost_as_background(self, logits: Tensor) -> Tensor:
         """Rank anchors by the loss that they have as background: (B,N,C+1) -> (B,N), without gradient.
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from typing import Annotated
 
+import torch
 from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
@@ -44,6 +46,17 @@ class QualityFocalLoss(nn.Module):
         wanted = at(quality, places)
         entropy = functional.binary_cross_entropy_with_logits(logit, wanted, reduction="none")
         return add_at(negatives, places, (wanted - logit.sigmoid()).abs().pow(self.beta) * entropy)
+
+    def initial_loss(self, labels: Tensor, quality: Tensor | None) -> Tensor:
+        """See `densedet.core.contracts.ClassLoss`: |q - p|^beta * cross entropy of the prior p with q, which
+        is 0 on all channels but the true one."""
+        assert quality is not None, "quality is required"
+        p = 1 / (1 + math.exp(-self.initial_bias))
+        positive = (labels >= 0) & (labels < self.num_classes)
+        q = torch.where(positive, quality, 0.0)
+        true = (q - p).abs() ** self.beta * -(q * math.log(p) + (1 - q) * math.log1p(-p))
+        other = p**self.beta * -math.log1p(-p)
+        return other * (self.num_classes * (labels >= 0) - positive.long()).sum(1) + (true * positive).sum(1)
 
     def scores(self, logits: Tensor) -> Tensor:
         """The sigmoid of each logit, (B,N,C), an estimate of class and quality together."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Literal
 
 import torch
@@ -43,6 +44,11 @@ class SoftmaxLoss(nn.Module):
         if rows.shape[1] < NARROW:
             rows, channel = rows.T.unsqueeze(0), channel.unsqueeze(0)
         return functional.cross_entropy(rows, channel, ignore_index=-1, reduction="none").view(labels.shape)
+
+    def initial_loss(self, labels: Tensor, quality: Tensor | None = None) -> Tensor:
+        """See `densedet.core.contracts.ClassLoss`: all channels are equal, so that each anchor costs
+        log(C + 1)."""
+        return math.log(self.num_classes + 1) * (labels >= 0).sum(1)
 
     def scores(self, logits: Tensor) -> Tensor:
         """The softmax of logits (B,N,C+1) without the background's channel, (B,N,C)."""

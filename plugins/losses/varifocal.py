@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -52,6 +54,16 @@ class VarifocalLoss(nn.Module):
         wanted = at(quality, places)
         true = wanted * functional.binary_cross_entropy_with_logits(logit, wanted, reduction="none")
         return add_at(self.alpha * negatives, places, true)
+
+    def initial_loss(self, labels: Tensor, quality: Tensor | None) -> Tensor:
+        """See `densedet.core.contracts.ClassLoss`: q * cross entropy of the prior p with q on the true class,
+        alpha * p^gamma * -log(1 - p) on others."""
+        assert quality is not None, "quality is required"
+        p = 1 / (1 + math.exp(-self.initial_bias))
+        positive = (labels >= 0) & (labels < self.num_classes) & (quality > 0)
+        true = quality * -(quality * math.log(p) + (1 - quality) * math.log1p(-p))
+        other = self.alpha * p**self.gamma * -math.log1p(-p)
+        return other * (self.num_classes * (labels >= 0) - positive.long()).sum(1) + (true * positive).sum(1)
 
     def scores(self, logits: Tensor) -> Tensor:
         """The sigmoid of each logit, (B,N,C), an estimate of class and quality together."""

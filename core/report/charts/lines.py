@@ -14,6 +14,8 @@ from densedet.core.text import short
 Points = Sequence[tuple[float, float]]
 POINTS = 240
 """Most points of a line."""
+WIDE = 1e4
+"""Largest number of a logarithmic axis, in terms of its smallest one, up to which 2 and 5 are written too."""
 
 
 @dataclass
@@ -154,12 +156,14 @@ def _brief(value: float | None) -> float | None:
 
 
 def _log_axis(axes: Any) -> None:
-    """Scale the horizontal axis logarithmically, with plain numbers at 1, 2 and 5."""
-    from matplotlib.ticker import LogLocator, NullFormatter, ScalarFormatter
+    """Scale the horizontal axis logarithmically, with numbers at 1, 2 and 5, or over many decades at 1."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
     axes.set_xscale("log")
-    axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
-    axes.xaxis.set_major_formatter(ScalarFormatter())
+    low, high = axes.get_xlim()
+    wide = high > WIDE * low
+    axes.xaxis.set_major_locator(LogLocator(subs=(1.0,) if wide else (1.0, 2.0, 5.0), numticks=12))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axes.xaxis.set_minor_formatter(NullFormatter())
 
 
