@@ -559,6 +559,26 @@ def test_every_recipe_in_a_command_of_the_pages_loads(
     assert len(lines) >= 10
 
 
+@pytest.mark.parametrize("number", range(5))
+def test_the_commands_of_the_page_about_checking_run(
+    number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With fewer and smaller images. The bundle is that of no run: tests of the black box replay many."""
+    monkeypatch.chdir(tmp_path)
+    page = (DOCS / "checking.md").read_text(encoding="utf-8")
+    [block] = re.findall(r"^```\n(.*?)^```$", page, flags=re.M | re.S)
+    _, *words = shlex.split(block.splitlines()[number], comments=True)
+    if words[1] == "nan":
+        assert main(words) == 1
+        assert "is no file: give a bundle such as" in capsys.readouterr().err
+        return
+    small = ["data.train.count=16", "data.val.count=4", "model.backbone.widths=[8, 8, 8]"]
+    code = main([*words[:3], *small, "data.input_size_wh=[64, 32]", "train.batch_size=4", *words[3:]])
+    assert code == 0, capsys.readouterr()
+    files = {path.name for path in tmp_path.iterdir()}
+    assert files == {word for word in words if "." in word}
+
+
 def test_the_pages_name_files_that_exist() -> None:
     for page in DOCS.glob("*.md"):
         for path in re.findall(
