@@ -595,6 +595,8 @@ class Detector(Protocol):
     - a last argument ``trace`` of ``predict`` and ``evaluate``, a `densedet.core.types.Trace` to fill, from
       which `densedet show missed` tells why an object was missed;
     - ``explain(batch)``, which returns an `Explanation` for pictures;
+    - ``match(batch)``, which returns the `Targets` of an explanation without running the network, or None
+      where they depend on it: pictures of anchors and matches then take no time;
     - ``raw(images, valid_hw)``, which returns a `RawOutput` and can be traced: without it there is no export;
     - an attribute ``progress``, which the runner sets before each step, from 0 at the start of the training
       to 1 at its end;

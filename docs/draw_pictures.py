@@ -24,7 +24,7 @@ from densedet.core.showing.anchors import levels_picture
 from densedet.core.showing.matches import matches_picture, objects_picture
 from densedet.core.showing.subject import View, Wanted, subject_of, views_of
 from densedet.core.training.prediction import load
-from densedet.core.types import Batch, Explanation
+from densedet.core.types import Batch, Targets
 
 DOCS = Path(__file__).resolve().parent
 EXAMPLES = DOCS.parent / "examples" / "beside_a_recipe"
@@ -141,7 +141,7 @@ def matches() -> Image.Image:
         if not pictures:
             pictures.append(objects_picture(view, classes))
             titles.append("objects")
-        positive = inside.targets.positive[0]
+        positive = inside.positive[0]
         pictures.append(matches_picture(view, inside))
         titles.append(f"{title}: {int(positive.sum())} of {len(positive):,} anchors answer for them")
     return below(pictures, titles)
@@ -152,11 +152,11 @@ def below(images: list[Image.Image], titles: list[str]) -> Image.Image:
     return grid([captioned(image, [title]) for image, title in zip(images, titles)], columns=1)
 
 
-def shown(recipe: str) -> tuple[View, Explanation, tuple[str, ...]]:
-    """The scene as `densedet show` has it, the inside of an untrained detector, and the class names."""
+def shown(recipe: str) -> tuple[View, Targets, tuple[str, ...]]:
+    """The scene as `densedet show` has it, what its recipe matches, and the class names."""
     subject = subject_of(recipe)
     [view] = views_of(subject, Wanted(numbers=[SCENE]))
-    return view, subject.explain(view.batch, "pictures"), subject.classes
+    return view, subject.targets(view.batch, "pictures"), subject.classes
 
 
 def one_tower(run: Path) -> Image.Image:

@@ -12,7 +12,7 @@ from densedet.core.boxes import pairwise_iou
 from densedet.core.report.drawing import auto_scale, class_color, draw_boxes, drawn_name, enlarge, to_image
 from densedet.core.showing.page import Block, Figure, Page, table
 from densedet.core.showing.subject import Subject, View
-from densedet.core.types import Explanation, Level
+from densedet.core.types import Level, Targets
 
 AROUND = (190, 190, 190)
 """Grey of what lies around an image."""
@@ -39,7 +39,7 @@ def middle_cell(level: Level, valid_hw: Sequence[int]) -> int:
     return row * level.width + column
 
 
-def cell_anchors(inside: Explanation, number: int, cell: int) -> Tensor:
+def cell_anchors(inside: Targets, number: int, cell: int) -> Tensor:
     """Return the anchors (A,4) of a cell, y * width + x, of level ``number``."""
     start = level_slices(inside.levels)[number].start + cell * inside.levels[number].anchors
     return inside.anchors[start : start + inside.levels[number].anchors]
@@ -58,7 +58,7 @@ def size_text(box: Tensor) -> str:
 def anchors_page(subject: Subject, views: Sequence[View]) -> Page:
     """Show on each image the anchors of the cell at its middle, level by level, and the anchor that fits each
     object best."""
-    inside = [subject.explain(view.batch, "anchors") for view in views]
+    inside = [subject.targets(view.batch, "anchors") for view in views]
     blocks = [_levels_block(views[0], inside[0])]
     values: dict[str, object] = {"levels": blocks[0].tables[0].plain(), "images": []}
     for view, one in zip(views, inside):
@@ -75,7 +75,7 @@ def anchors_page(subject: Subject, views: Sequence[View]) -> Page:
     return Page(f"Anchors of {subject.recipe.name}", lead, blocks, values)
 
 
-def _levels_block(view: View, inside: Explanation) -> Block:
+def _levels_block(view: View, inside: Targets) -> Block:
     """Table the levels, with the objects' sizes beside the anchors'."""
     best = _best_anchors(view, inside)
     rows = []
@@ -110,7 +110,7 @@ def span(low: Tensor, high: Tensor) -> str:
     return first if first == last else f"{first} to {last}"
 
 
-def _best_anchors(view: View, inside: Explanation) -> list[tuple[int, float]]:
+def _best_anchors(view: View, inside: Targets) -> list[tuple[int, float]]:
     """Return the anchor that overlaps each object most, and their IoU."""
     if not len(view.boxes):
         return []
@@ -119,7 +119,7 @@ def _best_anchors(view: View, inside: Explanation) -> list[tuple[int, float]]:
 
 
 def _image_block(
-    view: View, inside: Explanation, classes: Sequence[str]
+    view: View, inside: Targets, classes: Sequence[str]
 ) -> tuple[Block, list[dict[str, object]]]:
     best, places = _best_anchors(view, inside), level_slices(inside.levels)
     level_of = [next(n for n, p in enumerate(places) if p.start <= index < p.stop) for index, _ in best]
@@ -157,7 +157,7 @@ def _image_block(
     return block, rows
 
 
-def anchors_picture(view: View, inside: Explanation, number: int, classes: Sequence[str]) -> Image.Image:
+def anchors_picture(view: View, inside: Targets, number: int, classes: Sequence[str]) -> Image.Image:
     """Draw the anchors of level ``number`` at the middle of an image, the middles of its cells, and the
     objects dashed."""
     level = inside.levels[number]
@@ -175,7 +175,7 @@ def anchors_picture(view: View, inside: Explanation, number: int, classes: Seque
     return draw_boxes(picture, (boxes + shift) * scale, labels, None, (), scale=1, names=False)
 
 
-def levels_picture(view: View, inside: Explanation, *, margin: int | None = None) -> Image.Image:
+def levels_picture(view: View, inside: Targets, *, margin: int | None = None) -> Image.Image:
     """Draw the anchors at the middle of an image, those of all levels, each level in its colour; ``margin``
     as for `around`."""
     sizes = view.image.shape[1:]

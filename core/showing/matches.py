@@ -16,7 +16,7 @@ from densedet.core.showing.anchors import around, level_name, level_slices, size
 from densedet.core.showing.page import Block, Figure, Page, table
 from densedet.core.showing.subject import Subject, View
 from densedet.core.text import counted
-from densedet.core.types import Explanation
+from densedet.core.types import Targets
 
 SHOWN = 300
 """Most anchors of a level that are drawn."""
@@ -42,7 +42,7 @@ def matches_page(subject: Subject, views: Sequence[View]) -> Page:
         lead.append(f"The matcher goes by what the detector predicts, {changes}.")
     blocks, images = [], []
     for view in views:
-        block, values = _block(view, subject.explain(view.batch, "matches"), subject.classes)
+        block, values = _block(view, subject.targets(view.batch, "matches"), subject.classes)
         blocks.append(block)
         images.append(values)
     objects = [one for image in images for one in image["objects"] if not one["ignored"]]
@@ -55,9 +55,9 @@ def matches_page(subject: Subject, views: Sequence[View]) -> Page:
     return Page(f"What {name} matches in {subject.recipe.name}", lead, blocks, {"images": images})
 
 
-def _block(view: View, inside: Explanation, classes: Sequence[str]) -> tuple[Block, dict[str, Any]]:
+def _block(view: View, inside: Targets, classes: Sequence[str]) -> tuple[Block, dict[str, Any]]:
     """Return the part of the page about an image, and its numbers."""
-    matched = inside.targets.matched_idxs[0].cpu()
+    matched = inside.matched_idxs[0].cpu()
     slots = view.batch.valid[0].nonzero()[:, 0].tolist()
     places = level_slices(inside.levels)
     overlap = pairwise_iou(view.boxes, inside.anchors)  # (G,N)
@@ -111,7 +111,7 @@ def _sentence(objects: Sequence[dict[str, Any]], counts: Counter[int], anchors: 
     return told
 
 
-def _table(objects: Sequence[dict[str, Any]], inside: Explanation) -> Any:
+def _table(objects: Sequence[dict[str, Any]], inside: Targets) -> Any:
     levels = [f"stride {level.stride}" for level in inside.levels]
     rows = [
         (
@@ -134,16 +134,16 @@ def objects_picture(view: View, classes: Sequence[str]) -> Image.Image:
     return draw_boxes(view.image, view.boxes, numbers, None, names, style="dashed")
 
 
-def matches_picture(view: View, inside: Explanation, number: int | None = None) -> Image.Image:
+def matches_picture(view: View, inside: Targets, number: int | None = None) -> Image.Image:
     """Draw the anchors of objects in their objects' colours, the ignored ones grey, and the objects dashed.
 
     Args:
         view: the image.
-        inside: of the detector on it.
+        inside: the anchors, and what is matched to them.
         number: of the level; None: all levels.
     """
     place = slice(None) if number is None else level_slices(inside.levels)[number]
-    matched, boxes = inside.targets.matched_idxs[0][place].cpu(), inside.anchors[place]
+    matched, boxes = inside.matched_idxs[0][place].cpu(), inside.anchors[place]
     order = torch.full((view.batch.valid.shape[1],), -1)
     order[view.batch.valid[0]] = torch.arange(int(view.batch.valid[0].sum()))
     ignored, positive = (which.nonzero()[:, 0] for which in (matched == -2, matched >= 0))

@@ -24,7 +24,7 @@ from densedet.core.training.fit import ANY_CLASSES, check_fit
 from densedet.core.training.judging import source_of
 from densedet.core.training.prediction import is_recipe, load
 from densedet.core.training.random_states import seeded
-from densedet.core.types import Batch, Explanation
+from densedet.core.types import Batch, Explanation, Targets
 from densedet.registry import suggest
 
 IMAGES = 4
@@ -56,6 +56,13 @@ class Subject:
         """The detector in words, for a page's heading."""
         how = "trained" if self.trained else "with drawn weights, not trained"
         return f"{visible(self.what)}, {how}"
+
+    def targets(self, batch: Batch, topic: str) -> Targets:
+        """Return the anchors of a batch and what is matched to them, without running the network where that
+        is possible; arguments and errors as of `explain`."""
+        match = getattr(self.detector, "match", None)
+        found: Targets | None = None if match is None else match(batch)
+        return self.explain(batch, topic).targets if found is None else found
 
     def explain(self, batch: Batch, topic: str) -> Explanation:
         """Return the inside of the detector on a batch.

@@ -18,6 +18,23 @@ if TYPE_CHECKING:
 
 def dry_run(detector: DenseDetector, channels: int, image_hw: tuple[int, int]) -> None:
     """Run the network on shapes alone. Raises PartError, naming the part, where parts do not fit together."""
+    state, features, where = _features(detector, channels, image_hw)
+    prediction = _forward(detector.head, "head", state, features, f"maps {shapes(features)} of {where}")
+    _check_predictions(detector, prediction, features, image_hw)
+
+
+def map_sizes(detector: DenseDetector, channels: int, image_hw: tuple[int, int]) -> list[tuple[int, int]]:
+    """Return (height, width) in cells of each level for images of (height, width), without computing
+    numbers."""
+    _, features, _ = _features(detector, channels, image_hw)
+    return [(feature.shape[-2], feature.shape[-1]) for feature in features]
+
+
+def _features(
+    detector: DenseDetector, channels: int, image_hw: tuple[int, int]
+) -> tuple[dict[str, Tensor], list[Tensor], str]:
+    """Run backbone and neck on the meta device. Returns the detector's state there, the maps, and the images
+    in words."""
     named = (*detector.named_parameters(), *detector.named_buffers())
     state = {name: value.to("meta") for name, value in named}
     images = torch.empty(2, channels, *image_hw, device="meta")
@@ -28,8 +45,7 @@ def dry_run(detector: DenseDetector, channels: int, image_hw: tuple[int, int]) -
         where_maps = f"the backbone's maps {shapes(features)} of {where}"
         features = _forward(detector.neck, "neck", state, features, where_maps)
         _check_maps("neck", features, detector.neck, image_hw)
-    prediction = _forward(detector.head, "head", state, features, f"maps {shapes(features)} of {where}")
-    _check_predictions(detector, prediction, features, image_hw)
+    return state, features, where
 
 
 def shapes(features: list[Tensor]) -> str:

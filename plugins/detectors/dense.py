@@ -38,7 +38,7 @@ from densedet.core.types import (
     Trace,
 )
 from densedet.plugins.detectors._checks import box_loss_keys, check_extras, check_parts, names_progress
-from densedet.plugins.detectors._dry_run import dry_run
+from densedet.plugins.detectors._dry_run import dry_run, map_sizes
 from densedet.plugins.detectors._targets import (
     IGNORED_COVER,
     ignore_covered,
@@ -256,6 +256,16 @@ class DenseDetector(nn.Module):
             return batch
         anchors, levels = self.grid(sizes, image_hw, batch.images.device)
         return replace(batch, targets=self._matched(batch, anchors, levels, None))
+
+    def match(self, batch: Batch) -> Targets | None:
+        """Return a batch's training targets without running the network on its images; None where the
+        matcher goes by its predictions."""
+        if self.matcher.uses_predictions:
+            return None
+        _, channels, *image_hw = batch.images.shape
+        sizes = map_sizes(self, channels, (image_hw[0], image_hw[1]))
+        anchors, levels = self.grid(sizes, (image_hw[0], image_hw[1]), batch.images.device)
+        return self._matched(batch, anchors, levels, None)
 
     def assign(self, output: Output, batch: Batch) -> Targets:
         """Match the batch's objects to the anchors."""

@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+import densedet
 from densedet.core import assembly, boxes
 from densedet.core.errors import PartError
 from densedet.core.examples import example_batch
@@ -594,3 +595,23 @@ def test_a_head_for_other_anchors_is_refused_while_loading() -> None:
     built.anchors.num_anchors = (4, 4, 4)
     with pytest.raises(PartError, match="anchors are for 3 levels but the features have 4"):
         built.dry_run(1, (64, 128))
+
+
+def test_targets_need_no_network() -> None:
+    """`match` gives the targets of `explain` and calls neither backbone nor head with numbers; a matcher that
+    goes by predictions has none."""
+    built: Any = densedet.build("quickstart_retinanet", ["model.backbone.widths=[8, 8, 8]"]).eval()
+    given = densedet.make_batch("quickstart_retinanet", count=2)
+    wanted = built.explain(given).targets
+    run: list[str] = []
+    built.backbone.register_forward_pre_hook(lambda _, images: run.append(images[0].device.type))
+    built.head.register_forward_pre_hook(lambda *_: run.append("head"))
+    found = built.match(given)
+    assert run == ["meta"]
+    assert found.levels == wanted.levels
+    for name in ("anchors", "matched_idxs", "labels", "boxes"):
+        assert torch.equal(getattr(found, name), getattr(wanted, name)), name
+    aligned: Any = densedet.build(
+        "quickstart_retinanet", ["model.backbone.widths=[8, 8, 8]", "model.matcher=task_aligned"]
+    )
+    assert aligned.match(given) is None
