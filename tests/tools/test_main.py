@@ -227,7 +227,7 @@ def test_a_hook_that_fails_while_training_is_named(
         ("check recipe R --no-data a.b=1", {"recipe": "R", "overrides": ["a.b=1"]}),
         ("check data R --resize 8 8 a.b=1", {"what": "R", "resize": [8, 8], "overrides": ["a.b=1"]}),
         ("check plugin F --json head.x.y=3", {"what": "F", "arguments": ["head.x.y=3"]}),
-        ("new plugin --kind neck lite", {"what": "plugin", "name": "lite", "kind": "neck"}),
+        ("new plugin --kind neck lite", {"topic": "plugin", "name": "lite", "kind": "neck"}),
     ],
 )  # fmt: skip
 def test_options_stand_anywhere(line: str, expected: dict[str, object]) -> None:
