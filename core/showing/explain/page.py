@@ -12,7 +12,11 @@ from densedet.core.text import json_text, visible
 
 BYTES = 4_600_000
 """Most bytes of the numbers and pictures of a page; its text adds some 60 KB."""
-SCRIPTS = ("numbers.js", "suppression.js", "sentences.js", "picture.js", "column.js", "page.js")
+SCRIPTS = (
+    *("numbers.js", "suppression.js", "sentences.js", "picture.js", "elements.js"),
+    *("found.js", "walk.js", "column.js", "page.js"),
+)
+"""Scripts of the page in the order in which they need each other."""
 
 
 def html_of(walks: Sequence[Walk], image: str) -> str:

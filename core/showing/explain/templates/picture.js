@@ -13,7 +13,8 @@ function magma(share) {
   return MAGMA[low].map((side, i) => Math.round(side + (MAGMA[low + 1][i] - side) * (place - low)));
 }
 
-// Fit a canvas to its width on the page, give it the image's shape, draw the image, and return what the other functions take.
+// Fit a canvas to its width on the page, give it the image's shape, draw the image, and return what the other
+// functions take.
 function openCanvas(canvas, image, data) {
   canvas.style.aspectRatio = `${data.width} / ${data.height}`;
   const wide = canvas.clientWidth || 320;

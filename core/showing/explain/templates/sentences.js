@@ -102,7 +102,8 @@ function removalText(data, settings, result, candidate) {
   const cells = data.cells;
   const by = result.by[candidate];
   const better = `“${data.classes[by % cells.classes]}” of score ${score(cells.scores[by])}`;
-  const overlap = iou(rowBox(cells, Math.floor(by / cells.classes)), rowBox(cells, Math.floor(candidate / cells.classes)));
+  const box = (one) => rowBox(cells, Math.floor(one / cells.classes));
+  const overlap = iou(box(by), box(candidate));
   if (settings.method !== "hard") {
     return (
       `better boxes lower its score to ${score(settings.final_score)} or less. The last is a ${better}, with an IoU ` +
@@ -118,7 +119,9 @@ function removalText(data, settings, result, candidate) {
 function keptText(settings, result, candidate) {
   const place = result.kept.indexOf(candidate);
   const text = `kept, as detection ${place + 1} of ${result.kept.length}.`;
-  if (settings.method !== "hard") return `${text} Overlap with better boxes leaves it a score of ${score(result.scores[place])}.`;
+  if (settings.method !== "hard") {
+    return `${text} Overlap with better boxes leaves it a score of ${score(result.scores[place])}.`;
+  }
   const rivals = settings.class_agnostic ? "No better detection" : "No better detection of its class";
   return `${text} ${rivals} has an IoU above ${score(settings.iou)} with it.`;
 }
@@ -129,7 +132,8 @@ function agreementSentence(data, result) {
   const own = result.kept.map((one) => `${cells.held[Math.floor(one / cells.classes)]}/${one % cells.classes}`);
   const theirs = data.found.anchors.map((anchor, place) => `${anchor}/${data.found.labels[place]}`);
   const same = own.length === theirs.length && own.every((one, place) => one === theirs[place]);
+  const all = counted(theirs.length, "detection");
   return same
-    ? `At the recipe's own thresholds this page and the detector agree on all of ${counted(theirs.length, "detection")}.`
+    ? `At the recipe's own thresholds this page and the detector agree on all of ${all}.`
     : `At the recipe's own thresholds this page finds ${own.length}, the detector ${theirs.length}: they differ.`;
 }

@@ -21,7 +21,8 @@ function suppress(cells, settings) {
   for (const candidate of passed) result.fate[candidate] = FATE.topK;
   const going = bestOfEach(cells, settings, passed);
   for (const candidate of going) result.fate[candidate] = FATE.nms;
-  const survivors = settings.method === "hard" ? hard(cells, settings, going, result.by) : soft(cells, settings, going, result);
+  const survivors =
+    settings.method === "hard" ? hard(cells, settings, going, result.by) : soft(cells, settings, going, result);
   survivors.candidates.forEach((candidate, place) => {
     const kept = place < settings.max_detections;
     result.fate[candidate] = kept ? FATE.kept : FATE.limit;
