@@ -55,8 +55,10 @@ AUGMENTED = [
     "train.accumulate=2",
     "train.clip_norm=0.5",
 ]
-MOSAIC = [
-    "data.batch_transforms=[{name: mosaic, p: 1.0}]",
+MIXED = [
+    "data.batch_transforms=[{name: mosaic, p: 1.0, until: 0.75}, {name: mixup, until: 0.5}, copy_paste]",
+    "data.sampler=repeat_factor",
+    "model.class_loss.class_weights=inverse_frequency",
     "data.workers=1",
     "model.detector={name: dense, loss_normalizer: positives_per_image}",
 ]
@@ -68,7 +70,7 @@ FEW = [
     "model.detector={name: dense, loss_normalizer: quality, box_weight: score}",
 ]
 """Shares without an object, for which a parameter of the loss is not used."""
-EQUAL = {"augmented": AUGMENTED, "mosaic": MOSAIC, "few": FEW}
+EQUAL = {"augmented": AUGMENTED, "mixed": MIXED, "few": FEW}
 
 
 class Trouble:
