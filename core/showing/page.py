@@ -8,6 +8,7 @@ import io
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -38,15 +39,22 @@ class Figure:
     picture: Image.Image
     caption: str
 
+    @cached_property
+    def png(self) -> bytes:
+        """The picture as a PNG file, compressed a little: a photograph hardly shrinks, and takes long."""
+        data = io.BytesIO()
+        self.picture.save(data, "png", compress_level=1)
+        return data.getvalue()
+
     def url(self) -> str:
         """Return the picture as a data URL."""
-        data, kind = io.BytesIO(), "png"
-        self.picture.save(data, "png", compress_level=4)
-        if data.tell() > LARGE_PNG:
+        content, kind = self.png, "png"
+        if len(content) > LARGE_PNG:
             data, kind = io.BytesIO(), "jpeg"
             # Full colour resolution: halved, thin coloured lines and letters blur.
             self.picture.convert("RGB").save(data, kind, quality=88, subsampling=0)
-        return f"data:image/{kind};base64,{base64.b64encode(data.getvalue()).decode('ascii')}"
+            content = data.getvalue()
+        return f"data:image/{kind};base64,{base64.b64encode(content).decode('ascii')}"
 
 
 @dataclass
@@ -110,11 +118,11 @@ class Page:
         """
         figures = [figure for block in self.blocks for figure in block.figures]
         names = named_apart([re.sub(r"[^\w.-]+", "_", figure.name)[:100] for figure in figures])
-        pictures = {f"{name}.png": figure.picture for name, figure in zip(names, figures)}
+        pictures = {f"{name}.png": figure.png for name, figure in zip(names, figures)}
         try:
             with filled_folder(folder) as made:
-                for name, picture in pictures.items():
-                    picture.save(made / name, compress_level=4)
+                for name, content in pictures.items():
+                    (made / name).write_bytes(content)
                 (made / PAGE).write_text(self.html(), encoding="utf-8")
         except OutputError:
             raise

@@ -20,7 +20,7 @@ from densedet.core.errors import DataError, UsageError
 from densedet.core.recipe.loading import Recipe, load_recipe
 from densedet.core.recipe.merging import Overrides
 from densedet.core.text import counted, visible
-from densedet.core.training.fit import ANY_CLASSES, check_fit
+from densedet.core.training.fit import ANY_CLASSES
 from densedet.core.training.judging import source_of
 from densedet.core.training.prediction import is_recipe, load
 from densedet.core.training.random_states import seeded
@@ -105,7 +105,6 @@ def subject_of(
     if recipe is None or recipe.values["model"].get("weights") is not None:
         predictor = load(what, overrides, device="cpu", plugins=plugins)
         return Subject(str(what), predictor.recipe, predictor.detector, predictor.classes, trained=True)
-    check_fit(recipe)
     classes, notes = _classes(recipe, without_data)
     with seeded(recipe.train.seed):
         detector, _ = assembly.build_with_weights(recipe, len(classes))

@@ -262,9 +262,9 @@ class DenseDetector(nn.Module):
         matcher goes by its predictions."""
         if self.matcher.uses_predictions:
             return None
-        _, channels, *image_hw = batch.images.shape
-        sizes = map_sizes(self, channels, (image_hw[0], image_hw[1]))
-        anchors, levels = self.grid(sizes, (image_hw[0], image_hw[1]), batch.images.device)
+        image_hw = batch.images.shape[-2], batch.images.shape[-1]
+        sizes = self._map_sizes.get(image_hw) or map_sizes(self, batch.images.shape[1], image_hw)
+        anchors, levels = self.grid(sizes, image_hw, batch.images.device)
         return self._matched(batch, anchors, levels, None)
 
     def assign(self, output: Output, batch: Batch) -> Targets:

@@ -602,12 +602,15 @@ def test_targets_need_no_network() -> None:
     goes by predictions has none."""
     built: Any = densedet.build("quickstart_retinanet", ["model.backbone.widths=[8, 8, 8]"]).eval()
     given = densedet.make_batch("quickstart_retinanet", count=2)
-    wanted = built.explain(given).targets
     run: list[str] = []
     built.backbone.register_forward_pre_hook(lambda _, images: run.append(images[0].device.type))
     built.head.register_forward_pre_hook(lambda *_: run.append("head"))
     found = built.match(given)
-    assert run == ["meta"]
+    assert run == ["meta"], "shapes alone"
+    wanted = built.explain(given).targets
+    assert run[1:] == ["cpu", "head"]
+    built.match(given)
+    assert len(run) == 3, "the maps' sizes are known now"
     assert found.levels == wanted.levels
     for name in ("anchors", "matched_idxs", "labels", "boxes"):
         assert torch.equal(getattr(found, name), getattr(wanted, name)), name
