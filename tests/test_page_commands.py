@@ -44,8 +44,8 @@ REFUSED = {
     f"densedet predict {VGG} photo.jpg model.weights=SSD300_VGG16_Weights.COCO_V1": 2,
     f"densedet evaluate {VGG} model.weights=ssd300_vgg16_coco-b556d3b4.pth data.root=DIR": 2,
 }
-"""Exit codes of commands that a page shows because they are refused, whose weights are not here, or whose lesson is
-not solved."""
+"""Exit codes of commands that a page shows because they are refused, whose weights are not here, or whose
+lesson is not solved."""
 
 FEW = ("train.evaluations=1", "train.batch_size=4", "run.hooks=[{name: metrics}, {name: checkpoint}]")
 DIGITS = ("data.train.count=8", "data.val.count=4", "model.backbone.widths=[8, 8, 8]")
