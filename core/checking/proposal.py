@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 import os
-import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -27,10 +26,10 @@ from densedet.core.training.fit import check_fit
 
 FACTORS = (2.0, 1.41, 1.19, 1.09, 1.04)
 """By which numbers are changed, coarse to fine."""
-OBJECTS = 3000
-"""Objects that a trial is judged by."""
-SECONDS = 15.0
-"""Of a search."""
+OBJECTS = 2000
+"""Objects that a trial is judged by, or up to twice as many."""
+TRIALS = 600
+"""Of a search; a number of seconds would make the proposal depend on the machine."""
 LITTLE = 0.2
 """Weight of the mean IoU beside the share of objects that an anchor fits, so that a search has a slope."""
 LEAST = 0.001
@@ -71,7 +70,6 @@ def propose(
     num_classes: int,
     *,
     most: int | None = None,
-    seconds: float = SECONDS,
 ) -> Proposal | None:
     """Search for arguments with which more objects are reached, and verify them on all objects.
 
@@ -82,7 +80,6 @@ def propose(
         before: what the anchors reach of them.
         num_classes: C.
         most: anchors that a cell may have at most; None: as many as it has now.
-        seconds: after which the search ends with what it has.
 
     Returns:
         The proposal; None where nothing better was found, or the recipe does not take it.
@@ -109,7 +106,7 @@ def propose(
         return float((found >= reach.threshold).float().mean() + LITTLE * found.mean())
 
     start = {name: spec[name] for name in own}
-    best = climb(start, score, {n: a.adapter.validate_python for n, a in own.items()}, seconds=seconds)
+    best = climb(start, score, {n: a.adapter.validate_python for n, a in own.items()})
     changed = {name: _rounded(value) for name, value in best.items() if value != start[name]}
     if not changed:
         return None
@@ -147,7 +144,7 @@ def climb(
     score: Callable[[Arguments], float],
     checks: dict[str, Callable[[Any], Any]],
     *,
-    seconds: float = SECONDS,
+    trials: int = TRIALS,
 ) -> Arguments:
     """Change one argument after the other, as long as that scores better.
 
@@ -155,20 +152,20 @@ def climb(
         start: values by name.
         score: of values; below 0 where they are none.
         checks: raise ValidationError for a value that an argument cannot have.
-        seconds: after which it ends.
+        trials: at most.
 
     Returns:
         The best values that were seen.
     """
-    end = time.monotonic() + seconds
     best, top = start, score(start)
     for factor in FACTORS:
         better = True
         while better:
             better = False
             for changes in _moves(best, checks, factor):
-                if time.monotonic() > end:
+                if trials <= 0:
                     return best
+                trials -= 1
                 tried = {**best, **changes}
                 reached = score(tried)
                 if reached > top + 1e-6:
