@@ -71,13 +71,13 @@ def test_the_tools_see_scores(run: str, photos: Path, tmp_path: Path) -> None:
     for format in ("labelme", "cvat"):
         given = ["predict", run, str(photos / "a.png"), "--as", format, "--no-pictures", "--score", "0.05"]
         assert main([*given, "--output", str(tmp_path / format)]) == 0
-    row = json.loads((tmp_path / "labelme" / "results.json").read_text())[0]
+    rows = json.loads((tmp_path / "labelme" / "results.json").read_text())
     values = json.loads((tmp_path / "labelme" / "labelme" / "train" / "a.json").read_text())
-    scores = {shape["description"] for shape in values["shapes"]}
-    assert f"score {row['score']:.3f}" in scores
+    assert [shape["description"] for shape in values["shapes"]] == [f"score {r['score']:.3f}" for r in rows]
+    assert rows[0]["score"] > rows[-1]["score"]
     assert (values["imagePath"], values["imageWidth"], values["imageHeight"]) == ("a.png", 128, 64)
     text = (tmp_path / "cvat" / "annotations.xml").read_text()
-    assert f'<attribute name="score">{row["score"]:.3f}</attribute>' in text
+    assert f'<attribute name="score">{rows[0]["score"]:.3f}</attribute>' in text
 
 
 def test_a_format_that_is_only_read_is_refused(
