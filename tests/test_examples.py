@@ -574,7 +574,10 @@ def test_the_commands_of_the_page_about_checking_run(
         return
     small = ["data.train.count=16", "data.val.count=4", "model.backbone.widths=[8, 8, 8]"]
     code = main([*words[:3], *small, "data.input_size_wh=[64, 32]", "train.batch_size=4", *words[3:]])
-    assert code == 0, capsys.readouterr()
+    told = capsys.readouterr()
+    assert code == 0, told
+    if "--overfit" in words:
+        assert "are learned by heart in" in told.out
     files = {path.name for path in tmp_path.iterdir()}
     assert files == {word for word in words if "." in word}
 

@@ -149,14 +149,7 @@ def test_the_best_output_is_found_for_each_coder(coder: Any) -> None:
     assert torch.allclose(decoded_again(coder, boxes, anchors), boxes, atol=0.3)
 
 
-# -- one batch --------------------
-
-
-def test_one_batch_is_learned_by_heart() -> None:
-    found = overfit(load_recipe("quickstart_ssd", SMALL), steps=300)
-    assert found.learned, found.lines()
-    assert found.lines()[0].startswith("overfit: 4 images with ")
-    assert found.steps < 300
+# -- one batch (tests/test_examples.py learns one by heart) --------------------
 
 
 def test_where_a_network_is_stuck_is_told() -> None:
