@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from PIL import Image
+from PIL import Image, ImageDraw
 
 from densedet.core.boxes import pairwise_iou
 from densedet.core.errors import UsageError
@@ -149,12 +149,14 @@ def matches_picture(view: View, inside: Targets, number: int | None = None) -> I
     ignored, positive = (which.nonzero()[:, 0] for which in (matched == -2, matched >= 0))
     # The best of those that are ignored may be many more than can be seen.
     ignored = ignored[:: max(1, len(ignored) // SHOWN)]
-    rows = torch.cat([positive, ignored])
-    labels = torch.cat([order[matched[positive]], torch.full((len(ignored),), -1)])
-    everything = torch.cat([boxes[rows], view.boxes])
+    everything = torch.cat([boxes[positive], boxes[ignored], view.boxes])
     canvas, shift, scale = around(view.image, everything if len(everything) else torch.zeros(1, 4))
+    pen = ImageDraw.Draw(canvas)
+    for box in ((boxes[ignored] + shift) * scale).tolist():  # thin, since they are many
+        pen.rectangle(box, outline=IGNORED)
+    own = (boxes[positive] + shift) * scale
     picture = draw_boxes(
-        canvas, (boxes[rows] + shift) * scale, labels, None, (), scale=1, names=False, limit=2 * SHOWN
+        canvas, own, order[matched[positive]], None, (), scale=1, names=False, limit=2 * SHOWN
     )
     numbers = torch.arange(len(view.boxes))
     objects = (view.boxes + shift) * scale
