@@ -1,8 +1,8 @@
 """From recipe files and overrides to one merged mapping, before anything is checked.
 
 The rule: mappings merge; lists and scalars replace; a mapping whose ``name`` changes replaces the old one
-whole; so does ``train.budget``, of which exactly one key counts. ``base``, ``plugins`` and ``expects`` are
-no values: bases are merged in order, the plug-ins of every file are collected, and what a recipe is expected
+whole; so does ``train.budget``, of which exactly one key counts; ``data.val`` and ``data.holdout``, of which
+one may be given, take each other's place. ``base``, ``plugins`` and ``expects`` are no values: bases are merged in order, the plug-ins of every file are collected, and what a recipe is expected
 to reach holds for its own file alone.
 """
 
@@ -25,6 +25,8 @@ CONFIGS = Path(__file__).parent.parent.parent / "configs"
 MAX_DEEP, MAX_FILES = 50, 1000
 """Most bases below one another, and most files of a recipe, each counted as often as it is a base."""
 REPLACED_WHOLE = {"train.budget"}
+ONE_OF_TWO = {"data": ("val", "holdout")}
+"""Where the later file or override gives one of the two, it takes the other's place."""
 COMMAND_LINE = "command line"
 Overrides = Sequence[str] | Mapping[str, Any]
 """Changes to a recipe, as on the command line (``["train.batch_size=8"]``) or as plain values
@@ -117,6 +119,11 @@ def merge(
         merged[key] = merge(
             merged.get(key), child, f"{path}.{key}" if path else key, indices=indices, faults=faults
         )
+    given = [key for key in ONE_OF_TWO.get(path, ()) if key in new.value and new.value[key].value is not None]
+    if len(given) == 1:
+        for key in ONE_OF_TWO[path]:
+            if key not in new.value:
+                merged.pop(key, None)
     # The place of a merged mapping is the one of the file that has it last: missing arguments are asked for
     # there.
     return Node.make(merged, new.origin, new.key)

@@ -141,6 +141,18 @@ def test_null_is_a_value_or_removes(registry: Registry, tmp_path: Path) -> None:
         print(without.train)
 
 
+def test_val_and_holdout_take_each_other_s_place(registry: Registry, tmp_path: Path) -> None:
+    held = "base: parts.yaml\ndata: {holdout: 0.1}\n"
+    assert load(registry, tmp_path, held).data.holdout == 0.1
+    given = load(registry, tmp_path, held, ("data.val=s",)).data
+    assert (given.holdout, given.val["name"]) == (None, "s")
+    back = load(registry, tmp_path, "base: parts.yaml\ndata: {val: s}\n", ("data.holdout=0.2",)).data
+    assert (back.holdout, back.val) == (0.2, None)
+    with pytest.raises(RecipeError, match="there is a data.val already"):
+        load(registry, tmp_path, "base: parts.yaml\ndata: {val: s, holdout: 0.1}\n")
+    assert load(registry, tmp_path, held, ("data.val=null",)).data.holdout == 0.1
+
+
 def test_a_budget_replaces_the_budget(registry: Registry, tmp_path: Path) -> None:
     recipe = load(registry, tmp_path, "base: parts.yaml\n", ("train.budget.minutes=5",))
     assert recipe.train.budget.minutes == 5
