@@ -274,7 +274,17 @@ def _of_file(subject: Subject, file: str, boxes: Sequence[str]) -> View:
             sample, boxes=placed, labels=labels, ignore=torch.zeros_like(labels, dtype=torch.bool)
         )
     name = os.path.basename(file)
-    return View(Path(file).stem, visible(name), _batch(subject, sample), known=bool(boxes))
+    batch = _with_unknown_extras(subject.detector, _batch(subject, sample))
+    return View(Path(file).stem, visible(name), batch, known=bool(boxes))
+
+
+def _with_unknown_extras(detector: nn.Module, batch: Batch) -> Batch:
+    """Declare what the branches of a head learn of each object, as not known: a file tells nothing of it."""
+    branches = getattr(getattr(detector, "head", None), "branches", {})
+    needs = {name: extra for branch in branches.values() for name, extra in branch.needs.items()}
+    none = torch.zeros_like(batch.valid)
+    values = {name: batch.boxes.new_zeros(*none.shape, *extra.shape) for name, extra in needs.items()}
+    return replace(batch, extras=needs, extra=values, extra_known=dict.fromkeys(needs, none))
 
 
 def boxes_of(texts: Sequence[str], classes: Sequence[str], size_wh: tuple[int, int]) -> tuple[Tensor, Tensor]:

@@ -189,6 +189,16 @@ def test_an_image_file_of_the_data_brings_its_objects(tmp_path: Path) -> None:
     assert torch.equal(other.batch.images, same.batch.images)
 
 
+@pytest.mark.parametrize(("recipe", "name"), [("attribute_head", "5"), ("keypoint_head", "arrow")])
+def test_a_file_tells_nothing_of_what_objects_carry(
+    recipe: str, name: str, photo: str, capsys: Texts
+) -> None:
+    what = (str(EXAMPLES / f"{recipe}.yaml"), "--image", photo)
+    told(capsys, "heatmaps", *what)
+    facts = told(capsys, "matches", *what, "--box", f"{name},60,40,110,90")
+    assert facts["images"][0]["objects"][0]["anchors"] > 0
+
+
 def test_a_strangers_detector_shows_what_it_has(tmp_path: Path, capsys: Texts) -> None:
     recipe = str(EXAMPLES / "centernet.yaml")
     assert main(["show", "model", recipe, *SMALL[:2], "--output", str(tmp_path / "m")]) == 0
