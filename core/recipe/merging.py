@@ -2,8 +2,9 @@
 
 The rule: mappings merge; lists and scalars replace; a mapping whose ``name`` changes replaces the old one
 whole; so does ``train.budget``, of which exactly one key counts; ``data.val`` and ``data.holdout``, of which
-one may be given, take each other's place. ``base``, ``plugins`` and ``expects`` are no values: bases are merged in order, the plug-ins of every file are collected, and what a recipe is expected
-to reach holds for its own file alone.
+one may be given, take each other's place. ``base``, ``plugins`` and ``expects`` are no values: bases are
+merged in order, the plug-ins of every file are collected, and what a recipe is expected to reach holds for
+its own file alone.
 """
 
 from __future__ import annotations
