@@ -176,8 +176,8 @@ def suspects(
     """
     found = judgement.found
     sure = np.flatnonzero(found.scores >= thresholds_of(judgement, threshold)[found.labels])
-    columns = (found.image, found.boxes, found.scores, found.labels)
-    left = replace(judgement, found=Found(*(column[sure] for column in columns)))
+    surest = Found(found.image[sure], found.boxes[sure], found.scores[sure], found.labels[sure])
+    left = replace(judgement, found=surest)
     listed = evaluated(left, [iou]).image_diagnostics(iou_thr=iou, score_thr=0.0)["label_errors"]
     rows = []
     for error in listed:
