@@ -95,15 +95,18 @@ def left(run: Run, error: BaseException) -> NotFiniteError | None:
     phase = "training" if error.batches else "evaluation"
     name = f"nan_{'step' if error.batches else 'evaluation'}_{run.step + bool(error.batches)}"
     path = run.folder / (f"{name}.pt" if run.is_main else f"{name}_rank{run.rank}.pt")
+    told = ""
     try:
         with alone():
             bundle = recorded(run, error, phase)
-            if not bundle["faults"] and not run.is_main:
-                return None
-            sealed_file.write(path, bundle)
+            if bundle["faults"] or run.is_main:
+                sealed_file.write(path, bundle)
+            if bundle["faults"]:
+                told = f" First: {in_words(bundle)}."
     except Exception as other:  # the run's own error is the one to tell
         return NotFiniteError(f"{error}. No black box was written: {sentence(other)}", error.batches)
-    told = f" First: {in_words(bundle)}" if bundle["faults"] else ""
+    if run.world > 1:  # all processes end with the same sentence
+        told, path = "", run.folder / f"{name}*.pt"
     return NotFiniteError(f"{error}.{told} Replay it with: densedet check nan {path}", error.batches)
 
 
