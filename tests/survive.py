@@ -225,9 +225,11 @@ def trial(
             return folder, [*wrong, "hung"]
         allowed = {0} if life >= stops else {0, 1, 3} if number is None else {0, 128 + number, -number}
         if number is not None and len(pids) > 1 and life < stops:
-            allowed |= {-signal.SIGKILL}  # it waited for a process that had ended before they met
-        if number == signal.SIGKILL and len(pids) > 1:
-            allowed |= {1}  # the other process tells that this one has ended
+            # It waited for a process that had ended before they met, or tells that this one has ended before
+            # the signal, which goes to one after the other, has reached it.
+            allowed |= {-signal.SIGKILL}
+            if "another process of this run has ended" in (folder / "log.txt").read_text(errors="replace"):
+                allowed |= {1}
         wrong += [f"exit code {code}" for code in codes.values() if code not in allowed]
         if is_done(folder):  # perhaps before the moment came
             break
