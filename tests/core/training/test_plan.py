@@ -195,7 +195,7 @@ def test_a_rehearsal_leaves_nothing_and_calls_no_hook_that_acts_elsewhere(
     parts = [numbers[f"minutes_{part}"] for part in ("starting", "training", "evaluating", "writing")]
     assert min(parts) > 0
     assert numbers["minutes"] == pytest.approx(sum(parts), abs=0.003)
-    assert numbers["peak_memory_mb"] > numbers["import_memory_mb"] > 0
+    assert numbers["peak_memory_mb"] >= numbers["import_memory_mb"] > 0
     assert 4 < numbers["disk_mb"] < 60  # the network has 2.4 MB
     assert numbers["too_large"] == []
     assert len(planning.lines(numbers)) == 6
