@@ -559,6 +559,7 @@ def test_every_recipe_in_a_command_of_the_pages_loads(
     assert len(lines) >= 10
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("number", range(5))
 def test_the_commands_of_the_page_about_checking_run(
     number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

@@ -51,6 +51,7 @@ def test_write_a_head(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert names["picture"].size == (512, 256)
 
 
+@pytest.mark.long
 def test_photographs_to_a_detector(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     names = run("photographs_to_a_detector.ipynb", tmp_path, monkeypatch)
     assert names["status"] == 0
