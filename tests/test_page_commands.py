@@ -29,6 +29,7 @@ ELSEWHERE = {
     "tensorboard": "another program",
     "pip": "another program",
     "parallel": "another program",
+    "densedet train retinanet_r50_fpn": "tests/test_recipes.py, since its images are large",
     "torchrun": "tests/core/test_distributed_runs.py: a process takes seconds to start",
     "srun": "needs Slurm",
     "densedet convert weights": "tests/tools/test_weights_commands.py: the files have 100 MB and more",
