@@ -335,8 +335,7 @@ def replayed(judgement: Judgement, *, plugins: Sequence[str] = ()) -> Evaluator:
         DataError: the images are gone.
     """
     recipe = _judged_recipe(judgement, plugins)
-    source = judged_source(judgement, plugins=plugins)
-    dataset = assembly.make_dataset(recipe, source, judgement.classes)
+    dataset = assembly.make_dataset(recipe, source_of(recipe, judgement.split), judgement.classes)
     evaluator = build_evaluator(recipe, dataset.source, judgement.classes)
     for position, index in enumerate(judgement.indices.tolist()):
         evaluator.add(index, detections_of(judgement, position))

@@ -7,18 +7,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from xml.parsers import expat
 from xml.sax.saxutils import escape, quoteattr
 
-from densedet.core.errors import DataError
 from densedet.core.sources import Faults
 from densedet.plugins.sources import _shapes as shapes
 from densedet.plugins.sources._label_files import FLAWS, Flaw, plain_int
 from densedet.plugins.sources._labelled import LabelledBox, exact_box, exact_text
-from densedet.plugins.sources._voc_xml import xml_text
-
-MAX_DEPTH = 40
-"""Elements inside one another; CVAT has 12."""
+from densedet.plugins.sources._xml import XmlElements, json_value, number_of, side_of, xml_text
 
 POINTED = ("polygon", "polyline", "points")
 SHAPES = ("box", *POINTED, "ellipse", "mask", "cuboid", "skeleton")
@@ -75,64 +70,34 @@ class _Shape:
 def read_cvat(content: bytes, path: Path, faults: Faults) -> CvatFile:
     """Read a file; ``faults`` gets each broken shape. Raises DataError if it is none of CVAT's."""
     elements = _Elements(path, faults)
-    try:
-        elements.parser.Parse(content, True)
-    except expat.ExpatError as error:
-        raise DataError(f"annotation file {path} is not XML: {error}") from error
-    except (ValueError, LookupError, RecursionError) as error:
-        raise DataError(
-            f"annotation file {path} cannot be read as XML ({error}): save it as UTF-8"
-        ) from error
+    elements.read(content)
     return elements.file
 
 
-class _Elements:
-    """What is read of a file, element by element."""
+class _Elements(XmlElements):
+    """What is read of a file."""
+
+    root, one, all = "annotations", "file of CVAT", "CVAT's files"
 
     def __init__(self, path: Path, faults: Faults) -> None:
-        self.path, self.faults, self.file = path, faults, CvatFile()
-        self._stack: list[str] = []
+        super().__init__(path)
+        self.faults, self.file = faults, CvatFile()
         self._image: CvatImage | None = None
         self._track: dict[str, str] | None = None
         self._shape: _Shape | None = None
         self._attribute = ""
-        self._pieces: list[str] = []
         self._number = self._flaws = 0
         self._size = {"width": 0, "height": 0}
-        self.parser = expat.ParserCreate()
-        self.parser.buffer_text = True
-        self.parser.StartElementHandler = self._start
-        self.parser.EndElementHandler = self._end
-        self.parser.CharacterDataHandler = self._pieces.append
-        self.parser.StartDoctypeDeclHandler = self._doctype
 
-    def _doctype(self, *declaration: Any) -> None:
-        # Entities are how an XML file makes its reader read other files or fill the memory.
-        raise DataError(
-            f"annotation file {self.path} declares a document type (<!DOCTYPE>): CVAT's files do not; "
-            f"delete it"
-        )
-
-    def _start(self, tag: str, values: dict[str, str]) -> None:
-        stack = self._stack
-        if not stack and tag != "annotations":
-            raise DataError(
-                f"{self.path} is no file of CVAT: its outermost element is <{tag[:40]}>, not <annotations>"
-            )
-        if len(stack) == MAX_DEPTH:
-            raise DataError(
-                f"annotation file {self.path} has elements nested more than {MAX_DEPTH} deep: CVAT's files "
-                f"do not"
-            )
-        stack.append(tag)
-        self._pieces.clear()
+    def opened(self, tag: str, values: dict[str, str]) -> None:
+        stack = self.stack
         if len(stack) == 2 and tag == "image":
             self._image = CvatImage(
                 values.get("name", "").replace("\\", "/"),
-                _side(values.get("width")),
-                _side(values.get("height")),
+                side_of(values.get("width")),
+                side_of(values.get("height")),
                 values.get("subset", ""),
-                ours=_json(values.get("densedet")),
+                ours=json_value(values.get("densedet")),
             )
             self.file.images.append(self._image)
             self._number = self._flaws = 0
@@ -147,12 +112,12 @@ class _Elements:
         elif self._shape is not None and tag == "points" and values.get("outside") != "1":
             self._shape.points.append(values.get("points", ""))
         elif tag == "label" and stack[-2:] == ["labels", "label"]:
-            number = _json(values.get("densedet"))
+            number = json_value(values.get("densedet"))
             self.file.category_ids += [number] if plain_int(number) else []
 
-    def _end(self, tag: str) -> None:
-        stack, shape = self._stack, self._shape
-        text = "".join(self._pieces).strip()
+    def closed(self, tag: str) -> None:
+        stack, shape = self.stack, self._shape
+        text = "".join(self.pieces).strip()
         if shape is not None and tag == "attribute":
             shape.attributes[self._attribute] = text
         elif shape is not None and len(stack) == 3:
@@ -161,11 +126,10 @@ class _Elements:
         elif stack[-3:] == ["labels", "label", "name"] and text:
             self.file.labels.append(text)
         elif len(stack) >= 2 and stack[-2] == "original_size" and tag in self._size:
-            self._size[tag] = _side(text)
+            self._size[tag] = side_of(text)
         elif len(stack) == 2:
             self._image = self._track = None
-        self._pieces.clear()
-        stack.pop()
+        self.pieces.clear()
 
     def _add(self, shape: _Shape) -> None:
         self._number += 1
@@ -200,7 +164,7 @@ def _object(shape: _Shape) -> LabelledBox:
         raise Flaw("category", "has no label")
     corners = _corners(shape)
     ignore, crowd = (shapes.marked(shape.attributes, names) for names in (shapes.IGNORED, shapes.CROWDED))
-    return exact_box(shape.label.strip(), corners, ignore, crowd, _json(shape.values.get("densedet")))
+    return exact_box(shape.label.strip(), corners, ignore, crowd, json_value(shape.values.get("densedet")))
 
 
 def _corners(shape: _Shape) -> shapes.Corners:
@@ -228,7 +192,7 @@ def _corners(shape: _Shape) -> shapes.Corners:
 
 def _pair(text: str) -> tuple[float, float]:
     try:
-        x, y = (_number(value) for value in text.split(","))
+        x, y = (number_of(value) for value in text.split(","))
         return x, y
     except ValueError:
         raise Flaw("unreadable", f"has a point {text[:40]!r}: x,y is wanted") from None
@@ -236,33 +200,12 @@ def _pair(text: str) -> tuple[float, float]:
 
 def _numbers(values: dict[str, str], names: Iterable[str]) -> list[float]:
     try:
-        return [_number(values[name]) for name in names]
+        return [number_of(values[name]) for name in names]
     except KeyError as error:
         raise Flaw("no_box", f"has no {error.args[0]}") from None
     except ValueError:
         given = ", ".join(values.get(name, "")[:20] for name in names)
         raise Flaw("unreadable", f"has {given}: numbers are wanted") from None
-
-
-def _number(text: str) -> float:
-    if "_" in text:  # Python would read 1_000
-        raise ValueError
-    return float(text)
-
-
-def _side(text: str | None) -> int:
-    try:
-        value = _number(text or "")
-    except ValueError:
-        return 0
-    return int(value) if 0 < value < 1 << 24 else 0
-
-
-def _json(text: str | None) -> Any:
-    try:
-        return None if text is None else json.loads(text)
-    except (ValueError, RecursionError):
-        return None
 
 
 def head_text(classes: dict[int, str], scored: bool) -> str:

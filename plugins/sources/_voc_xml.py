@@ -4,22 +4,17 @@ from __future__ import annotations
 
 import json
 import math
-import re
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Union
-from xml.parsers import expat
+from typing import Literal, Union
 from xml.sax.saxutils import escape, quoteattr
 
-from densedet.core.errors import DataError
 from densedet.core.sources import NO_ID, Faults
 from densedet.plugins.sources._label_files import FLAWS, Flaw, plain_float, plain_int
 from densedet.plugins.sources._labelled import LabelledBox
+from densedet.plugins.sources._xml import XmlElements, json_value, number_of, side_of, xml_text
 
 Corners = Literal["one_based", "zero_based"]
-
-MAX_DEPTH = 40
-"""Elements inside one another; VOC has 5."""
 
 OF_IMAGE = ("filename", "size/width", "size/height")
 OF_OBJECT = ("name", "difficult", "bndbox/xmin", "bndbox/ymin", "bndbox/xmax", "bndbox/ymax")
@@ -29,7 +24,6 @@ counts."""
 _PLACES = {name: i for i, name in enumerate(OF_IMAGE)} | {
     f"object/{name}": i for i, name in enumerate(OF_OBJECT)
 }
-_FOREIGN = re.compile("[^\t\n\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
 @dataclass
@@ -49,17 +43,10 @@ class VocFile:
 def read_voc(content: bytes, path: Path, corners: Corners, faults: Faults) -> VocFile:
     """Read a file; ``faults`` gets each broken object. Raises DataError if it is no VOC."""
     raw = _Elements(path)
-    try:
-        raw.parser.Parse(content, True)
-    except expat.ExpatError as error:
-        raise DataError(f"annotation file {path} is not XML: {error}") from error
-    except (ValueError, LookupError, RecursionError) as error:
-        raise DataError(
-            f"annotation file {path} cannot be read as XML ({error}): save it as UTF-8"
-        ) from error
+    raw.read(content)
     filename, width, height = raw.texts
-    found = VocFile((filename or "").replace("\\", "/"), _side(width), _side(height))
-    name, image_id = _json(raw.ours.get("file_name")), _json(raw.ours.get("image_id"))
+    found = VocFile((filename or "").replace("\\", "/"), side_of(width), side_of(height))
+    name, image_id = json_value(raw.ours.get("file_name")), json_value(raw.ours.get("image_id"))
     found.exact_name = name if isinstance(name, str) and xml_text(name) == filename else None
     found.image_id = image_id if type(image_id) in (int, str) else None
     flaws = 0
@@ -86,59 +73,35 @@ Texts = list[Union[str, None]]
 _NOTHING: tuple[Texts, dict[str, str]] = ([None] * len(OF_OBJECT), {})
 
 
-class _Elements:
+class _Elements(XmlElements):
     """The texts of a file that are read.
 
     They are those of `OF_IMAGE` and the attributes of the image's <coco>, and of each object those of
     `OF_OBJECT` and the attributes of its <coco>.
     """
 
+    root, one, all = "annotation", "Pascal VOC file", "Pascal VOC files"
+
     def __init__(self, path: Path) -> None:
-        self.path = path
+        super().__init__(path)
         self.texts: Texts = [None] * len(OF_IMAGE)
         self.ours: dict[str, str] = {}
         self.objects: list[tuple[Texts, dict[str, str]]] = []
         self._object = _NOTHING
-        self._stack: list[str] = []
         self._wanted: int | None = None
-        self._pieces: list[str] = []
-        self.parser = expat.ParserCreate()
-        self.parser.buffer_text = True
-        self.parser.StartElementHandler = self._start
-        self.parser.EndElementHandler = self._end
-        self.parser.CharacterDataHandler = self._data
-        self.parser.StartDoctypeDeclHandler = self._doctype
 
-    def _doctype(self, *declaration: Any) -> None:
-        # Entities are how an XML file makes its reader read other files or fill the memory.
-        raise DataError(
-            f"annotation file {self.path} declares a document type (<!DOCTYPE>): Pascal VOC files do "
-            f"not; delete it"
-        )
-
-    def _start(self, tag: str, attributes: dict[str, str]) -> None:
-        stack = self._stack
-        if not stack and tag != "annotation":
-            raise DataError(
-                f"{self.path} is no Pascal VOC file: its outermost element is <{tag[:40]}>, not <annotation>"
-            )
-        if len(stack) == MAX_DEPTH:
-            raise DataError(
-                f"annotation file {self.path} has elements nested more than {MAX_DEPTH} deep: Pascal "
-                f"VOC files do not"
-            )
-        stack.append(tag)
+    def opened(self, tag: str, attributes: dict[str, str]) -> None:
+        stack = self.stack
         if tag == "coco" and len(stack) == 2:
             self.ours = self.ours or attributes
         elif tag == "coco" and len(stack) == 3 and stack[1] == "object":
             self._object = self._object[0], self._object[1] or attributes
-        self._pieces.clear()
         self._wanted = _PLACES.get("/".join(stack[1:])) if len(stack) < 5 else None
 
-    def _end(self, tag: str) -> None:
-        stack, wanted = self._stack, self._wanted
+    def closed(self, tag: str) -> None:
+        stack, wanted = self.stack, self._wanted
         if wanted is not None:
-            text = "".join(self._pieces).strip()
+            text = "".join(self.pieces).strip()
             if stack[1] != "object":
                 self.texts[wanted] = text if self.texts[wanted] is None else self.texts[wanted]
             else:
@@ -150,11 +113,6 @@ class _Elements:
         elif tag == "object" and len(stack) == 2:
             self.objects.append(self._object)
             self._object = _NOTHING
-        stack.pop()
-
-    def _data(self, text: str) -> None:
-        if self._wanted is not None:
-            self._pieces.append(text)
 
 
 def _object(texts: Texts, ours: dict[str, str], corners: Corners, file: VocFile) -> LabelledBox:
@@ -163,7 +121,7 @@ def _object(texts: Texts, ours: dict[str, str], corners: Corners, file: VocFile)
         raise Flaw("category", "has no name")
     name = name or ""
     try:
-        numbers = [_number(text) for text in given]
+        numbers = [number_of(text) for text in given]
     except ValueError:
         what = (
             "no bndbox"
@@ -181,9 +139,9 @@ def _object(texts: Texts, ours: dict[str, str], corners: Corners, file: VocFile)
     if difficult != (crowd or ignore):
         crowd, ignore = False, difficult
     own, area, category = (
-        _json(ours.get("id")),
-        plain_float(_json(ours.get("area"))),
-        _json(ours.get("category_id")),
+        json_value(ours.get("id")),
+        plain_float(json_value(ours.get("area"))),
+        json_value(ours.get("category_id")),
     )
     box = _exact(ours.get("bbox"))
     if box is None or list(corners_of(box, file.width, file.height)) != numbers:
@@ -199,14 +157,8 @@ def _object(texts: Texts, ours: dict[str, str], corners: Corners, file: VocFile)
     )
 
 
-def _number(text: str | None) -> float:
-    if text is None or "_" in text:  # Python would read 1_000
-        raise ValueError
-    return float(text)
-
-
 def _exact(text: str | None) -> tuple[float, float, float, float] | None:
-    values = _json(text)
+    values = json_value(text)
     numbers = [plain_float(v) for v in values] if isinstance(values, list) and len(values) == 4 else [None]
     return None if None in numbers else tuple(numbers)  # type: ignore[return-value]
 
@@ -257,23 +209,3 @@ def voc_text(name: str, width: int, height: int, image_id: int | str, objects: l
             "  </object>",
         ]
     return "\n".join([*rows, "</annotation>", ""]).encode()
-
-
-def xml_text(text: str) -> str:
-    """Return ``text`` as an XML element gives it back: stripped, and with impossible characters replaced."""
-    return _FOREIGN.sub("\ufffd", text).strip()
-
-
-def _side(text: str | None) -> int:
-    try:
-        value = _number(text)
-    except ValueError:
-        return 0
-    return int(value) if 0 < value < 1 << 24 else 0
-
-
-def _json(text: str | None) -> Any:
-    try:
-        return None if text is None else json.loads(text)
-    except (ValueError, RecursionError):
-        return None

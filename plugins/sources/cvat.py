@@ -22,7 +22,7 @@ from densedet.core.sources import (
 from densedet.plugins.sources._cvat_xml import CvatFile, CvatImage, head_text, image_text, read_cvat
 from densedet.plugins.sources._label_files import MAX_LIST, read_small
 from densedet.plugins.sources._labelled import LabelReading, boxes_of
-from densedet.plugins.sources._voc_xml import xml_text
+from densedet.plugins.sources._xml import xml_text
 
 HEAD = 1 << 16
 """Bytes of a file that are looked at to recognise it."""

@@ -65,7 +65,7 @@ def boxes(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def recipe_overrides(boxes: Path) -> list[str]:
     """The quick start on these images."""
     return [

@@ -13,23 +13,17 @@ from densedet.tools.main import main
 
 
 @pytest.fixture(scope="module")
-def told(boxes: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
+def told(
+    recipe_overrides: list[str], tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, dict[str, Any]]:
     """The folder with page and heir, and the numbers."""
     import contextlib
     import io
 
     folder = tmp_path_factory.mktemp("told")
-    overrides = [
-        f"data.root={json.dumps(str(boxes))}",
-        "data.train={name: coco, annotations: train.json, images: .}",
-        "data.val={name: coco, annotations: val.json, images: .}",
-        "data.input_size_wh=[96, 48]",
-        "model.backbone.widths=[8, 8, 8]",
-        "train.batch_size=8",
-    ]
     files = ["--output", str(folder / "data.html"), "--apply", str(folder / "heir.yaml")]
     with contextlib.redirect_stdout(io.StringIO()) as out:
-        code = main(["check", "data", "quickstart_ssd", *overrides, "--json", "--strict", *files])
+        code = main(["check", "data", "quickstart_ssd", *recipe_overrides, "--json", "--strict", *files])
     assert code == 1  # a warning
     return folder, json.loads(out.getvalue())
 

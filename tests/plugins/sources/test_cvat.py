@@ -14,7 +14,7 @@ from densedet.core.annotations.faults import Faults
 from densedet.core.annotations.parts import parts_of
 from densedet.core.errors import DataError
 from densedet.core.recipe.plugin_loading import load_plugins
-from densedet.plugins.sources._cvat_xml import MAX_DEPTH
+from densedet.plugins.sources._xml import MAX_DEPTH
 from densedet.plugins.sources.cvat import CVATSource
 
 LABELS = (

@@ -12,7 +12,8 @@ from densedet.core.annotations.faults import Faults
 from densedet.core.annotations.table import equal_tables
 from densedet.core.contracts import Source
 from densedet.core.errors import DataError
-from densedet.plugins.sources._voc_xml import MAX_DEPTH, box_of, corners_of
+from densedet.plugins.sources._voc_xml import box_of, corners_of
+from densedet.plugins.sources._xml import MAX_DEPTH
 from densedet.plugins.sources.voc import VOCSource
 
 BAD = Path(__file__).parents[4] / "shared" / "data" / "bad"
