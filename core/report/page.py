@@ -30,13 +30,15 @@ from densedet.core.report.charts.chart import color_of
 from densedet.core.report.comparison import compare, date_now, machines_of
 from densedet.core.report.costs import cost_section
 from densedet.core.report.curves import score_section, training_section
+from densedet.core.report.environment import environment as environment_of
+from densedet.core.report.environment import shown
 from densedet.core.report.ladder import ladder_section, ladder_tables
 from densedet.core.report.recipe_diff import recipe_diff
 from densedet.core.report.records import RunRecord, number
 from densedet.core.report.sections import Diff, Section
 from densedet.core.report.sets import Overview
 from densedet.core.report.summary_files import csv_text, markdown_text
-from densedet.core.text import json_text, say, visible
+from densedet.core.text import json_text, say
 
 T = TypeVar("T")
 PICTURE_BYTES = 1_500_000
@@ -119,16 +121,7 @@ def _html(
     json_name: str,
     sets: Overview | None,
 ) -> str:
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
-    environment = Environment(
-        loader=PackageLoader("densedet.core.report"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        finalize=_shown,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = environment_of("densedet.core.report")
     environment.filters["breakable"] = _breakable
     count = max(len(block["comparison"]["arms"]) for block in blocks)
     return environment.get_template("compare.html").render(
@@ -318,9 +311,4 @@ def _breakable(text: Any) -> Any:
     """Let a long name break after its underscores, slashes and dots."""
     from markupsafe import Markup, escape
 
-    return Markup(re.sub(r"([_/.])(?=[^\d\s])", r"\1<wbr>", str(escape(_shown(text)))))
-
-
-def _shown(value: Any) -> Any:
-    """Make control characters of a text visible; HTML that is safe stays as it is."""
-    return visible(value) if type(value) is str else value
+    return Markup(re.sub(r"([_/.])(?=[^\d\s])", r"\1<wbr>", str(escape(shown(text)))))

@@ -16,8 +16,8 @@ from PIL import Image
 
 from densedet.core.errors import OutputError
 from densedet.core.files import filled_folder, unwritable
+from densedet.core.report.environment import environment
 from densedet.core.report.sections import Table
-from densedet.core.text import visible
 
 PAGE = "index.html"
 """Name of the page in its folder."""
@@ -132,17 +132,7 @@ class Page:
 
     def html(self) -> str:
         """Return the page."""
-        from jinja2 import Environment, PackageLoader, StrictUndefined
-
-        environment = Environment(
-            loader=PackageLoader("densedet.core.showing"),
-            autoescape=True,
-            undefined=StrictUndefined,
-            finalize=lambda value: visible(value) if type(value) is str else value,
-            trim_blocks=True,
-            lstrip_blocks=True,
-        )
-        return environment.get_template("show.html").render(page=self)
+        return environment("densedet.core.showing").get_template("show.html").render(page=self)
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[object]], title: str = "") -> Table:

@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from densedet.core.files import write_text
+from densedet.core.report.environment import environment
 from densedet.core.showing.explain.collecting import Walk
 from densedet.core.showing.explain.packing import column
-from densedet.core.text import json_text, visible
+from densedet.core.text import json_text
 
 BYTES = 4_600_000
 """Most bytes of the numbers and pictures of a page; its text adds some 60 KB."""
@@ -26,21 +27,10 @@ def html_of(walks: Sequence[Walk], image: str) -> str:
         walks: one or two detectors, the columns.
         image: names the image for people.
     """
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
-    environment = Environment(
-        loader=PackageLoader("densedet.core.showing.explain"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        finalize=lambda value: visible(value) if type(value) is str else value,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     columns = [column(walk, BYTES // len(walks)) for walk in walks]
     title = f"{' and '.join(dict.fromkeys(walk.title for walk in walks))}, step by step"
-    page = environment.get_template("explain.html").render(
-        title=title, image=image, walks=walks, scripts=SCRIPTS
-    )
+    template = environment("densedet.core.showing.explain").get_template("explain.html")
+    page = template.render(title=title, image=image, walks=walks, scripts=SCRIPTS)
     # "<" would end the script element where a class is called "</script>".
     numbers = json_text({"columns": columns}).replace("<", "\\u003c")
     return page.replace('"NUMBERS"', numbers, 1)
