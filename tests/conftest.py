@@ -3,6 +3,9 @@ import signal
 
 import pytest
 
+from densedet.core.recipe.plugin_loading import load_plugins
+from densedet.registry import components
+
 if "PYTEST_XDIST_WORKER" in os.environ:  # several processes share the cores; subprocesses of tests inherit it
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
@@ -13,6 +16,20 @@ def cache_of_the_tests(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("DENSEDET_CACHE", str(tmp_path_factory.mktemp("cache")))
         yield
+
+
+@pytest.fixture(scope="session")
+def installed_parts():
+    """The built-in and the installed parts are in the registry before the first test."""
+    load_plugins()
+
+
+@pytest.fixture(autouse=True)
+def parts_of_a_test_end_with_it(installed_parts):
+    """What a test or a notebook registers is not there for the next one of this process."""
+    before = components.snapshot()
+    yield
+    components.restore(before)
 
 
 @pytest.fixture(autouse=True, scope="session")
