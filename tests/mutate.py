@@ -332,6 +332,8 @@ def main() -> int:
     arguments.keep = arguments.keep.resolve()
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     platform.processor()  # starts a program once
+    import torch  # noqa: F401 (its import starts one, too)
+
     begin = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="densedet_mutate_") as folder:
         home = Path(folder).resolve()
