@@ -132,7 +132,7 @@ def test_a_detector_of_solved_lessons_trains(name: str, course: Path) -> None:
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", ["matcher", "focal"])
 def test_a_right_part_trains_as_the_built_in_one_does(name: str, course: Path) -> None:
     outcome = training.compare(lesson(name), read(course / file_name(name)))
     assert len(outcome.losses) == len(outcome.same_weights) == 60
@@ -150,7 +150,10 @@ def few_steps(name: str, file: Path) -> training.Outcome:
     return training.compare(replace(of, changes={**of.changes, **few}), read(file))
 
 
-@pytest.mark.parametrize("name", ["iou", "focal"])
+@pytest.mark.parametrize(
+    "name",
+    [name if name in ("iou", "focal") else pytest.param(name, marks=pytest.mark.long) for name in NAMES],
+)
 def test_the_first_steps_are_those_of_the_built_in_part(name: str, course: Path) -> None:
     outcome = few_steps(name, course / file_name(name))
     assert len(outcome.losses) == len(outcome.same_weights) == 2

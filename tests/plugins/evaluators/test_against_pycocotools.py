@@ -199,8 +199,9 @@ def test_100_random_cases() -> None:
 
 
 @pytest.mark.long
-def test_900_more_random_cases() -> None:
-    check(range(100, 1000))
+def test_200_more_random_cases() -> None:
+    """The first 1,000 were equal when the rules were last changed; each takes pycocotools 25 ms."""
+    check(range(100, 300))
 
 
 def test_the_cases_have_what_they_promise() -> None:
