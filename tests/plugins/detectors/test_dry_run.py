@@ -26,23 +26,24 @@ class Net(nn.Module):
 
     channels, mean, std = (8,), (0.5,), (0.2,)
 
-    def __init__(self, stride: int = 8) -> None:
+    def __init__(self, stride: int = 8, normed: int = 8) -> None:
         super().__init__()
         self.strides = (stride,)
         self.layer = nn.Conv2d(1, 8, 8, stride=8)
+        self.norm = nn.BatchNorm2d(normed)
 
     def forward(self, images: Tensor) -> list[Tensor]:
-        return [self.layer(images)]
+        return [self.norm(self.layer(images))]
 
 
-def refusal(stride: int = 8, **branch: Any) -> str:
+def refusal(stride: int = 8, normed: int = 8, **branch: Any) -> str:
     """The sentence with which a 64x96 image is refused; ``branch`` replaces functions of "centerness"."""
     head = FCOSHead(
         in_channels=(8,), num_anchors=(1,), class_channels=3, box_channels=4, class_bias=-2.0, depth=1
     )
     head.branches["centerness"] = replace(head.branches["centerness"], **branch)
     detector = DenseDetector(
-        backbone=Net(stride),
+        backbone=Net(stride, normed),
         anchors=PointAnchors(strides=(stride,)),
         head=head,
         matcher=FCOSMatcher(),
@@ -68,6 +69,10 @@ def test_maps_are_compared_with_their_strides() -> None:
     assert refusal(16).startswith(
         "backbone: level 0 of the backbone has 8 cells for 64 pixels, but declares a stride of 16"
     )
+
+
+def test_a_norm_of_other_channels_is_refused() -> None:
+    assert refusal(normed=4).startswith("backbone: the backbone cannot take 96x64 images: ")
 
 
 @pytest.mark.parametrize(
