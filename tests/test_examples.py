@@ -8,7 +8,6 @@ import os
 import re
 import shlex
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -24,15 +23,13 @@ from densedet.core.annotations.filter_rules import FilterSection
 from densedet.core.assembly import make_dataset
 from densedet.core.boxes import pairwise_iou
 from densedet.core.conformance import check_detector, check_head, check_source, wire
-from densedet.core.data.loader import collate, train_loader
-from densedet.core.data.sampling import BatchSampler
+from densedet.core.data.loader import collate
 from densedet.core.errors import DataError, DensedetError, PartError
 from densedet.core.recipe.plugin_loading import load_plugins
 from densedet.core.training import checkpoint
 from densedet.core.training.evaluation import evaluate_on
 from densedet.core.training.evidence import EvidenceCollector
 from densedet.core.types import Detections, Targets, Trace
-from densedet.plugins.samplers.shuffle import ShuffleSampler
 from densedet.registry import KINDS
 from densedet.tools.main import main
 
@@ -181,23 +178,13 @@ def test_the_source_counts_pixels_of_the_image_as_it_is_displayed(tmp_path: Path
     check_source(source, **arguments)
 
 
-def test_the_source_trains_and_works_in_a_spawned_process(tmp_path: Path) -> None:
+def test_the_source_trains(tmp_path: Path) -> None:
     root = f"data.root={json.dumps(str(EXAMPLES / 'shapes'))}"
     _, summary = train(
         tmp_path, EXAMPLES / "my_source.yaml", root, "run.hooks=[metrics]", "model.backbone.widths=[8, 8, 8]"
     )
     assert summary["steps"] == 4
     assert set(summary["classes"]) == {"circle", "square"}
-
-    recipe = densedet.load_recipe(EXAMPLES / "my_source.yaml", [root])
-    source = assembly.build_source(recipe, "train")
-    dataset = make_dataset(recipe, source, source.classes)
-    batches = BatchSampler(ShuffleSampler(source=source, seed=1), batch_size=4)
-    here = next(iter(train_loader(dataset, batches, seed=1)))
-    there = next(iter(train_loader(dataset, batches, seed=1, workers=1, context="spawn")))
-    assert there.images.shape == (4, 3, 64, 96)
-    assert torch.equal(here.images, there.images)
-    assert torch.equal(here.boxes, there.boxes)
 
 
 # -- a run hook --------------------
@@ -503,13 +490,14 @@ def test_the_page_about_a_head_shows_the_file_and_its_recipe() -> None:
     assert blocks("a_new_head.md", "yaml") == [(EXAMPLES / "my_head.yaml").read_text(encoding="utf-8")]
 
 
-def test_the_test_on_the_page_about_a_head_passes(tmp_path: Path) -> None:
-    """As a reader would run it: saved beside my_head.py, in a process of its own."""
+def test_the_test_on_the_page_about_a_head_passes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Saved beside my_head.py, as a reader would run it."""
     shutil.copy(EXAMPLES / "my_head.py", tmp_path)
-    (tmp_path / "test_my_head.py").write_text(blocks("a_new_head.md", "python")[-1], encoding="utf-8")
-    command = [sys.executable, "-m", "pytest", "-q", "test_my_head.py"]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert "1 passed" in done.stdout, done.stdout + done.stderr
+    monkeypatch.syspath_prepend(tmp_path)
+    names: dict[str, Any] = {}
+    exec(blocks("a_new_head.md", "python")[-1], names)
+    [test] = [value for name, value in names.items() if name.startswith("test_")]
+    test()
 
 
 @pytest.mark.parametrize(("page", "number"), [("data.md", 0), ("augmentation.md", 0), ("augmentation.md", 1)])
@@ -537,26 +525,6 @@ def test_the_first_recipe_of_the_page_about_recipes_loads(tmp_path: Path) -> Non
         0.6,
         0.4,
     )
-
-
-def test_every_recipe_in_a_command_of_the_pages_loads(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """`densedet train RECIPE path=value ...` and `densedet show recipe ...`; one on the page about parts is
-    refused."""
-    monkeypatch.chdir(ROOT)
-    command = re.compile(
-        r"(?:^|`)densedet (?:train|show recipe) (?!auto )([^-`\n][^`\n]*)", flags=re.MULTILINE
-    )
-    # The recipes on the page of the lessons are a student's: tests/core/lessons/test_course.py runs them.
-    pages = [page for page in DOCS.glob("*.md") if page.name != "lessons.md"]
-    lines = [line for page in pages for line in command.findall(page.read_text(encoding="utf-8"))]
-    for line in lines:
-        line = line.removesuffix(" --resume")
-        refused = line == "quickstart_retinanet model.neck=identity"
-        code = main(["show", "recipe", "--plain", *shlex.split(line, comments=True)])
-        assert code == (2 if refused else 0), f"{line}: {capsys.readouterr().err}"
-    assert len(lines) >= 10
 
 
 @pytest.mark.long

@@ -291,7 +291,7 @@ def densedet_register(registry): registry.add("source", "stripes", Stripes)
 """  # noqa: E501
 
 
-@pytest.mark.parametrize("context", ["spawn", "fork"])
+@pytest.mark.parametrize("context", [pytest.param("spawn", marks=pytest.mark.long), "fork"])
 def test_workers_give_the_same_batches(context, tmp_path):
     """One pair of processes for all: starting them is what takes time. The source comes from a plug-in
     file."""
