@@ -78,6 +78,7 @@ def test_changed_files_are_used_or_refused(tmp_path):
 
 
 @pytest.mark.long
-def test_two_thousand_changed_files(tmp_path):
-    found = mutate(tmp_path, "--count", "2000", "--seed", "2")
+def test_seven_hundred_changed_files_and_commands(tmp_path):
+    found = mutate(tmp_path, "--count", "700", "--seed", "2")
+    assert found.pop("command")[0] == 1
     assert all(accepted and refused for _, accepted, refused, _ in found.values())

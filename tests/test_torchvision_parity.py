@@ -320,7 +320,7 @@ def test_detections_with_the_norm_of_published_weights(name: str, tmp_path: Path
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", ["retinanet_resnet50_fpn", "ssd300_vgg16"])
 def test_detections_at_full_size(name: str, tmp_path: Path) -> None:
     images = pictures()[:1]
     same_detections(name, 0, tmp_path, images, short=None)

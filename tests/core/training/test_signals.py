@@ -185,9 +185,7 @@ def test_a_signal_in_a_finalizer_before_the_first_step_is_not_lost(
 
 
 @pytest.mark.long
-@pytest.mark.parametrize(
-    ("name", "method"), [("SIGINT", "spawn"), ("SIGTERM", "forkserver"), ("SIGHUP", "forkserver")]
-)
+@pytest.mark.parametrize(("name", "method"), [("SIGINT", "spawn"), ("SIGTERM", "forkserver")])
 def test_spawned_workers_are_still_starting(tmp_path: Path, name: str, method: str) -> None:
     """The signal reaches the group when the first workers have just begun to import torch."""
     number = signal.Signals[name]
