@@ -72,7 +72,7 @@ def test_what_a_case_may_not_do_is_noticed(tmp_path, event, arguments, told):
 
 
 def test_changed_files_are_used_or_refused(tmp_path):
-    found = mutate(tmp_path, "--count", "250", "--processes", "2", "--seed", "1", "--kinds", KINDS)
+    found = mutate(tmp_path, "--count", "120", "--processes", "2", "--seed", "1", "--kinds", KINDS)
     assert all(cases == accepted + refused and refused for cases, accepted, refused, _ in found.values())
     assert list(tmp_path.iterdir()) == []
 

@@ -32,6 +32,7 @@ def test_it_is_kept_without_outputs_and_its_links_hold(notebook: Path) -> None:
     assert all((EXAMPLES / link).exists() for link in links), links
 
 
+@pytest.mark.long
 def test_swap_a_part(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     names = run("swap_a_part.ipynb", tmp_path, monkeypatch)
     assert len(names["losses"].values) == 12

@@ -73,6 +73,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> zipfile.ZipFile:
     return zipfile.ZipFile(built)
 
 
+@pytest.mark.long
 def test_the_wheel_holds_recipes_templates_and_data(wheel: zipfile.ZipFile) -> None:
     names = set(wheel.namelist())
     tracked = {p.relative_to(ROOT).as_posix() for p in (ROOT / "configs").rglob("*.yaml")}
@@ -87,6 +88,7 @@ def test_the_wheel_holds_recipes_templates_and_data(wheel: zipfile.ZipFile) -> N
     assert any(name.endswith("digits_LICENSE.txt") for name in names)
 
 
+@pytest.mark.long
 def test_the_wheel_holds_no_tests_and_no_second_top_level(wheel: zipfile.ZipFile) -> None:
     names = wheel.namelist()
     assert not [name for name in names if "/tests/" in name or "/examples/" in name]

@@ -167,6 +167,7 @@ def test_finished_runs_are_reused_by_other_comparisons(capfd: pytest.CaptureFixt
     assert [run["name"] for run in report()["runs"]] == ["batch_size=4", "batch_size=8"]
 
 
+@pytest.mark.long
 def test_a_ladder_shares_the_runs_at_its_ends(here: Path, capfd: pytest.CaptureFixture[str]) -> None:
     changes = "model: {matcher: {negative: 0.4}}\ntrain: {ema_decay: 0.9}\n"
     (here.parent / "upper.yaml").write_text(f"base: small.yaml\n{changes}")
@@ -204,6 +205,7 @@ def test_a_run_that_fails_stops_no_other(here: Path, capfd: pytest.CaptureFixtur
     assert compare("--seeds", "2") == 0
 
 
+@pytest.mark.long
 def test_a_plugin_that_is_edited_meanwhile_mixes_no_runs(
     here: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -224,6 +226,7 @@ def test_a_plugin_that_is_edited_meanwhile_mixes_no_runs(
     assert first not in [run.folder for run in study.runs]
 
 
+@pytest.mark.long
 def test_a_run_whose_data_have_changed_is_trained_anew(here: Path, capfd: pytest.CaptureFixture[str]) -> None:
     folder = here / "cats"
     write_coco(folder, width=8)
@@ -282,6 +285,7 @@ def test_a_run_that_another_process_trains_is_waited_for(
     assert f"waiting: {folder} is in use by process {pid}" in capfd.readouterr().err
 
 
+@pytest.mark.long
 def test_commands_of_a_dry_run_are_taken_by_the_comparison(capfd: pytest.CaptureFixture[str]) -> None:
     assert compare("--seeds", "2", "data.workers=0", "--dry-run") == 0
     captured = capfd.readouterr()

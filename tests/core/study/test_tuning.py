@@ -80,6 +80,7 @@ def test_a_run_below_the_median_is_stopped(tmp_path: Path) -> None:
     assert process.wait() == -15
 
 
+@pytest.mark.long
 def test_the_same_search_takes_its_finished_runs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -51,6 +51,7 @@ def traced(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return calls
 
 
+@pytest.mark.long
 def test_a_compiled_run_is_the_same_run(tmp_path: Path, traced: list[int]) -> None:
     plain = session.train(recipe(tmp_path, "train.ema_decay=null"))
     assert traced == []
