@@ -8,6 +8,8 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
+from torchvision.ops import FrozenBatchNorm2d
 
 from densedet.core.depthwise import DepthwiseConv2d
 
@@ -16,6 +18,22 @@ Activation = Literal["relu", "relu6", "silu"]
 
 kaiming_fan_out = partial(nn.init.kaiming_normal_, mode="fan_out", nonlinearity="relu")
 """He et al. 2015, section 2.2, which keeps the variance of gradients: for convolutions before a ReLU."""
+
+
+class FrozenNorm(FrozenBatchNorm2d):
+    """Batch norm whose statistics and scale are constants, with the values of torchvision's.
+
+    Without gradients it is one call, which passes over the maps once. With them torchvision's two calls need
+    less memory, since they keep no maps; and under autocast they compute in float32.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalise maps (B,c,h,w)."""
+        if x.dtype != self.weight.dtype or (torch.is_grad_enabled() and x.requires_grad):
+            return super().forward(x)  # type: ignore[no-any-return]
+        return functional.batch_norm(
+            x, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps
+        )
 
 
 def norm_layer(
@@ -40,9 +58,7 @@ def norm_layer(
         most = max(count for count in range(1, groups + 1) if channels % count == 0)
         return nn.GroupNorm(most, channels, eps=eps)
     if norm == "frozen":
-        from torchvision.ops import FrozenBatchNorm2d
-
-        return FrozenBatchNorm2d(channels, eps=eps)
+        return FrozenNorm(channels, eps=eps)
     return nn.BatchNorm2d(channels, eps=eps, momentum=momentum)
 
 

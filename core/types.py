@@ -489,6 +489,8 @@ class Explanation:
         boxes: (B,N,4), decoded.
         targets: the training targets of the anchors.
         reasons: returns why they are so, or None where the matcher does not tell.
+        detect: returns the detections of the same pass, as the detector's predict does, and fills a trace;
+            None: only predict returns them.
     """
 
     levels: tuple[Level, ...]
@@ -497,6 +499,7 @@ class Explanation:
     boxes: Tensor
     targets: Targets
     reasons: Callable[[], Reasons | None] = lambda: None
+    detect: Callable[[Trace | None], list[Detections]] | None = None
 
     def score_maps(self) -> list[Tensor]:
         """Return (B,C,h,w) per level: the best score of each cell over its anchors."""

@@ -34,7 +34,7 @@ def add_views(topics: Any) -> None:
     one = add_topic(topics, "matches", "the anchors that objects get in training", matches)
     add_images(one)
     one = add_topic(topics, "heatmaps", "the class head's scores over images", heatmaps)
-    add_images(one, count=2)
+    add_images(one, count=1)  # the only topic that runs the network on each
     one.add_argument(
         "--class",
         dest="classes",

@@ -77,17 +77,15 @@ def overlay_heatmap(
     """
     picture = to_image(image)
     width, height = picture.size
+    shown = enlarge(picture.convert("L"), scale).convert("RGB")
     cells = heatmap.detach().float().cpu().numpy() / max(maximum, 1e-12)
     colors = Image.fromarray(colorize(cells))
     rows, columns = cells.shape
+    size = shown.size
     if stride and (rows, columns) == (-(-height // stride), -(-width // stride)):
-        colors = colors.resize((columns * stride, rows * stride), Image.Resampling.NEAREST).crop(
-            (0, 0, width, height)
-        )
-    else:
-        colors = colors.resize((width, height), Image.Resampling.NEAREST)
-    mixed = Image.blend(picture.convert("L").convert("RGB"), colors, alpha)
-    mixed = enlarge(mixed, scale)
+        size = round(columns * stride * scale), round(rows * stride * scale)
+    colors = colors.resize(size, Image.Resampling.NEAREST).crop((0, 0, *shown.size))
+    mixed = Image.blend(shown, colors, alpha)
     return grid([mixed, color_bar(mixed.height, maximum)], columns=2, gap=6) if bar else mixed
 
 

@@ -9,8 +9,16 @@ from PIL import Image, ImageDraw
 from torch import Tensor
 
 from densedet.core.boxes import pairwise_iou
-from densedet.core.report.drawing import auto_scale, class_color, draw_boxes, drawn_name, enlarge, to_image
-from densedet.core.showing.page import Block, Figure, Page, table
+from densedet.core.report.drawing import (
+    LARGE,
+    auto_scale,
+    class_color,
+    draw_boxes,
+    drawn_name,
+    enlarge,
+    to_image,
+)
+from densedet.core.showing.page import SIDE, Block, Figure, Page, table
 from densedet.core.showing.subject import Subject, View
 from densedet.core.types import Level, Targets
 
@@ -186,7 +194,8 @@ def levels_picture(view: View, inside: Targets, *, margin: int | None = None) ->
 
 
 def around(image: Tensor, boxes: Tensor, *, margin: int | None = None) -> tuple[Image.Image, Tensor, float]:
-    """Enlarge an image, with so much grey around it that boxes beyond its edges are seen.
+    """Enlarge an image, with so much grey around it that boxes beyond its edges are seen; where both together
+    are large, they are shrunk.
 
     Args:
         image: (ch,h,w).
@@ -197,11 +206,14 @@ def around(image: Tensor, boxes: Tensor, *, margin: int | None = None) -> tuple[
         The picture; and what brings boxes onto it: (box + shift) * scale, the shift (4,).
     """
     picture = to_image(image)
-    scale = auto_scale(*picture.size)
     most = MARGIN * max(picture.size)
     low, high = boxes[:, :2].amin(0), boxes[:, 2:].amax(0) - torch.tensor(picture.size)
     beyond = [int(side) for side in torch.cat([-low, high]).clamp(0, most).ceil().tolist()]
     x1, y1, x2, y2 = beyond if margin is None else [margin] * 4
-    canvas = Image.new("RGB", (picture.width + x1 + x2, picture.height + y1 + y2), AROUND)
-    canvas.paste(picture, (x1, y1))
-    return enlarge(canvas, scale), torch.tensor([x1, y1, x1, y1]), scale
+    wide, tall = picture.width + x1 + x2, picture.height + y1 + y2
+    scale = auto_scale(*picture.size, large=SIDE)
+    if max(wide, tall) > LARGE:
+        scale = min(scale, LARGE / max(wide, tall))
+    canvas = Image.new("RGB", (round(wide * scale), round(tall * scale)), AROUND)
+    canvas.paste(enlarge(picture, scale), (round(x1 * scale), round(y1 * scale)))
+    return canvas, torch.tensor([x1, y1, x1, y1]), scale

@@ -10,18 +10,16 @@ from PIL import Image
 from torch import Tensor
 
 from densedet.core.errors import UsageError
-from densedet.core.report.drawing import auto_scale, draw_boxes, drawn_name, enlarge
+from densedet.core.report.drawing import auto_scale, draw_boxes, drawn_name
 from densedet.core.report.heatmaps import FLOOR, MAGMA, overlay_heatmap
 from densedet.core.showing.anchors import level_name
-from densedet.core.showing.page import Block, Figure, Page, table
+from densedet.core.showing.page import SIDE, Block, Figure, Page, table
 from densedet.core.showing.subject import Subject, View
 from densedet.core.types import Explanation, Level
 from densedet.registry import suggest
 
 CLASSES = 3
 """Most classes of an image that are shown where none is named."""
-SIDE = 512
-"""Pixels of a map's long side."""
 
 
 def heatmaps_page(subject: Subject, views: Sequence[View], *, named: Sequence[str] = ()) -> Page:
@@ -122,11 +120,11 @@ def _peak(heatmap: Tensor, level: Level, view: View) -> tuple[float, tuple[float
 def heatmap_picture(view: View, heatmap: Tensor, level: Level, label: int, maximum: float) -> Image.Image:
     """Lay a map (h,w) of scores over an image, with the objects of the class dashed."""
     height, width = view.image.shape[1:]
-    laid = overlay_heatmap(view.batch.images[0], heatmap, maximum=maximum, stride=level.stride, bar=False)
-    picture = laid.crop((0, 0, width, height))
-    scale = auto_scale(width, height, small=SIDE)
+    scale = auto_scale(width, height, large=SIDE)
+    laid = overlay_heatmap(
+        view.batch.images[0], heatmap, maximum=maximum, stride=level.stride, scale=scale, bar=False
+    )
+    picture = laid.crop((0, 0, max(1, round(width * scale)), max(1, round(height * scale))))
     boxes = view.boxes[view.labels == label]
     labels = torch.full((len(boxes),), label)
-    return draw_boxes(
-        enlarge(picture, scale), boxes * scale, labels, None, (), scale=1, style="dashed", names=False
-    )
+    return draw_boxes(picture, boxes * scale, labels, None, (), scale=1, style="dashed", names=False)

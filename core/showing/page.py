@@ -21,6 +21,8 @@ from densedet.core.report.sections import Table
 
 PAGE = "index.html"
 """Name of the page in its folder."""
+SIDE = 768
+"""Pixels to which a large picture's long side is shrunk: many stand side by side."""
 LARGE_PNG = 120_000
 """Bytes from which on a picture stands in the page as JPEG."""
 

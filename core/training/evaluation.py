@@ -174,13 +174,14 @@ def _forward(
     detector: Any, batch: Batch, trace: Trace | None, *, with_losses: bool
 ) -> tuple[dict[str, Tensor], list[Detections]]:
     if with_losses and hasattr(detector, "evaluate"):
-        losses, found = detector.evaluate(batch, **_traced(detector.evaluate, trace))
+        losses, found = detector.evaluate(batch, **traced(detector.evaluate, trace))
         return losses, found
     losses = detector.losses(batch) if with_losses else {}
-    return losses, detector.predict(batch, **_traced(detector.predict, trace))
+    return losses, detector.predict(batch, **traced(detector.predict, trace))
 
 
-def _traced(method: Any, trace: Trace | None) -> dict[str, Trace]:
+def traced(method: Any, trace: Trace | None) -> dict[str, Trace]:
+    """Return the keyword that hands a trace to a detector's ``predict`` or ``evaluate``, where it has one."""
     return {"trace": trace} if trace is not None and takes_trace(method) else {}
 
 

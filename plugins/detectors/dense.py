@@ -388,6 +388,7 @@ class DenseDetector(nn.Module):
                 scores = branch.adjust(scores, output.extra[name])
         return scores
 
+    @torch.no_grad()
     def _detections(self, output: Output, batch: Batch, trace: Trace | None = None) -> list[Detections]:
         boxes, scores = self.coder.decode(output.box, output.anchors), self._scores(output)
         if trace is not None:
@@ -464,6 +465,7 @@ class DenseDetector(nn.Module):
                 boxes,
                 targets,
                 partial(self._reasons, output, targets, batch),
+                partial(self._detections, output, batch),
             )
 
     @torch.no_grad()

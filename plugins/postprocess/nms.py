@@ -105,17 +105,18 @@ class NMSPostprocess:
         """Write into the trace which survivor removed each other candidate: the best that overlaps it."""
         removed = torch.ones_like(found.scores, dtype=torch.bool)
         removed[survivors] = False
-        if not bool(removed.any()):
-            return
-        for part in removed.nonzero().squeeze(1).split(max(1, LARGEST // max(1, len(survivors)))):
-            overlap = pairwise_iou(found.boxes[part], found.boxes[survivors])
-            if not self.class_agnostic:
-                overlap[found.labels[part, None] != found.labels[survivors]] = -1
-            # The survivors come best first, so that the first above the threshold removed the box. Where
-            # rounding leaves none above it, the nearest one did.
-            above = overlap > self.iou
-            first = torch.where(above.any(dim=1), above.int().argmax(dim=1), overlap.argmax(dim=1))
-            found.note_removal(part, survivors[first])
+        removals = removed.nonzero().squeeze(1)
+        classes = found.labels.new_zeros(len(removed)) if self.class_agnostic else found.labels
+        for label in classes[removals].unique():
+            rivals = survivors[classes[survivors] == label]
+            own = removals[classes[removals] == label]
+            for part in own.split(max(1, LARGEST // len(rivals))):
+                overlap = pairwise_iou(found.boxes[part], found.boxes[rivals])
+                # The survivors come best first, so that the first above the threshold removed the box. Where
+                # rounding leaves none above it, the nearest one did.
+                above = overlap > self.iou
+                first = torch.where(above.any(dim=1), above.int().argmax(dim=1), overlap.argmax(dim=1))
+                found.note_removal(part, rivals[first])
 
 
 def survivors(found: Candidates, iou: float, class_agnostic: bool, enough: int | None) -> Tensor:

@@ -27,6 +27,22 @@ def test_norms():
     assert norm_layer("group", 8, groups=4).num_groups == 4
 
 
+@pytest.mark.parametrize("grad", [False, True])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_frozen_norm_gives_torchvision_s_values(grad, dtype):
+    ours, theirs = norm_layer("frozen", 2, eps=0.5), FrozenBatchNorm2d(2, eps=0.5)
+    statistics = {"running_mean": torch.tensor([1.0, -2.0]), "running_var": torch.tensor([3.5, 15.5])}
+    for norm in (ours, theirs):
+        norm.load_state_dict(
+            {**statistics, "weight": torch.tensor([4.0, 2.0]), "bias": torch.tensor([0.5, 7])}
+        )
+    maps = torch.tensor([5.0, 6.0], dtype=dtype).view(1, 2, 1, 1).requires_grad_(grad)
+    # (5 - 1) / sqrt(3.5 + 0.5) * 4 + 0.5 = 8.5 and (6 + 2) / sqrt(15.5 + 0.5) * 2 + 7 = 11
+    assert ours(maps).flatten().tolist() == [8.5, 11]
+    assert ours(maps).dtype == theirs(maps).dtype == torch.float32
+    assert torch.equal(ours(maps), theirs(maps))
+
+
 def test_a_convolution_has_a_bias_only_where_no_norm_follows():
     assert [type(layer) for layer in ConvNormAct(2, 3)] == [nn.Conv2d, nn.BatchNorm2d, nn.ReLU]
     assert [type(layer) for layer in ConvNormAct(2, 3, norm="none", activation="none")] == [nn.Conv2d]

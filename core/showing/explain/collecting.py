@@ -18,7 +18,7 @@ from densedet.core.report.drawing import class_color, drawn_name, to_image
 from densedet.core.showing.subject import Subject, View
 from densedet.core.text import visible
 from densedet.core.training import checkpoint
-from densedet.core.training.evaluation import takes_trace
+from densedet.core.training.evaluation import traced
 from densedet.core.training.prediction import is_recipe
 from densedet.core.training.snapshots import snapshots_of
 from densedet.core.types import Detections, Explanation, Fate, Level, Reasons, Trace
@@ -125,12 +125,11 @@ def walk_through(subject: Subject, view: View) -> Walk:
     detector: Any = subject.detector
     notes = list(subject.notes)
     trace = Trace()
-    traced = takes_trace(detector.predict)
-    found = found_of(detector.predict(view.batch, **({"trace": trace} if traced else {}))[0])
-    cells = None
+    inside, detections = look_inside(detector, view, trace)
+    found, cells = found_of(detections), None
     name = type(detector).__name__
-    if hasattr(detector, "explain"):
-        cells = cells_of(detector.explain(view.batch), view)
+    if inside is not None:
+        cells = cells_of(inside, view)
         if not (np.isfinite(cells.scores).all() and np.isfinite(cells.boxes).all()):
             raise UsageError(
                 f"{subject.what}: scores or boxes are not finite on this image, so that there is nothing to "
@@ -142,7 +141,7 @@ def walk_through(subject: Subject, view: View) -> Walk:
             f"is "
             f"found."
         )
-    tells = traced and "fate" in trace and cells is not None
+    tells = "fate" in trace and cells is not None
     if cells is not None and not tells:
         notes.append(f"{name} takes no trace, so that the fate of a candidate is not known.")
     if not view.known:
@@ -168,6 +167,25 @@ def walk_through(subject: Subject, view: View) -> Walk:
         moments=moments_of(subject, view, now, notes),
         notes=notes,
     )
+
+
+def look_inside(
+    detector: Any, view: View, trace: Trace | None = None
+) -> tuple[Explanation | None, Detections]:
+    """Run a detector on an image, once where its explanation gives the detections, too.
+
+    Args:
+        detector: in evaluation mode.
+        view: the image.
+        trace: is filled where the detector takes one.
+
+    Returns:
+        Its inside, None where it gives none, and its detections.
+    """
+    inside = detector.explain(view.batch) if hasattr(detector, "explain") else None
+    if inside is not None and inside.detect is not None:
+        return inside, inside.detect(trace)[0]
+    return inside, detector.predict(view.batch, **traced(detector.predict, trace))[0]
 
 
 def objects_of(view: View, classes: Sequence[str]) -> list[dict[str, Any]]:
@@ -261,11 +279,9 @@ def moments_of(subject: Subject, view: View, now: Moment, notes: list[str]) -> l
         except CheckpointError as error:
             notes.append(f"A snapshot is left out: {error}.")
             continue
-        found = found_of(detector.predict(view.batch)[0], SHOWN)
-        maps = []
-        if now.maps:
-            maps = [array(level[0]) for level in detector.explain(view.batch).score_maps()]
-        moments.append(Moment(step, maps, found))
+        inside, found = look_inside(detector, view)
+        maps = [] if inside is None else [array(level[0]) for level in inside.score_maps()]
+        moments.append(Moment(step, maps, found_of(found, SHOWN)))
     detector.load_state_dict(trained)
     return sorted(moments, key=lambda moment: moment.step or 0)
 

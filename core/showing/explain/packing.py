@@ -20,6 +20,8 @@ MAP_SHARE = 0.3
 """Share of a column's bytes that score maps may take."""
 MAP_STEPS = 65_535
 """Steps from 0 to 1 in which the page holds scores of maps."""
+TRIED = 500
+"""Anchors by which the bytes of many are estimated."""
 REGULAR = 1e-3
 """Pixels that an anchor may lie off the grid of its level's first cell."""
 
@@ -27,7 +29,7 @@ REGULAR = 1e-3
 def packed(values: np.ndarray) -> dict[str, Any]:
     """Return an array for JSON: its type as NumPy has it, its shape, and its bytes, compressed, in base64."""
     little = np.ascontiguousarray(values.astype(values.dtype.newbyteorder("<")))
-    data = base64.b64encode(zlib.compress(little.tobytes(), 9)).decode("ascii")
+    data = base64.b64encode(zlib.compress(little.tobytes(), 6)).decode("ascii")
     return {"type": little.dtype.str[1:], "shape": list(values.shape), "data": data}
 
 
@@ -65,7 +67,7 @@ def column(walk: Walk, most: int) -> dict[str, Any]:
 def picture_url(picture: Image.Image) -> str:
     """Return a picture as a data URL: exact, unless that is large."""
     data, kind = io.BytesIO(), "png"
-    picture.save(data, kind)
+    picture.save(data, kind, compress_level=1)  # a photograph hardly shrinks more, and takes long
     if data.tell() > PICTURE_BYTES:
         data, kind = io.BytesIO(), "jpeg"
         picture.save(data, kind, quality=85)
@@ -127,11 +129,18 @@ def packed_cells(walk: Walk, cells: Cells, most: int) -> dict[str, Any]:
         "rules": [] if cells.reasons is None else list(cells.reasons.rules),
     }
     order, count = importance(walk, cells), len(cells.anchors)
+    while count > 2 * TRIED:  # to compress all takes long, and most of it may be in vain
+        some = order[: count : count // TRIED]
+        likely = int(len(some) * most / size_of(_rows(cells, np.sort(some), walk)))
+        if likely >= count:
+            break
+        count = likely
     while True:
         rows = np.sort(order[:count])
         made = {**common, **_rows(cells, rows, walk)}
         size = size_of(made)
         if size <= most or count <= 1:
+            made["from"] = 0.0 if count == len(order) else complete_from(cells, rows, walk)
             return made
         count = max(1, int(count * min(0.9, 0.95 * most / size)))
 
@@ -140,7 +149,6 @@ def _rows(cells: Cells, rows: np.ndarray, walk: Walk) -> dict[str, Any]:
     whole = len(rows) == len(cells.anchors)
     made: dict[str, Any] = {
         "rows": None if whole else packed(rows.astype(np.int32)),
-        "from": 0.0 if whole else complete_from(cells, rows, walk),
         "scores": packed(cells.scores[rows]),
         "boxes": packed(cells.boxes[rows]),
         "matched": packed(cells.matched[rows].astype(np.int16)),

@@ -181,6 +181,21 @@ def test_snapshots_become_moments_of_the_training(tmp_path: Path) -> None:
     assert np.array_equal(first, detector.explain(view.batch).score_maps()[0][0].numpy())
 
 
+def test_the_network_runs_once_and_finds_what_predict_finds() -> None:
+    subject, view = subject_and_view("quickstart_ssd", *SMALL)
+    detector: Any = subject.detector
+    trace = Trace()
+    (found,) = detector.predict(view.batch, trace=trace)
+    passes = []
+    detector.backbone.register_forward_hook(lambda *_: passes.append(1))
+    walk = walk_through(subject, view)
+    assert len(passes) == 1
+    assert np.array_equal(walk.found.boxes, found.boxes.numpy())
+    assert np.array_equal(walk.found.scores, found.scores.numpy())
+    assert np.array_equal(walk.fate, trace["fate"][0].numpy())
+    assert np.array_equal(walk.by, trace["by"][0].numpy())
+
+
 def test_what_a_detector_does_not_tell_is_said(tmp_path: Path) -> None:
     example = ROOT / "examples" / "beside_a_recipe" / "centernet.yaml"
     walk = walk_through(*subject_and_view(example, "data.train.count=4", "data.val.count=4"))
@@ -199,7 +214,7 @@ def test_what_a_detector_does_not_tell_is_said(tmp_path: Path) -> None:
             return detector.predict(batch)
 
         def explain(self, batch: Any) -> Any:
-            return detector.explain(batch)
+            return replace(detector.explain(batch), detect=None)
 
     walk = walk_through(replace(subject, detector=WithoutTrace()), view)
     assert walk.fate is None
