@@ -57,8 +57,9 @@ class _ShapesOfNorms(TorchFunctionMode):
     def __torch_function__(
         self, function: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        if function is functional.batch_norm and len(args) >= 5:
-            maps, *values = args[:5]  # mean, variance, weight and bias
+        if function is functional.batch_norm:
+            maps, *values = args  # mean and variance
+            values += [(kwargs or {}).get(name) for name in ("weight", "bias")]
             if all(value is None or value.shape == maps.shape[1:2] for value in values):
                 return maps
         return function(*args, **(kwargs or {}))
