@@ -23,6 +23,10 @@ APART = {"cpu": 1_000}
 classes; 25,000 on other devices. Above, each class has a call of its own: the limits of torchvision's
 batched_nms, whose results these are to the last bit."""
 
+TOGETHER = 200
+"""Boxes of an image from which on a further call of `nms` takes less time than comparing boxes of different
+classes."""
+
 FIRST = 4
 """Times as many candidates as detections are wanted are tried first. Whether a candidate stays depends on
 better ones only."""
@@ -133,28 +137,36 @@ def survivors(found: Candidates, iou: float, class_agnostic: bool, enough: int |
     """
     count = len(found.scores)
     order = found.scores.argsort(descending=True, stable=True)
-    boxes, each_class = found.boxes, False
+    boxes, least = found.boxes, count
     if not class_agnostic and count:
         each_class = count > APART.get(boxes.device.type, 25_000)
         if not each_class:
             boxes = boxes + (found.labels.to(boxes) * (boxes.max() + 1))[:, None]
+        least = 1 if each_class else TOGETHER
     tried = count if enough is None else FIRST * enough
     while True:
         best = order[:tried]
-        kept = _kept(boxes[best], found.scores[best], found.labels[best] if each_class else None, iou)
+        kept = _kept(boxes[best], found.scores[best], found.labels[best], iou, least)
         if tried >= count or len(kept) >= (enough or 0):
             return best[kept]
         tried *= FIRST
 
 
-def _kept(boxes: Tensor, scores: Tensor, labels: Tensor | None, iou: float) -> Tensor:
-    """Return the ascending positions of boxes, sorted by score, that stay; with ``labels``, class by
-    class."""
-    if labels is None:
+def _kept(boxes: Tensor, scores: Tensor, labels: Tensor, iou: float, least: int) -> Tensor:
+    """Return the ascending positions of boxes, sorted by score, that stay.
+
+    Classes are compared on their own, or together with the next ones up to at least ``least`` boxes.
+    """
+    if len(scores) < 2 * least:
         return nms(boxes, scores, iou)
+    sizes: list[int] = []
+    for count in torch.bincount(labels).tolist():
+        if sizes and sizes[-1] < least:
+            sizes[-1] += count
+        else:
+            sizes.append(count)
     stays = torch.zeros_like(scores, dtype=torch.bool)
-    for label in labels.unique():
-        own = (labels == label).nonzero().squeeze(1)
+    for own in labels.argsort(stable=True).split(sizes):
         stays[own[nms(boxes[own], scores[own], iou)]] = True
     return stays.nonzero().squeeze(1)
 

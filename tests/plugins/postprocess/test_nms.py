@@ -146,6 +146,43 @@ def test_nothing_found(postprocess, shape):
     assert [fate.shape for fate in trace["fate"]] == [shape[1:]] * batch
 
 
+@pytest.mark.parametrize(
+    "postprocess",
+    [
+        NMSPostprocess(score=0.01, top_k=30),
+        NMSPostprocess(score=0.01, per="class", top_k=30, class_agnostic=True, max_detections=20),
+        SoftNMSPostprocess(score=0.01),
+        SoftNMSPostprocess(score=0.01, method="linear", per="class", top_k=30),
+    ],
+)
+def test_what_is_worse_has_no_effect_on_what_is_better(postprocess):
+    """So that a detector may leave low scores out beforehand."""
+    logits, boxes = random_case(5, 200, 3)
+    scores, boxes, levels = logits.sigmoid(), boxes.expand(2, -1, -1), (Level(10, 20, 1, 8),)
+    sizes = torch.full((2, 2), 100)
+    found = postprocess(scores, boxes, levels, sizes)
+    fewer = postprocess(scores.masked_fill(scores < 0.4, 0), boxes, levels, sizes)
+    for one, other in zip(found, fewer):
+        one, other = (each.where(each.scores >= 0.4) for each in (one, other))
+        assert 5 < len(one) == len(other)
+        assert torch.equal(one.boxes, other.boxes) and torch.equal(one.scores, other.scores)
+
+
+@pytest.mark.parametrize("classes", [1, 4])
+def test_the_best_of_crowded_classes_alone_are_cut(classes):
+    """Two images; each class of the first has 1, 2, 3 ... candidates, of which 2 stay; the second has one of
+    the last class."""
+    scores = torch.zeros(2, 5, classes)
+    for label in range(classes):
+        scores[0, : label + 1, label] = torch.linspace(0.9, 0.5, label + 1)
+    scores[1, 3, -1] = 0.7
+    boxes = torch.tensor(apart(5)).expand(2, -1, -1)
+    found = NMSPostprocess(top_k=2, per="class")(scores, boxes, (Level(1, 5, 1, 8),), torch.full((2, 2), 99))
+    kept = sorted(zip(found[0].labels.tolist(), found[0].anchors.tolist()))
+    assert kept == [(label, anchor) for label in range(classes) for anchor in range(min(label + 1, 2))]
+    assert (found[1].labels.tolist(), found[1].anchors.tolist()) == ([classes - 1], [3])
+
+
 def test_images_do_not_mix():
     scores, boxes = torch.tensor([[[0.9], [0.2]], [[0.3], [0.8]]]), torch.tensor([apart(2), apart(2)])
     sizes = torch.tensor([[100, 100], [4, 12]])
