@@ -594,6 +594,8 @@ class Detector(Protocol):
     - ``evaluate(batch)``, which returns `losses` and `predict` of one forward pass;
     - a last argument ``trace`` of ``predict`` and ``evaluate``, a `densedet.core.types.Trace` to fill, from
       which `densedet show missed` tells why an object was missed;
+    - an argument ``lowest`` of ``predict``, a score: detections of lower ones are not asked for, and may be
+      left out where that does not change the others;
     - ``explain(batch)``, which returns an `Explanation` for pictures;
     - ``match(batch)``, which returns the `Targets` of an explanation without running the network, or None
       where they depend on it: pictures of anchors and matches then take no time;

@@ -22,7 +22,7 @@ from densedet.core.conformance.requirements import (
     wire,
 )
 from densedet.core.examples import CLASSES, example_batch
-from densedet.core.training.evaluation import takes_trace
+from densedet.core.training.evaluation import takes
 from densedet.core.types import Batch, Trace
 
 STEPS = 12
@@ -50,8 +50,10 @@ def check_detector(factory: Factory, **arguments: Any) -> None:
     _check_padding(part.eval(), batch)
     _check_predictions(part, batch)
     for method in ("predict", "evaluate"):
-        if takes_trace(getattr(part, method, None)):
+        if takes(getattr(part, method, None), "trace"):
             _check_trace(part, method, batch)
+    if takes(part.predict, "lowest"):
+        _check_lowest(part, batch)
     _check_state(part, batch)
     _check_training(copy.deepcopy(part).train(), batch)
 
@@ -158,6 +160,20 @@ def _check_trace(part: Any, method: str, batch: Batch) -> None:
     require("boxes" in trace, f"{method} writes trace['boxes'] beside the scores")
     if "fate" in trace:
         check_fates(trace, plain if method == "predict" else plain[1], count, CLASSES)
+
+
+def _check_lowest(part: Any, batch: Batch) -> None:
+    """Where low scores are not asked for, the other detections are what they are without that."""
+    found = part.predict(batch)
+    scores = torch.cat([one.scores for one in found])
+    if not len(scores):
+        return
+    lowest = float(scores.median())
+    fewer = [one.where(one.scores >= lowest) for one in part.predict(batch, lowest=lowest)]
+    require(
+        same_detections(fewer, [one.where(one.scores >= lowest) for one in found]),
+        "predict(batch, lowest=...) changes detections of higher scores, too",
+    )
 
 
 def _check_state(part: Any, batch: Batch) -> None:

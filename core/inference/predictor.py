@@ -128,7 +128,8 @@ class ExportedPredictor:
                         if on_broken is None:
                             raise fault
                         on_broken(index, fault)
-                for index, found in zip(pictures, self.find(list(pictures.values()))):
+                least = None if lowest is None else float(lowest.min())
+                for index, found in zip(pictures, self.find(list(pictures.values()), least)):
                     if lowest is not None:
                         found = replace(found.where(found.scores >= lowest[found.labels]), shown_from=0.0)
                     yield index, replace(found, classes=self.classes)
@@ -140,12 +141,12 @@ class ExportedPredictor:
         except DataError as error:
             return index, error
 
-    def find(self, pictures: Sequence[Picture]) -> list[Detections]:
-        """Return the detections of pictures, of arrays, in source pixels."""
+    def find(self, pictures: Sequence[Picture], lowest: float | None = None) -> list[Detections]:
+        """Return the detections of pictures, of arrays, in source pixels; ``lowest`` as for `detect`."""
         if not pictures:
             return []
         images, valid_hw = self.input_of(pictures)
-        moved = [to_source(d, p) for d, p in zip(self.detect(images, valid_hw), pictures)]
+        moved = [to_source(d, p) for d, p in zip(self.detect(images, valid_hw, lowest), pictures)]
         return [of_classes(detections, self.classes) for detections in moved]
 
     def input_of(self, pictures: Sequence[Picture]) -> tuple[np.ndarray, np.ndarray]:
@@ -158,10 +159,23 @@ class ExportedPredictor:
             pad_to=self.recipe.data.pad_to,
         )
 
-    def detect(self, images: np.ndarray, valid_hw: np.ndarray) -> list[Detections]:
-        """Return the detections of a batch in pixels of the network's input; arguments from `input_of`."""
+    def detect(
+        self, images: np.ndarray, valid_hw: np.ndarray, lowest: float | None = None
+    ) -> list[Detections]:
+        """Return the detections of a batch in pixels of the network's input.
+
+        Args:
+            images: from `input_of`, like ``valid_hw``.
+            valid_hw: sizes.
+            lowest: a score; detections of lower ones may be left out. None: none are.
+        """
         outputs = self.run(images, valid_hw)
-        return (self._padded if self.description.nms else self._suppressed)(outputs)
+        if self.description.nms:
+            return self._padded(outputs)
+        if lowest is not None:  # a candidate has no effect on better ones, and a score of 0 makes none
+            scores = outputs["scores"]
+            outputs = {**outputs, "scores": np.where(scores < np.float32(lowest), np.float32(0), scores)}
+        return self._suppressed(outputs)
 
     def run(self, images: np.ndarray, valid_hw: np.ndarray) -> dict[str, np.ndarray]:
         """Run the network: its outputs by name."""

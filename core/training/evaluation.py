@@ -182,12 +182,12 @@ def _forward(
 
 def traced(method: Any, trace: Trace | None) -> dict[str, Trace]:
     """Return the keyword that hands a trace to a detector's ``predict`` or ``evaluate``, where it has one."""
-    return {"trace": trace} if trace is not None and takes_trace(method) else {}
+    return {"trace": trace} if trace is not None and takes(method, "trace") else {}
 
 
-def takes_trace(method: Any) -> bool:
-    """Whether a detector's ``predict`` or ``evaluate`` has an argument ``trace``; None has none."""
-    return method is not None and "trace" in inspect.signature(method).parameters
+def takes(method: Any, argument: str) -> bool:
+    """Whether a detector's method has an argument of this name; None has none."""
+    return method is not None and argument in inspect.signature(method).parameters
 
 
 def _combine(

@@ -25,7 +25,7 @@ from densedet.core.recipe.loading import Recipe, load_recipe
 from densedet.core.recipe.merging import Overrides, shipped_recipes
 from densedet.core.thresholds import shown_from
 from densedet.core.training import checkpoint
-from densedet.core.training.evaluation import to_source
+from densedet.core.training.evaluation import takes, to_source
 from densedet.core.training.precision import resolve_device
 from densedet.core.training.tiles import Tiling, merged, tile_samples
 from densedet.core.types import Annotation, Batch, Detections
@@ -176,10 +176,11 @@ class Predictor:
         Yields:
             The index of each image and its detections, boxes in source pixels.
         """
-        lowest = None
+        lowest, asked = None, {}
         if score is not None or self.thresholds is not None:
             lowest = torch.tensor(self.score_thresholds(score)[0])
-        found = self.detector.predict(batch.to(self.device))  # type: ignore[operator]
+            asked = {"lowest": float(lowest.min())} if takes(self.detector.predict, "lowest") else {}
+        found = self.detector.predict(batch.to(self.device), **asked)  # type: ignore[operator]
         for index, detections in zip(batch.indices.tolist(), to_source(found, batch)):
             named = of_classes(detections, self.classes)
             if lowest is not None:

@@ -389,8 +389,13 @@ class DenseDetector(nn.Module):
         return scores
 
     @torch.no_grad()
-    def _detections(self, output: Output, batch: Batch, trace: Trace | None = None) -> list[Detections]:
+    def _detections(
+        self, output: Output, batch: Batch, trace: Trace | None = None, lowest: float | None = None
+    ) -> list[Detections]:
         boxes, scores = self.coder.decode(output.box, output.anchors), self._scores(output)
+        if lowest is not None and hasattr(self.postprocess, "suppression"):
+            # By those settings a candidate has no effect on better ones, and a score of 0 makes none.
+            scores = scores.masked_fill(scores < lowest, 0.0)
         if trace is not None:
             trace["scores"], trace["boxes"] = scores, box_ops.clip(boxes, batch.valid_hw)
             trace["anchors"] = output.anchors
@@ -434,11 +439,19 @@ class DenseDetector(nn.Module):
         return RawOutput(boxes, self._scores(output), tuple(level.count for level in output.levels), extra)
 
     @torch.no_grad()
-    def predict(self, batch: Batch, trace: Trace | None = None) -> list[Detections]:
-        """Return B detections in pixels of the batch's images, float32; ``trace`` as in `Trace`."""
+    def predict(
+        self, batch: Batch, trace: Trace | None = None, *, lowest: float | None = None
+    ) -> list[Detections]:
+        """Return B detections in pixels of the batch's images, float32.
+
+        Args:
+            batch: the images.
+            trace: as in `Trace`.
+            lowest: a score; detections of lower ones may be left out. None: none are.
+        """
         output = self.run_network(batch)
         with torch.autocast(batch.images.device.type, enabled=False):
-            return self._detections(output, batch, trace)
+            return self._detections(output, batch, trace, lowest)
 
     @torch.no_grad()
     def evaluate(

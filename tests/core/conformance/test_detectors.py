@@ -198,6 +198,13 @@ class TraceChanges(DenseDetector):
         return found if trace is None else [one.where(one.scores > 2) for one in found]
 
 
+@broken("changes detections of higher scores")
+class LowestTakesTheBest(DenseDetector):
+    def predict(self, batch: Batch, trace: Any = None, *, lowest: float | None = None) -> Any:
+        found = super().predict(batch, trace)
+        return found if lowest is None else [one.where(one.scores < one.scores.max()) for one in found]
+
+
 @broken("needs? no gradient|raised")
 class KeepsGraph(DenseDetector):
     def predict(self, batch: Batch, trace: Any = None) -> Any:

@@ -15,6 +15,7 @@ from densedet.core import assembly, boxes
 from densedet.core.errors import PartError
 from densedet.core.examples import example_batch
 from densedet.core.recipe.loading import recipe_from_dict
+from densedet.core.suppression import Suppression
 from densedet.core.types import (
     Assignment,
     Batch,
@@ -384,6 +385,32 @@ def test_the_raw_output_is_what_the_postprocess_gets() -> None:
     assert torch.equal(raw.boxes, trace["boxes"]) and torch.equal(raw.scores, trace["scores"])
     assert raw.counts == (4,)
     assert raw.extra["number"][:, [3, 1]].tolist() == [[26, 22], [226, 222]]
+
+
+class AllScores:
+    """A postprocess that keeps all anchors, in order."""
+
+    def __call__(self, scores: Tensor, boxes: Tensor, *_: Any) -> list[Detections]:
+        places = torch.arange(boxes.shape[1])
+        return [Detections(boxes[0], scores[0, :, 0], torch.zeros_like(places), places)]
+
+
+class WithSuppression(AllScores):
+    suppression = Suppression(score=0.1, top_k=9, per="level", iou=0.5, max_detections=9)
+
+
+@pytest.mark.parametrize(
+    ("postprocess", "expected"),
+    [(AllScores(), [0.2, 0.9, 0.5, 0.4]), (WithSuppression(), [0, 0.9, 0.5, 0])],
+)
+def test_low_scores_are_left_out_where_suppression_is_all_that_the_postprocess_does(
+    postprocess: Any, expected: list[float]
+) -> None:
+    """0.5 is not lower than 0.5."""
+    built = detector([[-1] * 4], postprocess=postprocess).eval()
+    built.class_loss.scores = lambda logits: torch.tensor([[[0.2], [0.9], [0.5], [0.4]]])  # type: ignore[assignment]
+    (found,) = built.predict(batch([[]]), lowest=0.5)
+    assert found.scores.tolist() == pytest.approx(expected)
 
 
 def test_the_dry_run_tries_what_a_branch_predicts() -> None:
