@@ -284,7 +284,7 @@ def run_pytest(package: Path, arguments: list[str], said: Path) -> None:
 def test_a_mutant_is_killed(mutant: Mutant, tmp_path: Path) -> None:
     copy = tmp_path / "densedet"
     for name in ("core", "plugins", "tools", "configs"):
-        shutil.copytree(ROOT / name, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copytree(ROOT / name, copy / name)
     for name in ("__init__.py", "registry.py"):
         shutil.copy(ROOT / name, copy)
     text = (copy / mutant.file).read_text(encoding="utf-8")
