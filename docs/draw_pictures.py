@@ -171,19 +171,22 @@ def one_tower(run: Path) -> Image.Image:
         batch.images[0], found.boxes, found.labels, found.scores, classes, scale=3, min_score=0.3
     )
     label = int(labels[(boxes[:, 2:] - boxes[:, :2]).prod(dim=1).argmax()])
-    maps = [level[0, label] for level in inside.score_maps()]
-    strides = [level.stride for level in inside.levels]
-    panel = score_map_panel(
-        batch.images[0],
-        maps,
-        classes[label],
-        strides=strides,
-        boxes=boxes[labels == label],
-        label=label,
-        side=190,
-    )
+    panel = score_maps(inside, batch, classes[label], label, side=190)
     pair = side_by_side([truth, predictions], ["objects", "found, score from 0.30"])
     return grid([pair, enlarge(panel, 1)], columns=1)
+
+
+def score_maps(inside: Any, batch: Batch, name: str, label: int, **layout: int) -> Image.Image:
+    """The score maps of one class for the first image of a batch, and the objects of that class."""
+    return score_map_panel(
+        batch.images[0],
+        [level[0, label] for level in inside.score_maps()],
+        name,
+        strides=[level.stride for level in inside.levels],
+        boxes=batch.boxes[0][batch.valid[0] & (batch.labels[0] == label)],
+        label=label,
+        **layout,
+    )
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ import contextlib
 import io
 import json
 import re
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,6 @@ from PIL import Image
 
 from densedet.core.boxes import pairwise_iou
 from densedet.core.report.drawing import draw_boxes
-from densedet.core.report.heatmaps import score_map_panel
 from densedet.core.training.prediction import load
 from densedet.core.types import Batch, Fate
 from densedet.plugins.coders.delta import DeltaCoder
@@ -134,21 +134,9 @@ def number(text: str) -> float:
 def pictures(run: Path) -> dict[str, Image.Image]:
     """The pictures that need the trained run, and the focal loss."""
     detector, batch, classes = trained(run)
-    boxes, labels = batch.boxes[0][batch.valid[0]], batch.labels[0][batch.valid[0]]
     inside = detector.explain(batch)
-    label = int(labels[1])
-    maps = [level[0, label] for level in inside.score_maps()]
-    strides = [level.stride for level in inside.levels]
-    heat = score_map_panel(
-        batch.images[0],
-        maps,
-        classes[label],
-        strides=strides,
-        boxes=boxes[labels == label],
-        label=label,
-        side=300,
-        columns=2,
-    )
+    label = int(batch.labels[0][batch.valid[0]][1])
+    heat = draw_pictures.score_maps(inside, batch, classes[label], label, side=300, columns=2)
     positive = inside.targets.positive[0]
     of_class = inside.targets.labels[0][positive]
     moved = [
@@ -191,6 +179,7 @@ def focal() -> Image.Image:
     return picture
 
 
+@cache
 def trained(run: Path) -> tuple[Any, Batch, tuple[str, ...]]:
     """The trained detector, a batch of the pages' image, and the class names."""
     predictor = load(run, device="cpu")
