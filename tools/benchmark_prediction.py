@@ -43,14 +43,22 @@ class Watch:
         return [row[name][1] for row in self.rounds[1:]]
 
     def per_image(self, count: int) -> dict[str, float]:
-        """Return the median milliseconds an image of each part."""
-        return {f"{n} ms": round(1e3 * median(self.clock(n)) / count, 3) for n in self.rounds[-1]}
+        """Return the median milliseconds an image of each part, by the clock and of all cores."""
+        kinds = {"ms": self.clock, "ms of all cores": self.cores}
+        return {
+            f"{name} {kind}": round(1e3 * median(seconds(name)) / count, 3)
+            for name in self.rounds[-1]
+            for kind, seconds in kinds.items()
+        }
 
 
 def prediction(arguments: argparse.Namespace) -> dict[str, Any]:
     """Milliseconds an image of `densedet predict` on a folder, in turns in one process: decoding alone, the
-    network alone, each with all threads, then the command's work without pictures and with them. On a CPU,
-    decoding and the network share the cores, so that the seconds of all cores are told, too."""
+    network alone, each with all threads, then the command's work without pictures and with them.
+
+    On a CPU, decoding and the network share the cores: the shortest time for both is that of the slower one
+    or, where that is more, the seconds of all cores that both take, divided by the threads.
+    """
     import torch
 
     from densedet.core.annotations.images import find_images
@@ -103,13 +111,18 @@ def prediction(arguments: argparse.Namespace) -> dict[str, Any]:
         watch.add("predict with pictures", lambda: command(True))
     both = list(zip(watch.clock("network"), watch.clock("decoding")))
     work = [one + other for one, other in zip(watch.cores("network"), watch.cores("decoding"))]
+    threads = torch.get_num_threads()
+    share = [seconds / threads if predictor.device.type == "cpu" else 0.0 for seconds in work]
     return {
         "images": len(files),
-        "threads": torch.get_num_threads(),
+        "threads": threads,
         "device": str(predictor.device),
         **watch.per_image(len(files)),
         "predict / the slower of network and decoding": round(
             ratio(watch.clock("predict"), [max(pair) for pair in both]), 3
+        ),
+        "predict / the shortest time for both": round(
+            ratio(watch.clock("predict"), [max(*pair, least) for pair, least in zip(both, share)]), 3
         ),
         "predict / network and decoding": round(
             ratio(watch.clock("predict"), [sum(pair) for pair in both]), 3
@@ -146,10 +159,11 @@ def evaluation(arguments: argparse.Namespace) -> dict[str, Any]:
             watch.add("reading", lambda: batches.extend(loader))  # noqa: B023
             watch.add("network", lambda: [network(batch) for batch in batches])  # noqa: B023
             watch.add("evaluation", one.run)
-        least = [sum(pair) for pair in zip(watch.clock("network"), watch.clock("reading"))]
         rows["images"] = len(one.source)
         rows |= {f"{label}: {key}": value for key, value in watch.per_image(len(one.source)).items()}
-        rows[f"{label}: evaluation / forward pass and decoding"] = round(
-            ratio(watch.clock("evaluation"), least), 3
-        )
+        for of, seconds in (("", watch.clock), (", seconds of all cores", watch.cores)):
+            least = [sum(pair) for pair in zip(seconds("network"), seconds("reading"))]
+            rows[f"{label}: evaluation / forward pass and decoding{of}"] = round(
+                ratio(seconds("evaluation"), least), 3
+            )
     return rows
