@@ -49,7 +49,7 @@ def data_page(
 
 
 def _finding_block(finding: Finding, splits: dict[str, Any]) -> Block:
-    block = Block(f"{finding.severity}: {finding.sentence}", least=14)
+    block = Block(f"{finding.severity}: {finding.sentence}", least=20)
     if finding.examples:
         block.tables.append(table(["examples"], [[example] for example in finding.examples[:20]]))
     for split, index in finding.images[:SHOWN]:
@@ -78,7 +78,7 @@ def _picture(source: Any, index: int) -> Image.Image | None:
 
 
 def _anchor_block(check: AnchorCheck) -> Block:
-    block = Block("Anchors", check.heading(), check.tables(), least=14)
+    block = Block("Anchors", check.heading(), check.tables(), least=20)
     rows = check.before
     if rows is None:
         return block
