@@ -17,7 +17,7 @@ def add_parser(topics: Any) -> None:
     one.add_argument("recipe", help="a YAML file or a shipped recipe's name")
     one.add_argument("overrides", nargs="*", metavar="path=value")
     one.add_argument("--no-data", action="store_true", help="leave out what needs the images and boxes")
-    one.add_argument("--overfit", action="store_true", help="learn one batch by heart, until its AP50 is 1")
+    one.add_argument("--overfit", action="store_true", help="learn one batch by heart, until its AP is .99")
     one.add_argument("--steps", type=int, metavar="N", help="of --overfit, at most (default 400)")
     one.set_defaults(run=recipe)
     one = topics.add_parser(

@@ -26,9 +26,10 @@ IMAGES = 4
 """Images of the batch."""
 STEPS, EVERY = 400, 25
 """Steps at most, and from one evaluation to the next."""
-ENOUGH = 0.995
-"""AP from which on it is 1: the evaluator's AP at an IoU of .5, where it has one."""
-FOUND = 0.5
+ENOUGH = 0.99
+"""AP, over the IoU thresholds .50 to .95, from which on the batch is learned."""
+FOUND, EXACT = 0.5, 0.95
+"""IoU from which on an object is found, and from which on its box is exact."""
 
 STILL = (
     "data.transforms=[]",
@@ -40,7 +41,7 @@ STILL = (
     "train.accumulate=1",
     "train.frozen=[]",
     "train.compile=off",
-    "train.schedule={name: constant}",
+    "train.schedule={name: cosine, warmup_steps: 0}",
     f"train.batch_size={IMAGES}",
 )
 """Overrides that leave nothing to generalise to."""
@@ -55,9 +56,10 @@ class Overfit:
         objects: that count.
         steps: that were taken.
         most: steps that were allowed.
-        curve: (step, AP at an IoU of .5, AP) of each evaluation.
+        curve: (step, AP at an IoU of .5, AP) of each evaluation; AP is the recipe's own metric where that is
+            another.
         losses: by name, (first, last).
-        stuck: a sentence for each object that is not found; empty where AP is 1.
+        stuck: a sentence for each object that is not found, or not exactly; empty where the batch is learned.
         fault: what ended it early; empty where nothing did.
     """
 
@@ -72,8 +74,8 @@ class Overfit:
 
     @property
     def learned(self) -> bool:
-        """Whether AP came to 1."""
-        return bool(self.curve) and self.curve[-1][1] >= ENOUGH
+        """Whether AP came to `ENOUGH`."""
+        return bool(self.curve) and self.curve[-1][2] >= ENOUGH
 
     def lines(self) -> list[str]:
         """Return what to tell."""
@@ -82,14 +84,15 @@ class Overfit:
         if self.learned:
             step, _, ap = self.curve[-1]
             told = f"overfit: {what} are learned by heart in {counted(step, 'step')}"
-            return [f"{told} (AP50 1, AP {ap:.2f}; {losses})"]
-        reached = f"AP50 {self.curve[-1][1]:.2f}" if self.curve else "no AP"
+            return [f"{told} (AP {ap:.3f}; {losses})"]
+        reached = f"AP {self.curve[-1][2]:.3f}, AP50 {self.curve[-1][1]:.3f}" if self.curve else "no AP"
         told = f"overfit: {what} are not learned by heart in {counted(self.steps, 'step')}"
         return [f"{told}: {reached} ({losses})", *([self.fault] if self.fault else []), *self.stuck]
 
 
 def overfit(recipe: Recipe, *, steps: int = STEPS, on_step: Callable[[int], None] | None = None) -> Overfit:
-    """Train on the first images that have objects, without augmentation, at the recipe's full learning rate.
+    """Train on the first images that have objects, without augmentation, from the recipe's full learning rate
+    down to 0, until all is learned.
 
     No run folder is made.
 
@@ -146,7 +149,8 @@ def _first_images(run: Run) -> tuple[DetectionDataset, Batch]:
 
 @torch.no_grad()
 def _stuck(detector: Any, batch: Batch, classes: tuple[str, ...]) -> list[str]:
-    """Tell of each object that is not found what is nearest to it."""
+    """Tell of each object that is not found what is nearest to it, and of each other one whose box is not
+    exact how far it is off."""
     detector.eval()
     index = None
     if hasattr(detector, "explain"):
@@ -158,14 +162,16 @@ def _stuck(detector: Any, batch: Batch, classes: tuple[str, ...]) -> list[str]:
             overlap = pairwise_iou(box[None], detections.boxes)[0]
             same = detections.labels == label
             best = float(overlap[same].max()) if bool(same.any()) else 0.0
-            if best >= FOUND:
+            if best >= EXACT:
                 continue
             where = f"  image {batch.image_ids[row]}, {classes[label]} {[round(v, 1) for v in box.tolist()]}"
             if index is not None and not bool((index[row] == slot).any()):
                 sentences.append(f"{where}: no anchor is positive for it, so that nothing is learned of it")
+            elif best >= FOUND:
+                sentences.append(f"{where}: found, with an IoU of {best:.2f}")
             elif len(overlap) and float(overlap.max()) >= FOUND:
                 other = classes[int(detections.labels[overlap.argmax()])]
                 sentences.append(f"{where}: found as {other}")
             else:
                 sentences.append(f"{where}: the nearest detection of its class has an IoU of {best:.2f}")
-    return sentences
+    return sentences or ["  all boxes are exact: wrong detections, or scores in a wrong order, cost the rest"]

@@ -14,12 +14,13 @@ from torch import nn
 
 from densedet.core import assembly
 from densedet.core.checking.first_loss import first_loss
-from densedet.core.checking.overfit import overfit
+from densedet.core.checking.overfit import Overfit, _stuck, overfit
 from densedet.core.checking.rate_test import RateTest, _steepest, rate_test, smoothed
 from densedet.core.checking.round_trip import decoded_again, source_faults, target_faults
 from densedet.core.errors import DataError
 from densedet.core.recipe.loading import load_recipe
 from densedet.core.training.random_states import seeded
+from densedet.core.types import Batch, Detections
 from densedet.plugins.coders.delta import DeltaCoder
 from densedet.plugins.coders.distribution import DistributionCoder
 from densedet.plugins.losses.focal import FocalLoss
@@ -158,9 +159,36 @@ def test_where_a_network_is_stuck_is_told() -> None:
     found = overfit(load_recipe("quickstart_ssd", [*SMALL, blind]), steps=3)
     assert not found.learned
     first, *objects = found.lines()
-    assert "are not learned by heart in 3 steps: AP50 0.00" in first
+    assert "are not learned by heart in 3 steps: AP 0.000, AP50 0.000" in first
     assert len(objects) == found.objects
     assert all("no anchor is positive for it" in line for line in objects)
+
+
+def test_a_batch_is_learned_when_its_boxes_are_exact() -> None:
+    assert not Overfit(4, 12, 400, curve=[(25, 1.0, 0.98)]).learned
+    assert Overfit(4, 12, 400, curve=[(25, 1.0, 0.98), (50, 0.995, 0.991)]).learned
+
+    batch = batch_of()
+    objects = int((batch.valid & ~batch.ignore).sum())
+    for kept, sentence in ((0.8, ": found, with an IoU of 0.80"), (0.3, " has an IoU of 0.30")):
+
+        class Lower:
+            """Finds each box with its lower part cut off, which leaves an IoU of ``kept``."""
+
+            def eval(self) -> None:
+                pass
+
+            def predict(self, batch: Batch, kept: float = kept) -> list[Detections]:
+                found = []
+                for boxes, labels, valid in zip(batch.boxes.clone(), batch.labels, batch.valid):
+                    boxes[:, 3] = boxes[:, 1] + kept * (boxes[:, 3] - boxes[:, 1])
+                    scores, anchors = torch.ones(len(boxes)), torch.arange(len(boxes))
+                    found.append(Detections(boxes[valid], scores[valid], labels[valid], anchors[valid]))
+                return found
+
+        told = _stuck(Lower(), batch, tuple("0123456789"))
+        assert len(told) == objects
+        assert all(line.endswith(sentence) for line in told)
 
 
 def test_images_without_objects_cannot_be_learned() -> None:

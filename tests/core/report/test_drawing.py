@@ -164,6 +164,11 @@ def test_cells_lie_over_their_pixels() -> None:
     hot = np.argwhere((pixels(picture) == MAGMA[9]).all(axis=2))
     assert picture.size == (40, 24)
     assert (hot.min(axis=0).tolist(), hot.max(axis=0).tolist()) == ([0, 16], [15, 31])
+    # At half the size the hot cell is x 8..15, y 0..7.
+    half = overlay_heatmap(grey(24, 40), heat, alpha=1.0, stride=16, scale=0.5, bar=False)
+    hot = np.argwhere((pixels(half) == MAGMA[9]).all(axis=2))
+    assert half.size == (20, 12)
+    assert (hot.min(axis=0).tolist(), hot.max(axis=0).tolist()) == ([0, 8], [7, 15])
     # A map that does not have a cell per stride (SSD300's 38 for 300 pixels) is stretched: 30 / 2 = 15
     # columns each.
     stretched = overlay_heatmap(grey(24, 30), torch.tensor([[0.0, 1.0]]), alpha=1.0, stride=8, bar=False)
