@@ -153,13 +153,13 @@ def _best_of_classes(scores: Tensor, wanted: Tensor, found: Tensor, top_k: int) 
     """Those of the flat indices ``found`` (M,) that have the best scores of a class of an image."""
     if len(found) <= top_k:
         return found
-    images, anchors, classes = scores.shape
-    group = found // (anchors * classes) * classes + found % classes  # (M,), the image and class of each
-    crowded = torch.bincount(group, minlength=images * classes) > top_k  # (B*C,)
+    crowded = wanted.sum(1) > top_k  # (B,C)
     if not bool(crowded.any()):
         return found
-    image, label = crowded.view(images, classes).nonzero(as_tuple=True)  # (P,) each
+    _, anchors, classes = scores.shape
+    image, label = crowded.nonzero(as_tuple=True)  # (P,) each
     masked = scores.mT[image, label].masked_fill_(~wanted.mT[image, label], -torch.inf)  # (P,N)
     best = masked.topk(top_k, dim=1, sorted=False).indices  # (P,top_k)
     best = (image[:, None] * anchors + best) * classes + label[:, None]
-    return torch.cat([found[~crowded[group]], best.flatten()]).sort().values
+    others = _true_places(wanted & ~crowded[:, None])
+    return torch.cat([others, best.flatten()]).sort().values
