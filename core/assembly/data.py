@@ -7,7 +7,6 @@ from functools import partial
 from typing import Any
 
 import torch
-from torch.utils.data import DataLoader
 
 from densedet.core.assembly.parts import build_component, build_list
 from densedet.core.assembly.sources import (
@@ -172,9 +171,7 @@ def first_batch(recipe: Recipe, dataset: DetectionDataset, count: int) -> Batch:
     return collate(samples, pad_to=recipe.data.pad_to, broken=broken)
 
 
-def make_eval_loader(
-    recipe: Recipe, dataset: DetectionDataset, limit: int | None = None
-) -> DataLoader[Batch]:
+def make_eval_loader(recipe: Recipe, dataset: DetectionDataset, limit: int | None = None) -> BatchLoader:
     """Build the loader of this process's batches of ``dataset``, or of its first ``limit`` images."""
     rank, processes = world()
     return eval_loader(

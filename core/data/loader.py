@@ -279,7 +279,7 @@ def eval_loader(
     world: int = 1,
     limit: int | None = None,
     context: str | None = None,
-) -> DataLoader[Batch]:
+) -> BatchLoader:
     """Batches of all images once, in the source's order; the last one may be short.
 
     Args:
@@ -314,6 +314,16 @@ class BatchLoader(DataLoader[Batch]):
     def __iter__(self) -> Any:
         batches = self._from_workers() if self.num_workers else super().__iter__()
         return batches if self.device is None else self._delivered(batches, self.device)
+
+    def close(self) -> None:
+        """End the worker processes; a later iteration starts new ones.
+
+        Left to the garbage collector, they would stay for as long as it pleases, and where it takes the
+        queues first, it waits 5 s for each of them.
+        """
+        batches, self._iterator = self._iterator, None
+        if batches is not None:
+            batches._shutdown_workers()  # type: ignore[attr-defined]
 
     def made(self, key: BatchKey) -> Batch:
         """Make the batch of a key in this process, as an iteration gives it."""

@@ -36,10 +36,9 @@ from densedet.core.training.step_numbers import LAG
 from densedet.core.types import Batch
 
 if TYPE_CHECKING:
-    from torch.utils.data import DataLoader
-
     from densedet.core.contracts import Schedule
     from densedet.core.data.dataset import DetectionDataset
+    from densedet.core.data.loader import BatchLoader
     from densedet.core.recipe.sections import Budget
 
 MEMORY_EVERY_SECONDS = 2.0
@@ -164,7 +163,7 @@ class Run:
         self.loader = assembly.make_train_loader(
             recipe, self.train_set, self.sampler, device=self.device, notes=self.notes
         )
-        self._eval_loaders: dict[tuple[int, int], DataLoader[Batch]] = {}
+        self._eval_loaders: dict[tuple[int, int], BatchLoader] = {}
 
     def _build_model(self) -> None:
         detector, loaded = assembly.build_with_weights(
@@ -390,6 +389,11 @@ class Run:
         """Training batches without end from where the run stands, each with whether it ends an epoch."""
         for batch in self.loader:
             yield batch, self.sampler.advance()
+
+    def end_workers(self) -> None:
+        """End the processes that load data; what needs a batch afterwards starts new ones."""
+        for loader in (self.loader, *self._eval_loaders.values()):
+            loader.close()
 
     def settle(self) -> None:
         """Note where the run stands, after a whole step or evaluation."""

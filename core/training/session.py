@@ -187,6 +187,8 @@ def finish(run: Run, status: str, reason: str | None) -> None:
         if run.is_main and run.folder.is_dir():
             with contextlib.suppress(OutputError) if run.status == "failed" else contextlib.nullcontext():
                 files.write_text(run.folder / "summary.json", json_text(summary, indent=1))
+        if run.signal is None:  # else this process is about to end, and waits for none that is still starting
+            run.end_workers()
 
 
 def _of_full_disk(run: Run, error: BaseException) -> OutputError | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 from pathlib import Path
 from typing import Any
 
@@ -75,7 +76,13 @@ def test_global_draws_are_equal_for_any_number_of_workers_and_after_a_resume(tmp
         return load_recipe(yaml, [*SMALL, folder, f"data.workers={workers}"])
 
     whole = session.train(recipe("whole", 0))
-    assert lines(session.train(recipe("workers", 2))) == lines(whole)
+    before = multiprocessing.active_children()
+    worked = session.train(recipe("workers", 2))
+    assert multiprocessing.active_children() == before, (
+        "they end with the run, not with the garbage collector"
+    )
+    assert lines(worked) == lines(whole)
+    assert worked.evaluate()["AP"] == whole.evaluate()["AP"], "by new workers"
     halves = session.train(recipe("halves", 0), hooks=[StopAfter(3)])
     resumed = session.resume(halves.folder, plugins=[str(tmp_path / "drawing.py")])
     assert lines(resumed) == lines(whole)
