@@ -37,12 +37,12 @@ def test_intervals_hold_the_truth(script: ModuleType, monkeypatch: pytest.Monkey
 
 @pytest.mark.long
 @pytest.mark.timeout(900)
-def test_a_thousand_repetitions(script: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_five_hundred_repetitions(script: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
     """50 images and 1 : 1, as in a row of docs/intervals.md, which the script makes for more seeds."""
     monkeypatch.setattr(script, "SEEDS", (3,))
     world = script.World.make(True, np.random.default_rng((0, True)))
     rng = np.random.default_rng((0, 50, 1000))
-    for sums in script.cell(world, 50, 1.0, 1000, 100, rng).values():
-        assert 920 <= sums[0] <= 980
-        assert 920 <= sums[1] <= 980
-        assert sums[2] <= 70
+    for sums in script.cell(world, 50, 1.0, 500, 100, rng).values():
+        assert 460 <= sums[0] <= 490
+        assert 460 <= sums[1] <= 490
+        assert sums[2] <= 35

@@ -78,7 +78,6 @@ def test_changed_files_are_used_or_refused(tmp_path):
 
 
 @pytest.mark.long
-def test_seven_hundred_changed_files_and_commands(tmp_path):
-    found = mutate(tmp_path, "--count", "700", "--seed", "2")
-    assert found.pop("command")[0] == 1
-    assert all(accepted and refused for _, accepted, refused, _ in found.values())
+def test_commands_on_changed_files(tmp_path):
+    cases, accepted, refused, _ = mutate(tmp_path, "--count", "4", "--kinds", "command")["command"]
+    assert cases == accepted + refused == 4

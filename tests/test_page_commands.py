@@ -94,8 +94,11 @@ def small(words: list[str]) -> list[str]:
         or "--resume" in words
     ):
         return words
-    if "--ladder" in words or recipe == "finetune_small":
-        return [*words, "--dry-run"]  # tests/core/study trains a ladder, and other pages what these compare
+    if "--ladder" in words or recipe == "finetune_small" or "--jobs" in words:
+        return [
+            *words,
+            "--dry-run",
+        ]  # tests/core/study trains a ladder, other commands what these compare
     if command != "train":
         words += ["--launcher", "forked", "--plugin", str(Path(__file__).with_name("forked_launcher.py"))]
         words += ["--rounds", "0"] if command == "compare" else []

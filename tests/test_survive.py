@@ -28,6 +28,8 @@ def test_a_killed_and_a_stopped_run_end_as_one_that_was_not(tmp_path: Path) -> N
 @pytest.mark.long
 @pytest.mark.skipif(sys.platform != "linux", reason="a disk is filled by Linux's prlimit")
 @pytest.mark.timeout(1800)
-def test_all_ways_with_workers(tmp_path: Path) -> None:
-    said = survive(tmp_path, "--moments", "1", "--seed", "1", "--variants", "fork")
-    assert "5 of 5 runs end bit-identical" in said
+def test_runs_with_workers(tmp_path: Path) -> None:
+    said = survive(
+        tmp_path, "--moments", "1", "--seed", "1", "--variants", "fork", "--ways", "kill", "term", "int"
+    )
+    assert "3 of 3 runs end bit-identical" in said

@@ -102,7 +102,7 @@ HEADS = ("fcos", "retinanet", "ssd", "ssdlite")
 def crosses(head: str) -> Iterator[dict[str, str]]:
     kinds = [kind for kind in KINDS if kind != "head"]
     for places in itertools.product(*(range(len(names(kind))) for kind in kinds)):
-        if (sum(places) - HEADS.index(head)) % 4 == 0:
+        if (sum(places) - HEADS.index(head)) % 6 == 0:
             yield {"head": head, **{kind: names(kind)[place] for kind, place in zip(kinds, places)}}
 
 
@@ -111,7 +111,7 @@ def crosses(head: str) -> Iterator[dict[str, str]]:
 @pytest.mark.parametrize("head", HEADS)
 def test_full_cross(head: str) -> None:
     """Every head x matcher x coder x class loss x box loss x anchors: each of the other parts' combinations
-    meets one of the four heads, so that every head meets every three of them."""
+    meets one head or none, so that every head meets every two of them."""
     batch = example_batch(objects=2, size=(SIDE, SIDE))
     outcomes = [(parts, step(recipe_of(**parts), batch)) for parts in crosses(head)]
     trained = sum(outcome == "trained" for _, outcome in outcomes)

@@ -320,10 +320,8 @@ def test_detections_with_the_norm_of_published_weights(name: str, tmp_path: Path
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("name", ["retinanet_resnet50_fpn", "ssd300_vgg16"])
-def test_detections_at_full_size(name: str, tmp_path: Path) -> None:
-    images = pictures()[:1]
-    same_detections(name, 0, tmp_path, images, short=None)
+def test_detections_at_full_size(tmp_path: Path) -> None:
+    same_detections("retinanet_resnet50_fpn", 0, tmp_path, pictures()[:1], short=None)
 
 
 # -- training --------------------
@@ -454,15 +452,11 @@ def test_losses_gradients_and_targets(name: str, tmp_path: Path, monkeypatch: py
     same_targets(both, step)
 
 
-@pytest.mark.parametrize(
-    "name", ["ssdlite320_mobilenet_v3_large", pytest.param("retinanet_resnet50_fpn", marks=pytest.mark.long)]
-)
-def test_an_object_that_touches_no_anchor(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_object_that_touches_no_anchor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """torchvision makes anchors positive that do not touch it: an argument reproduces that, our default does
     not."""
-    images = (
-        pictures()
-    )  # with two, batch norm on SSDlite's 1x1 map would turn the last digits of two numbers into +1 and -1
+    name, images = "ssdlite320_mobilenet_v3_large", pictures()
+    # With two images, batch norm on its 1x1 map would turn the last digits of two numbers into +1 and -1.
     truths = [truth_of(image, "outside", seed) for seed, image in enumerate(images)]
     no_limit = "model.matcher.low_quality_min_iou=null"
     as_theirs = pair(name, 0, tmp_path, images, overrides=(no_limit, CONTIGUOUS))

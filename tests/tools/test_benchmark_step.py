@@ -23,7 +23,7 @@ def test_trained_side_by_side_with_torchvision(tmp_path: Path) -> None:
     optimizer = benchmark_step.optimizer_of(model)
     batches = run.batches()
     start = [parameter.detach().clone() for parameter in model.parameters()]
-    for number in range(12):
+    for number in range(5):
         batch = next(batches)[0]
         theirs = benchmark_step.step_of(model, optimizer, *benchmark_step.as_theirs(batch))
         losses = optimizer_step(run, (batch,))["losses"]

@@ -132,7 +132,7 @@ def test_a_detector_of_solved_lessons_trains(name: str, course: Path) -> None:
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("name", ["matcher", "focal"])
+@pytest.mark.parametrize("name", ["matcher"])
 def test_a_right_part_trains_as_the_built_in_one_does(name: str, course: Path) -> None:
     outcome = training.compare(lesson(name), read(course / file_name(name)))
     assert len(outcome.losses) == len(outcome.same_weights) == 60
