@@ -217,4 +217,5 @@ def seconds_per_image(recipe: str, changes: Sequence[str]) -> float:
         batches = run.batches()
         steps = [(next(batches)[0],) for _ in range(1 + TRIED)]
         seconds = [seconds_of(partial(optimizer_step, run, step), run) for step in steps]
+        run.end_workers()
     return min(seconds[1:]) / loaded.train.images

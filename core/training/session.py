@@ -187,8 +187,6 @@ def finish(run: Run, status: str, reason: str | None) -> None:
         if run.is_main and run.folder.is_dir():
             with contextlib.suppress(OutputError) if run.status == "failed" else contextlib.nullcontext():
                 files.write_text(run.folder / "summary.json", json_text(summary, indent=1))
-        if run.signal is None:  # else this process is about to end, and waits for none that is still starting
-            run.end_workers()
 
 
 def _of_full_disk(run: Run, error: BaseException) -> OutputError | None:
@@ -209,7 +207,7 @@ def try_evaluation(run: Run) -> None:
 @contextmanager
 def process_settings(run: Run) -> Iterator[None]:
     """The threads, determinism and random numbers of this process while ``run`` trains; put back
-    afterwards."""
+    afterwards, when the processes that load its data end, too."""
     threads, deterministic = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
     # torch counts the cores of the machine, whatever share of them a container or a scheduler gives.
     torch.set_num_threads(run.settings.threads or min(threads, usable_cores()))
@@ -220,6 +218,9 @@ def process_settings(run: Run) -> Iterator[None]:
     finally:
         torch.set_num_threads(threads)
         torch.use_deterministic_algorithms(deterministic)
+        if run.asked is None and run.signal is None:  # else this process ends, and waits for none that starts
+            with deaf_to_workers():
+                run.end_workers()
 
 
 @contextmanager

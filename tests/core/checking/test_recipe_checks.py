@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import math
+import multiprocessing
 from pathlib import Path
 from typing import Any
 
@@ -234,7 +235,10 @@ def test_a_range_test_ends_where_it_diverges_and_leaves_nothing(
 
 
 def test_a_loss_that_is_not_finite_ends_the_range_test() -> None:
-    found = rate_test(load_recipe("quickstart_ssd", SMALL), steps=20, low=1.0, high=1e30)
+    before = multiprocessing.active_children()
+    recipe = load_recipe("quickstart_ssd", [*SMALL, "data.workers=1"])
+    found = rate_test(recipe, steps=20, low=1.0, high=1e30)
+    assert multiprocessing.active_children() == before
     assert found.diverged is not None
     assert len(found.rates) < 20
 
