@@ -95,10 +95,8 @@ def small(words: list[str]) -> list[str]:
     ):
         return words
     if "--ladder" in words or recipe == "finetune_small" or "--jobs" in words:
-        return [
-            *words,
-            "--dry-run",
-        ]  # tests/core/study trains a ladder, other commands what these compare
+        # tests/core/study trains a ladder, and other commands train what these compare
+        return [*words, "--dry-run"]
     if command != "train":
         words += ["--launcher", "forked", "--plugin", str(Path(__file__).with_name("forked_launcher.py"))]
         words += ["--rounds", "0"] if command == "compare" else []

@@ -71,6 +71,12 @@ def test_maps_are_compared_with_their_strides() -> None:
     )
 
 
+def test_a_norm_is_not_computed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On the meta device it takes longer than all other layers."""
+    monkeypatch.delattr(torch, "batch_norm")  # which torch.nn.functional.batch_norm calls
+    assert refusal() == "none"
+
+
 def test_a_norm_of_other_channels_is_refused() -> None:
     assert refusal(normed=4).startswith("backbone: the backbone cannot take 96x64 images: ")
 
