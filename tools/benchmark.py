@@ -25,7 +25,9 @@ def add_parser(subparsers: Any) -> None:
     from densedet.tools.benchmark_large import large
     from densedet.tools.benchmark_plan import plan
     from densedet.tools.benchmark_prediction import evaluation, prediction
+    from densedet.tools.benchmark_race import OURS, PEERS, race
     from densedet.tools.benchmark_recipes import recipes
+    from densedet.tools.benchmark_speed import speed, startup
     from densedet.tools.benchmark_step import step
     from densedet.tools.benchmark_training import training
 
@@ -112,6 +114,39 @@ def add_parser(subparsers: Any) -> None:
         "state something)",
     )
     proofs.set_defaults(run=recipes)
+    racing = topics.add_parser(
+        "race",
+        help="AP after the same minutes beside torchvision's, and the minutes until an AP",
+        description=race.__doc__,
+    )
+    racing.add_argument(
+        "contestants",
+        nargs="*",
+        metavar="NAME",
+        help=f"{', '.join((*OURS, *PEERS))}, or a recipe (default: these five)",
+    )
+    racing.add_argument("--db", required=True, metavar="FILE", help="annotations to train on")
+    racing.add_argument("--images", metavar="DIR", help="their images (default: where the format has them)")
+    racing.add_argument("--val-db", metavar="FILE", help="annotations to evaluate on, as of densedet train")
+    racing.add_argument("--val-images", metavar="DIR", help="their images (default: --images)")
+    racing.add_argument("--minutes", type=float, default=10, help="of training each (default 10)")
+    racing.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="(default 0 1 2)")
+    racing.add_argument("--to", type=float, metavar="AP", help="find the minutes, up to --minutes, until it")
+    racing.add_argument("--set", nargs="+", default=[], metavar="path=value", help="for all of them")
+    racing.set_defaults(plugin=[], run=lambda arguments: tell(race(arguments), arguments.json))
+    speeds = topics.add_parser(
+        "speed", help="images/s and memory of training small recipes", description=speed.__doc__
+    )
+    speeds.add_argument("recipes", nargs="*", help="names or files (default: laptop_nano, the quick starts)")
+    speeds.add_argument("--steps", type=int, default=200, help="of a run (default 200)")
+    speeds.add_argument("--rounds", type=int, default=3, help="runs of each, in turns (default 3)")
+    speeds.add_argument("--set", nargs="+", default=[], metavar="path=value", help="for all of them")
+    speeds.set_defaults(run=lambda arguments: tell(speed(arguments), arguments.json))
+    begins = topics.add_parser(
+        "startup", help="seconds until commands and runs begin", description=startup.__doc__
+    )
+    begins.add_argument("--rounds", type=int, default=5, help="how often each is timed, in turns (default 5)")
+    begins.set_defaults(run=lambda arguments: tell(startup(arguments), arguments.json))
     found = topics.add_parser(
         "inference",
         help="PyTorch, ONNX and int8, batch 1 and 16, 1 and 2 threads",
@@ -133,7 +168,10 @@ def add_parser(subparsers: Any) -> None:
     card.add_argument("--workers", type=int, default=4, help="processes that load (default 4)")
     card.add_argument("--device", default="cuda", help="cuda, cuda:1 ... (default cuda)")
     card.set_defaults(run=lambda arguments: tell(gpu(arguments), arguments.json))
-    for one in (boxes, pictures, runs, whole, steps, predicting, evaluating, plans, proofs, found, card):
+    for one in (
+        *(boxes, pictures, runs, whole, steps, predicting, evaluating),
+        *(plans, proofs, racing, speeds, begins, found, card),
+    ):
         one.add_argument("--json", action="store_true", help="print as JSON")
 
 

@@ -10,6 +10,7 @@ from statistics import median
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from densedet.core.machine import sleep_while_waiting
 from densedet.tools.benchmark_step import ratio
 
 Seconds = tuple[float, float]
@@ -57,8 +58,11 @@ def prediction(arguments: argparse.Namespace) -> dict[str, Any]:
     network alone, each with all threads, then the command's work without pictures and with them.
 
     On a CPU, decoding and the network share the cores: the shortest time for both is that of the slower one
-    or, where that is more, the seconds of all cores that both take, divided by the threads.
+    or, where that is more, the seconds of all cores that both take, divided by the threads. All of them are
+    timed as the command works, with threads that sleep while they wait; ``OMP_WAIT_POLICY=ACTIVE`` in the
+    environment shows the others.
     """
+    sleep_while_waiting()
     import torch
 
     from densedet.core.annotations.images import find_images

@@ -28,8 +28,8 @@ def recipes(arguments: argparse.Namespace) -> int:
 
 
 def named(given: Sequence[str]) -> list[tuple[str, list[str]]]:
-    """Return recipes with the changes that follow each; all shipped ones that state something where none is
-    named.
+    """Return recipes with the changes that follow each; where none is named, all shipped ones that state
+    something of data that they bring along. The others are told.
 
     Raises:
         UsageError: a change stands before any recipe, or a recipe states nothing.
@@ -46,7 +46,15 @@ def named(given: Sequence[str]) -> list[tuple[str, list[str]]]:
         else:
             raise UsageError(f"name a recipe before {word}, e.g. densedet benchmark recipes bccd_ssd {word}")
     if not found:
-        return [(name, []) for name in shipped_recipes() if load_recipe(name).expects is not None]
+        stated = {name: load_recipe(name).expects for name in shipped_recipes()}
+        for name, expected in stated.items():
+            if expected is not None and expected.data is not None:
+                say(
+                    f"left out, as its data are to be given: densedet benchmark recipes {name} data.root=DIR "
+                    f"(it states {expected.AP:g} on {expected.data})",
+                    error=True,
+                )
+        return [(name, []) for name, one in stated.items() if one is not None and one.data is None]
     for name, changes in found:
         if load_recipe(name, changes).expects is None:
             raise UsageError(

@@ -25,6 +25,7 @@ import sys
 import tempfile
 import venv
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import distributions
 from pathlib import Path
 
@@ -55,6 +56,7 @@ def run(*command: str | Path, folder: Path = ROOT) -> None:
     environment = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "PYTHONHOME")}
     done = subprocess.run([str(part) for part in command], cwd=folder, env=environment, check=False)
     if done.returncode:
+        print("failed:", *command, flush=True)
         sys.exit(done.returncode)
 
 
@@ -138,10 +140,12 @@ def test(python: Path, arguments: list[str]) -> None:
     """Run ruff, mypy and pytest; ``arguments`` are pytest's."""
     run(python, "-m", "ruff", "check", ".")
     run(python, "-m", "ruff", "format", "--check", ".")
-    type_check(python)
     # One process a core, at most four, each with one thread (tests/conftest.py).
     processes = min(os.cpu_count() or 1, 4)
-    run(python, "-m", "pytest", "-n", str(processes), "--dist", "worksteal", *arguments)
+    with ThreadPoolExecutor(1) as pool:  # mypy takes a minute of one core: the tests need not wait for it
+        checked = pool.submit(type_check, python)
+        run(python, "-m", "pytest", "-n", str(processes), "--dist", "worksteal", *arguments)
+        checked.result()
 
 
 def type_check(python: Path) -> None:

@@ -44,6 +44,8 @@ EPILOG = (
 OUT_OF_MEMORY = "out of memory: use a smaller train.batch_size or data.input_size_wh"
 CHANGE = re.compile(r"[a-z_]+(\.\w+)+=")
 """Begins a change to a recipe, such as train.batch_size=8."""
+CHANGES = "path=value"
+"""What arguments that take changes are called in usage lines."""
 
 
 class Parser(argparse.ArgumentParser):
@@ -63,13 +65,14 @@ class Parser(argparse.ArgumentParser):
 
     def _changes_first(self, args: Sequence[str]) -> list[str]:
         """Move changes out of the values of an option that takes any number: ``--classes cat data.root=D``
-        has one class."""
+        has one class. Those of an option for changes stay."""
         ordered: list[str] = []
         option = None  # where the last option stands that takes any number of values
         for text in args:
             if text.startswith("-"):
                 action = self._option_string_actions.get(text)
-                option = len(ordered) if action is not None and action.nargs in ("?", "*", "+") else None
+                several = action is not None and action.nargs in ("?", "*", "+")
+                option = len(ordered) if several and action.metavar != CHANGES else None
             if option is not None and CHANGE.match(text) and not os.path.exists(text):
                 ordered.insert(option, text)
                 option += 1

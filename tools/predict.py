@@ -88,6 +88,9 @@ def add_parser(subparsers: Any) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Predict. The exit code is 3 where an image could not be read; the others are predicted all the same."""
+    from densedet.core.machine import sleep_while_waiting
+
+    sleep_while_waiting()
     from densedet.core.data.decoding import range_notes
     from densedet.core.data.video import is_video
     from densedet.core.errors import DataError, UsageError

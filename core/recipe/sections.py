@@ -325,6 +325,10 @@ class Expectation(Section):
     )
     minutes: PositiveFloat = Field(..., description="most minutes of training of each seed, on two cores")
     seeds: Annotated[int, Field(gt=0, le=100)] = Field(1, description="seeds from train.seed on")
+    data: str | None = Field(
+        None,
+        description="what it holds for, in words, where the data have to be given; null: the recipe's own",
+    )
 
 
 SECTIONS: dict[str, type[Section]] = {

@@ -12,6 +12,7 @@ import numpy as np
 from densedet.core.report.charts.bars import Value
 from densedet.core.report.records import RunRecord
 from densedet.core.report.rungs import Ladder
+from densedet.core.statistics.repeats import alike
 
 
 @dataclass(frozen=True)
@@ -70,9 +71,6 @@ class Measured:
 
     values: tuple[float, ...]
 
-    UNRELIABLE = 0.10
-    """Share of the median by which rounds may differ."""
-
     @property
     def median(self) -> float:
         """The median of the rounds."""
@@ -81,8 +79,7 @@ class Measured:
     @property
     def reliable(self) -> bool:
         """Whether there are several rounds, and they differ by at most a tenth of their median."""
-        near = max(self.values) - min(self.values) <= self.UNRELIABLE * self.median
-        return near and len(self.values) > 1
+        return alike(self.values)
 
 
 @dataclass

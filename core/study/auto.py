@@ -4,6 +4,7 @@ family by the clock."""
 from __future__ import annotations
 
 import contextlib
+import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from tempfile import TemporaryDirectory
 import numpy as np
 
 from densedet.core import assembly
+from densedet.core.checking.anchor_check import check_anchors
 from densedet.core.contracts import Source
 from densedet.core.data.decoding import Decoding, decode_array
 from densedet.core.data.facts import box_sides, image_size
@@ -50,6 +52,9 @@ FEWEST_IMAGES = 4_000
 ROUNDING = 8
 """Grey levels by which the channels of a grey JPEG may differ."""
 
+MATCHED = 300
+"""Augmented training images whose objects anchors are fitted to."""
+
 TRIED = 3
 """Steps that are timed after one that is not."""
 
@@ -84,8 +89,7 @@ def choose(given: Sequence[str], minutes: float, head: str | None = None) -> Cho
     Raises:
         DataError: no box counts, so that there is nothing to choose by.
     """
-    members = [HEADS[head]] if head else [*COARSE, FINE]
-    recipe = load_recipe(members[-1], list(given))
+    recipe = load_recipe(HEADS[head] if head else FINE, list(given))
     source, _ = assembly.build_sources(recipe)
     sides = box_sides(source, assembly.class_table(recipe, source))
     if not sides:
@@ -107,34 +111,55 @@ def choose(given: Sequence[str], minutes: float, head: str | None = None) -> Cho
             f"half of the boxes of {small!r}, a class with small objects, are narrower than {typical:.1%} of "
             f"an image's side: {pixels:.0f} pixels in an input of {size[0]}x{size[1]}"
         )
-    if head is None:
-        pixels = typical * math.sqrt(size[0] * size[1])
-        members = [FINE] if pixels < FINE_BELOW else list(COARSE)
-        if pixels < FINE_BELOW:
-            reasons.append(f"objects of {pixels:.0f} pixels need the map at stride 4 of {FINE}")
-    else:
-        changes += anchor_changes(head, np.concatenate(list(sides.values())), size)
-    chosen, seconds = members[-1], 0.0
-    for member in members:
-        chosen, seconds = member, seconds_per_image(member, [*given, *changes, size_change(size)])
-        if 60 * minutes / seconds >= ENOUGH_IMAGES:
-            break
-        if member != members[-1]:
-            reasons.append(
-                f"{member} would see {60 * minutes / seconds:,.0f} images in {minutes:g} minutes here, too "
-                f"few for its size"
-            )
+    member, own, seconds, told = _member(
+        typical * math.sqrt(size[0] * size[1]), minutes, head, [*given, *changes, size_change(size)]
+    )
+    reasons += told
     if 60 * minutes / seconds < FEWEST_IMAGES and "data.input_size_wh" not in fixed:
         wished, factor = size, math.sqrt(max(0.25, 60 * minutes / seconds / FEWEST_IMAGES))
         size = snapped(wished[0] * factor, wished[1] * factor)
         seconds *= size[0] * size[1] / (wished[0] * wished[1])
         reasons.append(f"at {wished[0]}x{wished[1]} it would see fewer than {FEWEST_IMAGES:,} images")
+    if head is not None:
+        anchors, told = fitted_anchors(head, [*given, *changes, *own, size_change(size)], sides)
+        own, reasons = [*own, *anchors], [*reasons, *told]
     images = 60 * minutes / seconds
     reasons.append(
         f"{1 / seconds:.0f} images a second here: {images:,.0f} in {minutes:g} minutes, "
         f"{images / len(source):.0f} times each of the {counted(len(source), 'training image')}"
     )
-    return Choice(chosen, (*changes, size_change(size)), tuple(reasons))
+    return Choice(HEADS[head] if head else member, (*changes, size_change(size), *own), tuple(reasons))
+
+
+def _member(
+    pixels: float, minutes: float, head: str | None, changes: Sequence[str]
+) -> tuple[str, list[str], float, list[str]]:
+    """Choose a member by the size of objects and by the images that it would see.
+
+    Args:
+        pixels: side of an ordinary object of a class with small ones, in the network's input.
+        minutes: of training.
+        head: as for `choose`.
+        changes: overrides that name data, size and budget.
+
+    Returns:
+        The member; overrides that give its backbone to the classic head, none without one; seconds of
+        training for an image; and reasons.
+    """
+    members, reasons = COARSE, list[str]()
+    if pixels < FINE_BELOW:
+        members = (FINE,)
+        reasons.append(f"objects of {pixels:.0f} pixels need the map at stride 4 of {FINE}")
+    for member in members:
+        own = [] if head is None else backbone_of(member, HEADS[head], changes)
+        seconds = seconds_per_image(HEADS[head] if head else member, [*changes, *own])
+        if 60 * minutes / seconds >= ENOUGH_IMAGES or member == members[-1]:
+            break
+        reasons.append(
+            f"{member} would see {60 * minutes / seconds:,.0f} images in {minutes:g} minutes here, too few "
+            f"for its size"
+        )
+    return member, own, seconds, [*reasons, *([f"the backbone is that of {member}"] if own else [])]
 
 
 def size_change(size: tuple[int, int]) -> str:
@@ -171,19 +196,54 @@ def snapped(wide: float, high: float) -> tuple[int, int]:
     return max(1, round(wide / GRID)) * GRID, max(1, round(high / GRID)) * GRID
 
 
-def anchor_changes(head: str, sides: np.ndarray, size: tuple[int, int]) -> list[str]:
-    """Return overrides that fit a classic head's anchors to the boxes.
-
-    SSD's default boxes get the quantiles of the boxes' sides, from the 2nd to the 98th per cent, in the
-    shorter side of the input.
-    """
-    if head != "ssd":
+def backbone_of(member: str, recipe: str, given: Sequence[str]) -> list[str]:
+    """Return overrides that give a recipe the backbone of another one; none where one is given already."""
+    if any(change.startswith("model.backbone") for change in given):
         return []
+    wanted, own = (load_recipe(name).values["model"]["backbone"] for name in (member, recipe))
+    return [
+        f"model.backbone.{key}={json.dumps(value)}" for key, value in wanted.items() if value != own.get(key)
+    ]
+
+
+def fitted_anchors(
+    head: str, changes: Sequence[str], sides: dict[str, np.ndarray]
+) -> tuple[list[str], list[str]]:
+    """Return overrides that fit a classic head's anchors to the boxes, and sentences that tell why.
+
+    SSD's default boxes begin with the quantiles of the boxes' sides. Then the anchors' sizes and ratios are
+    changed as ``densedet check data`` does it, where more objects get an anchor that fits.
+    """
+    if any(change.startswith("model.anchors") for change in changes):
+        return [], []
+    size = load_recipe(HEADS[head], list(changes)).data.input_size_wh
+    quantiles = [scales_of(np.concatenate(list(sides.values())), size)] if head == "ssd" else []
+    checked = check_anchors(load_recipe(HEADS[head], [*changes, *quantiles]), MATCHED)
+    if checked.before is None or checked.proposal is None:
+        return quantiles, []
+    fitted = checked.proposal.overrides
+    paths = {change.partition("=")[0] for change in fitted}
+    before, after = (rows.share()["fitting"] for rows in checked.both)
+    return (
+        [*(change for change in quantiles if change.partition("=")[0] not in paths), *fitted],
+        [f"anchors are fitted to the boxes: one fits {after:.0%} of the objects, {before:.0%} before"],
+    )
+
+
+def scales_of(sides: np.ndarray, size: tuple[int, int]) -> str:
+    """Return the override of SSD's scales by the boxes' sides.
+
+    They are the quantiles from the 2nd to the 98th per cent, in the shorter side of the input.
+
+    Args:
+        sides: roots of the boxes' areas as shares of the root of the image's area.
+        size: (width, height) of the input.
+    """
     relative = sides * math.sqrt(size[0] * size[1]) / min(size)
     scales = np.quantile(relative, (0.02, 0.25, 0.5, 0.75, 0.98))
     for level in range(1, len(scales)):  # ascending, each at least a quarter larger than the one before
         scales[level] = max(scales[level], 1.25 * scales[level - 1])
-    return [f"model.anchors.scales=[{', '.join(f'{scale:.3f}' for scale in scales)}]"]
+    return f"model.anchors.scales=[{', '.join(f'{scale:.3f}' for scale in scales)}]"
 
 
 def looks_grey(recipe: Recipe, source: Source) -> bool:

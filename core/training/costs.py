@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -11,6 +12,7 @@ import torch
 
 from densedet.core import assembly
 from densedet.core.distributed import synchronize
+from densedet.core.statistics.repeats import alike
 from densedet.core.training import checkpoint
 from densedet.core.training.energy import EnergyMeter
 from densedet.core.training.engine import optimizer_step
@@ -21,6 +23,9 @@ from densedet.core.training.run import Run
 Rounds = dict[str, list[float]]
 """Of one run, {key: a number for each round}: "images_per_second" (training), "predict_images_per_second",
 and where the system tells it "train_joules" and "predict_joules" an image."""
+
+PASSES = 5
+"""Times that all rounds are measured at most, where they differ."""
 
 ACTS = {"train": "images_per_second", "predict": "predict_images_per_second"}
 
@@ -35,7 +40,8 @@ def measure_in_turns(
     on_round: Callable[[int], object] | None = None,
 ) -> list[Rounds]:
     """Measure finished runs in turns: in each round each of them once, so that a machine that slows down for
-    a while does so for all.
+    a while does so for all. Where rounds differ by more than a tenth, all of them are measured again, up to
+    five times, and a round's number is the median of its measurements.
 
     Training is a step on one batch of its images, at a learning rate of 0; prediction is network, decoding
     and NMS on the first validation batch, in float32. The images are in memory already. Peak memory is not
@@ -56,18 +62,32 @@ def measure_in_turns(
         acts = [_acts_of(folder, own) for folder, own in zip(folders, plugins or [()] * len(folders))]
         devices = [device for _, device in acts]
         meter = meter or EnergyMeter(next((d for d in devices if d.type != "cpu"), None))
-        found: list[Rounds] = [{} for _ in folders]
-        for number in range(rounds + 1):
-            for (of_run, device), told in zip(acts, found):
-                for name, (act, images) in of_run.items():
-                    speed, joules = _measure(act, images, device, seconds, meter)
-                    if number:
-                        told.setdefault(ACTS[name], []).append(speed)
-                        if joules is not None:
-                            told.setdefault(f"{name}_joules", []).append(joules)
-            if on_round is not None:
-                on_round(number)
+        passes: list[list[Rounds]] = []
+        found: list[Rounds] = []
+        while len(passes) < PASSES and not (found and all(map(_settled, found))):
+            passes.append([{} for _ in folders])
+            for number in range(0 if passes[1:] else -1, rounds):
+                for (of_run, device), told in zip(acts, passes[-1]):
+                    for name, (act, images) in of_run.items():
+                        speed, joules = _measure(act, images, device, seconds, meter)
+                        if number >= 0:
+                            told.setdefault(ACTS[name], []).append(speed)
+                            if joules is not None:
+                                told.setdefault(f"{name}_joules", []).append(joules)
+                if on_round is not None:
+                    on_round(number + 1)
+            found = [_medians(several) for several in zip(*passes)]
     return found
+
+
+def _settled(told: Rounds) -> bool:
+    """Whether the rounds of both speeds agree, or there are none to compare."""
+    return all(len(told[key]) == 1 or alike(told[key]) for key in ACTS.values())
+
+
+def _medians(passes: Sequence[Rounds]) -> Rounds:
+    """Return the median of each round over the passes."""
+    return {key: [statistics.median(own) for own in zip(*(one[key] for one in passes))] for key in passes[0]}
 
 
 def _acts_of(

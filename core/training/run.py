@@ -163,7 +163,7 @@ class Run:
         self.loader = assembly.make_train_loader(
             recipe, self.train_set, self.sampler, device=self.device, notes=self.notes
         )
-        self._eval_loaders: dict[tuple[int, int], BatchLoader] = {}
+        self._eval_loaders: dict[tuple[int, int, int | None], BatchLoader] = {}
 
     def _build_model(self) -> None:
         detector, loaded = assembly.build_with_weights(
@@ -453,6 +453,8 @@ class Run:
 
     def evaluate_from_now_on(self, dataset: DetectionDataset | None) -> None:
         """Take another validation set."""
+        for loader in self._eval_loaders.values():
+            loader.close()
         self.val_set, self._eval_loaders = dataset, {}
 
     def hand_on_progress(self, detector: Any) -> None:
@@ -472,19 +474,16 @@ class Run:
         """
         if self.val_set is None:
             return {}
-        if limit is not None:
-            batches = assembly.make_eval_loader(self.recipe, self.val_set, limit)
-        else:
-            if world() not in self._eval_loaders:  # within a hook, rank 0 may evaluate alone
-                self._eval_loaders[world()] = assembly.make_eval_loader(self.recipe, self.val_set)
-            batches = self._eval_loaders[world()]
+        place = (*world(), limit)  # within a hook, rank 0 may evaluate alone
+        if place not in self._eval_loaders:
+            self._eval_loaders[place] = assembly.make_eval_loader(self.recipe, self.val_set, limit)
         self.hand_on_progress(self.eval_detector)
         return evaluate_on(
             self.recipe,
             self.eval_detector,
             self.val_set,
             self.classes,
-            batches,
+            self._eval_loaders[place],
             device=self.device,
             leave=leave,
         )

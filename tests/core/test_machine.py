@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import psutil
@@ -106,3 +108,28 @@ def test_free_memory(
     available = type("Memory", (), {"available": 8000 * MB})
     monkeypatch.setattr(psutil, "virtual_memory", lambda: available)
     assert machine.free_memory_mb() == left
+
+
+SLEEPS = """
+import os, sys
+from densedet.core.machine import sleep_while_waiting
+{before}
+print(sleep_while_waiting(), os.environ.get("OMP_WAIT_POLICY"))
+"""
+
+
+@pytest.mark.parametrize(
+    ("before", "said"),
+    [
+        ("", "True PASSIVE"),
+        ("import torch", "False None"),  # it has read the variable already
+        ("os.environ['GOMP_SPINCOUNT'] = '9'", "False None"),
+        ("os.environ['OMP_WAIT_POLICY'] = 'ACTIVE'", "False ACTIVE"),
+    ],
+)
+def test_threads_sleep_where_nobody_has_said_otherwise(before: str, said: str) -> None:
+    environment = {k: v for k, v in os.environ.items() if k not in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")}
+    done = subprocess.run(
+        [sys.executable, "-c", SLEEPS.format(before=before)], env=environment, capture_output=True, text=True
+    )
+    assert done.stdout.strip() == said, done.stderr

@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from densedet.core.recipe import merging
 from densedet.core.recipe.loading import RecipeError, load_recipe, recipe_from_dict
 from densedet.core.recipe.merging import shipped_recipes
+from densedet.tools import benchmark_recipes
 from densedet.tools.main import main
 
 SMALL = """
@@ -67,6 +69,17 @@ def test_what_cannot_be_proved(given: list[str], sentence: str, capsys: pytest.C
     assert sentence in capsys.readouterr().err
 
 
+def test_without_names_those_are_proved_that_bring_their_data(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = written(tmp_path, "expects: {AP: 0.5, minutes: 10, data: blood cells}")
+    monkeypatch.setattr(merging, "shipped_recipes", lambda: ["ssd300_vgg16", "quickstart_ssd", given])
+    assert benchmark_recipes.named([]) == [("quickstart_ssd", [])]
+    told = capsys.readouterr().err
+    assert f"densedet benchmark recipes {given} data.root=DIR (it states 0.5 on blood cells)" in told
+    assert benchmark_recipes.named([given, "data.root=x"]) == [(given, ["data.root=x"])]
+
+
 def test_a_statement_holds_for_its_own_file(tmp_path: Path) -> None:
     stated = load_recipe("quickstart_ssd")
     assert stated.expects is not None
@@ -83,7 +96,7 @@ def test_a_statement_holds_for_its_own_file(tmp_path: Path) -> None:
         ("{AP: 1.5, minutes: 1}", "less than or equal to 1"),
         ("{AP: 0.5}", "'minutes' is missing"),
         ("{AP: 0.5, minutes: 1, seed: 3}", "Did you mean 'seeds'"),
-        ("[0.5]", "is a mapping of AP, minutes, seeds"),
+        ("[0.5]", "is a mapping of AP, minutes, seeds, data"),
     ],
 )
 def test_a_wrong_statement_is_a_fault(tmp_path: Path, expects: str, sentence: str) -> None:

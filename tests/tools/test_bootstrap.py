@@ -69,3 +69,14 @@ def test_steps_of_the_installation(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     bootstrap.python_of(tmp_path).touch()
     bootstrap.prepare(tmp_path, None, "dev")
     assert not ran, "installed for this setup.cfg already"
+
+
+def test_faults_that_the_type_checker_finds_fail_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It runs beside the tests, whose success does not hide its own failure."""
+    ran: list[str] = []
+    monkeypatch.setattr(bootstrap, "run", lambda python, _, program, *rest: ran.append(program))
+    monkeypatch.setattr(bootstrap, "type_check", lambda python: sys.exit(7))
+    with pytest.raises(SystemExit) as ended:
+        bootstrap.test(Path("python"), ["-x"])
+    assert ended.value.code == 7
+    assert ran == ["ruff", "ruff", "pytest"]

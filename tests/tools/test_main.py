@@ -227,6 +227,8 @@ def test_a_hook_that_fails_while_training_is_named(
         ("check recipe R --no-data a.b=1", {"recipe": "R", "overrides": ["a.b=1"]}),
         ("check data R --resize 8 8 a.b=1", {"what": "R", "resize": [8, 8], "overrides": ["a.b=1"]}),
         ("check plugin F --json head.x.y=3", {"what": "F", "arguments": ["head.x.y=3"]}),
+        ("benchmark plan R --set a.b=1 c.d=2 --json", {"recipes": ["R"], "set": ["a.b=1", "c.d=2"]}),
+        ("benchmark inference --set a.b=1 -- RUN", {"detectors": ["RUN"], "overrides": ["a.b=1"]}),
         ("new plugin --kind neck lite", {"topic": "plugin", "name": "lite", "kind": "neck"}),
     ],
 )  # fmt: skip

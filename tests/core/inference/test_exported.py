@@ -114,6 +114,19 @@ def test_the_first_scene_alone_is_found_whole(file):
     assert ExportedEvaluation(file, limit=1).run().metric == pytest.approx(1.0)
 
 
+def test_scores_that_nobody_asks_for_are_left_out_before_suppression(file):
+    """The detections from a score on are the same as those of all scores that reach it."""
+    predictor, scene = ExportedPredictor(file), DigitsSource(split="val", count=3, min_objects=2).image(0)
+    [(_, everything)], [(_, best)] = (list(predictor.stream([scene], score=score)) for score in (None, 0.85))
+    wanted = everything.scores >= np.float32(0.85)
+    assert 0 < wanted.sum() < len(everything)
+    for column in ("boxes", "scores", "labels", "anchors"):
+        assert np.array_equal(getattr(best, column), getattr(everything, column)[wanted]), column
+    images, valid_hw = predictor.input_of([predictor.picture(scene)])
+    [left] = predictor.detect(images, valid_hw, 0.85)
+    assert len(left) == wanted.sum(), "NMS met candidates that nobody asked for"
+
+
 def test_thresholds_of_the_checkpoint_hold(tmp_path):
     """Scores .9 and .8 of two digits; what is below .85 is left out."""
     file = tmp_path / "tiny.onnx"

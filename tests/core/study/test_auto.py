@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from densedet.core import assembly
+from densedet.core.checking.anchor_check import check_anchors
 from densedet.core.errors import DataError
 from densedet.core.recipe.loading import load_recipe
 from densedet.core.study import auto
@@ -41,16 +42,40 @@ def test_a_class_with_small_objects_stands_for_all() -> None:
 
 
 def test_ssds_boxes_follow_the_datas() -> None:
-    assert auto.anchor_changes("retinanet", np.array([0.1]), (64, 64)) == []
     # 0, .01, ..., 1 have quantiles .02 .25 .5 .75 .98; in the shorter side of 128x32 twice as much.
     spread = np.linspace(0, 1, 101)
-    assert auto.anchor_changes("ssd", spread, (128, 32)) == [
-        "model.anchors.scales=[0.040, 0.500, 1.000, 1.500, 1.960]"
-    ]
+    wanted = "model.anchors.scales=[0.040, 0.500, 1.000, 1.500, 1.960]"
+    assert auto.scales_of(spread, (128, 32)) == wanted
     # Boxes of one size: each scale a quarter larger than the one before.
-    assert auto.anchor_changes("ssd", np.array([0.4]), (64, 64)) == [
-        "model.anchors.scales=[0.400, 0.500, 0.625, 0.781, 0.977]"
+    wanted = "model.anchors.scales=[0.400, 0.500, 0.625, 0.781, 0.977]"
+    assert auto.scales_of(np.array([0.4]), (64, 64)) == wanted
+
+
+@pytest.mark.parametrize("head", ["ssd", "retinanet"])
+def test_anchors_of_a_classic_head_are_fitted(head: str) -> None:
+    """Digits of 8 to 10 pixels, far below the anchors of the recipes."""
+    given = ["data.train={name: digits, count: 60, min_side: 8, max_side: 10}", "data.holdout=null"]
+    given.append("data.input_size_wh=[128, 64]")
+    recipe = load_recipe(auto.HEADS[head], given)
+    source, _ = assembly.build_sources(recipe)
+    sides = auto.box_sides(source, assembly.class_table(recipe, source))
+    changes, [reason] = auto.fitted_anchors(head, given, sides)
+    assert len({change.partition("=")[0] for change in changes}) == len(changes), "a path is given twice"
+    assert "anchors are fitted to the boxes: one fits " in reason
+    fits = [
+        check_anchors(load_recipe(auto.HEADS[head], [*given, *more]), 60).before.share()["fitting"]
+        for more in ([], changes)
     ]
+    assert fits[1] > fits[0] + 0.3
+    assert auto.fitted_anchors(head, [*given, "model.anchors.ratios=[1.5]"], sides) == ([], [])
+
+
+def test_a_classic_head_takes_the_members_backbone() -> None:
+    changes = auto.backbone_of("laptop_medium", "laptop_ssd", [])
+    wanted = load_recipe("laptop_medium").values["model"]["backbone"]
+    assert load_recipe("laptop_ssd", changes).values["model"]["backbone"] == wanted
+    assert auto.backbone_of("laptop_nano", "laptop_ssd", []) == []
+    assert auto.backbone_of("laptop_medium", "laptop_ssd", ["model.backbone.stem=8"]) == []
 
 
 def test_a_picture_without_colour_is_grey(tmp_path: Path) -> None:
