@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+
 import torch
 from torch import Tensor
 from torchvision.ops import nms
@@ -26,6 +29,9 @@ batched_nms, whose results these are to the last bit."""
 TOGETHER = 200
 """Boxes of an image from which on a further call of `nms` takes less time than comparing boxes of different
 classes."""
+
+SHARED = 2_000
+"""Boxes of a batch from which on threads share its images: each `nms` takes one thread alone."""
 
 FIRST = 4
 """Times as many candidates as detections are wanted are tried first. Whether a candidate stays depends on
@@ -102,7 +108,12 @@ class NMSPostprocess:
         if on_cpu or sum(len(found.scores) for found in batch) > AT_ONCE:
             # One call for all images would compare boxes of different images, too.
             enough = None if all_of_them else self.max_detections
-            return [survivors(found, self.iou, self.class_agnostic, enough) for found in batch]
+            own = partial(survivors, iou=self.iou, class_agnostic=self.class_agnostic, enough=enough)
+            threads = torch.get_num_threads() if on_cpu else 1
+            if threads == 1 or sum(len(found.scores) for found in batch) < SHARED:
+                return list(map(own, batch))
+            with ThreadPoolExecutor(threads) as pool:
+                return list(pool.map(own, batch))
         return survivors_of_batch(batch, self.iou, self.class_agnostic)
 
     def _note_removals(self, found: Candidates, survivors: Tensor) -> None:

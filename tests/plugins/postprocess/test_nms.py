@@ -1,3 +1,5 @@
+import threading
+
 import pytest
 import torch
 from torch import nn
@@ -7,8 +9,9 @@ from torchvision.models.detection.ssd import SSD
 from torchvision.ops import batched_nms
 
 from densedet.core.types import Fate, Level
+from densedet.plugins.postprocess import nms
 from densedet.plugins.postprocess._candidates import Candidates
-from densedet.plugins.postprocess.nms import NMSPostprocess, survivors, survivors_of_batch
+from densedet.plugins.postprocess.nms import SHARED, NMSPostprocess, survivors, survivors_of_batch
 from densedet.plugins.postprocess.soft_nms import SoftNMSPostprocess
 
 BIG = torch.tensor([[100, 100]])  # height, width
@@ -288,6 +291,28 @@ def test_one_call_for_all_images_gives_each_its_own_survivors(class_agnostic):
     expected = [survivors(found, 0.4, class_agnostic, None).tolist() for found in batch]
     assert [kept.tolist() for kept in survivors_of_batch(batch, 0.4, class_agnostic)] == expected
     assert [len(kept) for kept in survivors_of_batch([batch[1]] * 2, 0.4, class_agnostic)] == [0, 0]
+
+
+def test_threads_share_the_images_of_a_batch(monkeypatch):
+    batch = [some_candidates(count, seed) for seed, count in enumerate((SHARED, 0, 5, 1200))]
+    expected = [survivors(found, 0.4, False, 100).tolist() for found in batch]
+    names = set()
+
+    def noted(*arguments, **named):
+        names.add(threading.current_thread().name)
+        return survivors(*arguments, **named)
+
+    monkeypatch.setattr(nms, "survivors", noted)
+    before = torch.get_num_threads()
+    try:
+        for threads, alone in ((1, True), (2, False)):
+            names.clear()
+            torch.set_num_threads(threads)
+            kept = NMSPostprocess(iou=0.4, max_detections=100)._survivors(batch, all_of_them=False)
+            assert [one.tolist() for one in kept] == expected
+            assert (names == {threading.main_thread().name}) is alone
+    finally:
+        torch.set_num_threads(before)
 
 
 @pytest.mark.parametrize("per", ["level", "class"])
