@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import multiprocessing
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -146,3 +147,19 @@ def test_a_run_killed_after_its_last_step_is_finished(
     assert lines(resumed) == lines(whole)
     with pytest.raises(checkpoint.CheckpointError, match="used its whole budget"):
         session.resume(run.folder)
+
+
+def test_loaders_end_with_the_validation_set_that_they_are_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With a limit and without: each is made once, and none is left to the garbage collector."""
+    run = Run(load_recipe("quickstart_ssd", [*SMALL, f"run.folder={tmp_path}", "data.cache_gb=0"]))
+    for limit in (2, None, 2):
+        assert run.evaluate(limit)["images"] == (limit or 6)
+    loaders, closed = list(run._eval_loaders.values()), []
+    assert len(loaders) == 2
+    for loader in loaders:
+        monkeypatch.setattr(loader, "close", partial(closed.append, loader))
+    run.evaluate_from_now_on(None)
+    assert closed == loaders
+    assert run.evaluate() == {}
