@@ -22,7 +22,7 @@ from densedet.core.errors import DataError
 from densedet.core.recipe.loading import Recipe, load_recipe
 from densedet.core.text import counted
 
-FINE = "laptop_nano"
+FINE = "laptop_fine"
 """The member with a map at stride 4, for small objects."""
 
 COARSE = ("laptop_medium", "laptop_small")

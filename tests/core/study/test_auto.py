@@ -74,7 +74,7 @@ def test_a_classic_head_takes_the_members_backbone() -> None:
     changes = auto.backbone_of("laptop_medium", "laptop_ssd", [])
     wanted = load_recipe("laptop_medium").values["model"]["backbone"]
     assert load_recipe("laptop_ssd", changes).values["model"]["backbone"] == wanted
-    assert auto.backbone_of("laptop_nano", "laptop_ssd", []) == []
+    assert auto.backbone_of("laptop_fine", "laptop_ssd", []) == []
     assert auto.backbone_of("laptop_medium", "laptop_ssd", ["model.backbone.stem=8"]) == []
 
 
