@@ -146,7 +146,8 @@ def _member(
         The member; overrides that give its backbone to the classic head, none without one; seconds of
         training for an image; and reasons.
     """
-    members, reasons = COARSE, list[str]()
+    members: tuple[str, ...] = COARSE
+    reasons: list[str] = []
     if pixels < FINE_BELOW:
         members = (FINE,)
         reasons.append(f"objects of {pixels:.0f} pixels need the map at stride 4 of {FINE}")
