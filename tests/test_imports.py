@@ -53,7 +53,7 @@ ROOMS = {
     "lessons": {"", "recipe", "assembly", "training", "report"},
     "study": {
         *("", "annotations", "data", "recipe", "weights", "judgement", "statistics"),
-        *("assembly", "training", "report"),
+        *("assembly", "training", "report", "checking"),
     },
     "showing": {
         *("", "annotations", "data", "recipe", "weights", "judgement", "assembly", "training", "report"),

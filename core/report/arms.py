@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
+from densedet.core.repeats import alike
 from densedet.core.report.charts.bars import Value
 from densedet.core.report.records import RunRecord
 from densedet.core.report.rungs import Ladder
-from densedet.core.statistics.repeats import alike
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ import torch
 
 from densedet.core import assembly
 from densedet.core.distributed import synchronize
-from densedet.core.statistics.repeats import alike
+from densedet.core.repeats import alike
 from densedet.core.training import checkpoint
 from densedet.core.training.energy import EnergyMeter
 from densedet.core.training.engine import optimizer_step
