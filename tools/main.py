@@ -71,8 +71,8 @@ class Parser(argparse.ArgumentParser):
         for text in args:
             if text.startswith("-"):
                 action = self._option_string_actions.get(text)
-                several = action is not None and action.nargs in ("?", "*", "+")
-                option = len(ordered) if several and action.metavar != CHANGES else None
+                mixes = action is not None and action.nargs in ("?", "*", "+") and action.metavar != CHANGES
+                option = len(ordered) if mixes else None
             if option is not None and CHANGE.match(text) and not os.path.exists(text):
                 ordered.insert(option, text)
                 option += 1
