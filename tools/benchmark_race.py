@@ -103,7 +103,7 @@ def trained(name: str, data: Sequence[str], minutes: float, seed: int) -> dict[s
     Raises:
         TrainingError: it failed; with its last words.
     """
-    from densedet.core.signals import run_to_end
+    from densedet.tools.benchmark_training import printed
 
     with tempfile.TemporaryDirectory() as folder:
         if name in PEERS:
@@ -113,11 +113,8 @@ def trained(name: str, data: Sequence[str], minutes: float, seed: int) -> dict[s
             words += ["--minutes", f"{minutes:g}", f"train.seed={seed}", "train.evaluations=1", "--json"]
             words += [f"run.folder={folder}", "run.hooks=[{name: metrics}]"]
             words += ["--head", name] if name in OURS[1:] else []
-        done = run_to_end([sys.executable, *words], with_errors=True)
-    if done.returncode:
-        lines = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
-        raise TrainingError(f"{name} failed: {lines[-1]}")
-    summary: dict[str, Any] = json.loads(done.stdout[done.stdout.index("{") :])
+        said = printed(name, words)
+    summary: dict[str, Any] = json.loads(said[said.index("{") :])
     if "AP" not in summary:
         raise TrainingError(f"{name} gives no AP: write evaluate.evaluator=coco")
     return summary
@@ -139,27 +136,16 @@ def _ssdlite(classes: int, size: tuple[int, int]) -> Any:
 def _retinanet_r18(classes: int, size: tuple[int, int]) -> Any:
     """torchvision's RetinaNet on a ResNet-18 with FPN; its anchors keep their share of the image, where the
     reference's images are 800 pixels high, and are twice that, for the objects of small images fill more."""
-    import torch
-    from torchvision.models.detection import RetinaNet
     from torchvision.models.detection.anchor_utils import AnchorGenerator
-    from torchvision.models.detection.backbone_utils import resnet_fpn_backbone
-    from torchvision.ops.feature_pyramid_network import LastLevelP6P7
 
-    backbone = resnet_fpn_backbone(
-        backbone_name="resnet18",
-        weights=None,
-        trainable_layers=5,
-        norm_layer=torch.nn.BatchNorm2d,
-        returned_layers=[2, 3, 4],
-        extra_blocks=LastLevelP6P7(256, 256),
-    )
+    from densedet.tools.benchmark_step import reference
+
     shrunk = min(1.0, min(size) / 400)
     sizes = tuple(
         tuple(max(1, int(side * shrunk * 2 ** (third / 3))) for third in range(3))
         for side in (32, 64, 128, 256, 512)
     )
-    anchors = AnchorGenerator(sizes, ((0.5, 1.0, 2.0),) * 5)
-    return RetinaNet(backbone, classes, anchor_generator=anchors, min_size=min(size), max_size=max(size))
+    return reference(classes, size, AnchorGenerator(sizes, ((0.5, 1.0, 2.0),) * 5))
 
 
 PEERS: dict[str, tuple[Callable[[int, tuple[int, int]], Any], int]] = {

@@ -45,27 +45,14 @@ def speed(arguments: argparse.Namespace) -> dict[str, Any]:
 def trained(recipe: str, precision: str, changes: list[str]) -> dict[str, Any]:
     """Return the summary of a run in a process of its own."""
     from densedet.core.recipe.loading import load_recipe
+    from densedet.tools.benchmark_training import printed
 
     own = () if load_recipe(recipe).data.train["name"] == "digits" else DIGITS
     with tempfile.TemporaryDirectory() as folder:
         words = [recipe, *own, f"train.precision={precision}", "train.evaluations=1", *changes]
-        told: dict[str, Any] = json.loads(output("train", *words, f"run.folder={folder}", "--json"))
+        command = ["-m", "densedet.tools.main", "train", *words, f"run.folder={folder}", "--json"]
+        told: dict[str, Any] = json.loads(printed(f"densedet train {' '.join(words)}", command))
     return told
-
-
-def output(*words: str) -> str:
-    """Return what a densedet command prints.
-
-    Raises:
-        TrainingError: it failed; with its last words.
-    """
-    from densedet.core.signals import run_to_end
-
-    done = run_to_end([sys.executable, "-m", "densedet.tools.main", *words], with_errors=True)
-    if done.returncode:
-        lines = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
-        raise TrainingError(f"densedet {' '.join(words)} failed: {lines[-1]}")
-    return done.stdout
 
 
 def startup(arguments: argparse.Namespace) -> dict[str, Any]:

@@ -52,8 +52,8 @@ FAST = ("train.clip_norm=10.0", "train.ema_decay=0.998")
 NANO = ("quickstart_retinanet", "quickstart_ssd")
 
 
-def reference(num_classes: int) -> Any:
-    """torchvision's RetinaNet-R18-FPN for images of `SIZE`."""
+def reference(num_classes: int, size: tuple[int, int] = SIZE, anchors: Any = None) -> Any:
+    """torchvision's RetinaNet-R18-FPN for images of ``size``, with its own anchors where none are given."""
     import torch
     from torchvision.models.detection import RetinaNet
     from torchvision.models.detection.backbone_utils import resnet_fpn_backbone
@@ -67,7 +67,7 @@ def reference(num_classes: int) -> Any:
         returned_layers=[2, 3, 4],
         extra_blocks=LastLevelP6P7(256, 256),
     )
-    return RetinaNet(backbone, num_classes, min_size=min(SIZE), max_size=max(SIZE))
+    return RetinaNet(backbone, num_classes, anchor_generator=anchors, min_size=min(size), max_size=max(size))
 
 
 def ours(folder: Path, model: Any, *changes: str) -> Any:

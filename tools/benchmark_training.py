@@ -54,16 +54,25 @@ def training(arguments: argparse.Namespace) -> dict[str, Any]:
 
 def trained(command: list[str]) -> Path:
     """The folder of a run of `densedet train`. Raises TrainingError with its last words."""
+    words = ["-m", "densedet.tools.main", "train", *command, "--json"]
+    said = printed(f"densedet train {' '.join(command)}", words)
+    return Path(json.loads(said.strip().splitlines()[-1])["folder"])
+
+
+def printed(name: str, words: list[str]) -> str:
+    """Return what a fresh Python prints that is run with ``words``.
+
+    Raises:
+        TrainingError: it failed; with ``name`` and its last words.
+    """
     from densedet.core.errors import TrainingError
     from densedet.core.signals import run_to_end
 
-    done = run_to_end(
-        [sys.executable, "-m", "densedet.tools.main", "train", *command, "--json"], with_errors=True
-    )
+    done = run_to_end([sys.executable, *words], with_errors=True)
     if done.returncode:
-        words = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
-        raise TrainingError(f"densedet train {' '.join(command)} failed: {words[-1]}")
-    return Path(json.loads(done.stdout.strip().splitlines()[-1])["folder"])
+        lines = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
+        raise TrainingError(f"{name} failed: {lines[-1]}")
+    return done.stdout
 
 
 def waiting(folder: Path) -> dict[str, float]:

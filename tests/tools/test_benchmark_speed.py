@@ -7,7 +7,8 @@ import json
 import pytest
 
 from densedet.core.errors import TrainingError
-from densedet.tools.benchmark_speed import first_step, output, ran
+from densedet.tools.benchmark_speed import first_step, ran
+from densedet.tools.benchmark_training import printed
 from densedet.tools.main import main
 
 
@@ -29,6 +30,6 @@ def test_a_run_ends_with_its_first_step(tmp_path) -> None:
 
 def test_what_fails_is_told() -> None:
     with pytest.raises(TrainingError, match="densedet show nothing failed: "):
-        output("show", "nothing")
+        printed("densedet show nothing", ["-m", "densedet.tools.main", "show", "nothing"])
     with pytest.raises(TrainingError, match="ended with 3"):
         ran("-c", "raise SystemExit(3)")
