@@ -42,6 +42,9 @@ def handled(act: Callable[[int, FrameType | None], None]) -> Iterator[None]:
     first: list[float] = []
 
     def note(number: int, frame: FrameType | None) -> None:
+        if _late is not None:
+            _late.append(number)
+            return
         now = time.monotonic()
         if not first or now - first[0] > REPEATED:
             first.append(now)
@@ -159,16 +162,26 @@ def run_to_end(command: Sequence[str], *, with_errors: bool = False) -> subproce
 def held() -> Iterator[None]:
     """Hold back the stopping signals from this thread and from processes that are started meanwhile.
 
-    None is lost: this thread gets them at the end.
+    None is lost: this thread gets them at the end. One that another thread takes meanwhile, which Python
+    would handle here, waits as well.
     """
-    if not hasattr(signal, "pthread_sigmask"):  # Windows
-        yield
-        return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING)
+    global _late
+    late: list[int] = []
+    outer, _late = _late, late if _late is None else _late
+    masked = hasattr(signal, "pthread_sigmask")  # Windows has none
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING) if masked else set()
     try:
         yield
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        _late = outer
+        if masked:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        for number in late:
+            signal.raise_signal(number)
+
+
+_late: list[int] | None = None
+"""The signals that came while they were `held`; None: they are not held."""
 
 
 def start_helpers(method: str) -> None:

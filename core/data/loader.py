@@ -315,15 +315,18 @@ class BatchLoader(DataLoader[Batch]):
         batches = self._from_workers() if self.num_workers else super().__iter__()
         return batches if self.device is None else self._delivered(batches, self.device)
 
-    def close(self) -> None:
+    def close(self, *, at_once: bool = False) -> None:
         """End the worker processes; a later iteration starts new ones.
 
         Left to the garbage collector, they would stay for as long as it pleases, and where it takes the
         queues first, it waits 5 s for each of them.
+
+        Args:
+            at_once: whether they are killed, wherever they are; none that is still starting is waited for.
         """
         batches, self._iterator = self._iterator, None
         if batches is not None:
-            batches._shutdown_workers()  # type: ignore[attr-defined]
+            _kill(batches) if at_once else batches._shutdown_workers()  # type: ignore[attr-defined]
 
     def made(self, key: BatchKey) -> Batch:
         """Make the batch of a key in this process, as an iteration gives it."""
@@ -353,6 +356,9 @@ class BatchLoader(DataLoader[Batch]):
                 for worker in batches._workers:
                     worker.terminate = worker.kill  # one that is still starting holds back SIGTERM
             yield from batches
+        except KeyboardInterrupt:
+            self.close(at_once=True)
+            raise
         except Exception as error:
             # A worker that is gone shows as a broken connection, or as a file that it had shared.
             lost = isinstance(error, (OSError, EOFError)) and IN_A_WORKER not in str(error)
@@ -393,6 +399,21 @@ def portable(error: Exception) -> Exception:
             if str(type(error)(IN_A_WORKER)) in (IN_A_WORKER, repr(IN_A_WORKER)):
                 return error
     return ConvertedError(sentence(error))
+
+
+def _kill(batches: Any) -> None:
+    """End the worker processes of an iteration, and let torch miss none."""
+    batches._shutdown = True
+    if batches._worker_pids_set:
+        torch._C._remove_worker_pids(id(batches))
+        batches._worker_pids_set = False
+    for worker in batches._workers:
+        worker.kill()
+    for worker in batches._workers:
+        worker.join()
+    for queue in batches._index_queues:  # nobody will read what is still in them
+        queue.cancel_join_thread()
+        queue.close()
 
 
 def _dead(batches: Any) -> str:

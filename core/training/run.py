@@ -390,10 +390,11 @@ class Run:
         for batch in self.loader:
             yield batch, self.sampler.advance()
 
-    def end_workers(self) -> None:
-        """End the processes that load data; what needs a batch afterwards starts new ones."""
+    def end_workers(self, *, at_once: bool = False) -> None:
+        """End the processes that load data, ``at_once`` or each after what it does; what needs a batch
+        afterwards starts new ones."""
         for loader in (self.loader, *self._eval_loaders.values()):
-            loader.close()
+            loader.close(at_once=at_once)
 
     def settle(self) -> None:
         """Note where the run stands, after a whole step or evaluation."""

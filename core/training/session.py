@@ -218,9 +218,8 @@ def process_settings(run: Run) -> Iterator[None]:
     finally:
         torch.set_num_threads(threads)
         torch.use_deterministic_algorithms(deterministic)
-        if run.asked is None and run.signal is None:  # else this process ends, and waits for none that starts
-            with deaf_to_workers():
-                run.end_workers()
+        with deaf_to_workers():
+            run.end_workers(at_once=run.asked is not None or run.signal is not None)
 
 
 @contextmanager

@@ -7,6 +7,7 @@ import json
 import os
 import signal
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -50,6 +51,20 @@ def test_a_signal_that_is_handed_on_is_the_same_one(monkeypatch: pytest.MonkeyPa
         monkeypatch.setattr(signals, "REPEATED", -1.0)
         os.kill(os.getpid(), signal.SIGTERM)
     assert asked == [signal.SIGINT, signal.SIGTERM]
+
+
+def test_a_signal_that_another_thread_takes_waits_as_well() -> None:
+    """Python handles it in the main thread, also while this one holds signals back."""
+    asked: list[int] = []
+    ended = threading.Event()
+    threading.Thread(target=ended.wait, daemon=True).start()
+    with signals.handled(lambda number, frame: asked.append(number)):
+        with signals.held(), signals.held():
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(0.01)
+            assert asked == []
+        assert asked == [signal.SIGTERM]
+    ended.set()
 
 
 def test_a_signal_in_an_import_comes_again_and_then_ends_the_process(
