@@ -6,7 +6,7 @@ from __future__ import annotations
 import contextlib
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import partial
 from tempfile import TemporaryDirectory
@@ -48,6 +48,16 @@ ENOUGH_IMAGES = 12_000
 
 FEWEST_IMAGES = 4_000
 """Images in the budget below which a smaller input learns more."""
+
+OFTEN, VERY_OFTEN = 15, 40
+"""Times that each training image is seen, from which on the network would learn them by heart."""
+
+AGAINST_HEART = {"train.schedule.final": "0.5", "train.ema_decay": "0.998"}
+"""Overrides against it: weights that keep moving, and an average of more of them (docs/laptop.md)."""
+
+MIXED = (0.3, 0.6)
+"""Shares of the images that are mixed with another one against it, where they are seen `OFTEN` and
+`VERY_OFTEN`."""
 
 ROUNDING = 8
 """Grey levels by which the channels of a grey JPEG may differ."""
@@ -128,7 +138,31 @@ def choose(given: Sequence[str], minutes: float, head: str | None = None) -> Cho
         f"{1 / seconds:.0f} images a second here: {images:,.0f} in {minutes:g} minutes, "
         f"{images / len(source):.0f} times each of the {counted(len(source), 'training image')}"
     )
-    return Choice(HEADS[head] if head else member, (*changes, size_change(size), *own), tuple(reasons))
+    chosen = HEADS[head] if head else member
+    if (seen := images / len(source)) >= OFTEN:
+        more = against_heart(load_recipe(chosen, list(given)), MIXED[seen >= VERY_OFTEN], fixed)
+        own = [*own, *more]
+        if more:
+            paths = ", ".join(change.partition("=")[0] for change in more)
+            reasons.append(f"images seen {OFTEN} times or more would be learned by heart, hence {paths}")
+    return Choice(chosen, (*changes, size_change(size), *own), tuple(reasons))
+
+
+def against_heart(recipe: Recipe, share: float, fixed: Collection[str]) -> list[str]:
+    """Return overrides that keep a network from learning its images by heart.
+
+    Args:
+        recipe: whose batch transforms are kept.
+        share: of the images that are mixed, for the first four fifths of the training.
+        fixed: paths of overrides that stay.
+    """
+    mixed = [*recipe.values["data"]["batch_transforms"], {"name": "mixup", "p": share, "until": 0.8}]
+    wanted = {"data.batch_transforms": json.dumps(mixed), **AGAINST_HEART}
+    return [
+        f"{path}={value}"
+        for path, value in wanted.items()
+        if not any(f"{path}.".startswith(f"{one}.") or one.startswith(f"{path}.") for one in fixed)
+    ]
 
 
 def _member(
