@@ -44,7 +44,8 @@ GRID = 32
 """Input sides are multiples of it, so that every level's map is exact."""
 
 ENOUGH_IMAGES = 12_000
-"""Images in the budget from which on the larger member learns more."""
+"""Images in the budget from which on the larger member learns more, and has to be kept from learning them by
+heart where they are few."""
 
 FEWEST_IMAGES = 4_000
 """Images in the budget below which a smaller input learns more."""
@@ -139,7 +140,7 @@ def choose(given: Sequence[str], minutes: float, head: str | None = None) -> Cho
         f"{images / len(source):.0f} times each of the {counted(len(source), 'training image')}"
     )
     chosen = HEADS[head] if head else member
-    if (seen := images / len(source)) >= OFTEN:
+    if (seen := images / len(source)) >= OFTEN and images >= ENOUGH_IMAGES:
         more = against_heart(load_recipe(chosen, list(given)), MIXED[seen >= VERY_OFTEN], fixed)
         own = [*own, *more]
         if more:
