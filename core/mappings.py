@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 
@@ -27,3 +27,8 @@ def differing(one: Any, other: Any, path: str = "") -> Iterator[tuple[str, tuple
             yield from differing(one.get(key), other.get(key), f"{path}.{key}".lstrip("."))
     elif one != other:
         yield path, (one, other)
+
+
+def touches(paths: Iterable[str], keys: Iterable[str]) -> bool:
+    """Return whether one of ``paths`` is one of ``keys``, or lies above or below it."""
+    return any(f"{p}.".startswith(f"{k}.") or f"{k}.".startswith(f"{p}.") for p in paths for k in keys)

@@ -163,17 +163,19 @@ def held() -> Iterator[None]:
     """Hold back the stopping signals from this thread and from processes that are started meanwhile.
 
     None is lost: this thread gets them at the end. One that another thread takes meanwhile, which Python
-    would handle here, waits as well.
+    would handle here if this is the main thread, waits as well.
     """
     global _late
     late: list[int] = []
-    outer, _late = _late, late if _late is None else _late
+    if _late is None and threading.current_thread() is threading.main_thread():
+        _late = late
     masked = hasattr(signal, "pthread_sigmask")  # Windows has none
     before = signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING) if masked else set()
     try:
         yield
     finally:
-        _late = outer
+        if _late is late:
+            _late = None
         if masked:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
         for number in late:
@@ -181,7 +183,7 @@ def held() -> Iterator[None]:
 
 
 _late: list[int] | None = None
-"""The signals that came while they were `held`; None: they are not held."""
+"""The signals that came while the main thread had them `held`; None: it has not."""
 
 
 def start_helpers(method: str) -> None:

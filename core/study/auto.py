@@ -19,6 +19,7 @@ from densedet.core.contracts import Source
 from densedet.core.data.decoding import Decoding, decode_array
 from densedet.core.data.facts import box_sides, image_size
 from densedet.core.errors import DataError
+from densedet.core.mappings import touches
 from densedet.core.recipe.loading import Recipe, load_recipe
 from densedet.core.text import counted
 
@@ -139,21 +140,20 @@ def choose(given: Sequence[str], minutes: float, head: str | None = None) -> Cho
         f"{1 / seconds:.0f} images a second here: {images:,.0f} in {minutes:g} minutes, "
         f"{images / len(source):.0f} times each of the {counted(len(source), 'training image')}"
     )
-    chosen = HEADS[head] if head else member
     if (seen := images / len(source)) >= OFTEN and images >= ENOUGH_IMAGES:
-        more = against_heart(load_recipe(chosen, list(given)), MIXED[seen >= VERY_OFTEN], fixed)
+        more = against_heart(recipe, MIXED[seen >= VERY_OFTEN], fixed)
         own = [*own, *more]
         if more:
             paths = ", ".join(change.partition("=")[0] for change in more)
             reasons.append(f"images seen {OFTEN} times or more would be learned by heart, hence {paths}")
-    return Choice(chosen, (*changes, size_change(size), *own), tuple(reasons))
+    return Choice(HEADS[head] if head else member, (*changes, size_change(size), *own), tuple(reasons))
 
 
 def against_heart(recipe: Recipe, share: float, fixed: Collection[str]) -> list[str]:
     """Return overrides that keep a network from learning its images by heart.
 
     Args:
-        recipe: whose batch transforms are kept.
+        recipe: whose batch transforms are kept, of whichever member: they share them.
         share: of the images that are mixed, for the first four fifths of the training.
         fixed: paths of overrides that stay.
     """
@@ -162,7 +162,7 @@ def against_heart(recipe: Recipe, share: float, fixed: Collection[str]) -> list[
     return [
         f"{path}={value}"
         for path, value in wanted.items()
-        if not any(f"{path}.".startswith(f"{one}.") or one.startswith(f"{path}.") for one in fixed)
+        if not touches([".".join(path.split(".")[:2])], fixed)  # another schedule may have no such argument
     ]
 
 

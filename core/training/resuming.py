@@ -4,7 +4,7 @@ refused."""
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,7 +13,7 @@ from densedet.core.assembly.class_weights import PATH as CLASS_WEIGHTS
 from densedet.core.data.fingerprint import differences
 from densedet.core.distributed import from_main
 from densedet.core.errors import CheckpointError, UsageError
-from densedet.core.mappings import at_path, differing
+from densedet.core.mappings import at_path, differing, touches
 from densedet.core.recipe.faults import RecipeError
 from densedet.core.recipe.loading import Recipe
 from densedet.core.recipe.merging import Overrides, shipped_recipes
@@ -108,7 +108,7 @@ def continued(
         )
     run.notes += [f"changed since the checkpoint: {sentence}" for sentence in found]
     if run.best["value"] is not None:
-        run.notes += _about_the_best(run, folder / "best.pt", other=other_val or _touches(changed, JUDGING))
+        run.notes += _about_the_best(run, folder / "best.pt", other=other_val or touches(changed, JUDGING))
     return run
 
 
@@ -153,7 +153,7 @@ def checked_stage(folder: Path, asked: Recipe) -> Literal["new", "begun", "ended
     """
     stage = stage_of(folder)
     differ = {} if stage == "new" else _own_differences(folder, asked)
-    if other := {path: values for path, values in differ.items() if not _touches([path], MEANS)}:
+    if other := {path: values for path, values in differ.items() if not touches([path], MEANS)}:
         listed = _listed(other, "{path} is {new} there and {old} here")
         raise UsageError(f"{folder} holds a run of another recipe ({listed}): give another folder")
     return stage
@@ -209,7 +209,7 @@ def _untold(one: Any, other: Any, overrides: Overrides) -> dict[str, tuple[Any, 
 
 def _but_told(differ: dict[str, tuple[Any, Any]], overrides: Overrides) -> dict[str, tuple[Any, Any]]:
     given = [o.partition("=")[0].strip() for o in overrides]  # the keys of a mapping, likewise
-    return {path: values for path, values in differ.items() if not _touches([path], given)}
+    return {path: values for path, values in differ.items() if not touches([path], given)}
 
 
 def _other_data(run: Run, state: dict[str, Any], changed: Mapping[str, Any]) -> list[str]:
@@ -217,14 +217,9 @@ def _other_data(run: Run, state: dict[str, Any], changed: Mapping[str, Any]) -> 
     found = []
     for split, what, keys in (("train", "training", OF_THE_DATA), ("val", "validation", OF_VALIDATION)):
         then, now = state["fingerprints"][split], run.fingerprints[split]
-        if then and now and not _touches(changed, keys):
+        if then and now and not touches(changed, keys):
             found += differences(then, now, what)
     return found
-
-
-def _touches(paths: Iterable[str], keys: Iterable[str]) -> bool:
-    """Whether one of ``paths`` is one of ``keys``, or lies above or below it."""
-    return any(f"{p}.".startswith(f"{k}.") or f"{k}.".startswith(f"{p}.") for p in paths for k in keys)
 
 
 def _listed(values: Mapping[str, tuple[Any, Any]], form: str) -> str:

@@ -144,6 +144,9 @@ def test_images_that_are_seen_often_are_mixed(monkeypatch: pytest.MonkeyPatch) -
     mine = auto.choose([*digits, *wishes], 12.1)
     assert not any("mixup" in change or "final" in change or "ema" in change for change in mine.changes)
     assert not any("by heart" in reason for reason in mine.reasons)
+    other = auto.choose([*digits, "train.schedule.name=constant"], 12.1)
+    assert "train.ema_decay=0.998" in other.changes
+    assert load_recipe(other.recipe, [*digits, "train.schedule.name=constant", *other.changes])
 
 
 def test_data_without_boxes_are_refused() -> None:
