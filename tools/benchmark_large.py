@@ -23,7 +23,7 @@ SMALL = (
     "data.input_size_wh=[128, 64]",
     "data.holdout=null",
     "model.backbone={name: convnet, widths: [8, 8, 16], depths: [0, 0, 0], stem: 4}",
-    "model.neck.stages=[{out_channels: 16}]",
+    "model.neck.channels=8",
     "train.batch_size=64",
     "train.evaluations=1",
     "run.hooks=[{name: metrics}, {name: checkpoint}]",
@@ -202,7 +202,7 @@ def child(folder: str, act: str, source: str, workers: str, *overrides: str) -> 
         else:
             settings = [*recipe_changes(folder, source, workers), *overrides]
             settings += ["data.val=null", "data.val_filter={}"] if act == "open" else []
-            run = session.train(api.load_recipe("laptop_ssd", settings), folder=place, hooks=[phases])
+            run = session.train(api.load_recipe("laptop_nano", settings), folder=place, hooks=[phases])
         result |= {"first step after s": round(phases.first_step, 1), "steps": run.step}
         result["cache"] = next((note for note in run.notes if "cache" in note), "no word")
     result["seconds"] = round(time.perf_counter() - begin)
@@ -213,7 +213,7 @@ def child(folder: str, act: str, source: str, workers: str, *overrides: str) -> 
 
 
 def recipe_changes(folder: str, source: str, workers: str) -> list[str]:
-    """Return the overrides of laptop_ssd that train on the set in ``folder``, three steps long."""
+    """Return the overrides of laptop_nano that train on the set in ``folder``, three steps long."""
     file = "x.json" if source == "coco" else "x.db"
     part = f"{{name: {source}, annotations: {file}, images: images}}"
     return [
