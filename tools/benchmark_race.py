@@ -176,6 +176,7 @@ def peer(name: str, minutes: float, seed: int, data: Sequence[str]) -> dict[str,
     from densedet.core.training.evaluation import evaluate_detector
     from densedet.core.training.memory import keep_freed_memory, peak_mb
     from densedet.core.training.run import Run
+    from densedet.core.training.session import process_settings
     from densedet.tools.benchmark_step import as_theirs
 
     keep_freed_memory()
@@ -186,32 +187,31 @@ def peer(name: str, minutes: float, seed: int, data: Sequence[str]) -> dict[str,
     plain = [f"train.seed={seed}", f"train.batch_size={BATCH}", "train.precision=float32", "run.hooks=[]"]
     with tempfile.TemporaryDirectory() as folder:
         run = Run(load_recipe("laptop_small", [*own, *data, *plain, f"run.folder={folder}"]))
-        torch.manual_seed(seed)
-        model = build(len(run.classes), (size[0], size[1])).train()
-        optimizer = torch.optim.AdamW(model.parameters(), lr=LEARNING_RATE, weight_decay=0.05)
-        begin, seen = time.perf_counter(), 0
-        for step, (batch, _) in enumerate(run.batches(), start=1):
-            progress = (time.perf_counter() - begin) / (60 * minutes)
-            if progress >= 1 and seen:  # the first batch may take longer than that
-                break
-            for group in optimizer.param_groups:
-                falling = (1 + math.cos(math.pi * min(1, progress))) / 2
-                group["lr"] = LEARNING_RATE * min(1, step / WARMUP) * falling
-            images, targets = as_theirs(batch)
-            losses = model(images, [{**target, "labels": target["labels"] + first} for target in targets])
-            optimizer.zero_grad()
-            sum(losses.values()).backward()
-            torch.nn.utils.clip_grad_norm_(model.parameters(), 10.0)
-            optimizer.step()
-            seen += len(batch)
-        seconds = time.perf_counter() - begin
-        assert run.val_set is not None  # a tenth is held out where no images are named
-        loader = assembly.make_eval_loader(run.recipe, run.val_set)
-        evaluator = build_evaluator(run.recipe, run.val_set.source, run.classes)
-        numbers = evaluate_detector(
-            adapted(model, first), loader, evaluator, device=torch.device("cpu"), with_losses=False
-        )
-        run.end_workers()
+        with process_settings(run):
+            model = build(len(run.classes), (size[0], size[1])).train()
+            optimizer = torch.optim.AdamW(model.parameters(), lr=LEARNING_RATE, weight_decay=0.05)
+            begin, seen = time.perf_counter(), 0
+            for step, (batch, _) in enumerate(run.batches(), start=1):
+                progress = (time.perf_counter() - begin) / (60 * minutes)
+                if progress >= 1 and seen:  # the first batch may take longer than that
+                    break
+                for group in optimizer.param_groups:
+                    falling = (1 + math.cos(math.pi * min(1, progress))) / 2
+                    group["lr"] = LEARNING_RATE * min(1, step / WARMUP) * falling
+                images, targets = as_theirs(batch)
+                losses = model(images, [{**target, "labels": target["labels"] + first} for target in targets])
+                optimizer.zero_grad()
+                sum(losses.values()).backward()
+                torch.nn.utils.clip_grad_norm_(model.parameters(), 10.0)
+                optimizer.step()
+                seen += len(batch)
+            seconds = time.perf_counter() - begin
+            assert run.val_set is not None  # a tenth is held out where no images are named
+            loader = assembly.make_eval_loader(run.recipe, run.val_set)
+            evaluator = build_evaluator(run.recipe, run.val_set.source, run.classes)
+            numbers = evaluate_detector(
+                adapted(model, first), loader, evaluator, device=torch.device("cpu"), with_losses=False
+            )
     return {"AP": numbers["AP"], "images_per_second": seen / seconds, "peak_memory_mb": peak_mb()}
 
 

@@ -303,15 +303,16 @@ def seconds_per_image(recipe: str, changes: Sequence[str]) -> float:
     from densedet.core.training.engine import optimizer_step
     from densedet.core.training.probing import choose_precision
     from densedet.core.training.run import Run
+    from densedet.core.training.session import process_settings
     from densedet.core.training.trials import seconds_of
 
     with TemporaryDirectory() as folder:
         loaded = load_recipe(recipe, [*changes, "run.hooks=[]", f"run.folder={folder}"])
         run = Run(loaded)
-        choose_precision(run)
-        run.detector.train()
-        batches = run.batches()
-        steps = [(next(batches)[0],) for _ in range(1 + TRIED)]
-        seconds = [seconds_of(partial(optimizer_step, run, step), run) for step in steps]
-        run.end_workers()
+        with process_settings(run):
+            choose_precision(run)
+            run.detector.train()
+            batches = run.batches()
+            steps = [(next(batches)[0],) for _ in range(1 + TRIED)]
+            seconds = [seconds_of(partial(optimizer_step, run, step), run) for step in steps]
     return min(seconds[1:]) / loaded.train.images

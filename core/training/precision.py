@@ -9,6 +9,7 @@ import torch
 
 from densedet.core.distributed import local_rank, world
 from densedet.core.errors import UsageError
+from densedet.core.machine import usable_cores
 from densedet.core.text import counted
 
 
@@ -37,6 +38,12 @@ def resolve_device(name: str) -> torch.device:
             f"{counted(torch.cuda.device_count(), 'CUDA device')}"
         )
     return device
+
+
+def own_threads() -> int:
+    """Return how many threads torch may use of those that it has: it counts the cores of the machine,
+    whatever share of them a container or a scheduler gives."""
+    return min(torch.get_num_threads(), usable_cores())
 
 
 def _check_shared(name: str) -> None:

@@ -26,7 +26,7 @@ from densedet.core.recipe.merging import Overrides, shipped_recipes
 from densedet.core.thresholds import shown_from
 from densedet.core.training import checkpoint
 from densedet.core.training.evaluation import takes, to_source
-from densedet.core.training.precision import resolve_device
+from densedet.core.training.precision import own_threads, resolve_device
 from densedet.core.training.tiles import Tiling, merged, tile_samples
 from densedet.core.types import Annotation, Batch, Detections
 
@@ -61,6 +61,7 @@ class Predictor:
         self.thresholds = None if self.changed else thresholds
         self._unfit = thresholds is not None and self.thresholds is None
         self.detector, self.device = detector.to(device).eval(), device
+        torch.set_num_threads(own_threads())
         self.decoding, self._resize = assembly.decoding_of(recipe), assembly.build_resize(recipe)
 
     def predict(

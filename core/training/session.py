@@ -18,7 +18,6 @@ from densedet.core.assembly.evaluators import metric_value
 from densedet.core.data.loader import of_worker
 from densedet.core.distributed import alone, barrier, from_main, together
 from densedet.core.errors import CheckpointError, Interrupted, OutputError, sentence
-from densedet.core.machine import usable_cores
 from densedet.core.recipe.loading import Recipe
 from densedet.core.recipe.merging import Overrides
 from densedet.core.text import counted, json_text
@@ -209,8 +208,7 @@ def process_settings(run: Run) -> Iterator[None]:
     """The threads, determinism and random numbers of this process while ``run`` trains; put back
     afterwards, when the processes that load its data end, too."""
     threads, deterministic = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
-    # torch counts the cores of the machine, whatever share of them a container or a scheduler gives.
-    torch.set_num_threads(run.settings.threads or min(threads, usable_cores()))
+    torch.set_num_threads(run.settings.threads or own_threads())
     torch.use_deterministic_algorithms(run.settings.deterministic)
     try:
         with seeded(run.settings.seed):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Iterable, Iterator
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -18,6 +19,9 @@ from densedet.plugins.evaluators._collecting import Collecting
 
 TRUTHS: WeakKeyDictionary[Any, tuple[Any, tuple[hotcoco.COCO, np.ndarray]]] = WeakKeyDictionary()
 """Of a source: the classes and images of its last truth, and that truth."""
+
+AT_ONCE = 1 << 20
+"""Detections that hotcoco has at once, class after class where there are more: 300 bytes each."""
 
 
 class CocoEvaluator(Collecting):
@@ -100,23 +104,42 @@ class CocoEvaluator(Collecting):
             or no object of that size or class.
         """
         nothing = dict.fromkeys(TWELVE, -1.0)
-        if not self._detections:
+        if not self._detections or not any(self.classes):
             return {
                 **nothing,
                 "classes": {name: {"AP": -1.0, "AP50": -1.0} for name in self.classes if name},
                 "curves": {},
             }
-        truth, _, found = self._gathered()
-        return coco_metrics(
-            truth, found, tuple(filter(None, self.classes)), max_detections=self.max_detections
-        )
-
-    def _gathered(self) -> tuple[hotcoco.COCO, np.ndarray, np.ndarray]:
-        """The truth of the added images, their ids (I,), and the rows (D,7) of all detections."""
         indices = sorted(self._detections)
         truth, ids = self._truth(indices)
-        rows = [np.insert(self._detections[index], 0, number, axis=1) for index, number in zip(indices, ids)]
-        return truth, ids, np.concatenate(rows)
+        return coco_metrics(
+            truth,
+            self._by_classes(indices, ids),
+            tuple(filter(None, self.classes)),
+            max_detections=self.max_detections,
+        )
+
+    def _by_classes(self, indices: list[int], ids: np.ndarray) -> Iterator[tuple[list[int], np.ndarray]]:
+        """Give ids of categories, in order, and the rows (D,7) of all of their detections: all at a time, or
+        as many as `AT_ONCE` lets in."""
+        counts = np.zeros(len(self.classes) + 1, dtype=np.int64)
+        for rows in self._detections.values():
+            counts += np.bincount(rows[:, 5].astype(np.int64), minlength=len(counts))
+        named = [label + 1 for label, name in enumerate(self.classes) if name]
+        while named:
+            fit = int((np.cumsum(counts[named]) <= AT_ONCE).sum())
+            some, named = named[: max(1, fit)], named[max(1, fit) :]
+            yield some, self._rows(indices, ids, np.isin(np.arange(len(counts)), some))
+
+    def _rows(self, indices: list[int], ids: np.ndarray, categories: np.ndarray) -> np.ndarray:
+        """The rows (D,7) of the images' detections of ``categories``, True at the id of each that is wanted."""
+        parts = [self._detections[index] for index in indices]
+        if not categories[1:].all():
+            parts = [part[categories[part[:, 5].astype(np.int64)]] for part in parts]
+        rows = np.empty((sum(map(len, parts)), 7))
+        rows[:, 0] = np.repeat(ids, [len(part) for part in parts])
+        np.concatenate(parts, out=rows[:, 1:])
+        return rows
 
     def resampled(self, weights: np.ndarray) -> dict[str, np.ndarray]:
         """See `densedet.core.contracts.Evaluator`: COCO's twelve numbers, AP and AP50 of each class."""
@@ -125,7 +148,10 @@ class CocoEvaluator(Collecting):
             return dict.fromkeys(number_names(names), np.full(len(weights), -1.0))
         if self._matches is None:
             labels = [label for label, name in enumerate(self.classes) if name]
-            self._matches = coco_matches(*self._gathered(), labels, max_detections=self.max_detections)
+            indices = sorted(self._detections)
+            truth, ids = self._truth(indices)
+            rows = self._rows(indices, ids, np.full(len(self.classes) + 1, True))
+            self._matches = coco_matches(truth, ids, rows, labels, max_detections=self.max_detections)
         return coco_resampled(self._matches, weights, names)
 
     def report(self, metrics: dict[str, Any]) -> list[str]:
@@ -157,7 +183,7 @@ def _xywh(annotation: Annotation) -> np.ndarray:
 
 def coco_metrics(
     truth: hotcoco.COCO,
-    detections: np.ndarray | list[dict[str, Any]],
+    groups: Iterable[tuple[list[int], np.ndarray]],
     classes: tuple[str, ...],
     *,
     max_detections: int = 100,
@@ -166,21 +192,17 @@ def coco_metrics(
 
     Args:
         truth: with the evaluated images alone.
-        detections: (D,7) rows of image id, x, y, w, h, score, category id; or the rows of a results file.
+        groups: ids of categories, and all of their detections: (D,7) rows of image id, x, y, w, h, score,
+            category id. Together all categories, in order.
         classes: names in the order of the truth's category ids.
         max_detections: most detections per image that AP counts.
 
     Returns:
         As `CocoEvaluator.result`.
     """
-    evaluation = hotcoco.COCOeval(truth, truth.load_res(detections if len(detections) else []), "bbox")
-    parameters = evaluation.params
-    parameters.max_dets = [1, 10, max_detections]
-    evaluation.params = parameters
-    evaluation.evaluate()
-    evaluation.accumulate()
-    assert evaluation.eval is not None
-    precision, recall = (np.asarray(evaluation.eval[key]) for key in ("precision", "recall"))
+    parts = [_curves(truth, *group, max_detections) for group in groups]
+    precision = np.concatenate([part[0] for part in parts], axis=2)
+    recall = np.concatenate([part[1] for part in parts], axis=1)
     metrics: dict[str, Any] = _twelve(precision, recall)
     precision = precision[:, :, :, 0, 2]
     metrics["classes"] = {
@@ -195,9 +217,22 @@ def coco_metrics(
     return metrics
 
 
+def _curves(
+    truth: hotcoco.COCO, categories: list[int], detections: np.ndarray, max_detections: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Precision (10 IoUs, 101 recalls, C, 4 sizes, 3 limits) and recall (10, C, 4, 3) of some categories."""
+    evaluation = hotcoco.COCOeval(truth, truth.load_res(detections if len(detections) else []), "bbox")
+    parameters = evaluation.params
+    parameters.max_dets, parameters.cat_ids = [1, 10, max_detections], categories
+    evaluation.params = parameters
+    evaluation.evaluate()
+    evaluation.accumulate()
+    assert evaluation.eval is not None
+    return np.asarray(evaluation.eval["precision"]), np.asarray(evaluation.eval["recall"])
+
+
 def _twelve(precision: np.ndarray, recall: np.ndarray) -> dict[str, float]:
-    """pycocotools' summary of precision (10 IoUs, 101 recalls, C, 4 sizes, 3 limits) and recall (10, C, 4,
-    3)."""
+    """pycocotools' summary of what `_curves` gives of all categories."""
     half, three_quarters = 0, 5  # positions of IoU 0.5 and 0.75 in 0.5, 0.55 ... 0.95
     best = precision[..., 2]
     values = [_mean(best[..., 0]), _mean(best[half, ..., 0]), _mean(best[three_quarters, ..., 0])]

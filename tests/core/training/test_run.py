@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from densedet.core.recipe.loading import load_recipe
-from densedet.core.training import session
+from densedet.core.training import precision, session
+from densedet.core.training.prediction import Predictor
 from densedet.core.training.run import Run
 
 SMALL = [
@@ -64,10 +65,13 @@ def test_threads_are_no_more_than_the_cores_that_it_may_use(
     try:
         torch.set_num_threads(5)
         for cores, expected in ((3, 3), (8, 5)):
-            monkeypatch.setattr(session, "usable_cores", lambda cores=cores: cores)
+            monkeypatch.setattr(precision, "usable_cores", lambda cores=cores: cores)
             with session.process_settings(run):
                 assert torch.get_num_threads() == expected
             assert torch.get_num_threads() == 5
+        monkeypatch.setattr(precision, "usable_cores", lambda: 3)
+        Predictor(run.recipe, run.detector, run.classes, run.category_ids, run.device)
+        assert torch.get_num_threads() == 3
     finally:
         torch.set_num_threads(threads)
 

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from densedet.core.types import Annotation, Detections
+from densedet.plugins.evaluators import coco
 from densedet.plugins.evaluators._coco_lines import TWELVE
 from densedet.plugins.evaluators.coco import CocoEvaluator
 from densedet.plugins.sources.coco import CocoSource
@@ -110,6 +111,26 @@ def test_perfect_and_hopeless() -> None:
     assert metrics["classes"]["never"] == {"AP": -1.0, "AP50": -1.0}
     assert metrics["AP"] == pytest.approx(0.5)  # (1 + 0) / 2: the class without objects does not count
     assert metrics["APs"] == -1.0  # no object below 32^2
+
+
+@pytest.mark.parametrize("at_once", [1, 30])
+def test_class_after_class_gives_what_all_at_once_do(monkeypatch: pytest.MonkeyPatch, at_once: int) -> None:
+    """More detections than hotcoco is to have at once; the third slot stands for no class."""
+    images, found, classes = random_case(3)
+    source = Truth(images, tuple(f"class {label}" for label in range(classes)))
+    evaluator = CocoEvaluator(source=source, classes=("class 0", "class 1", "", "class 2", "class 3"))
+    for index, rows in enumerate(found):
+        rows[:, 6] += rows[:, 6] > 2
+        evaluator.add(index, detections_of(rows))
+    whole = evaluator.result()
+    assert 0 < whole["AP"] < 1
+    given: list[list[int]] = []
+    curves = coco._curves
+    monkeypatch.setattr(coco, "AT_ONCE", at_once)
+    monkeypatch.setattr(coco, "_curves", lambda *args: (given.append(args[1]), curves(*args))[1])
+    assert evaluator.result() == whole
+    assert sum(given, []) == [1, 2, 4, 5]
+    assert len(given) == 4 if at_once == 1 else 1 < len(given) < 4
 
 
 def test_the_truth_is_made_once_for_the_same_images_and_classes() -> None:
