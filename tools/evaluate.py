@@ -5,15 +5,18 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from densedet.core.text import counted, json_text, say
+from densedet.tools.predict_output import results_file
 
 if TYPE_CHECKING:
     from densedet.core.judgement.thresholds import ClassThreshold
     from densedet.core.training.judging import Evaluation
+    from densedet.core.types import Detections
 
 
 def add_parser(subparsers: Any) -> None:
@@ -70,9 +73,8 @@ def run(arguments: argparse.Namespace) -> int:
         return run_exported(arguments)
     from densedet.core.distributed import gather_objects, world
     from densedet.core.errors import UsageError
-    from densedet.core.files import check_free, write_text
+    from densedet.core.files import check_free
     from densedet.core.judgement.thresholds import Wish, find_thresholds
-    from densedet.core.results import coco_results
     from densedet.core.terminal import progress
     from densedet.core.training.judging import Evaluation, check_savable, save_thresholds
     from densedet.core.training.memory import keep_freed_memory
@@ -84,7 +86,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.output:
         check_free(Path(arguments.output))
     keep_freed_memory()
-    rows: dict[int, list[dict[str, Any]]] = {}  # of each image, by its position in the source
+    kept: dict[int, Detections] = {}  # of each image, by its position in the source
     evaluation = Evaluation(
         arguments.checkpoint,
         arguments.overrides,
@@ -95,18 +97,13 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.save:
         check_savable(evaluation)
 
-    def keep(index: int, detections: Any) -> None:
-        rows[index] = coco_results(
-            detections, evaluation.source.annotation(index).image_id, evaluation.predictor.category_ids
-        )
-
     tiling = None if arguments.tiles is None else evaluation.predictor.tiling(arguments.tiles)
     found = None
     with progress() as bar:
         task = bar.add_task("evaluating", total=len(evaluation.source))
         callbacks: dict[str, Any] = {
             "on_batch": lambda done: bar.update(task, completed=done * world()[1]),
-            "on_detections": keep if arguments.output else None,
+            "on_detections": kept.__setitem__ if arguments.output else None,
         }
         if wish is None:
             numbers = evaluation.run(tiling, **callbacks).numbers
@@ -114,10 +111,7 @@ def run(arguments: argparse.Namespace) -> int:
             judgement = evaluation.judge(**callbacks)
             numbers, found = judgement.metrics, find_thresholds(judgement, wish)
     if arguments.output:
-        everyone: dict[int, Any] = {
-            index: found for part in gather_objects(rows) for index, found in part.items()
-        }
-        listed = [row for index in sorted(everyone) for row in everyone[index]]
+        kept = {index: one for part in gather_objects(kept) for index, one in part.items()}
     if arguments.json:
         told = {} if found is None else {"thresholds": threshold_facts(evaluation, wish, found)}
         say(json_text({**numbers, "data": evaluation.facts, **told}))
@@ -127,19 +121,37 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.save and wish is not None and found is not None:
         file = save_thresholds(evaluation, arguments.checkpoint, wish, found)
         say(f"thresholds saved in {file}: densedet predict goes by them", error=True)
-    if arguments.output:  # last: where the disk is full, the numbers are told all the same
-        if world()[0] == 0:
-            write_text(Path(arguments.output), json_text(listed), overwrite=False)
-        say(f"{counted(len(listed), 'detection')} in {arguments.output}", error=True)
+    # Last: where the disk is full, the numbers are told all the same.
+    if arguments.output and world()[0] == 0:
+        write_results(arguments.output, kept, evaluation.source, evaluation.predictor.category_ids)
     return 0
+
+
+def write_results(
+    output: str, kept: dict[int, Detections], source: Any, category_ids: Sequence[int | None]
+) -> None:
+    """Write detections as a COCO results file, image by image: as mappings, those of a large set would take
+    more memory than the evaluation.
+
+    Args:
+        output: the file; nothing is there.
+        kept: the detections of each image, by its position in the source.
+        source: has the ids of the images.
+        category_ids: see `densedet.core.results.coco_results`.
+    """
+    from densedet.core.results import coco_results
+
+    with results_file(Path(output)) as write:
+        for index in sorted(kept):
+            write(coco_results(kept[index], source.annotation(index).image_id, category_ids))
+    say(f"{counted(write.rows, 'detection')} in {output}", error=True)
 
 
 def run_exported(arguments: argparse.Namespace) -> int:
     """Evaluate an ONNX file, without torch; otherwise as `run`."""
     from densedet.core.errors import UsageError
-    from densedet.core.files import check_free, write_text
+    from densedet.core.files import check_free
     from densedet.core.inference.evaluation import ExportedEvaluation
-    from densedet.core.results import coco_results
     from densedet.core.terminal import progress
 
     if arguments.tiles is not None:
@@ -158,25 +170,19 @@ def run_exported(arguments: argparse.Namespace) -> int:
         device=arguments.device,
         plugins=arguments.plugin,
     )
-    rows: list[dict[str, Any]] = []
-
-    def keep(index: int, detections: Any) -> None:
-        image_id = evaluation.truth.annotation(index).image_id
-        rows.extend(coco_results(detections, image_id, evaluation.predictor.category_ids))
-
+    kept: dict[int, Detections] = {}
     with progress() as bar:
         task = bar.add_task("evaluating", total=len(evaluation))
         numbers = evaluation.run(
             on_batch=lambda done: bar.update(task, completed=done),
-            on_detections=keep if arguments.output else None,
+            on_detections=kept.__setitem__ if arguments.output else None,
         ).numbers
     if arguments.json:
         say(json_text({**numbers, "data": evaluation.facts}))
     else:
         say("\n".join([*evaluation.report(numbers), *evaluation.notes]))
     if arguments.output:
-        write_text(Path(arguments.output), json_text(rows), overwrite=False)
-        say(f"{counted(len(rows), 'detection')} in {arguments.output}", error=True)
+        write_results(arguments.output, kept, evaluation.truth, evaluation.predictor.category_ids)
     return 0
 
 

@@ -26,6 +26,7 @@ from densedet.core.training.batch_size import with_batch_size
 from densedet.core.training.compiling import compile_network
 from densedet.core.training.folders import summary_of
 from densedet.core.training.memory import keep_freed_memory
+from densedet.core.training.precision import own_threads
 from densedet.core.training.probing import choose_precision
 from densedet.core.training.random_states import seeded
 from densedet.core.training.run import Run

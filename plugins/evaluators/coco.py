@@ -132,7 +132,7 @@ class CocoEvaluator(Collecting):
             yield some, self._rows(indices, ids, np.isin(np.arange(len(counts)), some))
 
     def _rows(self, indices: list[int], ids: np.ndarray, categories: np.ndarray) -> np.ndarray:
-        """The rows (D,7) of the images' detections of ``categories``, True at the id of each that is wanted."""
+        """The rows (D,7) of the images' detections of ``categories``, True at the ids of those."""
         parts = [self._detections[index] for index in indices]
         if not categories[1:].all():
             parts = [part[categories[part[:, 5].astype(np.int64)]] for part in parts]
