@@ -55,6 +55,8 @@ def test_minutes_count_too(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     path = written(tmp_path, "expects: {AP: 0.001, minutes: 0.00001}")
     assert main(["benchmark", "recipes", path, *losses]) == 1
     assert "NOT reached" in capsys.readouterr().out
+    budget = "train.budget={minutes: 0.00001}"  # one step, which takes longer
+    assert main(["benchmark", "recipes", path, budget, *losses]) == 0
 
 
 @pytest.mark.parametrize(
