@@ -21,7 +21,7 @@ TRUTHS: WeakKeyDictionary[Any, tuple[Any, tuple[hotcoco.COCO, np.ndarray]]] = We
 """Of a source: the classes and images of its last truth, and that truth."""
 
 AT_ONCE = 1 << 20
-"""Detections that hotcoco has at once, class after class where there are more: 300 bytes each."""
+"""Detections that hotcoco has at once, 390 bytes each; where there are more, class after class."""
 
 
 class CocoEvaluator(Collecting):
@@ -114,14 +114,16 @@ class CocoEvaluator(Collecting):
         truth, ids = self._truth(indices)
         return coco_metrics(
             truth,
-            self._by_classes(indices, ids),
+            self._by_classes(truth, indices, ids),
             tuple(filter(None, self.classes)),
             max_detections=self.max_detections,
         )
 
-    def _by_classes(self, indices: list[int], ids: np.ndarray) -> Iterator[tuple[list[int], np.ndarray]]:
-        """Give ids of categories, in order, and the rows (D,7) of all of their detections: all at a time, or
-        as many as `AT_ONCE` lets in."""
+    def _by_classes(
+        self, truth: hotcoco.COCO, indices: list[int], ids: np.ndarray
+    ) -> Iterator[tuple[list[int], hotcoco.COCO]]:
+        """Give ids of categories, in order, and all of their detections: all at a time, or as many as
+        `AT_ONCE` lets in."""
         counts = np.zeros(len(self.classes) + 1, dtype=np.int64)
         for rows in self._detections.values():
             counts += np.bincount(rows[:, 5].astype(np.int64), minlength=len(counts))
@@ -129,7 +131,10 @@ class CocoEvaluator(Collecting):
         while named:
             fit = int((np.cumsum(counts[named]) <= AT_ONCE).sum())
             some, named = named[: max(1, fit)], named[max(1, fit) :]
-            yield some, self._rows(indices, ids, np.isin(np.arange(len(counts)), some))
+            rows = self._rows(indices, ids, np.isin(np.arange(len(counts)), some))
+            found = truth.load_res(rows if len(rows) else [])
+            del rows
+            yield some, found
 
     def _rows(self, indices: list[int], ids: np.ndarray, categories: np.ndarray) -> np.ndarray:
         """The rows (D,7) of the images' detections of ``categories``, True at the ids of those."""
@@ -183,7 +188,7 @@ def _xywh(annotation: Annotation) -> np.ndarray:
 
 def coco_metrics(
     truth: hotcoco.COCO,
-    groups: Iterable[tuple[list[int], np.ndarray]],
+    groups: Iterable[tuple[list[int], hotcoco.COCO]],
     classes: tuple[str, ...],
     *,
     max_detections: int = 100,
@@ -192,8 +197,8 @@ def coco_metrics(
 
     Args:
         truth: with the evaluated images alone.
-        groups: ids of categories, and all of their detections: (D,7) rows of image id, x, y, w, h, score,
-            category id. Together all categories, in order.
+        groups: ids of categories, and all of their detections, by ``truth.load_res``. Together all
+            categories, in order.
         classes: names in the order of the truth's category ids.
         max_detections: most detections per image that AP counts.
 
@@ -218,10 +223,10 @@ def coco_metrics(
 
 
 def _curves(
-    truth: hotcoco.COCO, categories: list[int], detections: np.ndarray, max_detections: int
+    truth: hotcoco.COCO, categories: list[int], found: hotcoco.COCO, max_detections: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """Precision (10 IoUs, 101 recalls, C, 4 sizes, 3 limits) and recall (10, C, 4, 3) of some categories."""
-    evaluation = hotcoco.COCOeval(truth, truth.load_res(detections if len(detections) else []), "bbox")
+    evaluation = hotcoco.COCOeval(truth, found, "bbox")
     parameters = evaluation.params
     parameters.max_dets, parameters.cat_ids = [1, 10, max_detections], categories
     evaluation.params = parameters

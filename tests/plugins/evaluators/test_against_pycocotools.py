@@ -182,7 +182,7 @@ def judged(data: dict[str, Any], results: list[dict[str, Any]], max_detections: 
     found = np.array(
         [[r["image_id"], *r["bbox"], r["score"], r["category_id"]] for r in results], dtype=np.float64
     ).reshape(-1, 7)
-    groups = [([row["id"] for row in rows], found)]
+    groups = [([row["id"] for row in rows], truth.load_res(found if len(found) else []))]
     return coco_metrics(truth, groups, tuple(row["name"] for row in rows), max_detections=max_detections)
 
 
