@@ -12,6 +12,8 @@ from typing import Any
 
 BATCHES = (1, 16)
 THREADS = (1, 2)
+PAUSE = 0.1
+"""Seconds before each side."""
 
 
 def inference(arguments: argparse.Namespace) -> dict[str, Any]:
@@ -31,7 +33,7 @@ def _one(path: str, overrides: list[str], folder: Path, rounds: int) -> dict[str
     from densedet.core.training.prediction import load
 
     path, overrides, trained = _with_weights(path, overrides, folder)
-    label = Path(path).stem
+    label = path  # run folders are called 1, 2, ...
     plain = export(path, overrides, output=folder / "float.onnx")
     int8 = export(
         path,
@@ -100,12 +102,17 @@ def _sides(
 
 
 def _timed(sides: dict[str, Callable[[], object]], rounds: int) -> dict[str, float]:
-    """Return the median seconds of each side, all in turns, after one call of each that does not count."""
+    """Return the median seconds of each side, all in turns.
+
+    The threads of torch and of each session spin for a while after a call, on the cores of the next side, and
+    wake slowly once they sleep: a pause before each side, and a call that does not count.
+    """
     took: dict[str, list[float]] = {name: [] for name in sides}
-    for counts in [False] + [True] * rounds:
+    for _ in range(rounds):
         for name, call in sides.items():
+            time.sleep(PAUSE)
+            call()
             begin = time.perf_counter()
             call()
-            if counts:
-                took[name].append(time.perf_counter() - begin)
+            took[name].append(time.perf_counter() - begin)
     return {name: median(seconds) for name, seconds in took.items()}
