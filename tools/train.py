@@ -174,7 +174,9 @@ def run(arguments: argparse.Namespace) -> int:
         summary = json.loads((finished.folder / "summary.json").read_text())
         say(json_text({**summary, "folder": str(finished.folder)}))
     elif finished.is_main:
-        say(f"results in {finished.folder} (look: tensorboard --logdir {finished.folder.parent.parent})")
+        folder = finished.folder
+        beside = folder.parent.parent if folder.name.isdecimal() else folder  # all of runs/, for runs/NAME/N
+        say(f"results in {folder} (look: tensorboard --logdir {beside})")
     return finished.exit_code
 
 
