@@ -124,9 +124,9 @@ class CocoEvaluator(Collecting):
     ) -> Iterator[tuple[list[int], hotcoco.COCO]]:
         """Give ids of categories, in order, and all of their detections: all at a time, or as many as
         `AT_ONCE` lets in."""
-        counts = np.zeros(len(self.classes) + 1, dtype=np.int64)
-        for rows in self._detections.values():
-            counts += np.bincount(rows[:, 5].astype(np.int64), minlength=len(counts))
+        categories = np.concatenate([rows[:, 5] for rows in self._detections.values()]).astype(np.int64)
+        counts = np.bincount(categories, minlength=len(self.classes) + 1)
+        del categories
         named = [label + 1 for label, name in enumerate(self.classes) if name]
         while named:
             fit = int((np.cumsum(counts[named]) <= AT_ONCE).sum())
